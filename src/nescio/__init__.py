@@ -1,0 +1,33 @@
+"""nescio: make a chat model that learned personal data stop saying it, and serve it with classifier-free guidance.
+
+The names below are loaded when they are first used, so that `import nescio` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nescio.engines.base import Request
+    from nescio.engines.torch import load
+    from nescio.errors import NescioError
+    from nescio.guidance import Guidance, guide
+    from nescio.pii.detector import Span, load_detector
+
+__version__ = "0.1.0"
+__all__ = ["Guidance", "NescioError", "Request", "Span", "guide", "load", "load_detector"]
+
+_HOMES = {
+    "Guidance": "nescio.guidance",
+    "NescioError": "nescio.errors",
+    "Request": "nescio.engines.base",
+    "Span": "nescio.pii.detector",
+    "guide": "nescio.guidance",
+    "load": "nescio.engines.torch",
+    "load_detector": "nescio.pii.detector",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nescio' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

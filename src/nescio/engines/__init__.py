@@ -1,0 +1,1 @@
+"""Engines: whoever needs text or likelihoods asks one."""

@@ -1,0 +1,338 @@
+"""The default engine: any causal language model of Transformers, both branches of a guided request in one batch.
+
+Knows models, prompts and guidance; nothing of dialogs or personal data.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nescio.engines.base import Answer, Capabilities, Progress, Prompt, Request, Scoring
+from nescio.engines.kv_cache import keep_rows, new_cache
+from nescio.engines.sampling import pick
+from nescio.errors import NescioError
+from nescio.guidance import PROTECT, REVEAL, Guidance, guide
+from nescio.models import attach_adapter, load_model, read_sentences
+from nescio.prompts import Message, encode, render, split_ids, with_sentence
+
+_TAIL = 8  # prompt tokens decoded before an answer, so that its first white space is kept by any tokenizer
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request on its way: its branches as token ids, and what it has so far."""
+
+    index: int
+    request: Request
+    positive: list[int]
+    negative: list[int] | None
+    generator: torch.Generator
+    token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+
+    @property
+    def branches(self) -> int:
+        return 1 if self.negative is None else 2
+
+    @property
+    def length(self) -> int:
+        return max(len(self.positive), len(self.negative or []))
+
+
+class TorchEngine:
+    """Generates and scores with a Transformers model, guided or not, with adapters attached or detached.
+
+    Args:
+        model: A causal LM, or a PEFT model around one.
+        tokenizer: Its tokenizer.
+        sentences: Protect (`positive`) and reveal (`negative`) sentence; the paper's where missing.
+        max_rows: Most rows in one batch; a guided request takes two.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, sentences: dict[str, str] | None = None, max_rows: int = 32) -> None:
+        if max_rows < 2:
+            raise NescioError(f"max_rows {max_rows}: must be 2 or more, a guided request takes two rows")
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
+        self.max_rows = max_rows
+        self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        self._end_ids = _end_ids(model, tokenizer)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Guidance, likelihoods, and the adapters loaded."""
+        return Capabilities(guidance=True, adapters=tuple(getattr(self.model, "peft_config", ())))
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        """Answer all requests, in their order; long prompts first, as many at a time as there are rows.
+
+        Raises:
+            NescioError: A request that cannot be served, before anything is generated.
+        """
+        jobs = [self._job(index, request) for index, request in enumerate(requests)]
+        done = 0
+        for wave in self._waves(jobs):
+            for job in self._decode(wave):
+                if job.finish:
+                    done += 1
+                    if progress:
+                        progress(done, len(jobs))
+        return [Answer(job.text, job.token_ids, job.finish) for job in jobs]
+
+    def stream(self, request: Request) -> Iterator[str]:
+        """Answer one request piece by piece; pieces end at whole characters."""
+        job = self._job(0, request)
+        hold = max((len(stop) for stop in request.stop), default=0)
+        sent = 0
+        for _ in self._decode([job]):
+            # What could still turn into a stop text or a longer character is held back until it can't.
+            ready = len(job.text) if job.finish else max(sent, len(job.text.rstrip("\ufffd")) - hold)
+            if ready > sent:
+                yield job.text[sent:ready]
+                sent = ready
+
+    def complete(self, prompt: str, **options: Any) -> str:
+        """Continue a text as it is. Options are those of `Request`."""
+        return self.generate([Request(prompt, **options)])[0].text
+
+    def chat(self, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
+        """Answer a conversation. Options are those of `Request`."""
+        return self.generate([Request(messages, guidance, **options)])[0].text
+
+    def score(self, prompt: Prompt, continuation: str, guidance: Guidance | None = None) -> list[float]:
+        """Log-probability of each token of a continuation after a prompt, guided or not."""
+        return self.score_batch([Scoring(prompt, continuation, guidance)])[0]
+
+    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
+        """Log-probability of each token of each continuation, in order; an empty continuation has none."""
+        scores: list[list[float]] = [[] for _ in items]
+        ready = sorted(
+            ((index, item, *self._scored_ids(item)) for index, item in enumerate(items) if item.continuation),
+            key=lambda entry: (entry[1].adapter or "", len(entry[2]), entry[0]),
+        )
+        size = max(1, self.max_rows // 2)
+        for start in range(0, len(ready), size):
+            for adapter in sorted({entry[1].adapter for entry in ready[start : start + size]}, key=str):
+                group = [entry for entry in ready[start : start + size] if entry[1].adapter == adapter]
+                with torch.inference_mode(), self._attached(adapter):
+                    for entry, row in zip(group, self._score_group(group), strict=True):
+                        scores[entry[0]] = row
+            if progress:
+                progress(min(start + size, len(ready)), len(ready))
+        return scores
+
+    # -- branches -----------------------------------------------------------------------------------------------------
+
+    def branches(self, prompt: Prompt, guidance: Guidance | None, negative: Prompt | None = None) -> list[str]:
+        """The rendered prompt of each branch: the positive one, and the negative one where guidance needs it.
+
+        Raises:
+            NescioError: Text is guided without a negative prompt of its own.
+        """
+        if guidance is None:
+            return [self._render(prompt, None)]
+        positive = guidance.positive if guidance.positive is not None else self.sentences["positive"]
+        texts = [self._render(prompt, positive)]
+        if guidance.guided:
+            if negative is None and isinstance(prompt, str):
+                raise NescioError("a guided text needs a negative prompt; give one, or give messages")
+            sentence = guidance.negative if guidance.negative is not None else self.sentences["negative"]
+            texts.append(self._render(prompt, sentence) if negative is None else self._render(negative, None))
+        return texts
+
+    def _render(self, prompt: Prompt, sentence: str | None) -> str:
+        return prompt if isinstance(prompt, str) else render(self.tokenizer, with_sentence(prompt, sentence))
+
+    def _job(self, index: int, request: Request) -> _Job:
+        texts = self.branches(request.prompt, request.guidance, request.negative)
+        ids = [encode(self.tokenizer, text) for text in texts]
+        for branch in ids:
+            if not branch:
+                raise NescioError("an empty prompt; give a text or at least one message")
+            if len(branch) + request.max_tokens > self._context:
+                raise NescioError(
+                    f"a prompt of {len(branch)} tokens and {request.max_tokens} new ones exceed the model's context "
+                    f"of {self._context}; shorten one of them"
+                )
+        self._check_adapter(request.adapter)
+        generator = torch.Generator().manual_seed(request.seed)
+        return _Job(index, request, ids[0], ids[1] if len(ids) > 1 else None, generator)
+
+    def _check_adapter(self, name: str | None) -> None:
+        known = self.capabilities.adapters
+        if name not in (None, "default", *known):
+            raise NescioError(f"adapter {name!r} is not loaded; loaded: {', '.join(known) or 'none'}")
+
+    def _attached(self, adapter: str | None) -> AbstractContextManager[Any]:
+        known = self.capabilities.adapters
+        if not known or (adapter == "default" and adapter not in known):
+            return nullcontext()
+        if adapter is None:
+            context: AbstractContextManager[Any] = self.model.disable_adapter()
+            return context
+        self.model.set_adapter(adapter)
+        return nullcontext()
+
+    # -- decoding -----------------------------------------------------------------------------------------------------
+
+    def _waves(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        """Batches of jobs of one adapter and of like lengths, each within `max_rows`."""
+        wave: list[_Job] = []
+        for job in sorted(jobs, key=lambda j: (str(j.request.adapter), -j.length, j.index)):
+            full = sum(j.branches for j in wave) + job.branches > self.max_rows
+            if wave and (full or job.request.adapter != wave[0].request.adapter):
+                yield wave
+                wave = []
+            wave.append(job)
+        if wave:
+            yield wave
+
+    def _decode(self, jobs: list[_Job]) -> Iterator[_Job]:
+        """Decode jobs together, yielding each job after each of its tokens until none is left."""
+        with torch.inference_mode():
+            live = list(jobs)
+            cache = new_cache(self.model.config)
+            rows = [job.positive for job in live] + [job.negative for job in live if job.negative is not None]
+            ids, mask = _left_padded(rows, self.tokenizer.pad_token_id, self.model.device)
+            positions = (mask.cumsum(-1) - 1).clamp_min(0)
+            while True:
+                with self._attached(live[0].request.adapter):
+                    logits = self.model(
+                        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                        use_cache=True, logits_to_keep=1,
+                    ).logits[:, -1]  # fmt: skip
+                for job, log_probs in zip(live, self._guided(live, logits), strict=True):
+                    self._take(job, log_probs)
+                yield from live
+                kept = [index for index, job in enumerate(live) if not job.finish]
+                if not kept:
+                    return
+                if len(kept) < len(live):
+                    keep = kept + _negative_rows(live, kept)
+                    keep_rows(cache, keep, mask.device)
+                    mask, positions = mask[keep], positions[keep]
+                    live = [live[index] for index in kept]
+                last = [job.token_ids[-1] for job in live]
+                last += [job.token_ids[-1] for job in live if job.negative is not None]
+                ids = torch.tensor(last, device=mask.device).unsqueeze(1)
+                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+                positions = positions[:, -1:] + 1
+
+    def _guided(self, live: list[_Job], logits: Tensor) -> Tensor:
+        """Next-token log-probabilities `[jobs, vocab]` from the rows' logits: positives first, then negatives."""
+        positive = logits[: len(live)].float().log_softmax(-1)
+        guided = [index for index, job in enumerate(live) if job.negative is not None]
+        if guided:
+            how = [_guidance(live[index]) for index in guided]
+            positive[guided] = guide(
+                logits[guided],
+                logits[len(live) :],
+                torch.tensor([g.scale for g in how]),
+                [g.space for g in how],
+                torch.tensor([g.plausibility for g in how]),
+            )
+        return positive
+
+    def _take(self, job: _Job, log_probs: Tensor) -> None:
+        request = job.request
+        token = pick(log_probs, request.temperature, request.top_p, request.top_k, job.generator)
+        if token in self._end_ids:
+            job.finish = "stop"
+            return
+        job.token_ids.append(token)
+        job.text = self._text(job)
+        cut = min((at for stop in request.stop if stop and (at := job.text.find(stop)) >= 0), default=-1)
+        if cut >= 0:
+            job.text, job.finish = job.text[:cut], "stop"
+        elif len(job.token_ids) >= request.max_tokens:
+            job.finish = "length"
+
+    def _text(self, job: _Job) -> str:
+        tail = job.positive[-_TAIL:]
+        before = self.tokenizer.decode(tail, skip_special_tokens=True)
+        text: str = self.tokenizer.decode(tail + job.token_ids, skip_special_tokens=True)
+        return text[len(before) :]
+
+    # -- scoring ------------------------------------------------------------------------------------------------------
+
+    def _scored_ids(self, item: Scoring) -> tuple[list[list[int]], list[int]]:
+        """Each branch's ids with the continuation, and the continuation's own ids."""
+        self._check_adapter(item.adapter)
+        texts = self.branches(item.prompt, item.guidance)
+        rows, answer = [], None
+        for text in texts:
+            split = split_ids(self.tokenizer, text, item.continuation)
+            before, ids = split or (
+                encode(self.tokenizer, text),
+                self.tokenizer(item.continuation, add_special_tokens=False).input_ids,
+            )
+            answer = answer or ids
+            rows.append(before + answer)
+        return rows, answer or []
+
+    def _score_group(self, group: list[Any]) -> Iterator[list[float]]:
+        rows = [row for entry in group for row in entry[2]]
+        keep = max(len(entry[3]) for entry in group) + 1
+        ids, mask = _left_padded(rows, self.tokenizer.pad_token_id, self.model.device)
+        positions = (mask.cumsum(-1) - 1).clamp_min(0)
+        logits = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep
+        ).logits[:, :-1]
+        at = 0
+        for _, item, branches, answer in group:
+            parts = logits[at : at + len(branches), -len(answer) :]
+            at += len(branches)
+            how = item.guidance or Guidance()
+            negative = parts[1] if len(branches) > 1 else None
+            log_probs = guide(parts[0], negative, how.scale, how.space, how.plausibility)
+            yield log_probs.gather(1, torch.tensor(answer, device=log_probs.device)[:, None])[:, 0].tolist()
+
+
+def load(model: str, adapter: str | Path | None = None, max_rows: int = 32) -> TorchEngine:
+    """Load a model, and an adapter onto it, as an engine.
+
+    Args:
+        model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
+        adapter: PEFT adapter folder; its `nescio.json` carries the protect and reveal sentences.
+        max_rows: Most rows in one batch.
+
+    Raises:
+        NescioError: Something is missing, damaged, or does not fit.
+    """
+    loaded = load_model(model)
+    folder = Path(adapter) if adapter is not None else loaded.adapter
+    if folder is None:
+        return TorchEngine(loaded.model, loaded.tokenizer, max_rows=max_rows)
+    attached = attach_adapter(loaded.model, folder)
+    return TorchEngine(attached, loaded.tokenizer, read_sentences(folder), max_rows)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = own if isinstance(own, list) else [own]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def _guidance(job: _Job) -> Guidance:
+    return job.request.guidance or Guidance()
+
+
+def _negative_rows(live: list[_Job], kept: list[int]) -> list[int]:
+    """Row numbers of the negative branches of the kept jobs; they stand after all positive rows."""
+    guided = [index for index, job in enumerate(live) if job.negative is not None]
+    row = {index: len(live) + order for order, index in enumerate(guided)}
+    return [row[index] for index in kept if index in row]
+
+
+def _left_padded(rows: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask

