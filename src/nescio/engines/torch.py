@@ -15,6 +15,7 @@ from torch import Tensor
 from nescio.engines.base import Answer, Capabilities, Progress, Prompt, Request, Scoring
 from nescio.engines.kv_cache import keep_rows, new_cache
 from nescio.engines.sampling import pick
+from nescio.engines.scoring import Scored, score
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.models import attach_adapter, load_model, read_sentences
@@ -113,19 +114,17 @@ class TorchEngine:
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
         """Log-probability of each token of each continuation, in order; an empty continuation has none."""
         scores: list[list[float]] = [[] for _ in items]
-        ready = sorted(
-            ((index, item, *self._scored_ids(item)) for index, item in enumerate(items) if item.continuation),
-            key=lambda entry: (entry[1].adapter or "", len(entry[2]), entry[0]),
-        )
-        size = max(1, self.max_rows // 2)
-        for start in range(0, len(ready), size):
-            for adapter in sorted({entry[1].adapter for entry in ready[start : start + size]}, key=str):
-                group = [entry for entry in ready[start : start + size] if entry[1].adapter == adapter]
-                with torch.inference_mode(), self._attached(adapter):
-                    for entry, row in zip(group, self._score_group(group), strict=True):
-                        scores[entry[0]] = row
-            if progress:
-                progress(min(start + size, len(ready)), len(ready))
+        wanted = [index for index, item in enumerate(items) if item.continuation]
+        done = 0
+        for adapter in sorted({items[index].adapter for index in wanted}, key=str):
+            self._check_adapter(adapter)
+            own = [index for index in wanted if items[index].adapter == adapter]
+            with torch.inference_mode(), self._attached(adapter):
+                for number, row in score(self.model, [self._scored(items[index]) for index in own]):
+                    scores[own[number]] = row
+                    done += 1
+                    if progress:
+                        progress(done, len(wanted))
         return scores
 
     # -- branches -----------------------------------------------------------------------------------------------------
@@ -262,37 +261,13 @@ class TorchEngine:
 
     # -- scoring ------------------------------------------------------------------------------------------------------
 
-    def _scored_ids(self, item: Scoring) -> tuple[list[list[int]], list[int]]:
-        """Each branch's ids with the continuation, and the continuation's own ids."""
-        self._check_adapter(item.adapter)
+    def _scored(self, item: Scoring) -> Scored:
         texts = self.branches(item.prompt, item.guidance)
-        rows, answer = [], None
-        for text in texts:
-            split = split_ids(self.tokenizer, text, item.continuation)
-            before, ids = split or (
-                encode(self.tokenizer, text),
-                self.tokenizer(item.continuation, add_special_tokens=False).input_ids,
-            )
-            answer = answer or ids
-            rows.append(before + answer)
-        return rows, answer or []
-
-    def _score_group(self, group: list[Any]) -> Iterator[list[float]]:
-        rows = [row for entry in group for row in entry[2]]
-        keep = max(len(entry[3]) for entry in group) + 1
-        ids, mask = _left_padded(rows, self.tokenizer.pad_token_id, self.model.device)
-        positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep
-        ).logits[:, :-1]
-        at = 0
-        for _, item, branches, answer in group:
-            parts = logits[at : at + len(branches), -len(answer) :]
-            at += len(branches)
-            how = item.guidance or Guidance()
-            negative = parts[1] if len(branches) > 1 else None
-            log_probs = guide(parts[0], negative, how.scale, how.space, how.plausibility)
-            yield log_probs.gather(1, torch.tensor(answer, device=log_probs.device)[:, None])[:, 0].tolist()
+        splits = [split_ids(self.tokenizer, text, item.continuation) for text in texts]
+        # Where a token straddles the border, prompt and continuation are encoded apart, in both branches alike.
+        answer = splits[0][1] if splits[0] else self.tokenizer(item.continuation, add_special_tokens=False).input_ids
+        prompts = tuple(tuple(encode(self.tokenizer, text)) for text in texts)
+        return Scored(prompts, answer, item.guidance or Guidance())
 
 
 def load(model: str, adapter: str | Path | None = None, max_rows: int = 32) -> TorchEngine:

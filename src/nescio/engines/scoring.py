@@ -1,0 +1,56 @@
+"""Likelihoods of continuations: all continuations of one prompt in one row, the prompt computed once.
+
+Knows token ids, models and guidance; nothing of texts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nescio.guidance import Guidance, guide
+from nescio.packing import Branch, Group, by_budget, logits, pack
+
+_BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What is scored: prompt ids of the positive and, if guided, the negative branch; the continuation."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    continuation: list[int]
+    guidance: Guidance
+
+
+def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float]]]:
+    """Yield `(number, log-probability of each token of its continuation)`, in the order in which they get done."""
+    by_prompt: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for number, item in enumerate(items):
+        by_prompt.setdefault(item.prompts, []).append(number)
+    prompts = sorted(by_prompt, key=len)
+    numbers = [by_prompt[prompt] for prompt in prompts]
+    groups = [
+        [Group(list(branch), [Branch(items[n].continuation) for n in own]) for branch in prompt]
+        for prompt, own in zip(prompts, numbers, strict=True)
+    ]
+    for branches in (1, 2):
+        chosen = [index for index, prompt in enumerate(prompts) if len(prompt) == branches]
+        for row in by_budget([groups[index][0] for index in chosen], _BUDGET // branches):
+            taken = [chosen[position] for position in row]
+            yield from _score_row(model, [groups[index] for index in taken], [numbers[index] for index in taken], items)
+
+
+def _score_row(
+    model: Any, groups: list[list[Group]], numbers: list[list[int]], items: Sequence[Scored]
+) -> Iterator[tuple[int, list[float]]]:
+    packed = [pack([group[branch] for group in groups]).to(model.device) for branch in range(len(groups[0]))]
+    both: list[Tensor] = [logits(model, row) for row in packed]
+    start = 0
+    for number in (n for own in numbers for n in own):
+        how, end = items[number].guidance, start + len(items[number].continuation)
+        negative = both[1][start:end] if len(both) > 1 else None
+        log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility)
+        yield number, log_probs.gather(1, packed[0].targets[start:end, None])[:, 0].tolist()
+        start = end
