@@ -102,10 +102,10 @@ def _parse(path: Path, number: int, raw: bytes) -> Any:
         ) from error
 
 
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON object as a line and flush it to the disk: what was paid for is kept."""
+def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append JSON objects, a line each, and flush them to the disk: what was paid for is kept."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         file.flush()
         os.fsync(file.fileno())
 

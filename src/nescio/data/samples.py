@@ -1,0 +1,132 @@
+"""One sample for every piece of personal data in an assistant turn (paper, section 2.2).
+
+The input runs up to the piece, inside the assistant's answer if it stands there; what is rejected starts at it. Knows
+dialogs and detectors; nothing of models.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nescio.data.dialogs import Dialog
+from nescio.errors import NescioError
+from nescio.pii.detector import Detector
+from nescio.prompts import Message
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A place where the assistant is about to say something personal.
+
+    Attributes:
+        id: `dialog:message:character`, the same in every run.
+        dialog_id: The dialog it comes from.
+        messages: The conversation up to the place; a last assistant message is the answer's beginning.
+        rejected: The rest of the answer, from the piece of personal data on, with the white space before it.
+        label: What kind of personal data it is.
+        value: The piece itself.
+    """
+
+    id: str
+    dialog_id: str
+    messages: list[Message]
+    rejected: str
+    label: str
+    value: str
+
+    def as_row(self) -> dict[str, Any]:
+        """The line of a sample file."""
+        return asdict(self)
+
+
+def samples_of(dialogs: Sequence[Dialog], detector: Detector) -> Iterator[Sample]:
+    """The samples of dialogs, in order: by their recorded slots, else by the detector."""
+    for first in range(0, len(dialogs), _CHUNK):
+        chunk = dialogs[first : first + _CHUNK]
+        turns = [
+            (dialog, index)
+            for dialog in chunk
+            for index, message in enumerate(dialog.messages)
+            if message["role"] == "assistant"
+        ]
+        unrecorded = [turn for turn in turns if turn[0].pii is None]
+        found = iter(detector.find([dialog.messages[index]["content"] for dialog, index in unrecorded]))
+        for dialog, index in turns:
+            content = dialog.messages[index]["content"]
+            if dialog.pii is None:
+                pieces = [(span.start, span.end, span.label) for span in next(found)]
+            else:
+                pieces = slot_places(content, dialog.pii)
+            for start, end, label in merged(pieces, content):
+                yield _sample(dialog, index, start, end, label)
+
+
+def slot_places(text: str, pii: dict[str, str]) -> list[tuple[int, int, str]]:
+    """Where the recorded values stand in a text, as whole words: `(start, end, kind of slot)`."""
+    return [
+        (match.start(), match.end(), slot.rsplit("-", 1)[0])
+        for slot, value in pii.items()
+        for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)
+    ]
+
+
+def merged(pieces: Sequence[tuple[int, int, str]], text: str) -> list[tuple[int, int, str]]:
+    """Overlapping pieces, and pieces with nothing but white space between them, become one with the first's label."""
+    result: list[tuple[int, int, str]] = []
+    for start, end, label in sorted(pieces, key=lambda piece: (piece[0], -piece[1])):
+        if result and not text[result[-1][1] : start].strip():
+            first, before, kind = result[-1]
+            result[-1] = (first, max(before, end), kind)
+        else:
+            result.append((start, end, label))
+    return result
+
+
+def _sample(dialog: Dialog, index: int, start: int, end: int, label: str) -> Sample:
+    content = dialog.messages[index]["content"]
+    given = content[:start].rstrip()  # white space before the piece belongs to the answer
+    messages = list(dialog.messages[:index])
+    if given:
+        messages.append(Message(role="assistant", content=given))
+    return Sample(
+        id=f"{dialog.id}:{index}:{start}",
+        dialog_id=dialog.id,
+        messages=messages,
+        rejected=content[len(given) :] if given else content[start:],
+        label=label,
+        value=content[start:end],
+    )
+
+
+def subsample(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+    """At most `count` samples, drawn dialog by dialog so that every dialog is heard before one is heard twice."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    rng = random.Random(seed)
+    by_dialog: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_dialog.setdefault(sample.dialog_id, []).append(sample)
+    for own in by_dialog.values():
+        rng.shuffle(own)
+    dialogs = list(by_dialog)
+    rng.shuffle(dialogs)
+    rounds = max(len(own) for own in by_dialog.values())
+    drawn = [by_dialog[d][r] for r in range(rounds) for d in dialogs if r < len(by_dialog[d])][:count]
+    chosen = {sample.id for sample in drawn}
+    return [sample for sample in samples if sample.id in chosen]
+
+
+def parse_sample(row: Any) -> Sample:
+    """Read a line of a sample file back.
+
+    Raises:
+        NescioError: It is not one.
+    """
+    try:
+        return Sample(**row)
+    except TypeError as error:
+        raise NescioError("not a sample; run the samples stage again") from error
