@@ -4,7 +4,6 @@ Every answer is on the disk before it is used; a job that was cut off goes on wi
 engines and detectors; nothing of training.
 """
 
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from nescio.errors import NescioError
 from nescio.files import append_jsonl, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
 from nescio.prompts import Message, with_sentence
+from nescio.text import loops, whole_sentences
 
 AVOID = "Avoid using any personal data in the answers!"
 NUDGE = (
@@ -28,7 +28,6 @@ STRATEGIES = ("system", "nudge")
 """The paper's two ways in completion mode: its system prompt alone, and with the nudge before the last user message."""
 
 _BATCH = 32
-_ENDS = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def _ask(
         )
         for sample, strategy in jobs
     ]
-    texts = [whole_sentences(answer) for answer in engine.generate(requests)]
+    texts = [_ended(answer) for answer in engine.generate(requests)]
     texts = [
         text if sample.messages[-1]["role"] == "assistant" else text.lstrip()
         for text, (sample, _) in zip(texts, jobs, strict=True)
@@ -154,13 +153,10 @@ def strategy_messages(sample: Sample, strategy: str) -> list[Message]:
     return with_sentence(messages, AVOID)
 
 
-def whole_sentences(answer: Answer) -> str:
+def _ended(answer: Answer) -> str:
     """The answer's text; one that ran into the token limit is cut after its last whole sentence (or is empty)."""
     text = answer.text.rstrip()
-    if answer.finish != "length":
-        return text
-    ends = [match.end() for match in _ENDS.finditer(text)]
-    return text[: ends[-1]] if ends else ""
+    return whole_sentences(text) if answer.finish == "length" else text
 
 
 def _fault(text: str, sample: Sample) -> str:
@@ -173,14 +169,6 @@ def _fault(text: str, sample: Sample) -> str:
     if AVOID[:-1] in text or "Do not use any personal data" in text:
         return "instruction"
     return "loop" if loops(text) else ""
-
-
-def loops(text: str) -> bool:
-    """Whether a text runs in circles: the same four words three times, or the same word five times in a row."""
-    words = text.lower().split()
-    grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
-    in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
-    return in_a_row or any(count >= 3 for count in grams.values())
 
 
 def write_settled(path: Path, out: Path, samples: Sequence[Sample], strategies: Sequence[str]) -> int:

@@ -1,0 +1,26 @@
+"""Plain facts about a text: its sentences, and whether it runs in circles. Knows nothing of where it comes from."""
+
+import re
+from collections import Counter
+
+_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
+
+
+def first_sentence(text: str) -> str:
+    """The text up to its first sentence end, lower-cased, with single spaces."""
+    match = _END.search(text)
+    return " ".join((text[: match.end()] if match else text).lower().split())
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last sentence end; empty where it has none."""
+    ends = [match.end() for match in _END.finditer(text)]
+    return text[: ends[-1]] if ends else ""
+
+
+def loops(text: str) -> bool:
+    """Whether a text runs in circles: the same four words three times, or one word five times in a row."""
+    words = text.lower().split()
+    grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
+    return in_a_row or any(count >= 3 for count in grams.values())

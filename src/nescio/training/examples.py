@@ -1,0 +1,88 @@
+"""From files to groups of token ids: pairs for preference training, dialogs for plain fine-tuning.
+
+Knows tokenizers, pairs and dialogs; nothing of losses.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from nescio.data.dialogs import Dialog
+from nescio.errors import NescioError
+from nescio.files import read_jsonl
+from nescio.packing import Branch, Group
+from nescio.prompts import Message, encode, render, split_ids
+
+
+def read_pairs(
+    path: Path, tokenizer: Any, max_length: int, max_prompt: int, counts: Counter[str] | None = None
+) -> list[Group]:
+    """Read a pair file as groups of a prompt and two branches: chosen, then rejected.
+
+    Args:
+        path: JSON lines with `prompt`, `chosen`, `rejected`.
+        tokenizer: Of the model that is trained.
+        max_length: Most tokens of prompt and answer; longer answers lose their end.
+        max_prompt: Most tokens of the prompt; longer ones lose their beginning.
+        counts: Filled with `pairs`, `cut_prompts` and `cut_answers`.
+
+    Raises:
+        NescioError: A line lacks a field or holds an empty one.
+    """
+    counts = Counter() if counts is None else counts
+    groups = []
+    for number, row in read_jsonl(path):
+        for field in ("prompt", "chosen", "rejected"):
+            if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
+                raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
+        prompt, chosen = _ids(tokenizer, row["prompt"], row["chosen"])
+        _, rejected = _ids(tokenizer, row["prompt"], row["rejected"])
+        counts["pairs"] += 1
+        if len(prompt) > max_prompt:
+            prompt = prompt[-max_prompt:]
+            counts["cut_prompts"] += 1
+        room = max_length - len(prompt)
+        counts["cut_answers"] += (len(chosen) > room) + (len(rejected) > room)
+        groups.append(Group(prompt, [Branch(chosen[:room]), Branch(rejected[:room])]))
+    if not groups:
+        raise NescioError(f"{path}: holds no pairs; loosen the filter, raise generate.tries or give more dialogs")
+    return groups
+
+
+def _ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    # Other people's pairs may have tokens that straddle the border; prompt and answer are then encoded apart.
+    apart = tokenizer(answer, add_special_tokens=False).input_ids
+    return split_ids(tokenizer, prompt, answer) or (encode(tokenizer, prompt), apart)
+
+
+def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]:
+    """A dialog for fine-tuning: loss on every assistant turn and its EOS, none on the rest.
+
+    One group where the template renders a longer conversation as the continuation of a shorter; else one a turn.
+    """
+    turns = [index for index, message in enumerate(dialog.messages) if message["role"] == "assistant"]
+    ids = encode(tokenizer, render(tokenizer, dialog.messages[: turns[0]]))
+    prompt, rest, wanted = ids, list[int](), list[bool]()
+    for turn in turns:
+        before = encode(tokenizer, render(tokenizer, dialog.messages[:turn]))
+        known = prompt + rest
+        if before[: len(known)] != known:
+            return [
+                group for turn in turns for group in _turn_group(tokenizer, dialog.messages[: turn + 1], max_length)
+            ]
+        answer = _answer_ids(tokenizer, dialog.messages[turn])
+        rest += before[len(known) :] + answer
+        wanted += [False] * (len(before) - len(known)) + [True] * len(answer)
+    room = max(max_length - len(prompt), 0)
+    return [Group(prompt, [Branch(rest[:room], wanted[:room])])] if any(wanted[:room]) else []
+
+
+def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> list[Group]:
+    prompt = encode(tokenizer, render(tokenizer, messages[:-1]))
+    answer = _answer_ids(tokenizer, messages[-1])[: max(max_length - len(prompt), 0)]
+    return [Group(prompt, [Branch(answer)])] if answer else []
+
+
+def _answer_ids(tokenizer: Any, message: Message) -> list[int]:
+    ids: list[int] = tokenizer(message["content"], add_special_tokens=False).input_ids
+    return [*ids, tokenizer.eos_token_id]
