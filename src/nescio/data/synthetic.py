@@ -26,8 +26,9 @@ _PLAIN, _TOPICAL, _CLOSING, _LEAD_IN = 0.15, 0.6, 0.4, 0.35
 _PEOPLE, _PHONES = 16, 4
 _GENDERS = {"she": "female", "he": "male"}
 
-_CHOICE = re.compile(r"\{([^{}]*)\}")
+_CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")
 _VARIABLE = re.compile(r"\[([a-z]+)(\d*)(?:\.([a-z]+))?\]")
+_LOWER_START = re.compile(r"(?:^|(?<=[.!?] ))the (?=\[)")
 _SLOT = re.compile(r"\[([A-Z]+-\d+)\]")
 
 
@@ -98,12 +99,14 @@ class _Order:
 
 @cache
 def _name_pools() -> tuple[dict[str, list[str]], list[str]]:
-    """First names by gender and surnames. None is a word of the patterns ("Will", "May") or belongs to both genders."""
+    """First names by gender and surnames. None is a word of the patterns ("Will", "May") or fits both genders."""
     patterns = files("nescio.data").joinpath("patterns.yaml").read_text(encoding="utf-8")
     words = set(re.findall(r"\w+", patterns))
 
     def usable(*pools: Sequence[str]) -> set[str]:
-        return {name for pool in pools for name in pool if name.isascii() and name.isalpha() and name not in words}
+        # Faker has "Mcknight" for "McKnight".
+        names = {name for pool in pools for name in pool if name.isascii() and name.isalpha()}
+        return {name for name in names if name not in words and not name.startswith("Mc")}
 
     female = usable(list(American.first_names_female), list(British.first_names_female))
     male = usable(list(American.first_names_male), list(British.first_names_male))
@@ -157,13 +160,15 @@ class _Cast:
     _phones: int = 0
 
     def slot(self, match: re.Match[str]) -> str:
-        """The slot, in brackets, of the variable that a pattern names, for example `[helper2.email]`."""
+        """The slot, in brackets and with its article, of a variable in a pattern, for example `[helper2.email]`."""
         variable = match[0]
         if variable not in self._variables:
-            kind, value = self._draw(match[1], match[2], match[3])
+            kind, drawn = self._draw(match[1], match[2], match[3])
+            value = drawn.removeprefix("the ")  # the article is no personal data
             count = sum(slot.startswith(f"{kind}-") for slot in self.slots.values())
-            self._variables[variable] = self.slots.setdefault(value, f"{kind}-{count + 1}")
-        return f"[{self._variables[variable]}]"
+            slot = self.slots.setdefault(value, f"{kind}-{count + 1}")
+            self._variables[variable] = f"the [{slot}]" if drawn != value else f"[{slot}]"
+        return self._variables[variable]
 
     def _draw(self, kind: str, number: str, part: str | None) -> tuple[str, str]:
         if kind == "phone":
@@ -190,7 +195,7 @@ class _Cast:
             form = _expand(self.random.choice(forms), self.random)
             # "@" is the dialog's city: there, the public library is the Springfield Public Library.
             value: str = self.world.faker.parse(form.replace("@", self.home))
-            if value not in self.slots and value != self.home:
+            if value.removeprefix("the ") not in self.slots and value != self.home:
                 return value
 
 
@@ -237,7 +242,8 @@ def _compose(world: _World, number: int, max_exchanges: int) -> tuple[list[str],
     exchanges = random.choices(range(1, max_exchanges + 1), _LENGTH_WEIGHTS[:max_exchanges])[0]
     cast = _Cast(world, number, random, home=random.choice(load_patterns().values["LOC"]["city"]))
     turns = [_VARIABLE.sub(cast.slot, _expand(turn, random)) for turn in _script(random, exchanges)]
-    turns = [" ".join(turn.split()) for turn in turns]  # an empty choice leaves two spaces
+    # An empty choice leaves two spaces, an article may begin a sentence.
+    turns = [_LOWER_START.sub("The ", " ".join(turn.split())) for turn in turns]
     return turns, {slot: value for value, slot in cast.slots.items()}
 
 
