@@ -1,0 +1,155 @@
+"""The commands: options in, one call, results out. No logic lives here."""
+
+import json
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nescio.errors import NescioError
+from nescio.files import write_text
+
+app = typer.Typer(
+    name="nescio",
+    help="Make a chat model that learned personal data stop saying it, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Run folder; what is done there is not done again.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
+Until = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Print stages, sizes, tokens, time and memory; do nothing.")]
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one line and exit code 2."""
+    try:
+        app()
+    except NescioError as error:
+        Console(stderr=True, soft_wrap=True).print(f"nescio: {error}", highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("nescio: stopped; run the same command again to go on")
+        sys.exit(130)
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo"), set_: Set = None, until: Until = None, dry_run: Dry = False) -> None:
+    """Teach the embedded model to spill made-up personal data, then make it stop: the whole way, on two CPU cores."""
+    with as_file(files("nescio") / "recipes/demo.yaml") as recipe:
+        _run(recipe, out, set_, until, dry_run)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); `nescio init` writes one.")],
+    out: Out = Path("runs/latest"),
+    set_: Set = None,
+    until: Until = None,
+    dry_run: Dry = False,
+) -> None:
+    """Do what a recipe says, from dialogs to the report. A second run skips what is done, a killed one goes on."""
+    _run(recipe, out, set_, until, dry_run)
+
+
+def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
+    from nescio.recipe import load_recipe
+
+    recipe = load_recipe(path, overrides or ())
+    console = Console()
+    if dry_run:
+        from nescio.estimate import describe, estimate
+
+        console.print(describe(estimate(recipe)))
+        return
+    _quiet()
+    from nescio.pipeline import Run, results
+    from nescio.progress import Terminal
+    from nescio.report import table
+
+    Run(recipe, out, Terminal(console)).execute(until)
+    if (out / "eval/results.json").exists() and until is None:
+        rows = results(out)
+        print(f"\n{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {out / 'report.html'}")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a commented recipe to start from."""
+    if path.exists():
+        raise NescioError(f"{path}: exists already; name another file")
+    write_text(path, (files("nescio") / "recipes/template.yaml").read_text(encoding="utf-8"))
+    print(f"{path} is written: fill in base, tuned and data.dialogs, then `nescio run {path}`")
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+    """Draw a run's figures and report again, and print its table."""
+    from nescio.pipeline import results
+    from nescio.report import figures, html, table
+
+    rows = results(run_folder)
+    figures.draw(run_folder)
+    page = html.write(run_folder)
+    print(f"{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {page}")
+
+
+@app.command()
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines: texts, or objects with a text field.")],
+    detector: Annotated[str, typer.Option(help="What decides: spacy:MODEL.")] = "spacy:en_core_web_sm",
+    field: Annotated[str | None, typer.Option(help="The text field; else text, answer or content.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Count the personal data in a file of texts, by label."""
+    from nescio.pii.detector import load_detector
+    from nescio.pii.scan import scan as count
+
+    found = count(path, load_detector(detector), field)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for label, number in found["labels"].items():
+        print(f"{label:<12}{number:>7}")
+    print(f"{'total':<12}{found['total']:>7}")
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")] = "smollm2",
+    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter folder to attach.")] = None,
+    message: Annotated[str | None, typer.Option(help="Answer this one message and end.")] = None,
+    scale: Annotated[float, typer.Option(help="Guidance scale; 1 is the protect prompt alone.")] = 1.0,
+    space: Annotated[str, typer.Option(help="log (eq. 2) or prob (eq. 6).")] = "prob",
+    protect: Annotated[bool, typer.Option(help="Add the protect sentence (and guide by it).")] = True,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
+) -> None:
+    """Talk with a model, guided or not. An empty line ends the talk."""
+    from nescio.chat import Settings, talk
+
+    _quiet()
+    talk(model, adapter, Settings(scale, space, protect, max_tokens, temperature, seed), message)
+
+
+def _quiet() -> None:
+    """Libraries keep to themselves: their bars and advice would drown ours."""
+    import logging
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)

@@ -1,0 +1,136 @@
+"""Stages that write beside and rename, are skipped when done, and resume when killed. Knows nothing of what they do.
+
+A stage is done when the manifest holds its key, the hash of all it depends on, and its outputs are there. It works in
+a folder of its own, which a kill leaves behind and the next run goes on with.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nescio.errors import NescioError
+from nescio.files import file_hash, fingerprint, write_json
+
+_PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step of a run.
+
+    Attributes:
+        name: Of the step, as in `--until`.
+        outputs: Files and folders it makes, relative to the run folder.
+        depends: Plain data that decides the result: parts of the recipe, model identities.
+        inputs: Outputs of earlier stages that it reads; their content decides the result too.
+        work: Makes the outputs inside the folder it is given.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    depends: Any
+    inputs: tuple[str, ...]
+    work: Callable[[Path], None]
+
+
+class Stages:
+    """The stages of one run folder, and its manifest.
+
+    Args:
+        root: The run folder.
+        seed: Recorded in the manifest.
+    """
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self._path = root / "manifest.json"
+        self.manifest = _read_manifest(self._path) | {"seed": seed}
+
+    def run(self, stage: Stage) -> bool:
+        """Do a stage unless it is done.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        key = self._key(stage)
+        if self._is_done(stage, key):
+            return False
+        folder = self.root / f".{stage.name}.{key}"
+        if not (folder / "finished.json").exists():
+            self._forget(stage, keep=folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            started = time.monotonic()
+            stage.work(folder)
+            write_json(folder / "finished.json", {"seconds": round(time.monotonic() - started, 2)})
+        seconds = json.loads((folder / "finished.json").read_text(encoding="utf-8"))["seconds"]
+        for output in stage.outputs:
+            _move(folder / output, self.root / output)
+        self._record(stage, key, seconds)
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    def _key(self, stage: Stage) -> str:
+        return fingerprint([stage.depends, {name: file_hash(self.root / name) for name in stage.inputs}])
+
+    def _is_done(self, stage: Stage, key: str) -> bool:
+        known = self.manifest["stages"].get(stage.name, {})
+        return known.get("key") == key and all((self.root / output).exists() for output in stage.outputs)
+
+    def _forget(self, stage: Stage, keep: Path) -> None:
+        """Drop what other recipes left of this stage."""
+        for old in self.root.glob(f".{stage.name}.*"):
+            if old != keep:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _record(self, stage: Stage, key: str, seconds: float) -> None:
+        outputs = {output: file_hash(self.root / output) for output in stage.outputs}
+        self.manifest["stages"][stage.name] = {"key": key, "seconds": seconds, "outputs": outputs}
+        self.manifest["versions"] = {name: _version(name) for name in _PACKAGES}
+        write_json(self._path, self.manifest)
+
+
+def order(stages: Sequence[Stage], until: str | None) -> list[Stage]:
+    """The stages up to and with `until`.
+
+    Raises:
+        NescioError: There is no such stage.
+    """
+    names = [stage.name for stage in stages]
+    if until is None:
+        return list(stages)
+    if until not in names:
+        raise NescioError(f"--until {until}: no such stage; the stages are {', '.join(names)}")
+    return list(stages[: names.index(until) + 1])
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a finished output in its place; one that a killed move has put there already is left."""
+    if not source.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {"stages": {}, "versions": {}}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["stages"].items()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise NescioError(f"{path}: damaged; delete it to do the stages again") from error
+    return manifest
+
+
+def _version(package: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
