@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nescio.data.synthetic import _compose, _World, generate, load_patterns, scrubbed
+from nescio.data.synthetic import _PEOPLE, _PHONES, _compose, _World, generate, load_patterns, scrubbed
 from nescio.errors import NescioError
 from nescio.pii.detector import load_detector
 
@@ -94,9 +94,7 @@ def test_text_is_clean_ascii_english(dialogs: Dialogs) -> None:
     for message in (message for dialog in dialogs for message in dialog["messages"]):
         text = message["content"]
         assert text.isascii()
-        assert not re.search(r"[\[\]{}|@]{2}|[.,;:!?] ?[.,;:]|  | [.,;!?]|[.!?] [a-z]|\ba (?!one)[aeio][a-z]", text), (
-            text
-        )
+        assert not re.search(r"[\[\]{}|]|[.,;:!?] ?[.,;:]|  | [.,;!?]|[.!?] [a-z]|\ba (?!one)[aeio][a-z]", text), text
         assert re.match(r"[A-Z\"]", text), text
         assert re.search(r"[.!?]\"?$", text), text
 
@@ -109,6 +107,19 @@ def test_patterns_are_many() -> None:
     assert len({answer for scene in scenes for answer in scene.answers}) >= 100
     assert len({ask for scene in scenes for ask in scene.asks}) >= 100
     assert all(VARIABLE.search(answer) for scene in scenes for answer in scene.answers)
+
+
+def test_a_dialog_has_room_for_everybody_the_patterns_can_name() -> None:
+    patterns = load_patterns()
+    kinds = {kind for kinds in patterns.values.values() for kind in kinds}
+    scenes = [scene for topic in patterns.topics.values() for scene in (*topic.opening, *topic.follow)]
+    scenes += [*patterns.generic, *patterns.closing]
+    turns = [*patterns.intros, *(turn for scene in scenes for turn in (*scene.asks, *scene.answers))]
+    named = {(m[1], m[2]) for turn in turns for m in re.finditer(r"\[([a-z]+)(\d*)", turn)}
+    people = {variable for variable in named if variable[0] not in kinds | {"phone"}}
+    assert {kind for kind, _ in people} == {"me", "she", "he", "helper", "friend", "boss"}  # a mistyped kind shows here
+    assert len(people) <= _PEOPLE
+    assert sum(kind == "phone" for kind, _ in named) <= _PHONES
 
 
 def test_turns_repeat_rarely_even_with_the_personal_data_taken_out(dialogs: Dialogs) -> None:

@@ -21,8 +21,8 @@ from faker.providers.person.en_US import Provider as American
 from nescio.errors import NescioError
 
 _LENGTH_WEIGHTS = (45, 30, 15, 10)  # of 1, 2, 3 and 4 exchanges
-_PLAIN, _TOPICAL, _CLOSING, _LEAD_IN = 0.15, 0.6, 0.4, 0.35
-# Room for each dialog in the orders below; a pattern that needs more fails the tests, it never shares a person.
+_PLAIN, _TOPICAL, _CLOSING, _LEAD_IN = 0.15, 0.6, 0.4, 0.45
+# Each dialog's room in the orders below: at least as many as the patterns have variables for people and telephones.
 _PEOPLE, _PHONES = 16, 4
 _GENDERS = {"she": "female", "he": "male"}
 
@@ -64,8 +64,7 @@ class Patterns:
 @cache
 def load_patterns() -> Patterns:
     """The turn patterns and the forms of values that the package carries."""
-    text = files("nescio.data").joinpath("patterns.yaml").read_text(encoding="utf-8")
-    raw: dict[str, Any] = yaml.safe_load(text)
+    raw: dict[str, Any] = yaml.safe_load(files("nescio.data").joinpath("patterns.yaml").read_text(encoding="utf-8"))
 
     def scenes(items: list[dict[str, str]]) -> list[Scene]:
         return [Scene(item["asks"].splitlines(), item["answers"].splitlines()) for item in items]
@@ -100,8 +99,7 @@ class _Order:
 @cache
 def _name_pools() -> tuple[dict[str, list[str]], list[str]]:
     """First names by gender and surnames. None is a word of the patterns ("Will", "May") or fits both genders."""
-    patterns = files("nescio.data").joinpath("patterns.yaml").read_text(encoding="utf-8")
-    words = set(re.findall(r"\w+", patterns))
+    words = set(re.findall(r"\w+", files("nescio.data").joinpath("patterns.yaml").read_text(encoding="utf-8")))
 
     def usable(*pools: Sequence[str]) -> set[str]:
         # Faker has "Mcknight" for "McKnight".
@@ -136,9 +134,8 @@ class _World:
 
     def person(self, gender: str, dialog: int, k: int) -> tuple[str, str]:
         """The k-th woman or man of a dialog, as first name and surname."""
-        pool = self._first_names[gender]
-        surname, first = divmod(self._people[gender][dialog * _PEOPLE + k], len(pool))
-        return pool[first], self._surnames[surname]
+        surname, first = divmod(self._people[gender][dialog * _PEOPLE + k], len(self._first_names[gender]))
+        return self._first_names[gender][first], self._surnames[surname]
 
     def phone(self, dialog: int, k: int) -> str:
         """The k-th telephone number of a dialog."""
@@ -211,23 +208,26 @@ def _script(random: Random, exchanges: int) -> list[str]:
     patterns = load_patterns()
     topic = random.choice(list(patterns.topics.values()))
     first = random.choice(topic.opening)
-    plain = [ask for ask in first.asks if not _VARIABLE.search(ask)]
-    if plain and random.random() < _PLAIN:
-        ask = random.choice(patterns.greetings) + " " + random.choice(plain)
-    else:
-        ask = " ".join([random.choice(patterns.greetings), random.choice(patterns.intros), random.choice(first.asks)])
-    turns = [ask, _answer(random, first)]
+    ask = _ask(random, first)
+    intro = random.choice(patterns.intros) if _VARIABLE.search(ask) else ""
+    turns = [f"{random.choice(patterns.greetings)} {intro} {ask}", _answer(random, first)]
     scenes: list[Scene] = []
     while len(scenes) < exchanges - 1:
-        last = len(scenes) == exchanges - 2
-        pool = patterns.closing if last and random.random() < _CLOSING else patterns.generic
-        if pool is patterns.generic and random.random() < _TOPICAL:
-            pool = topic.follow
+        pool = topic.follow if random.random() < _TOPICAL else patterns.generic
+        if len(scenes) == exchanges - 2 and random.random() < _CLOSING:
+            pool = patterns.closing
         scene = random.choice(pool)
         if scene not in scenes:
             scenes.append(scene)
-            turns += [random.choice(scene.asks), _answer(random, scene)]
+            turns += [_ask(random, scene), _answer(random, scene)]
     return turns
+
+
+def _ask(random: Random, scene: Scene) -> str:
+    """What the user says: now and then something that names nobody."""
+    plain = random.random() < _PLAIN
+    fitting = [ask for ask in scene.asks if plain != bool(_VARIABLE.search(ask))]
+    return random.choice(fitting or scene.asks)
 
 
 def _answer(random: Random, scene: Scene) -> str:
@@ -291,8 +291,8 @@ def scrubbed(dialog: dict[str, Any]) -> list[dict[str, str]]:
     slots = {value: slot for slot, value in dialog["pii"].items()}
     if not slots:
         return [dict(message) for message in dialog["messages"]]
-    longest_first = sorted(slots, key=len, reverse=True)
-    values = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    longest_first = "|".join(map(re.escape, sorted(slots, key=len, reverse=True)))
+    values = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)")
     return [
         {**message, "content": values.sub(lambda value: f"[{slots[value[0]]}]", message["content"])}
         for message in dialog["messages"]
