@@ -1,0 +1,218 @@
+"""The figures of a run as SVG: personal data against scale, and the training curves.
+
+The same input gives the same bytes. The ground is transparent and the colours are of middling lightness, so that a
+figure reads on white and on black. Knows result rows and log rows; nothing of HTML or models.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nescio.errors import NescioError
+from nescio.files import read_jsonl, write_text
+from nescio.report import table
+from nescio.report.table import Row
+
+PALETTE = {"ink": "#767b85", "grid": "#8a8f99", "one": "#3f83c4", "two": "#c7702c", "three": "#2f9475"}
+"""Names and colours; the page gives the names other values in the dark."""
+_SPACES = {"prob": PALETTE["one"], "log": PALETTE["two"]}
+_PANELS = {
+    "Loss": ("loss",),
+    "NLL of the chosen answer": ("nll",),
+    "Odds-ratio loss": ("odds_loss",),
+    "Rewards": ("chosen_reward", "rejected_reward"),
+    "Reward margin": ("margin",),
+    "Accuracy": ("accuracy",),
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nescio",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.5,
+    "grid.alpha": 0.35,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), PALETTE["ink"]),
+    "grid.color": PALETTE["grid"],
+}
+
+
+def draw(run: Path) -> list[Path]:
+    """Write a run's figures into its folder `figures`.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        NescioError: `eval/results.json` or `adapter/log.jsonl` is missing or damaged.
+    """
+    figures = {"pii_by_scale": pii_by_scale(table.read(run)), "training": training(read_log(run))}
+    paths = []
+    for name, svg in figures.items():
+        paths.append(run / f"figures/{name}.svg")
+        write_text(paths[-1], svg)
+    return paths
+
+
+def read_log(run: Path) -> list[Row]:
+    """The rows of the training log.
+
+    Raises:
+        NescioError: It is missing or damaged.
+    """
+    path = run / "adapter/log.jsonl"
+    rows = []
+    for number, row in read_lines(path):
+        good = all(isinstance(row.get(key), int | float) for key in ("step", "epoch"))
+        if not good or row.get("split") not in ("train", "eval"):
+            raise table.spoiled(path, f"line {number}: not a row of a training log")
+        rows.append(row)
+    return rows
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """The objects of a run's JSONL file with their line numbers.
+
+    Raises:
+        NescioError: It is missing or damaged; the mend is said.
+    """
+    if not path.is_file():
+        raise table.spoiled(path, "missing")
+    try:
+        for number, row in read_jsonl(path):
+            if not isinstance(row, dict):
+                raise NescioError(f"{path}:{number}: not an object; every line must be one")
+            yield number, row
+    except NescioError as error:
+        place, _, _ = str(error).rpartition(";")
+        raise table.spoiled(path, place.removeprefix(f"{path}:")) from error
+
+
+def pii_by_scale(rows: Sequence[Row]) -> str:
+    """Personal data against guidance scale, a line for each space, a level for each model that is not guided.
+
+    Args:
+        rows: As in `results.json`.
+
+    Returns:
+        SVG.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        counted = [row for row in rows if row.get("pii") is not None]
+        guided = {(row["model"], row.get("epoch")) for row in counted if row.get("space")}
+        series = _series(counted, guided)
+        for number, ((name, color, dash), points) in enumerate(series):
+            _draw_series(axes, points, name, color, dash, (number - (len(series) - 1) / 2) * 0.07)
+        for row, dash in zip(counted, cycle(("--", ":", "-."))):
+            if (row["model"], row.get("epoch")) not in guided:
+                _draw_level(axes, row, dash)
+        axes.set(xlabel="guidance scale γ (1: the trained model, not guided)", ylabel="pieces of personal data")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(sorted({float(point["scale"]) for _, points in series for point in points}))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(axis="y")
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside upper left", ncols=3)
+        return _svg(figure)
+
+
+def _series(rows: Sequence[Row], guided: set[tuple[str, Any]]) -> list[tuple[tuple[str, str, str], list[Row]]]:
+    """The points of each guided model and space, by scale; the model without guidance is scale 1 of both."""
+    dashes = dict(zip(sorted(guided, key=str), cycle(("-", "--", ":"))))
+    series = []
+    for key, dash in dashes.items():
+        mine = [row for row in rows if (row["model"], row.get("epoch")) == key]
+        for space, color in _SPACES.items():
+            if any(row.get("space") == space for row in mine):
+                points = [row for row in mine if row.get("space") in (None, space) and row.get("scale") is not None]
+                name = f"{table.model_name(mine[0])}, {space} space"
+                series.append(((name, color, dash), sorted(points, key=lambda row: float(row["scale"]))))
+    return series
+
+
+def _draw_series(axes: Axes, points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
+    """One line with interval bars, shifted a little so that the bars of two spaces stand side by side."""
+    scales = [point["scale"] + shift for point in points]
+    axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=name)
+    for scale, point in zip(scales, points, strict=True):
+        if point.get("pii_ci95"):
+            axes.vlines(scale, *point["pii_ci95"], color=color, linewidth=3.5, alpha=0.35)
+
+
+def _draw_level(axes: Axes, row: Row, dash: str) -> None:
+    axes.axhline(row["pii"], color=PALETTE["ink"], linestyle=dash, linewidth=1.2, label=table.model_name(row))
+    if row.get("pii_ci95"):
+        axes.axhspan(*row["pii_ci95"], color=PALETTE["ink"], alpha=0.1, linewidth=0)
+
+
+def training(log: Sequence[Row]) -> str:
+    """The training curves: each step faintly, their running mean, and the validation passes as dots.
+
+    Args:
+        log: Rows of `adapter/log.jsonl`.
+
+    Returns:
+        SVG.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+        panels = figure.subplots(3, 2, sharex=True)
+        for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
+            axes.set_title(title)
+            axes.grid(axis="y")
+            for name, color in zip(names, (PALETTE["one"], PALETTE["two"]), strict=False):
+                _draw_curve(axes, log, name, color)
+        for axes in panels[-1]:
+            axes.set_xlabel("epoch")
+        panels[1, 1].legend(*_reward_legend(panels[1, 1]), loc="best", handlelength=1)
+        return _svg(figure)
+
+
+def _draw_curve(axes: Axes, log: Sequence[Row], name: str, color: str) -> None:
+    for split in ("train", "eval"):
+        rows = [row for row in log if row["split"] == split and isinstance(row.get(name), int | float)]
+        epochs, values = [row["epoch"] for row in rows], [row[name] for row in rows]
+        if split == "eval":
+            axes.plot(epochs, values, "--o", color=color, markersize=5, linewidth=1, label=f"{name} eval")
+        else:
+            axes.plot(epochs, values, color=color, linewidth=0.7, alpha=0.35)
+            axes.plot(epochs, running_mean(values, max(1, len(values) // 12)), color=color, label=name)
+
+
+def _reward_legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    curves = zip(*axes.get_legend_handles_labels(), strict=True)
+    named = {label.removesuffix("_reward"): handle for handle, label in curves if label.endswith("_reward")}
+    return list(named.values()), list(named)
+
+
+def running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """The mean of each value and the `reach` values on either side, as far as there are any."""
+    windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return buffer.getvalue()

@@ -1,0 +1,258 @@
+"""The report of a run: one HTML file that asks nothing of the network.
+
+Knows a run folder's files and the other reports of this room; nothing of models. All text reaches the page through the
+template's escaping; only figures drawn here go in as they are.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from nescio.files import write_text
+from nescio.report import figures, table
+from nescio.report.table import Row
+
+MOST_SAMPLES = 40
+
+_STAGES = {
+    "data": ("The dialogs were split; those held out were never trained on.", "data.test_share seed"),
+    "tune": (
+        "The base model was fine-tuned on the training dialogs: this is the tuned model, the one that leaks.",
+        "base tune.epochs tune.learning_rate tune.lora.r",
+    ),
+    "samples": (
+        "Each piece of personal data in an assistant's turn became a sample: the dialog up to that point.",
+        "detector.model data.train_samples",
+    ),
+    "candidates": (
+        "The base model wrote replacement answers; those without personal data were kept.",
+        "generate.strategies generate.temperature generate.max_tokens generate.tries",
+    ),
+    "pairs": (
+        "Each replacement (chosen) was paired with what the dialog said (rejected), and again under the protect and "
+        "the reveal prompt.",
+        "pairs.positive pairs.negative",
+    ),
+    "train": (
+        "An adapter was trained on the pairs with ORPO.",
+        "train.epochs train.batch_size train.learning_rate train.beta train.lora.r train.lora.alpha",
+    ),
+    "evaluate": (
+        "Every model answered the same held-out samples, and the personal data in its answers was counted.",
+        "evaluate.samples evaluate.max_tokens",
+    ),
+}
+
+
+def write(run: Path) -> Path:
+    """Write a run's `report.html`.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        NescioError: A file of the run is missing or damaged.
+    """
+    rows = table.read(run)
+    recipe, manifest = _mapping(run / "recipe.yaml"), _mapping(run / "manifest.json")
+    columns = shown(rows)
+    samples = _samples(run, columns)
+    page = _environment().from_string((files("nescio.report") / "report.html").read_text(encoding="utf-8")).render(
+        title=run.resolve().name,
+        rows=rows,
+        most_pii=max((row.get("pii") or 0 for row in rows), default=0) or 1,
+        verdict=table.verdict(rows),
+        stages=_stages(recipe, manifest),
+        pii_by_scale=_inline(figures.pii_by_scale(rows), "pii"),
+        training=_inline(figures.training(figures.read_log(run)), "training"),
+        columns=columns,
+        samples=samples[:MOST_SAMPLES],
+        sample_count=len(samples),
+        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
+        manifest=manifest,
+    )  # fmt: skip
+    write_text(run / "report.html", page)
+    return run / "report.html"
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    words = (table.model_name, table.guidance, table.described, table.interval, table.count, table.percent)
+    environment.filters |= {word.__name__: word for word in (*words, table.decimal)}
+    return environment
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file that holds an object."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise table.spoiled(path, "missing" if isinstance(error, FileNotFoundError) else "damaged") from error
+    if not isinstance(value, dict):
+        raise table.spoiled(path, "damaged")
+    return value
+
+
+def _stages(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was done, in the recipe's numbers, without the report itself: drawing it again changes nothing."""
+    done = manifest.get("stages")
+    stages = []
+    for name, record in done.items() if isinstance(done, dict) else ():
+        if name != "report" and isinstance(record, dict):
+            text, fields = _STAGES.get(name, ("", ""))
+            values = {field.partition(".")[2] or field: _look_up(recipe, field) for field in fields.split()}
+            facts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in values.items() if value is not None]
+            stages.append({"name": name, "text": text, "facts": facts} | _record(record))
+    return stages
+
+
+def _record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How long a stage took and what it made, as far as the manifest says."""
+    seconds, outputs = record.get("seconds"), record.get("outputs")
+    return {
+        "duration": _duration(seconds) if isinstance(seconds, int | float) else "",
+        "key": record.get("key") or "",
+        "outputs": outputs if isinstance(outputs, dict) else {},
+    }
+
+
+def _look_up(recipe: Mapping[str, Any], field: str) -> Any:
+    value: Any = recipe
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose answers stand side by side: tuned, trained at scale 1, and the best (or the best guided) one.
+
+    Args:
+        rows: As in `results.json`, the tuned model first.
+    """
+    trained = next((row for row in rows[1:] if row["model"] == "trained" and not row.get("space")), None)
+    columns = [row for row in (rows[0], trained) if row]
+    others = [row for row in rows if row not in columns]
+    best = next((row for row in others if row.get("best")), None)
+    guided = [row for row in others if row.get("space") and row.get("pii") is not None]
+    third = best or min(guided, key=lambda row: (row["pii"], -(row.get("on_topic") or 0)), default=None)
+    return [*columns, third] if third else columns
+
+
+def _answers(run: Path, row: Row) -> list[Row]:
+    """The answers of a row, checked."""
+    path = run / f"eval/{row['name']}.jsonl"
+    answers = []
+    for number, answer in figures.read_lines(path):
+        wrong = _wrong_field(answer)
+        if wrong:
+            raise table.spoiled(path, f"line {number}: {wrong}")
+        answers.append(answer)
+    return answers
+
+
+def _wrong_field(answer: Row) -> str | None:
+    """What keeps an answer from being shown, or None."""
+    text, spans, messages = answer.get("answer"), answer.get("spans"), answer.get("messages")
+    if not isinstance(text, str):
+        return "answer must be a text"
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        return "messages must be a list of role and content"
+    if not isinstance(spans, list) or not all(_is_span(span, len(text)) for span in spans):
+        return "spans must be a list of start, end and label inside the answer"
+    if any(left["end"] > right["start"] for left, right in pairwise(spans)):
+        return "spans must be in order and apart"
+    return None
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+
+
+def _is_span(span: Any, length: int) -> bool:
+    if not isinstance(span, dict) or not isinstance(span.get("label"), str):
+        return False
+    start, end = span.get("start"), span.get("end")
+    return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length
+
+
+def _samples(run: Path, columns: Sequence[Row]) -> list[dict[str, Any]]:
+    """One entry a sample, the worst answers of the first column first."""
+    answers = [_answers(run, row) for row in columns]
+    ids = [[answer.get("id") for answer in column] for column in answers]
+    for row, column in zip(columns, ids, strict=True):
+        if column != ids[0]:
+            path = run / f"eval/{row['name']}.jsonl"
+            raise table.spoiled(path, f"other samples than in {columns[0]['name']}.jsonl")
+    samples = [_sample(same) for same in zip(*answers, strict=True)]
+    return sorted(samples, key=lambda sample: -sample["answers"][0]["count"])
+
+
+def _sample(same: Sequence[Row]) -> dict[str, Any]:
+    """The end of a prompt, and the answers to it."""
+    messages = same[0]["messages"]
+    beginning = messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
+    asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    answers = [{"count": len(answer["spans"]), "parts": parts(answer["answer"], answer["spans"])} for answer in same]
+    return {"id": same[0].get("id"), "asked": asked, "beginning": beginning, "answers": answers}
+
+
+def parts(text: str, spans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """A text cut at its spans: pieces with their labels, the label empty where nothing was found.
+
+    Args:
+        text: The answer.
+        spans: In order and apart, offsets in characters.
+    """
+    cut, at = [], 0
+    for span in spans:
+        cut += [(text[at : span["start"]], ""), (text[span["start"] : span["end"]], span["label"])]
+        at = span["end"]
+    return [part for part in (*cut, (text[at:], "")) if part[0]]
+
+
+def _inline(svg: str, name: str) -> Markup:
+    """A figure of ours as part of the page: its own ids, the page's colours, no style sheet, no namespaces."""
+    root = ElementTree.fromstring(svg)
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag.endswith("}style")]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: _own(key, value, name) for key, value in element.attrib.items()}
+    for size in ("width", "height"):
+        root.attrib.pop(size)
+    root.set("aria-hidden", "true")  # the figure around it carries the words
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # the serialiser escapes its text
+
+
+def _own(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    value = re.sub(r"(^|url\()#", rf"\1#{name}-", value)
+    for word, color in figures.PALETTE.items():
+        value = value.replace(color, f"var(--{word}, {color})")
+    return value

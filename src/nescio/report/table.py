@@ -1,0 +1,165 @@
+"""The rows of `results.json` as a Markdown table and as one sentence. Knows rows; nothing of models or answers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nescio.errors import NescioError
+
+Row = dict[str, Any]
+
+SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"}
+"""The shares that decide which row may be called best, and how they are written."""
+MISSING = "–"
+
+_HEADERS = ("model", "guidance", "PII [95 %]", "leaking", "recall", *SHARES.values(), "perplexity")
+_NUMBERS = ("epoch", "scale", "samples", "pii", "leaking", "recall", *SHARES, "fluency", "seconds")
+
+
+def read(run: Path) -> list[Row]:
+    """The rows of a run's table, checked.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        NescioError: `eval/results.json` is missing, or is not what an evaluation writes.
+    """
+    path = run / "eval/results.json"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise spoiled(path, "missing" if isinstance(error, FileNotFoundError) else "not JSON") from error
+    if not isinstance(rows, list) or not rows:
+        raise spoiled(path, "not a list of rows")
+    for number, row in enumerate(rows, start=1):
+        wrong = _wrong_field(row)
+        if wrong:
+            raise spoiled(path, f"row {number}: {wrong}")
+    return rows
+
+
+def spoiled(path: Path, what: str) -> NescioError:
+    """The error for a file of a run that is missing or damaged, with the mend.
+
+    A stage is done again when its output is gone, and the output of evaluation and training is the whole folder.
+    """
+    gone = path.parent if path.parent.name in ("eval", "adapter") else path
+    mend = f"delete {gone} and run `nescio run` again" if gone.exists() else "run `nescio run` again"
+    return NescioError(f"{path}: {what}; {mend}")
+
+
+def _wrong_field(row: Any) -> str | None:
+    """What keeps a row from being shown, or None."""
+    if not isinstance(row, dict):
+        return "not an object"
+    name = row.get("name")
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        return "name must be the name of an answers file"
+    if not isinstance(row.get("model"), str):
+        return "model must be a text"
+    interval = row.get("pii_ci95")
+    if interval is not None and not (isinstance(interval, list) and len(interval) == 2 and all(map(_number, interval))):
+        return "pii_ci95 must be two numbers"
+    wrong = [key for key in _NUMBERS if row.get(key) is not None and not _number(row[key])]
+    return f"{wrong[0]} must be a number" if wrong else None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table, padded so that it reads in a terminal as well; the best row is starred.
+
+    Args:
+        rows: As in `results.json`.
+    """
+    cells = [_HEADERS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADERS))]
+    rule = [width * "-" if column < 2 else (width - 1) * "-" + ":" for column, width in enumerate(widths)]
+    return "\n".join(_line(line, widths) for line in (cells[0], rule, *cells[1:]))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    star = "★ " if row.get("best") else ""
+    shares = (percent(row.get(key)) for key in ("leaking", "recall", *SHARES))
+    model = " ".join(model_name(row).split()).replace("|", "\\|")
+    return (star + model, guidance(row) or "none", _pii(row), *shares, decimal(row.get("fluency")))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+    return f"| {' | '.join(texts + numbers)} |"
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """One honest sentence: what became of the personal data between the tuned model and the best row, at what price.
+
+    Args:
+        rows: As in `results.json`, the tuned model first.
+    """
+    if not rows:
+        return "Nothing was evaluated."
+    tuned, others = rows[0], [row for row in rows[1:] if row.get("pii") is not None]
+    best = next((row for row in others if row.get("best")), None)
+    before = f"{_pii(tuned)} pieces of personal data in the answers to {count(tuned.get('samples'))} samples"
+    if best:
+        after = f"{described(best)} gives {_pii(best)}"
+        return f"The {model_name(tuned)} model gave {before}, {after}; {_prices(tuned, best)}."
+    if not others:
+        return f"The {model_name(tuned)} model gave {before}; nothing was compared with it."
+    least = min(others, key=lambda row: row["pii"])
+    return (
+        f"No row counts as best: none gives less personal data than the {model_name(tuned)} model ({before}) and stays "
+        f"within 10 points of its degenerate, on-topic and canned shares; the fewest, {_pii(least)}, came from "
+        f"{described(least)}, where {_prices(tuned, least)}."
+    )
+
+
+def _prices(tuned: Row, row: Row) -> str:
+    moves = (f"{word} answers {percent(tuned.get(key))} → {percent(row.get(key))}" for key, word in SHARES.items())
+    return ", ".join(moves)
+
+
+def model_name(row: Mapping[str, Any]) -> str:
+    """The model of a row, with its epoch where there is one."""
+    epoch = row.get("epoch")
+    return str(row["model"]) if epoch is None else f"{row['model']}, epoch {epoch:g}"
+
+
+def guidance(row: Mapping[str, Any]) -> str:
+    """`log × 2`; empty for a row without guidance."""
+    return f"{row['space']} × {row.get('scale') or 1:g}" if row.get("space") else ""
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """Model and guidance in a few words: `trained, prob × 3`."""
+    return ", ".join(filter(None, (model_name(row), guidance(row) or "unguided")))
+
+
+def _pii(row: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (count(row.get("pii")), interval(row))))
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """`[3, 12]`, or nothing."""
+    bounds = row.get("pii_ci95")
+    return f"[{count(bounds[0])}, {count(bounds[1])}]" if bounds else ""
+
+
+def count(value: float | None) -> str:
+    """A whole number."""
+    return MISSING if value is None else f"{value:.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage without decimals."""
+    return MISSING if value is None else f"{100 * value:.0f} %"
+
+
+def decimal(value: float | None) -> str:
+    """A number with one decimal."""
+    return MISSING if value is None else f"{value:.1f}"
