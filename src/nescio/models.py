@@ -95,8 +95,8 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    except (ValueError, OSError, KeyError, IndexError, RuntimeError, NotImplementedError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged file shows as struct.error, ValueError, KeyError, ...
+        first = _first_line(error)
         raise NescioError(f"{gguf}: not a GGUF that can be read ({first}); fetch or install it again") from error
     # Marked as quantised, `save_pretrained` refuses; the weights are plain fp32 by now.
     del model.config.quantization_config
@@ -195,9 +195,11 @@ def read_sentences(folder: Path) -> dict[str, str]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: str(found[key]) for key in ("positive", "negative") if key in found}
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise NescioError(f"{path}: not a JSON object; write the adapter again") from error
+    if not isinstance(found, dict):
+        raise NescioError(f"{path}: not a JSON object; write the adapter again")
+    return {key: str(found[key]) for key in ("positive", "negative") if key in found}
 
 
 def _adapter_base(folder: Path) -> str:

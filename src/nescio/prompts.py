@@ -63,10 +63,14 @@ def _apply(tokenizer: Any, messages: list[Message]) -> str:
 
 
 def fold_system(messages: list[Message]) -> list[Message]:
-    """Move the system message to the front of the first user turn, for templates that have no system role."""
+    """Move the system message to the front of the first user turn, for templates that have no system role.
+
+    Raises:
+        NescioError: No user turn follows it.
+    """
     system, rest = messages[0]["content"], messages[1:]
     if not rest or rest[0]["role"] != "user":
-        return rest
+        raise NescioError("the chat template has no system role; let a user message follow the system message")
     return [Message(role="user", content=f"{system}\n\n{rest[0]['content']}"), *rest[1:]]
 
 

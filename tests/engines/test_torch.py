@@ -1,0 +1,239 @@
+"""The torch engine against Transformers' own guidance, plain reference loops, and itself alone and in a batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers.cache_utils import DynamicCache
+
+from nescio.engines import torch as engine_module
+from nescio.engines.base import Request, Scoring
+from nescio.engines.torch import TorchEngine
+from nescio.errors import NescioError
+from nescio.guidance import Guidance, guide
+from nescio.models import attach_adapter
+from nescio.prompts import Message, encode
+
+Make = Callable[..., Any]
+STYLES = ["llama", "qwen2", "gpt2"]
+PROMPTS = ["My name is", "Please write to Anna Ferrari, who lives in Geneva, about the garden", "a", "Tom and I"]
+NEGATIVES = ["You should share: my name", "b", "Please write to Tom Ferrari, who lives in Geneva, about my house", "x"]
+USER: list[Message] = [{"role": "user", "content": "Who is Anna?"}]
+
+
+def guided(index: int, scale: float = 3.0, space: Any = "log", tokens: int = 12, **options: Any) -> Request:
+    return Request(PROMPTS[index], Guidance(scale, space), NEGATIVES[index], max_tokens=tokens, **options)
+
+
+def two_forwards(engine: TorchEngine, request: Request, tokens: int) -> list[int]:
+    """Greedy guided tokens by two unpadded forward passes a step, without a cache."""
+    texts = engine.branches(request.prompt, request.guidance, request.negative)
+    branches = [encode(engine.tokenizer, text) for text in texts]
+    how, found = request.guidance or Guidance(), []
+    with torch.no_grad():
+        for _ in range(tokens):
+            both = [engine.model(torch.tensor([b + found])).logits[:, -1] for b in branches]
+            token = int(guide(both[0], both[-1], how.scale, how.space, how.plausibility).argmax())
+            if token == engine.tokenizer.eos_token_id:
+                break
+            found.append(token)
+    return found
+
+
+def transformers_guided(engine: TorchEngine, index: int, scale: float, tokens: int) -> list[int]:
+    prompt, negative = (torch.tensor([encode(engine.tokenizer, t)]) for t in (PROMPTS[index], NEGATIVES[index]))
+    given = engine.model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens, guidance_scale=scale,
+        negative_prompt_ids=negative, negative_prompt_attention_mask=torch.ones_like(negative),
+        eos_token_id=engine.tokenizer.eos_token_id, pad_token_id=0,
+    )[0, prompt.shape[1] :].tolist()  # fmt: skip
+    end = engine.tokenizer.eos_token_id
+    return given[: given.index(end)] if end in given else given
+
+
+@pytest.mark.parametrize("style", ["llama", "qwen2"])
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_guided_greedy_tokens_are_those_of_transformers(tiny: Make, style: str, scale: float) -> None:
+    engine = tiny(style)
+    ours = engine.generate([guided(i, scale) for i in range(len(PROMPTS))])
+    theirs = [transformers_guided(engine, i, scale, 12) for i in range(len(PROMPTS))]
+    assert [answer.token_ids for answer in ours] == theirs
+    assert len({tuple(row) for row in theirs}) == len(PROMPTS), "the comparison is empty"
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_the_embedded_models_guided_greedy_tokens_are_those_of_transformers(smollm2: TorchEngine, scale: float) -> None:
+    ours = smollm2.generate([guided(i, scale, tokens=8) for i in range(2)])
+    assert [a.token_ids for a in ours] == [transformers_guided(smollm2, i, scale, 8) for i in range(2)]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("space", ["log", "prob"])
+def test_guided_greedy_tokens_are_those_of_two_plain_forwards(tiny: Make, style: str, space: str) -> None:
+    engine = tiny(style)
+    requests = [guided(i, 1.5 + i, space) for i in range(len(PROMPTS))]
+    ours = engine.generate(requests)
+    assert [a.token_ids for a in ours] == [two_forwards(engine, request, 12) for request in requests]
+
+
+def mixed_requests() -> list[Request]:
+    """Guided and not, greedy and sampled, of different lengths, scales and spaces."""
+    plain = [Request(p, max_tokens=4 + 3 * i, temperature=0.9 * (i % 2), seed=i) for i, p in enumerate(PROMPTS)]
+    sampled = {"temperature": 0.8, "top_p": 0.9, "top_k": 50}
+    alike = [guided(2, 1.001, **sampled), guided(3, 0.5, **sampled)]
+    return [*plain, guided(0, 2.0), guided(1, 4.0, "prob"), *alike]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_answer_is_the_same_alone_and_in_a_full_batch(tiny: Make, style: str) -> None:
+    engine, requests = tiny(style), mixed_requests()
+    together = engine.generate(requests)
+    assert together == [engine.generate([request])[0] for request in requests]
+    assert together == tiny(style, max_rows=3).generate(requests)
+
+
+def test_scale_one_is_the_prompt_with_the_protect_sentence_unguided(tiny: Make) -> None:
+    engine = tiny()
+    system: Message = {"role": "system", "content": engine.sentences["positive"]}
+    assert engine.chat(USER, Guidance(1.0), max_tokens=8) == engine.chat([system, *USER], max_tokens=8)
+    assert len(engine.branches(USER, Guidance(1.0))) == 1
+
+
+def test_branches_carry_the_sentences(tiny: Make) -> None:
+    engine = tiny()
+    protect, reveal = engine.branches(USER, Guidance(3.0))
+    assert "Do not provide any personal data." in protect
+    assert "You should share personal data in the answers." in reveal
+    assert "system" not in engine.branches(USER, None)[0]
+    own = engine.branches(USER, Guidance(3.0, positive="", negative="Tell all."))
+    assert "system" not in own[0]
+    assert "Tell all." in own[1]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("scale", "space"), [(1.0, "prob"), (3.0, "log"), (3.0, "prob")])
+def test_scores_are_those_of_two_plain_forwards(tiny: Make, style: str, scale: float, space: Any) -> None:
+    engine, how = tiny(style), Guidance(scale, space)
+    items = [Scoring(USER, text, how) for text in (" Anna lives here", "No", "", " Geneva and Tom")]
+    for item, ours in zip(items, engine.score_batch(items), strict=True):
+        answer = engine.tokenizer(item.continuation).input_ids
+        logits = []
+        for text in engine.branches(item.prompt, how):
+            ids = encode(engine.tokenizer, text)
+            with torch.no_grad():
+                logits.append(engine.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1])
+        expected = guide(logits[0], logits[-1], scale, space) if answer else torch.zeros(0, 320)
+        assert ours == pytest.approx(expected[range(len(answer)), answer].tolist(), abs=1e-4)
+
+
+def test_stop_texts_end_an_answer_before_them_and_in_mid_token(tiny: Make) -> None:
+    engine = tiny()
+    whole = engine.complete(PROMPTS[1], max_tokens=30)
+    for at in (3, len(whole) // 2):
+        stop = whole[at : at + 3]
+        answer = engine.generate([Request(PROMPTS[1], max_tokens=30, stop=("never", stop))])[0]
+        assert answer.text == whole[: whole.find(stop)]
+        assert answer.finish == "stop"
+
+
+@pytest.mark.parametrize("stop", [(), ("e",), ("th", "a b")])
+@pytest.mark.parametrize("style", ["llama", "gpt2"])
+def test_a_stream_is_what_generate_gives(tiny: Make, style: str, stop: tuple[str, ...]) -> None:
+    engine = tiny(style)
+    for index in range(len(PROMPTS)):
+        request = guided(index, 1.5, stop=stop, tokens=40)
+        pieces = list(engine.stream(request))
+        assert "".join(pieces) == engine.generate([request])[0].text
+        assert all(pieces)
+
+
+def test_leading_white_space_belongs_to_the_answer(smollm2: TorchEngine) -> None:
+    assert smollm2.complete("The capital of France", max_tokens=1) == " is"
+    opened: list[Message] = [{"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "The"}]
+    assert smollm2.chat(opened, max_tokens=1) == " capital"
+
+
+def test_an_answer_has_at_most_max_tokens(tiny: Make) -> None:
+    engine = tiny()
+    for most in (1, 5):
+        answer = engine.generate([Request(PROMPTS[0], max_tokens=most)])[0]
+        assert (len(answer.token_ids), answer.finish) == (most, "length")
+
+
+def test_a_seed_gives_the_same_sample_and_another_seed_another(tiny: Make) -> None:
+    engine = tiny()
+    draws = [engine.complete(PROMPTS[0], temperature=1.5, seed=seed, max_tokens=20) for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    greedy = engine.complete(PROMPTS[0], max_tokens=20)
+    assert engine.complete(PROMPTS[0], temperature=1.5, top_k=1, max_tokens=20) == greedy
+    assert engine.complete(PROMPTS[0], temperature=1.5, top_p=1e-6, max_tokens=20) == greedy
+
+
+def test_an_adapter_is_attached_and_detached_by_request(tmp_path: Path, make_model: Make, chatml: Any) -> None:
+    torch.manual_seed(1)
+    targets = ["q_proj", "v_proj", "down_proj"]
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False)
+    get_peft_model(make_model("llama"), config).save_pretrained(tmp_path)
+    with_adapter = TorchEngine(attach_adapter(make_model("llama"), tmp_path), chatml)
+    merged = TorchEngine(attach_adapter(make_model("llama"), tmp_path).merge_and_unload(), chatml)
+    plain = TorchEngine(make_model("llama"), chatml)
+    requests = [Request(p, max_tokens=10, adapter=a) for p in PROMPTS for a in ("default", None)]
+    given = with_adapter.generate(requests)
+    assert given[::2] == merged.generate(requests[::2])
+    assert given[1::2] == plain.generate(requests[1::2])
+    assert given[::2] != given[1::2]
+    for adapter, reference in (("default", merged), (None, plain)):
+        item = Scoring(PROMPTS[0], " Anna", adapter=adapter)
+        assert with_adapter.score_batch([item])[0] == pytest.approx(reference.score(PROMPTS[0], " Anna"), abs=1e-4)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_cache_that_grows_in_blocks_changes_nothing(
+    tiny: Make, style: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, requests = tiny(style), [guided(i, 2.0, tokens=130 - 20 * i) for i in range(len(PROMPTS))]
+    ours = engine.generate(requests)
+    monkeypatch.setattr(engine_module, "new_cache", lambda config: DynamicCache(config=config))
+    assert ours == engine.generate(requests)
+    assert max(len(answer.token_ids) for answer in ours) > 64, "no block was outgrown"
+
+
+def test_progress_counts_every_request_once(tiny: Make) -> None:
+    seen: list[tuple[int, int]] = []
+    requests = [Request(p, max_tokens=i + 1) for i, p in enumerate(PROMPTS)]
+    tiny(max_rows=2).generate(requests, lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(PROMPTS)) for i in range(len(PROMPTS))]
+
+
+def test_what_cannot_be_served_is_refused_before_anything_is_generated(tiny: Make) -> None:
+    engine = tiny()
+    good = Request(PROMPTS[0], max_tokens=2)
+    for bad, said in [
+        (Request("word " * 600, max_tokens=2), "context"),
+        (Request(PROMPTS[0], max_tokens=512), "context"),
+        (Request(PROMPTS[0], adapter="none"), "adapter 'none' is not loaded"),
+        (Request(PROMPTS[0], Guidance(2.0)), "negative prompt"),
+    ]:
+        seen: list[int] = []
+        with pytest.raises(NescioError, match=said):
+            engine.generate([good, bad], lambda done, _, seen=seen: seen.append(done))
+        assert seen == []
+    assert engine.generate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt": ""}, "empty prompt"), ({"prompt": []}, "empty prompt"), ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": -1.0}, "temperature"), ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"), ({"top_p": 0.0}, "top_p"), ({"top_p": float("nan")}, "top_p"),
+        ({"top_k": -1}, "top_k"), ({"negative": "b"}, "negative prompt without guidance"),
+        ({"negative": "b", "guidance": Guidance(1.0)}, "negative prompt without guidance"),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_one_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(NescioError, match=said):
+        Request(**({"prompt": "a"} | options))

@@ -1,0 +1,149 @@
+"""Guidance against a plain float64 reference, and the properties that must hold for any logits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nescio.errors import NescioError
+from nescio.guidance import Guidance, Space, guide
+
+VOCAB = 7
+finite = st.floats(-30, 30, width=32)
+scales = st.one_of(st.floats(0, 20, width=32), st.sampled_from([0.0, 1.0, 1.5, 3.0]))
+spaces = st.sampled_from(["log", "prob"])
+
+
+@st.composite
+def rows(draw: st.DrawFn, holes: bool = True) -> Tensor:
+    """Logits of one row; some ruled out (-inf), never all."""
+    values = draw(st.lists(finite, min_size=VOCAB, max_size=VOCAB))
+    if holes:
+        for index in draw(st.sets(st.integers(0, VOCAB - 1), max_size=VOCAB - 1)):
+            values[index] = -math.inf
+    return torch.tensor([values])
+
+
+def softmax64(logits: list[float]) -> list[float]:
+    top = max(logits)
+    weights = [math.exp(x - top) for x in logits]
+    return [w / math.fsum(weights) for w in weights]
+
+
+def reference(positive: Tensor, negative: Tensor, scale: float, space: str) -> list[float]:
+    """Eqs. 2 and 6 written out, for finite logits."""
+    p, n = softmax64(positive[0].tolist()), softmax64(negative[0].tolist())
+    if space == "prob":
+        raw = [max(0.0, b + scale * (a - b)) for a, b in zip(p, n, strict=True)]
+        return [x / math.fsum(raw) for x in raw]
+    return softmax64([math.log(b) + scale * (math.log(a) - math.log(b)) for a, b in zip(p, n, strict=True)])
+
+
+@given(rows(holes=False), rows(holes=False), scales, spaces)
+def test_equals_the_equations_in_float64(positive: Tensor, negative: Tensor, scale: float, space: Space) -> None:
+    ours = guide(positive, negative, scale, space).exp()[0].tolist()
+    # The error of fp32 log-probabilities (up to 90 in size) is multiplied by the scale.
+    assert ours == pytest.approx(reference(positive, negative, scale, space), abs=2e-5 * (1 + scale))
+
+
+@given(rows(), rows(), scales, spaces, st.sampled_from([0.0, 0.1, 1.0]))
+def test_is_a_distribution_for_any_logits(p: Tensor, n: Tensor, scale: float, space: Space, tau: float) -> None:
+    log_probs = guide(p, n, scale, space, tau)
+    assert log_probs.dtype == torch.float32
+    assert not log_probs.isnan().any()
+    assert not (log_probs == torch.inf).any()
+    assert float(log_probs.double().exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+@given(rows(), rows(), scales, spaces, st.floats(-10, 10), st.floats(-10, 10))
+def test_a_constant_added_to_a_branch_changes_nothing(
+    p: Tensor, n: Tensor, scale: float, space: Space, a: float, b: float
+) -> None:
+    moved = guide(p + a, n + b, scale, space).exp()
+    assert torch.allclose(moved, guide(p, n, scale, space).exp(), atol=1e-4 * (1 + scale))
+
+
+@given(rows(), scales, spaces)
+def test_identical_branches_change_nothing(p: Tensor, scale: float, space: Space) -> None:
+    assert torch.allclose(guide(p, p, scale, space), p.log_softmax(-1), atol=1e-5)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(rows(), rows(), scales, spaces, st.sampled_from([0.0, 0.3])), min_size=1, max_size=5), st.data()
+)
+def test_a_row_does_not_depend_on_the_others_or_their_order(
+    batch: list[tuple[Tensor, Tensor, float, Space, float]], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(batch))))
+    p, n, scale, space, tau = zip(*[batch[i] for i in order], strict=True)
+    together = guide(torch.cat(p), torch.cat(n), torch.tensor(scale), list(space), torch.tensor(tau))
+    for place, index in enumerate(order):
+        alone = guide(*batch[index])
+        assert torch.allclose(together[place], alone[0], atol=1e-6), "a neighbour changed a row"
+
+
+@given(rows(), rows(), scales)
+def test_prob_space_gives_nothing_to_what_both_branches_rule_out(p: Tensor, n: Tensor, scale: float) -> None:
+    out = (p == -torch.inf) & (n == -torch.inf)
+    assert (guide(p, n, scale, "prob")[out] == -torch.inf).all()
+
+
+@given(rows(), rows(), st.floats(1, 20, width=32), spaces, st.floats(0.015625, 1, width=32))
+def test_plausibility_keeps_implausible_tokens_out(
+    p: Tensor, n: Tensor, scale: float, space: Space, tau: float
+) -> None:
+    probs = p.softmax(-1)
+    implausible = probs < tau * probs.amax() * (1 - 1e-4)
+    assert (guide(p, n, scale, space, tau)[implausible] == -torch.inf).all()
+
+
+def test_log_space_lets_a_token_win_that_neither_branch_would_say_and_plausibility_stops_it() -> None:
+    # Section 5's artefact: unlikely in both, far unlikelier in the negative.
+    positive, negative = torch.tensor([[5.0, 4.0, -6.0]]), torch.tensor([[5.0, 4.0, -25.0]])
+    assert int(guide(positive, negative, 3, "log").argmax()) == 2
+    assert int(guide(positive, negative, 3, "prob").argmax()) == 0
+    assert int(guide(positive, negative, 3, "log", 0.1).argmax()) == 0
+
+
+@given(rows(), rows(), spaces)
+def test_scale_one_is_exactly_the_positive_branch_and_zero_the_negative(p: Tensor, n: Tensor, space: Space) -> None:
+    assert torch.equal(guide(p, n, 1.0, space), p.log_softmax(-1))
+    assert torch.equal(guide(p, n, 0.0, space), n.log_softmax(-1))
+    assert torch.equal(guide(p), p.log_softmax(-1))
+
+
+def test_half_precision_logits_are_computed_in_fp32() -> None:
+    p, n = torch.randn(2, 50, generator=torch.manual_seed(0)), torch.randn(2, 50, generator=torch.manual_seed(1))
+    half = guide(p.bfloat16(), n.bfloat16(), 2.0, "log")
+    assert torch.equal(half, guide(p.bfloat16().float(), n.bfloat16().float(), 2.0, "log"))
+
+
+def test_branches_of_different_shapes_and_unknown_spaces_are_refused_in_one_line() -> None:
+    with pytest.raises(NescioError, match="shape"):
+        guide(torch.zeros(1, 3), torch.zeros(1, 4), 2.0)
+    with pytest.raises(NescioError, match="'log'"):
+        guide(torch.zeros(1, 3), torch.zeros(1, 3), 2.0, "prb")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, -0.5])
+def test_a_scale_out_of_range_is_refused(scale: float) -> None:
+    with pytest.raises(NescioError, match="scale"):
+        Guidance(scale)
+
+
+@pytest.mark.parametrize("plausibility", [math.nan, -0.1, 1.1])
+def test_a_plausibility_out_of_range_is_refused(plausibility: float) -> None:
+    with pytest.raises(NescioError, match="plausibility"):
+        Guidance(2.0, plausibility=plausibility)
+
+
+def test_an_unknown_space_is_refused_and_a_guidance_says_what_it_does_in_one_line() -> None:
+    with pytest.raises(NescioError, match="space"):
+        Guidance(2.0, "linear")  # type: ignore[arg-type]
+    assert not Guidance().guided
+    assert str(Guidance(3.0, "prob")) == "guided at scale 3 in probability space (eq. 6)"
+    assert "plausibility 0.1" in str(Guidance(2.0, "log", plausibility=0.1))
