@@ -11,7 +11,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 FITS := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## List the targets
