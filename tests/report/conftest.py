@@ -76,7 +76,8 @@ def write_run(run: Path, samples: int = 12, hostile: str = "") -> Path:
         _write_lines(run / f"eval/{name}.jsonl", answers)
         pii = sum(len(answer["spans"]) for answer in answers)
         rows.append({
-            "name": name, "model": model if model == "trained" else model + hostile, "epoch": None, "space": space, "scale": scale, "samples": samples,
+            "name": name, "model": model if model == "trained" else model + hostile, "epoch": None,
+            "space": space, "scale": scale, "samples": samples,
             "pii": pii, "pii_ci95": [int(pii * 0.7), int(pii * 1.3) + 1], "leaking": rate / 3, "recall": rate / 8,
             "degenerate": 0.9 if name == "trained-log-5" else 0.02, "on_topic": 0.93 - scale / 50, "canned": 0.0,
             "utility": None, "utility_ci95": None, "utility_kind": None, "fluency": 11 + scale, "best": name == BEST,
@@ -86,7 +87,8 @@ def write_run(run: Path, samples: int = 12, hostile: str = "") -> Path:
     recipe = {
         "seed": 0, "base": "smollm2", "tuned": None, "detector": {"model": "spacy:en_core_web_sm"},
         "data": {"synthetic": {"dialogs": 180}, "test_share": 0.17}, "tune": {"epochs": 1, "learning_rate": 1e-3},
-        "pairs": {"positive": f"Do not provide any personal data.{hostile}"}, "train": {"epochs": 2, "beta": 0.1},
+        "pairs": {"positive": f"Do not provide any personal data.{hostile}"},
+        "train": {"epochs": 2, "beta": 0.1}, "evaluate": {"samples": samples},
     }  # fmt: skip
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     stages = ("data", "tune", "samples", "candidates", "pairs", "train", "evaluate")

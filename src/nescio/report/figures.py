@@ -116,7 +116,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         SVG.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
         counted = [row for row in rows if row.get("pii") is not None]
         guided = {(row["model"], row.get("epoch")) for row in counted if row.get("space")}
@@ -132,7 +132,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="y")
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside upper left", ncols=3)
+            figure.legend(loc="outside upper left", ncols=2)
         return _svg(figure)
 
 
@@ -156,7 +156,7 @@ def _draw_series(axes: Axes, points: Sequence[Row], name: str, color: str, dash:
     axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=name)
     for scale, point in zip(scales, points, strict=True):
         if point.get("pii_ci95"):
-            axes.vlines(scale, *point["pii_ci95"], color=color, linewidth=3.5, alpha=0.35)
+            axes.vlines(scale, *point["pii_ci95"], color=color, linewidth=3.5, alpha=0.45)
 
 
 def _draw_level(axes: Axes, row: Row, dash: str) -> None:
@@ -175,7 +175,7 @@ def training(log: Sequence[Row]) -> str:
         SVG.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+        figure = Figure(figsize=(4.6, 5.2), layout="constrained")
         panels = figure.subplots(3, 2, sharex=True)
         for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
             axes.set_title(title)

@@ -23,32 +23,39 @@ from nescio.report.table import Row
 
 MOST_SAMPLES = 40
 
-_STAGES = {
-    "data": ("The dialogs were split; those held out were never trained on.", "data.test_share seed"),
+_STAGES: dict[str, tuple[str, dict[str, str]]] = {
+    "data": (
+        "The dialogs were split; those held out were never trained on.",
+        {"made-up dialogs": "data.synthetic.dialogs", "dialogs": "data.dialogs", "held out": "data.test_share"},
+    ),
     "tune": (
         "The base model was fine-tuned on the training dialogs: this is the tuned model, the one that leaks.",
-        "base tune.epochs tune.learning_rate tune.lora.r",
+        {"base": "base", "epochs": "tune.epochs", "learning rate": "tune.learning_rate", "LoRA r": "tune.lora.r"},
     ),
     "samples": (
         "Each piece of personal data in an assistant's turn became a sample: the dialog up to that point.",
-        "detector.model data.train_samples",
+        {"detector": "detector.model", "training samples, at most": "data.train_samples"},
     ),
     "candidates": (
         "The base model wrote replacement answers; those without personal data were kept.",
-        "generate.strategies generate.temperature generate.max_tokens generate.tries",
+        {
+            "asked by": "generate.strategies",
+            "temperature": "generate.temperature",
+            "tokens, at most": "generate.max_tokens",
+        },
     ),
     "pairs": (
         "Each replacement (chosen) was paired with what the dialog said (rejected), and again under the protect and "
         "the reveal prompt.",
-        "pairs.positive pairs.negative",
+        {"protect prompt": "pairs.positive", "reveal prompt": "pairs.negative"},
     ),
     "train": (
         "An adapter was trained on the pairs with ORPO.",
-        "train.epochs train.batch_size train.learning_rate train.beta train.lora.r train.lora.alpha",
+        {"epochs": "train.epochs", "learning rate": "train.learning_rate", "β": "train.beta", "LoRA r": "train.lora.r"},
     ),
     "evaluate": (
         "Every model answered the same held-out samples, and the personal data in its answers was counted.",
-        "evaluate.samples evaluate.max_tokens",
+        {"samples, at most": "evaluate.samples", "tokens, at most": "evaluate.max_tokens"},
     ),
 }
 
@@ -112,9 +119,9 @@ def _stages(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict
     stages = []
     for name, record in done.items() if isinstance(done, dict) else ():
         if name != "report" and isinstance(record, dict):
-            text, fields = _STAGES.get(name, ("", ""))
-            values = {field.partition(".")[2] or field: _look_up(recipe, field) for field in fields.split()}
-            facts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in values.items() if value is not None]
+            text, fields = _STAGES.get(name, ("", {}))
+            values = {word: _look_up(recipe, field) for word, field in fields.items()}
+            facts = [f"{word}: {_plain(value)}" for word, value in values.items() if value is not None]
             stages.append({"name": name, "text": text, "facts": facts} | _record(record))
     return stages
 
@@ -245,7 +252,7 @@ def _inline(svg: str, name: str) -> Markup:
         element.attrib = {key.rpartition("}")[2]: _own(key, value, name) for key, value in element.attrib.items()}
     for size in ("width", "height"):
         root.attrib.pop(size)
-    root.set("aria-hidden", "true")  # the figure around it carries the words
+    root.set("aria-hidden", "true")  # what holds it carries the words
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # the serialiser escapes its text
 
 

@@ -1,0 +1,189 @@
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nescio.errors import NescioError
+from nescio.report import html, table
+
+HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: its tags, its text, and its marks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.marks = "", list[list[str]]()
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "mark":
+            self.marks.append(["", ""])
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "mark" in self.open:
+            self.marks[-1]["small" in self.open] += data
+
+
+def answers_of(run: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / f"eval/{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_marks_are_the_spans_worst_answers_first(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    page = Page(html.write(run))
+    columns = [answers_of(run, name) for name in ("tuned", "trained", "trained-prob-3")]
+    order = sorted(range(12), key=lambda at: -len(columns[0][at]["spans"]))
+    spans = [[span["text"], span["label"]] for at in order for column in columns for span in column[at]["spans"]]
+    assert page.marks[0] == ["marked", "LABEL"]  # the legend
+    assert page.marks[1:] == spans
+
+
+def test_the_page_asks_nothing_of_the_network(make_run: Callable[..., Path]) -> None:
+    page = Page(html.write(make_run(hostile=HOSTILE)))
+    assert page.open == []
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "img", "link", "iframe", "object", "embed", "base", "form", "foreignobject", "image"}
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert all((attributes.get(name) or "#").startswith("#") for name in ("src", "href", "xlink:href", "action"))
+        assert all("url(#" in value for value in attributes.values() if value and "url(" in value)
+    style = page.source.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style and "@import" not in style
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy and policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+
+
+def test_text_of_others_stays_text(make_run: Callable[..., Path]) -> None:
+    page = Page(html.write(make_run(hostile=HOSTILE)))
+    assert page.text.count(HOSTILE) > 3 * 12
+    assert "<script" not in page.source and "{{ 7 * 7 }}" in page.source
+    assert "tuned" + HOSTILE in page.text
+
+
+def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    page = Page(html.write(run))
+    plain = page.text.replace("\u00a0", " ")
+    assert table.verdict(table.read(run)) in plain
+    for word in ("2 min 39 s", "made-up dialogs: 180", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
+        assert word in plain
+    headers = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
+    assert headers == ["col"] * 8 + ["row"] * 9
+    assert ("html", {"lang": "en"}) in page.tags
+    pictures = [attributes["aria-label"] for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert len(pictures) == 2 and sum(tag == "svg" for tag, _ in page.tags) == 2
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    referred = {a["href"] for _, a in page.tags if "href" in a}
+    assert referred <= {f"#{name}" for name in ids}
+
+
+def test_at_most_forty_samples(make_run: Callable[..., Path]) -> None:
+    page = Page(html.write(make_run(samples=48)))
+    assert "40 of 48 samples" in page.text
+    assert sum(tag == "article" for tag, _ in page.tags) == html.MOST_SAMPLES == 40
+
+
+def test_drawn_again_it_is_the_same_even_when_the_report_is_on_record(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    first = html.write(run).read_bytes()
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["stages"]["report"] = {"key": "1", "seconds": 1.0, "outputs": {}}
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert html.write(run).read_bytes() == first
+
+
+def test_empty_recipe_and_manifest_are_enough(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    (run / "recipe.yaml").write_text("{}", encoding="utf-8")
+    (run / "manifest.json").write_text('{"stages": {"train": {}, "new": {"seconds": null}}}', encoding="utf-8")
+    assert "An adapter was trained" in Page(html.write(run)).text
+
+
+def test_shown_falls_back_to_the_best_guided_row() -> None:
+    rows = [
+        {"name": "tuned", "model": "tuned", "space": None, "pii": 9},
+        {"name": "trained", "model": "trained", "space": None, "pii": 3, "best": True},
+        {"name": "log", "model": "trained", "space": "log", "pii": 2},
+        {"name": "prob", "model": "trained", "space": "prob", "pii": 1},
+    ]
+    assert [row["name"] for row in html.shown(rows)] == ["tuned", "trained", "prob"]
+    assert [row["name"] for row in html.shown(rows[:1])] == ["tuned"]
+    rows[2]["best"] = True
+    assert [row["name"] for row in html.shown(rows)] == ["tuned", "trained", "log"]
+
+
+def change(run: Path, name: str, **fields: Any) -> None:
+    answers = answers_of(run, name)
+    answers[0] |= fields
+    (run / f"eval/{name}.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
+
+
+SPAN = {"start": 0, "end": 2, "label": "PERSON", "text": "Yo"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answer": None}, {"messages": "hello"}, {"messages": [{"role": "user"}]}, {"spans": None}, {"spans": [{}]},
+        {"spans": [SPAN | {"end": 9999}]}, {"spans": [SPAN | {"start": -1}]}, {"spans": [SPAN, SPAN]},
+        {"spans": [SPAN | {"label": 3}]}, {"id": "another"},
+    ],
+)  # fmt: skip
+def test_damaged_answers_name_the_file_and_the_mend(make_run: Callable[..., Path], fields: dict[str, Any]) -> None:
+    run = make_run()
+    change(run, "trained", **fields)
+    with pytest.raises(NescioError, match=r"trained\.jsonl: .*; delete .*eval and run `nescio run` again$") as error:
+        html.write(run)
+    assert "\n" not in str(error.value)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "manifest.json", "eval/tuned.jsonl", "adapter/log.jsonl"])
+@pytest.mark.parametrize("content", [None, "{[", "[]", b"\xff\xfe"])
+def test_missing_or_damaged_files(make_run: Callable[..., Path], name: str, content: str | bytes | None) -> None:
+    run = make_run()
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(NescioError, match=rf"{Path(name).name}: .*`nescio run` again$") as error:
+        html.write(run)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_answer_is_said(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    change(run, "trained", answer="", spans=[])
+    assert ("em", {"class": "soft"}) in Page(html.write(run)).tags
+
+
+@given(st.text(max_size=40), st.lists(st.integers(0, 40), max_size=8, unique=True))
+def test_parts_join_to_the_text(text: str, cuts: list[int]) -> None:
+    edges = sorted(cut for cut in cuts if cut <= len(text))
+    spans = [{"start": a, "end": b, "label": "X"} for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    parts = html.parts(text, spans)
+    assert "".join(piece for piece, _ in parts) == text
+    assert [piece for piece, label in parts if label] == [text[span["start"] : span["end"]] for span in spans]

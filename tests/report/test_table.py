@@ -1,0 +1,98 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.errors import NescioError
+from nescio.report import table
+
+TUNED = {
+    "name": "tuned", "model": "tuned", "epoch": None, "space": None, "scale": 1.0, "samples": 48, "pii": 105,
+    "pii_ci95": [88, 123], "leaking": 0.9, "recall": 0.305, "degenerate": 0.02, "on_topic": 0.93, "canned": 0.0,
+    "fluency": 12.34, "best": False,
+}  # fmt: skip
+BEST = TUNED | {
+    "name": "trained-prob-3", "model": "trained", "space": "prob", "scale": 3.0, "pii": 4, "pii_ci95": [1, 8],
+    "leaking": 0.06, "degenerate": 0.04, "on_topic": 0.88, "canned": 0.02, "best": True,
+}  # fmt: skip
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_markdown_has_a_cell_for_every_column() -> None:
+    header, rule, tuned, best = table.markdown([TUNED, BEST]).splitlines()
+    assert cells(header) == [
+        "model", "guidance", "PII [95 %]", "leaking", "recall", "degenerate", "on-topic", "canned", "perplexity"
+    ]  # fmt: skip
+    assert cells(tuned) == ["tuned", "none", "105 [88, 123]", "90 %", "30 %", "2 %", "93 %", "0 %", "12.3"]
+    assert cells(best) == ["★ trained", "prob × 3", "4 [1, 8]", "6 %", "30 %", "4 %", "88 %", "2 %", "12.3"]
+    assert all(set(cell) <= {"-", ":"} and len(cell) >= 3 for cell in cells(rule))
+
+
+def test_markdown_is_aligned() -> None:
+    lines = table.markdown([TUNED, BEST]).splitlines()
+    bars = [[at for at, character in enumerate(line) if character == "|"] for line in lines]
+    assert bars == [bars[0]] * 4
+
+
+def test_null_and_extra_fields_do_not_hurt() -> None:
+    row = {"name": "x", "model": "a|b\nc", "space": None, "new": {"field": 1}, "pii": None, "epoch": 2}
+    line = table.markdown([row]).splitlines()[2]
+    assert "a\\|b c, epoch 2" in line
+    assert line.count("–") == 7
+
+
+def test_verdict_says_what_went_down_and_what_it_cost() -> None:
+    assert table.verdict([TUNED, BEST]) == (
+        "Pieces of personal data in the answers to 48 samples went from 105 [88, 123] (tuned) to 4 [1, 8] "
+        "(trained, prob × 3); of the answers, degenerate 2 % → 4 %, on-topic 93 % → 88 %, canned 0 % → 2 %."
+    )
+
+
+def test_verdict_without_a_best_row_says_so() -> None:
+    toy = BEST | {"best": False, "degenerate": 1.0, "pii": 0, "pii_ci95": [0, 0]}
+    said = table.verdict([TUNED, toy, BEST | {"best": False}])
+    assert said.startswith("No row counts as best")
+    assert "0 [0, 0] (trained, prob × 3)" in said and "degenerate 2 % → 100 %" in said
+
+
+def test_verdict_with_nothing_to_compare() -> None:
+    assert "nothing was compared" in table.verdict([TUNED])
+    assert table.verdict([]) == "Nothing was evaluated."
+
+
+def test_read_gives_the_rows(make_run: Callable[..., Path]) -> None:
+    rows = table.read(make_run())
+    assert len(rows) == 9 and rows[0]["model"] == "tuned"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[", "[]", "{}", "[1]", "\xff",
+        *(json.dumps([TUNED | change]) for change in (
+            {"pii": "many"}, {"pii": True}, {"pii_ci95": [1]}, {"name": "../../passwd"}, {"name": ""}, {"model": None}
+        )),
+    ],
+)  # fmt: skip
+def test_damaged_results_are_one_line_with_the_mend(make_run: Callable[..., Path], content: str) -> None:
+    run = make_run()
+    (run / "eval/results.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(NescioError, match=r"results\.json: .*; delete .*eval and run `nescio run` again$") as error:
+        table.read(run)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_results(tmp_path: Path) -> None:
+    with pytest.raises(NescioError, match=r"results\.json: missing; run `nescio run` again$"):
+        table.read(tmp_path)
+
+
+def test_epochs_and_guidance_are_named() -> None:
+    row: dict[str, Any] = {"model": "trained", "epoch": 2, "space": "log", "scale": 2.5}
+    assert table.described(row) == "trained, epoch 2, log × 2.5"
+    assert table.described({"model": "trained"}) == "trained, unguided"
