@@ -72,26 +72,32 @@ def write(run: Path) -> Path:
     Raises:
         NescioError: A file of the run is missing or damaged.
     """
+    template = (files("nescio.report") / "report.html").read_text(encoding="utf-8")
+    write_text(run / "report.html", _environment().from_string(template).render(_contents(run)))
+    return run / "report.html"
+
+
+def _contents(run: Path) -> dict[str, Any]:
+    """What the template shows."""
     rows = table.read(run)
     recipe, manifest = _mapping(run / "recipe.yaml"), _mapping(run / "manifest.json")
-    columns = shown(rows)
+    columns, versions = shown(rows), manifest.get("versions")
     samples = _samples(run, columns)
-    page = _environment().from_string((files("nescio.report") / "report.html").read_text(encoding="utf-8")).render(
-        title=run.resolve().name,
-        rows=rows,
-        most_pii=max((row.get("pii") or 0 for row in rows), default=0) or 1,
-        verdict=table.verdict(rows),
-        stages=_stages(recipe, manifest),
-        pii_by_scale=_inline(figures.pii_by_scale(rows), "pii"),
-        training=_inline(figures.training(figures.read_log(run)), "training"),
-        columns=columns,
-        samples=samples[:MOST_SAMPLES],
-        sample_count=len(samples),
-        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
-        manifest=manifest,
-    )  # fmt: skip
-    write_text(run / "report.html", page)
-    return run / "report.html"
+    return {
+        "title": run.resolve().name,
+        "rows": rows,
+        "most_pii": max(row.get("pii") or 0 for row in rows) or 1,
+        "verdict": table.verdict(rows),
+        "stages": _stages(recipe, manifest),
+        "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
+        "training": _inline(figures.training(figures.read_log(run)), "training"),
+        "columns": columns,
+        "samples": samples[:MOST_SAMPLES],
+        "sample_count": len(samples),
+        "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
+        "seed": manifest.get("seed"),
+        "versions": versions if isinstance(versions, dict) else {},
+    }
 
 
 def _environment() -> Environment:
