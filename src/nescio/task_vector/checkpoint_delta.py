@@ -1,0 +1,132 @@
+"""The delta of a full checkpoint to its base, and whether the two belong together.
+
+Knows checkpoints' names, shapes, types and vocabularies; nothing of what the delta is used for.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nescio.errors import NescioError
+from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, read_json
+
+COPIED = ("I64", "I32", "I16", "BOOL")  # position tables and masks: no weights, taken from the base
+FLOATS = ("F64", "F32", "F16", "BF16")
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The delta of a full checkpoint; `entries` are the tuned tensors under the base's names."""
+
+    entries: dict[str, Entry]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All tensors."""
+        return frozenset(self.entries)
+
+    def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
+        return self.entries[name].read(start, stop).double().sub_(base)
+
+
+def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
+    """The delta of two full checkpoints.
+
+    Raises:
+        NescioError: Names, shapes, types or vocabularies differ; the first three are named.
+    """
+    refuse_quantised(tuned)
+    entries = _tied(dict(tuned.entries), is_tied(tuned), base)
+    mine = _tied(dict(base.entries), is_tied(base), base)
+    _refuse(tuned, "tensors missing", [name for name in mine if name not in entries], "is it a fine-tune of this base?")
+    _refuse(tuned, "tensors too many", [name for name in entries if name not in mine], "is it one of this base?")
+    shapes = [
+        f"{name} {_times(entries[name])} (base {_times(entry)})"
+        for name, entry in mine.items()
+        if entries[name].shape != entry.shape
+    ]
+    vocabulary = any(text.split(" ")[0].endswith(HEADS + EMBEDDINGS) for text in shapes)
+    mend = "the vocabularies differ: resize_token_embeddings brings both to one size" if vocabulary else "another size?"
+    _refuse(tuned, "shapes that differ", shapes, mend)
+    types = [
+        f"{name} {entries[name].dtype} (base {entry.dtype})"
+        for name, entry in mine.items()
+        if entries[name].dtype != entry.dtype
+    ]
+    _refuse(tuned, "types that differ", types, "save both with from_pretrained(…, dtype=…).save_pretrained")
+    _refuse(tuned, "vocabulary entries that differ", _other_tokens(base.folder, tuned.folder), "another tokenizer?")
+    return Difference(entries)
+
+
+def _refuse(tuned: Checkpoint, what: str, names: list[str], mend: str) -> None:
+    if names:
+        raise NescioError(f"{tuned.name}: {what}: {first_three(names)}; {mend}")
+
+
+def _times(entry: Entry) -> str:
+    return "×".join(map(str, entry.shape)) or "scalar"
+
+
+def is_tied(checkpoint: Checkpoint) -> bool:
+    """Whether the head is the embedding: the configuration says so, or no head is stored."""
+    config = checkpoint.config
+    inner = config.get("text_config")
+    flags = [c.get("tie_word_embeddings") for c in (config, inner) if isinstance(c, dict)]
+    return True in flags or not any(name.endswith(HEADS) for name in checkpoint.entries)
+
+
+def tied_embedding(base: Checkpoint) -> str | None:
+    """The embedding's name when the base's head is the embedding."""
+    return next((name for name in base.entries if name.endswith(EMBEDDINGS)), None) if is_tied(base) else None
+
+
+def _tied(entries: dict[str, Entry], tied: bool, base: Checkpoint) -> dict[str, Entry]:
+    """Where the head is the embedding: let the head be read from it, when the base stores a head; else drop it."""
+    embedding = next((name for name in entries if name.endswith(EMBEDDINGS)), None)
+    if not tied or embedding is None:
+        return entries
+    for head in [name for name in entries if name.endswith(HEADS) and name not in base.entries]:
+        del entries[head]
+    for head in [name for name in base.entries if name.endswith(HEADS)]:
+        entries[head] = entries[embedding]
+    return entries
+
+
+def refuse_quantised(checkpoint: Checkpoint) -> None:
+    """Refuse weights that are codes and scales, on which arithmetic says nothing.
+
+    Raises:
+        NescioError: The first three are named.
+    """
+    odd = [f"{name} ({e.dtype})" for name, e in checkpoint.entries.items() if e.dtype not in FLOATS + COPIED]
+    if odd or "quantization_config" in checkpoint.config:
+        raise NescioError(
+            f"{checkpoint.name}: quantised{': ' + first_three(odd) if odd else ''}; give the unquantised checkpoint"
+        )
+
+
+def _other_tokens(base: Path, tuned: Path) -> list[str]:
+    """Tokens that stand for other ids in the two tokenizers; a token that only one of them names does no harm."""
+    paths = base / "tokenizer.json", tuned / "tokenizer.json"
+    if not all(path.is_file() for path in paths) or paths[0].read_bytes() == paths[1].read_bytes():
+        return []
+    mine, theirs = (_ids(read_json(path)) for path in paths)
+    return [
+        f"id {number} {theirs[number]!r} (base {token!r})"
+        for number, token in mine.items()
+        if number in theirs and theirs[number] != token
+    ]
+
+
+def _ids(tokenizer: dict[str, object]) -> dict[int, str]:
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        ids = {number: token for token, number in vocabulary.items()}
+    else:  # Unigram: [token, score] in the ids' order
+        ids = {number: piece[0] for number, piece in enumerate(vocabulary or ())}
+    return ids | {token["id"]: token["content"] for token in (added if isinstance(added, list) else ())}

@@ -1,0 +1,285 @@
+"""Safetensors checkpoints on the disk, read and written by rows: a tensor larger than the memory costs some megabytes.
+
+Knows folders, shards and the format (8 bytes little-endian with the header's length, a JSON header, the data); nothing
+of models, nor of what the tensors are for. Nothing is ever unpickled.
+"""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nescio.errors import NescioError
+from nescio.models import resolve
+
+PIECE = 1 << 16  # elements at a time: what is worked on stays in a core's cache
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "LICENSE*", "NOTICE*", "*POLICY*"]
+_LONGEST_HEADER = 100_000_000  # the format's own limit
+_CONVERT = (
+    'python -c "from transformers import AutoModelForCausalLM as M; '
+    "M.from_pretrained({source}).save_pretrained('converted')\""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a tensor lies: its file, its type and shape as the header has them, the first byte in the file."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def rows(self) -> int:
+        """Length of the first dimension; a scalar is one row."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_size(self) -> int:
+        """Elements of a row."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.row_size * DTYPES[self.dtype].itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.rows * self.row_bytes
+
+    def pieces(self, elements: int, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Cut rows `first` to `last` into runs `(start, stop)` of about that many elements, one row at least."""
+        step, end = max(1, elements // max(1, self.row_size)), self.rows if last is None else last
+        for start in range(first, end, step):
+            yield start, min(start + step, end)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Read rows `start` to `stop`, of shape `(stop - start, *shape[1:])`.
+
+        Raises:
+            NescioError: The file ends before.
+        """
+        wanted = (stop - start) * self.row_bytes
+        buffer = torch.empty(wanted, dtype=torch.uint8)
+        view, got = buffer.numpy().data, 0
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.offset + start * self.row_bytes)
+            while got < wanted:
+                count = file.readinto(view[got:])
+                if not count:
+                    raise NescioError(f"{self.file}: ends while it is read; is something else writing to it?")
+                got += count
+        return buffer.view(DTYPES[self.dtype]).view(stop - start, *self.shape[1:])
+
+    def read_all(self) -> Tensor:
+        """Read the whole tensor."""
+        return self.read(0, self.rows).view(self.shape)
+
+    def write(self, folder: Path, start: int, rows: Tensor) -> None:
+        """Write rows from `start` on to the same place of the file of the same name in another folder."""
+        data = rows.contiguous().view(-1).view(torch.uint8).numpy().data
+        with (folder / self.file.name).open("r+b", buffering=0) as file:
+            file.seek(self.offset + start * self.row_bytes)
+            while data:
+                data = data[file.write(data) :]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of safetensors: every tensor's entry by name, in the shards' order, and each shard's raw header."""
+
+    name: str
+    folder: Path
+    entries: Mapping[str, Entry]
+    headers: Mapping[Path, bytes]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The folder's config.json.
+
+        Raises:
+            NescioError: It is missing or damaged.
+        """
+        return read_json(self.folder / "config.json")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(file.stat().st_size for file in self.headers)
+
+    def lay_out(self, folder: Path) -> None:
+        """Make shards of the same names, headers and sizes in another folder, their data still empty."""
+        for file, header in self.headers.items():
+            create(folder / file.name, header, file.stat().st_size - len(header))
+
+
+def create(path: Path, header: bytes, size: int) -> None:
+    """Make a safetensors file with its header in place and room for `size` bytes of data."""
+    with path.open("wb") as out:
+        out.write(header)
+        out.truncate(len(header) + size)
+
+
+def header_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, dict[str, Entry], int]:
+    """Plan a file of fp32 tensors.
+
+    Returns:
+        The header's bytes, the entries by name, and the bytes of all data.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    first = 8 + len(text)
+    entries = {n: Entry(path, "F32", s, first + header[n]["data_offsets"][0]) for n, s in shapes.items()}
+    return struct.pack("<Q", len(text)) + text, entries, end
+
+
+def locate(name: str) -> Path:
+    """Find a model's or an adapter's folder: a folder, `smollm2`, or a hub id, which is fetched into the hub's cache.
+
+    Raises:
+        NescioError: There is none, or it is a GGUF or pickle file.
+    """
+    _refuse_foreign(Path(name))
+    found = resolve(name)
+    if Path(found).is_dir():
+        return Path(found)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(found, allow_patterns=_HUB_FILES))
+    except Exception as error:  # the hub's, HTTP's and the cache's errors share no base class
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise NescioError(f"{name}: cannot be fetched from the hub ({first}); give a folder or try again") from error
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Open a model's safetensors and check that every shard is whole.
+
+    Args:
+        name: As for `locate`.
+
+    Raises:
+        NescioError: A shard is missing or truncated, or the weights are not safetensors (how to convert is said).
+    """
+    folder = locate(name)
+    index = folder / INDEX
+    weight_map: dict[str, str] = {}
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map") or {}
+        files = [folder / file for file in dict.fromkeys(weight_map.values())]
+    else:
+        files = [folder / SINGLE]
+    if not files or (not index.is_file() and not files[0].is_file()):
+        for other in sorted(folder.iterdir()):
+            _refuse_foreign(other)
+        raise NescioError(f"{name}: holds no {SINGLE} and no {INDEX}; save the model with save_pretrained")
+    headers: dict[Path, bytes] = {}
+    entries: dict[str, Entry] = {}
+    for file in files:
+        if not file.is_file():
+            raise NescioError(f"{file}: this shard is missing, {INDEX} lists it; fetch it again")
+        headers[file], found = open_file(file)
+        entries |= found
+    lost = [tensor for tensor in weight_map if tensor not in entries]
+    if lost:
+        raise NescioError(f"{index}: lists {first_three(lost)}, which no shard holds; fetch the checkpoint again")
+    return Checkpoint(name, folder, entries, headers)
+
+
+def open_file(path: Path) -> tuple[bytes, dict[str, Entry]]:
+    """Read a safetensors file's header.
+
+    Returns:
+        The header's bytes with its length in front, and the entries by name.
+
+    Raises:
+        NescioError: The header is damaged, or the file is shorter or longer than the header says.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        raw = file.read(8)
+        length = struct.unpack("<Q", raw)[0] if len(raw) == 8 else size
+        if 8 + length > size or length > _LONGEST_HEADER:
+            raise NescioError(f"{path}: truncated or no safetensors file ({size} bytes); fetch it again")
+        raw += file.read(length)
+    try:
+        header = json.loads(raw[8:])
+        header.pop("__metadata__", None)
+        entries = {name: _entry(path, len(raw), fields) for name, fields in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NescioError(f"{path}: the header is damaged ({error}); fetch the file again") from error
+    end = max((entry.offset + entry.nbytes for entry in entries.values()), default=len(raw))
+    if end != size:
+        raise NescioError(f"{path}: truncated or damaged ({size} bytes, its header says {end}); fetch it again")
+    return raw, entries
+
+
+def _entry(path: Path, first: int, fields: dict[str, Any]) -> Entry:
+    if fields["dtype"] not in DTYPES:
+        raise ValueError(f"type {fields['dtype']} is not known here")
+    begin, end = fields["data_offsets"]
+    entry = Entry(path, fields["dtype"], tuple(fields["shape"]), first + begin)
+    if entry.nbytes != end - begin:
+        raise ValueError(f"{end - begin} bytes for shape {fields['shape']}")
+    return entry
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        NescioError: The file is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NescioError(f"{path}: missing; fetch or save the model again") from error
+    except (OSError, ValueError) as error:
+        raise NescioError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
+    if not isinstance(value, dict):
+        raise NescioError(f"{path}: not a JSON object; fetch it again")
+    return value
+
+
+def first_three(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not path.is_file():
+        return
+    if path.suffix == ".gguf":
+        source = f"'{os.fspath(path.parent)}', gguf_file='{path.name}'"
+        raise NescioError(f"{path}: GGUF is not subtracted from; convert it first: {_CONVERT.format(source=source)}")
+    if path.suffix in _PICKLES:
+        source = f"'{os.fspath(path.parent)}'"
+        raise NescioError(
+            f"{path}: a pickle can run code and is not opened; if you trust it, convert it to safetensors: "
+            f"{_CONVERT.format(source=source)}"
+        )

@@ -1,0 +1,68 @@
+"""A loaded base model that takes on base − c·delta for one coefficient after another, without a second model.
+
+Knows a module's weights by name; nothing of how a model's health is judged: that is the caller's.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from nescio.errors import NescioError
+from nescio.task_vector.checkpoints import PIECE, first_three
+from nescio.task_vector.vector import TaskVector, check_coefficient
+
+
+def apply_in_place(model: torch.nn.Module, vector: TaskVector, coefficient: float) -> None:
+    """Set a loaded base model's weights to base − c·delta, read from the disk; c = 0 gives the base back, bit for bit.
+
+    Nothing accumulates: whatever was applied before is overwritten. The values are those that `subtract` would write.
+
+    Raises:
+        NescioError: The model is not this base (the first three tensors are named).
+    """
+    weights = _weights(model, vector)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            for start, stop in vector.base.entries[name].pieces(PIECE):
+                weight.view(-1, *weight.shape[1:])[start:stop].copy_(vector.rows(name, start, stop, coefficient))
+
+
+def sweep(model: torch.nn.Module, vector: TaskVector, coefficients: Sequence[float]) -> Iterator[float]:
+    """Walk through coefficients: at each step the model has the weights base − c·delta; at the end, the base's again.
+
+    No model is written and no second one is held. The caller looks at the model's health between the steps.
+
+    Args:
+        model: The base model, loaded by Transformers.
+        vector: The delta to this base.
+        coefficients: What to try, in this order.
+
+    Yields:
+        The coefficient that is in force.
+
+    Raises:
+        NescioError: A coefficient is not finite, or the model is not this base.
+    """
+    for coefficient in coefficients:
+        check_coefficient(coefficient)
+    try:
+        for coefficient in coefficients:
+            apply_in_place(model, vector, coefficient)
+            yield coefficient
+    finally:
+        apply_in_place(model, vector, 0.0)
+
+
+def _weights(model: torch.nn.Module, vector: TaskVector) -> dict[str, Tensor]:
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    found = {}
+    for name in vector.selected:
+        weight = state.get(name, state.get(prefix + name))
+        if weight is not None and weight.shape == vector.base.entries[name].shape:
+            found[name] = weight
+    lost = sorted(vector.selected - found.keys())
+    if lost:
+        raise NescioError(f"{vector.base.name}: the loaded model has no {first_three(lost)}; load this base")
+    return found

@@ -1,0 +1,77 @@
+"""`nescio subtract`: a fine-tune taken away from its base, as a model or as an adapter. Joins the parts beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nescio.errors import NescioError
+from nescio.task_vector.adapter_form import write_fitted, write_negated
+from nescio.task_vector.card import card
+from nescio.task_vector.model_form import Progress, write_model
+from nescio.task_vector.vector import check_coefficient, open_vector
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `subtract` wrote: where, how many of the base's tensors it changed, and the bytes of the weights.
+
+    For a fitted adapter: `kept` is the share of the delta's energy (squared Frobenius norm) it carries, by weight;
+    `kept_overall` that of all selected tensors, with those that no LoRA can carry (`left_out`) counted as lost.
+    """
+
+    out: Path
+    tensors: int
+    changed: int
+    bytes: int
+    kept: dict[str, float] = field(default_factory=dict)
+    kept_overall: float | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def subtract(
+    base: str,
+    tuned: str,
+    out: Path,
+    coefficient: float = 0.5,
+    relu: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    as_adapter: bool = False,
+    rank: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write base − c·(tuned − base) (paper, section 2.1).
+
+    Args:
+        base: The base model: folder, hub id or `smollm2`, in safetensors.
+        tuned: The fine-tune of it: likewise, or a LoRA adapter of PEFT on that base.
+        out: The folder to write; it must not exist.
+        coefficient: c; the paper's is 0.5. −1 gives the tuned model.
+        relu: Apply ReLU to the delta first.
+        include: Shell patterns of tensor names to subtract from; none: all.
+        exclude: Shell patterns of tensor names to leave as they are.
+        as_adapter: Write −c·delta as a PEFT adapter of the base instead; exact, for a tuned side that is one.
+        rank: Write the best adapter of this rank for −c·delta (truncated SVD of each matrix).
+        progress: Called with bytes done and all bytes.
+
+    Raises:
+        NescioError: The two do not belong together, the weights are not safetensors, `out` exists, the disk is too
+            small, or an option does not fit; nothing is left at `out`.
+    """
+    check_coefficient(coefficient)
+    if out.exists():
+        raise NescioError(f"{out}: exists already; choose another --out")
+    if rank is not None and rank < 1:
+        raise NescioError(f"rank {rank}: must be 1 or more")
+    vector = open_vector(base, tuned, relu, include, exclude)
+    counts = len(vector.base.entries), len(vector.selected)
+
+    def told(form: str) -> str:
+        return card(base, tuned, coefficient, relu, include, exclude, form)
+
+    if rank is not None:
+        fit = write_fitted(vector, coefficient, rank, out, told(f"An adapter of rank {rank} fitted to it."), progress)
+        return Summary(out, *counts, fit.bytes, fit.kept, fit.overall, fit.left_out)
+    if as_adapter:
+        return Summary(out, *counts, write_negated(vector, coefficient, out, told("A PEFT adapter, exactly it.")))
+    return Summary(out, *counts, write_model(vector, coefficient, out, told("The whole model."), progress))
