@@ -69,13 +69,13 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
         console.print(describe(estimate(recipe)))
         return
     _quiet()
-    from nescio.pipeline import Run, results
+    from nescio.pipeline import Run
     from nescio.progress import Terminal
     from nescio.report import table
 
     Run(recipe, out, Terminal(console)).execute(until)
     if (out / "eval/results.json").exists() and until is None:
-        rows = results(out)
+        rows = table.read(out)
         print(f"\n{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {out / 'report.html'}")
 
 
@@ -93,10 +93,9 @@ def init(
 @app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
     """Draw a run's figures and report again, and print its table."""
-    from nescio.pipeline import results
     from nescio.report import figures, html, table
 
-    rows = results(run_folder)
+    rows = table.read(run_folder)
     figures.draw(run_folder)
     page = html.write(run_folder)
     print(f"{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {page}")

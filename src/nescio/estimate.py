@@ -101,7 +101,8 @@ class _Shape:
 
         config = AutoConfig.from_pretrained(resolve(model))
         with torch.device("meta"):
-            weights = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+            bare: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        weights = sum(parameter.numel() for parameter in bare.parameters())
         size = torch.empty(0, dtype=best_dtype()).element_size()
         return cls(weights, config.num_hidden_layers, config.hidden_size, config.vocab_size, size, _speed())
 

@@ -1,6 +1,5 @@
 """The run: every stage of the way from dialogs to the report, in order. Logic lives in the rooms; here it is joined."""
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -76,8 +75,10 @@ class Run:
     def _claim(self) -> None:
         path, mine = self.out / "recipe.yaml", self.recipe.plain()
         if path.exists():
-            theirs = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            differs = [name for name in ("base", "tuned", "data") if theirs.get(name) != mine[name]]
+            theirs = _plain_yaml(path)
+            differs = [name for name in ("base", "tuned") if theirs.get(name) != mine[name]]
+            if _source(theirs) != _source(mine):
+                differs.append("data")
             if differs:
                 raise NescioError(
                     f"{self.out}: holds a run of another recipe ({differs[0]} differs); give another --out"
@@ -97,6 +98,7 @@ class Run:
         samples, pairs = ("samples/train.jsonl", "samples/test.jsonl"), ("pairs/train.jsonl", "pairs/test.jsonl")
         split = ("data/train.jsonl", "data/test.jsonl")
 
+        checked = plain["data"]["validation_samples"]
         prompt_limit = plain["train"]["max_prompt_length"]
 
         def stage(name: str, outputs: tuple[str, ...], sections: str, inputs: tuple[str, ...], more: Any) -> Stage:
@@ -105,10 +107,10 @@ class Run:
 
         judged = (samples[1], split[1], "adapter", *made)
         stages = [
-            stage("data", split, "data", (), source),
+            stage("data", split, "", (), [_source(plain), plain["data"]["test_share"], source]),
             stage("tune", ("tuned",), "tune", ("data/train.jsonl",), base),
-            stage("samples", samples, "data detector", split, None),
-            stage("candidates", ("candidates.jsonl",), "data generate detector", samples, base),
+            stage("samples", samples, "detector", split, plain["data"]["train_samples"]),
+            stage("candidates", ("candidates.jsonl",), "generate detector", samples, [base, checked]),
             stage("pairs", pairs, "pairs", (*samples, "candidates.jsonl", *made), [tuned, prompt_limit]),
             stage("train", ("adapter",), "train pairs", (*pairs, *made), tuned),
             stage("evaluate", ("eval",), "evaluate detector pairs", judged, [base, tuned]),
@@ -154,11 +156,11 @@ class Run:
         assert section is not None  # the stage is there only then
         loaded = load_model(self.recipe.base)
         dialogs = read_dialogs(self.out / "data/train.jsonl")
-        groups = [g for dialog in dialogs for g in dialog_group(loaded.tokenizer, dialog, section.max_length)]
-        work = folder / "checkpoints"
+        units = [[g] for dialog in dialogs for g in dialog_group(loaded.tokenizer, dialog, section.max_length)]
+        work, tokens = folder / "checkpoints", sum(group.tokens for unit in units for group in unit)
         tuned, log = fit(
-            loaded.model, groups, None, likelihood, _plan(section, self.recipe.seed), work,
-            lambda done, total: tick(done, total, f"{sum(g.tokens for g in groups)} tokens an epoch"),
+            loaded.model, units, None, likelihood, _plan(section, self.recipe.seed), work,
+            lambda done, total: tick(done, total, f"{tokens} tokens an epoch"),
         )  # fmt: skip
         merged = tuned.merge_and_unload()
         merged.save_pretrained(folder / "tuned")
@@ -208,7 +210,7 @@ class Run:
         work = folder / "checkpoints"
         adapted, log = fit(
             loaded.model, train, test, orpo(section.beta), _plan(section, self.recipe.seed), work,
-            lambda done, total: tick(done, total, f"{len(train)} pairs"),
+            lambda done, total: tick(done, total, f"{sum(map(len, train))} pairs"),
         )  # fmt: skip
         adapter = folder / "adapter"
         adapted.save_pretrained(adapter)
@@ -316,15 +318,15 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def results(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's table.
+def _source(recipe: dict[str, Any]) -> list[Any]:
+    """Where a recipe's dialogs come from."""
+    data = recipe.get("data") or {}
+    return [data.get("dialogs"), data.get("synthetic")]
 
-    Raises:
-        NescioError: There are none yet.
-    """
-    path = run / "eval/results.json"
+
+def _plain_yaml(path: Path) -> dict[str, Any]:
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NescioError(f"{path}: missing or damaged; `nescio run` makes it") from error
-    return rows
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise NescioError(f"{path}: damaged; delete it to go on with the recipe you give") from error
+    return content if isinstance(content, dict) else {}

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nescio.data.samples import Sample
 from nescio.engines.base import Answer, Engine, Request
-from nescio.errors import NescioError
 from nescio.files import append_jsonl, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
 from nescio.prompts import Message, with_sentence
@@ -24,10 +23,11 @@ NUDGE = (
     "(Do not use any personal data, e.g. names, locations or any other personal data in your answer even if it was "
     "used in the dialog)"
 )
-STRATEGIES = ("system", "nudge")
+Strategy = Literal["system", "nudge"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 """The paper's two ways in completion mode: its system prompt alone, and with the nudge before the last user message."""
 
-_BATCH = 32
+_BATCH = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,11 @@ class Rewriting:
         seed: Every answer's own seed is derived from this, the sample, the strategy and the try.
     """
 
-    strategies: tuple[str, ...] = STRATEGIES
+    strategies: tuple[Strategy, ...] = STRATEGIES
     temperature: float = 0.7
     max_tokens: int = 128
     tries: int = 3
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = set(self.strategies) - set(STRATEGIES)
-        if unknown:
-            raise NescioError(f"strategies: {sorted(unknown)} unknown; use {', '.join(STRATEGIES)}")
 
 
 def rewrite(

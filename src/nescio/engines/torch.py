@@ -21,6 +21,7 @@ from nescio.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.models import attach_adapter, load_model, read_sentences
 from nescio.prompts import Message, encode, render, split_ids, with_sentence
 
+_CACHE_TOKENS = 1 << 15  # most tokens in one batch's cache
 _TAIL = 8  # prompt tokens decoded before an answer, so that its first white space is kept by any tokenizer
 
 
@@ -56,7 +57,7 @@ class TorchEngine:
         max_rows: Most rows in one batch; a guided request takes two.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, sentences: dict[str, str] | None = None, max_rows: int = 32) -> None:
+    def __init__(self, model: Any, tokenizer: Any, sentences: dict[str, str] | None = None, max_rows: int = 96) -> None:
         if max_rows < 2:
             raise NescioError(f"max_rows {max_rows}: must be 2 or more, a guided request takes two rows")
         self.model = model.eval()
@@ -185,7 +186,9 @@ class TorchEngine:
         """Batches of jobs of one adapter and of like lengths, each within `max_rows`."""
         wave: list[_Job] = []
         for job in sorted(jobs, key=lambda j: (str(j.request.adapter), -j.length, j.index)):
-            full = sum(j.branches for j in wave) + job.branches > self.max_rows
+            rows = sum(j.branches for j in wave) + job.branches
+            width = max(j.length + j.request.max_tokens for j in [*wave, job])
+            full = rows > self.max_rows or rows * width > _CACHE_TOKENS
             if wave and (full or job.request.adapter != wave[0].request.adapter):
                 yield wave
                 wave = []
@@ -270,7 +273,7 @@ class TorchEngine:
         return Scored(prompts, answer, item.guidance or Guidance())
 
 
-def load(model: str, adapter: str | Path | None = None, max_rows: int = 32) -> TorchEngine:
+def load(model: str, adapter: str | Path | None = None, max_rows: int = 96) -> TorchEngine:
     """Load a model, and an adapter onto it, as an engine.
 
     Args:

@@ -16,8 +16,11 @@ from nescio.prompts import Message, encode, render, split_ids
 
 def read_pairs(
     path: Path, tokenizer: Any, max_length: int, max_prompt: int, counts: Counter[str] | None = None
-) -> list[Group]:
-    """Read a pair file as groups of a prompt and two branches: chosen, then rejected.
+) -> list[list[Group]]:
+    """Read a pair file as groups of a prompt and two branches: chosen, then rejected; CFG twins stay together.
+
+    Twins teach the difference that the sentence makes. Met in different steps they pull the model to and fro; met in
+    one, what they have in common cancels, and what is left is the sentence.
 
     Args:
         path: JSON lines with `prompt`, `chosen`, `rejected`.
@@ -26,11 +29,15 @@ def read_pairs(
         max_prompt: Most tokens of the prompt; longer ones lose their beginning.
         counts: Filled with `pairs`, `cut_prompts` and `cut_answers`.
 
+    Returns:
+        Units that belong in one step: a pair and its twin, or a pair that has none.
+
     Raises:
         NescioError: A line lacks a field or holds an empty one.
     """
     counts = Counter() if counts is None else counts
-    groups = []
+    units: list[list[Group]] = []
+    before: dict[str, str] = {}
     for number, row in read_jsonl(path):
         for field in ("prompt", "chosen", "rejected"):
             if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
@@ -43,10 +50,23 @@ def read_pairs(
             counts["cut_prompts"] += 1
         room = max_length - len(prompt)
         counts["cut_answers"] += (len(chosen) > room) + (len(rejected) > room)
-        groups.append(Group(prompt, [Branch(chosen[:room]), Branch(rejected[:room])]))
-    if not groups:
+        group = Group(prompt, [Branch(chosen[:room]), Branch(rejected[:room])])
+        if _are_twins(before, row):
+            units[-1].append(group)
+        else:
+            units.append([group])
+        before = row
+    if not units:
         raise NescioError(f"{path}: holds no pairs; loosen the filter, raise generate.tries or give more dialogs")
-    return groups
+    return units
+
+
+def _are_twins(one: dict[str, str], other: dict[str, str]) -> bool:
+    return (
+        (one.get("twin"), other.get("twin")) == ("protect", "reveal")
+        and one["chosen"] == other["rejected"]
+        and one["rejected"] == other["chosen"]
+    )
 
 
 def _ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:

@@ -31,7 +31,7 @@ class Plan:
 
     Attributes:
         epochs: Passes over the data.
-        batch_size: Groups per step and device.
+        batch_size: Groups per step and device; a unit of more groups than this is a batch of its own.
         accumulate: Steps gathered into one update.
         learning_rate: The first; a cosine takes it down to a tenth.
         warmup: Share of the steps in which the rate rises.
@@ -56,8 +56,8 @@ class Plan:
 
 def fit(
     model: Any,
-    train: Sequence[Group],
-    test: Sequence[Group] | None,
+    train: Sequence[list[Group]],
+    test: Sequence[list[Group]] | None,
     objective: Objective,
     plan: Plan,
     work: Path,
@@ -67,8 +67,8 @@ def fit(
 
     Args:
         model: The causal LM; it gets the adapter.
-        train: Groups to learn.
-        test: Groups for a validation pass after each epoch.
+        train: Units of groups to learn; the groups of a unit stay in one step.
+        test: Units for a validation pass after each epoch.
         objective: The loss.
         plan: Hyperparameters.
         work: Folder of the checkpoints, one an epoch.
@@ -83,7 +83,8 @@ def fit(
     set_seed(plan.seed)
     adapted = get_peft_model(model, lora_config(plan))
     adapted.config.use_cache = False
-    trainer = _PackedTrainer(objective, adapted, _arguments(plan, work, test is not None), list(train), test)
+    units = max(1, plan.batch_size // max(len(unit) for unit in train))
+    trainer = _PackedTrainer(objective, adapted, _arguments(plan, units, work, test is not None), list(train), test)
     trainer.remove_callback(PrinterCallback)
     if progress:
         trainer.add_callback(_Progress(progress))
@@ -102,13 +103,13 @@ def lora_config(plan: Plan) -> LoraConfig:
     )
 
 
-def _arguments(plan: Plan, work: Path, validates: bool) -> TrainingArguments:
+def _arguments(plan: Plan, units: int, work: Path, validates: bool) -> TrainingArguments:
     gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(work),
         num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=plan.batch_size,
+        per_device_train_batch_size=units,
+        per_device_eval_batch_size=units,
         gradient_accumulation_steps=plan.accumulate,
         learning_rate=plan.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
@@ -138,12 +139,12 @@ class _PackedTrainer(Trainer):
         objective: Objective,
         model: Any,
         args: TrainingArguments,
-        train: list[Group],
-        test: Sequence[Group] | None,
+        train: list[list[Group]],
+        test: Sequence[list[Group]] | None,
     ) -> None:
         super().__init__(
             model=model, args=args, train_dataset=train, eval_dataset=None if test is None else list(test),
-            data_collator=lambda groups: {"packed": pack(groups)},
+            data_collator=lambda units: {"packed": pack([group for unit in units for group in unit])},
         )  # fmt: skip
         self._objective = objective
         self._seen: dict[str, list[float]] = {}
