@@ -1,0 +1,214 @@
+"""The whole way on a tiny model: what it leaves, what a second run skips, what a change redoes, what a kill costs."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import CHATML, SPECIAL
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from nescio.data.synthetic import generate
+from nescio.errors import NescioError
+from nescio.files import read_jsonl, write_jsonl
+from nescio.pipeline import Run
+from nescio.recipe import Recipe, load_recipe
+
+CLEAN = [
+    "You could ask at the desk and they will help you with the form.",
+    "Take a short walk each day, and write down how you feel.",
+    "I would start with the first chapter and then solve a few old papers.",
+    "It helps to talk to a friend about it before you decide.",
+    "Make a list of what you need, and buy only that.",
+]
+
+
+class Quiet:
+    """Remembers which stages were done and which were skipped."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.before: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Any]:
+        self.done.append(name)
+        yield lambda done, total, word: None
+
+    def skipped(self, name: str) -> None:
+        self.before.append(name)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    texts = CLEAN + [m["content"] for dialog in generate(30, seed=5, max_exchanges=1) for m in dialog["messages"]]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def _base(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A tiny model that has learned to say clean sentences, so that replacement answers pass the detector."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rows = [tokenizer(f" {text}<|im_end|>", return_tensors="pt").input_ids for text in CLEAN]
+    for step in range(150):
+        ids = rows[step % len(rows)]
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny base model, dialogs and a recipe."""
+    folder = tmp_path_factory.mktemp("world")
+    tokenizer = _tokenizer()
+    _base(tokenizer).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    write_jsonl(folder / "dialogs.jsonl", generate(24, seed=3, max_exchanges=2))
+    fast = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "lora": {"r": 4, "alpha": 8, "dropout": 0.05}}
+    recipe = {
+        "base": "base",
+        "data": {"dialogs": "dialogs.jsonl", "test_share": 0.25, "train_samples": 10, "validation_samples": 3},
+        "detector": {"model": "spacy:en_core_web_sm"},
+        "tune": fast,
+        "generate": {"max_tokens": 24, "tries": 2},
+        "train": fast | {"epochs": 3},
+        "evaluate": {"samples": 8, "max_tokens": 12, "scales": [3], "spaces": ["log", "prob"]},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(world: Path) -> Path:
+    """The run folder of one undisturbed run."""
+    out = world / "alone"
+    Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute()
+    return out
+
+
+def test_a_run_leaves_what_the_design_says(finished: Path) -> None:
+    for name in (
+        "recipe.yaml", "manifest.json", "data/train.jsonl", "data/test.jsonl", "candidates.jsonl", "pairs/train.jsonl",
+        "pairs/test.jsonl", "adapter/adapter_model.safetensors", "adapter/nescio.json", "adapter/log.jsonl",
+        "adapter/epoch-1/adapter_model.safetensors", "adapter/epoch-3/adapter_config.json", "eval/results.json",
+        "eval/trained-prob-3.jsonl", "figures/pii_by_scale.svg", "report.html",
+    ):  # fmt: skip
+        assert (finished / name).is_file(), name
+    assert not list(finished.glob(".*")), "work folders are gone"
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert list(manifest["stages"]) == ["data", "tune", "samples", "candidates", "pairs", "train", "evaluate", "report"]
+    assert manifest["seed"] == 0
+    assert manifest["versions"]["torch"]
+
+
+def test_no_dialog_is_on_both_sides(finished: Path) -> None:
+    sides = [{row["id"] for _, row in read_jsonl(finished / f"data/{side}.jsonl")} for side in ("train", "test")]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    for side, ids in zip(("train", "test"), sides, strict=True):
+        assert {row["dialog_id"] for _, row in read_jsonl(finished / f"pairs/{side}.jsonl")} <= ids
+
+
+def test_results_count_what_the_answers_hold(finished: Path) -> None:
+    rows = json.loads((finished / "eval/results.json").read_text())
+    assert [row["name"] for row in rows] == ["tuned", "tuned-protect", "trained", "trained-log-3", "trained-prob-3"]
+    for row in rows:
+        answers = [answer for _, answer in read_jsonl(finished / f"eval/{row['name']}.jsonl")]
+        assert row["samples"] == len(answers) == 8
+        assert row["pii"] == sum(len(answer["spans"]) for answer in answers)
+        assert row["leaking"] == sum(bool(answer["spans"]) for answer in answers) / 8
+
+
+def test_a_second_run_does_nothing(world: Path, finished: Path) -> None:
+    again = Quiet()
+    Run(load_recipe(world / "recipe.yaml"), finished, again).execute()
+    assert again.done == []
+    assert len(again.before) == 8
+
+
+def test_a_change_redoes_what_depends_on_it(world: Path, tmp_path: Path, finished: Path) -> None:
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    changed = Quiet()
+    recipe = load_recipe(world / "recipe.yaml", ["evaluate.spaces=[prob]"])
+    # The tuned model lies in the run folder, so its copy has the same content and nothing before is redone.
+    Run(recipe, out, changed).execute()
+    assert changed.done == ["evaluate", "report"]
+
+
+def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:
+    other = load_recipe(world / "recipe.yaml").plain() | {"data": {"synthetic": {"dialogs": 9}}}
+    with pytest.raises(NescioError, match="another recipe"):
+        Run(Recipe.model_validate(other), finished, Quiet()).execute()
+
+
+def _start(world: Path, out: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", "from nescio.cli import main; main()", "run", "recipe.yaml", "--out", str(out)]
+    return subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_ends_the_same(world: Path, tmp_path: Path) -> None:
+    alone, killed = world / "one", world / "ten"
+    started = time.monotonic()
+    process = _start(world, alone)
+    assert process.wait() == 0, process.stderr.read() if process.stderr else ""
+    whole = time.monotonic() - started
+    moments = random.Random(4)
+    kills = 0
+    for _ in range(10):
+        process = _start(world, killed)
+        try:
+            process.wait(timeout=moments.uniform(0.2, 0.6) * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 3
+    assert _start(world, killed).wait() == 0
+    for name in (
+        "samples/train.jsonl",
+        "candidates.jsonl",
+        "pairs/train.jsonl",
+        "pairs/test.jsonl",
+        "eval/results.json",
+    ):
+        assert (killed / name).read_bytes() == (alone / name).read_bytes(), name
+    assert (killed / "adapter/log.jsonl").read_bytes() == (alone / "adapter/log.jsonl").read_bytes()
+    for place in ("", "epoch-1/", "epoch-2/"):
+        one, ten = (load_file(run / f"adapter/{place}adapter_model.safetensors") for run in (alone, killed))
+        assert one.keys() == ten.keys()
+        assert all(torch.equal(one[key], ten[key]) for key in one)
