@@ -1,5 +1,6 @@
 """The run: every stage of the way from dialogs to the report, in order. Logic lives in the rooms; here it is joined."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.objectives import likelihood, orpo
 from nescio.training.trainer import Plan, fit
 
+_TOGETHER = 22  # samples answered before their answers are on the disk
 Tick = Callable[[int, int, str], None]
 
 
@@ -226,7 +228,7 @@ class Run:
             self.reporter.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
         setups = self._setups()
         rows = self._answers(folder, setups, samples, tick)
-        tick(len(setups), len(setups) + 1, "do the answers fit their prompts?")
+        tick(len(samples), len(samples), "do the answers fit their prompts?")
         fit_of = fits(rows, load(self.recipe.base), self.detector)
         dialogs = {dialog.id: dialog for dialog in read_dialogs(self.out / "data/test.jsonl")}
         own = [self._own_pieces(dialogs[sample.dialog_id]) for sample in samples]
@@ -237,17 +239,19 @@ class Run:
     def _answers(
         self, folder: Path, setups: Sequence[Setup], samples: Sequence[Sample], tick: Tick
     ) -> dict[str, list[dict[str, Any]]]:
-        """Each set-up's answers; files that an earlier, cut-off run finished are taken as they are."""
+        """Every set-up's answers, some samples at a time; what an earlier, cut-off run finished is taken as it is."""
         engine: TorchEngine | None = None
-        rows = {}
-        for number, setup in enumerate(setups):
-            path = folder / f"eval/{setup.name}.jsonl"
+        rows: dict[str, list[dict[str, Any]]] = {setup.name: [] for setup in setups}
+        for start in range(0, len(samples), _TOGETHER):
+            path, chunk = folder / f"answers/{start}.json", samples[start : start + _TOGETHER]
             if not path.exists():
-                tick(number, len(setups) + 1, setup.name)
+                tick(start, len(samples), f"answers of {len(setups)} set-ups")
                 engine = engine or load(self.tuned_name, self.out / "adapter")
-                given = answer(engine, setup, samples, self.recipe.evaluate.max_tokens)
-                write_jsonl(path, answer_rows(samples, given, self.detector))
-            rows[setup.name] = [row for _, row in read_jsonl(path)]
+                write_json(path, answer(engine, setups, chunk, self.recipe.evaluate.max_tokens))
+            for setup, given in zip(setups, json.loads(path.read_text(encoding="utf-8")), strict=True):
+                rows[setup.name] += answer_rows(chunk, given, self.detector)
+        for name, answered in rows.items():
+            write_jsonl(folder / f"eval/{name}.jsonl", answered)
         return rows
 
     def _setups(self) -> list[Setup]:

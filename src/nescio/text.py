@@ -3,6 +3,9 @@
 import re
 from collections import Counter
 
+FEWEST_WORDS = 5
+"""An answer of fewer words is none: such a one is not trained on, and counts as degenerate."""
+
 _END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 
 

@@ -16,7 +16,7 @@ from nescio.engines.base import Answer, Engine, Request
 from nescio.files import append_jsonl, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
 from nescio.prompts import Message, with_sentence
-from nescio.text import loops, whole_sentences
+from nescio.text import FEWEST_WORDS, loops, whole_sentences
 
 AVOID = "Avoid using any personal data in the answers!"
 NUDGE = (
@@ -156,13 +156,14 @@ def _ended(answer: Answer) -> str:
 
 def _fault(text: str, sample: Sample) -> str:
     """Why an answer can't be a chosen one, whatever the detector says; empty if it can."""
-    words = text.split()
-    if not words:
+    if not text.strip():
         return "empty"
     if text.strip() == sample.rejected.strip():
         return "copy"
     if AVOID[:-1] in text or "Do not use any personal data" in text:
         return "instruction"
+    if len(text.split()) < FEWEST_WORDS:
+        return "short"
     return "loop" if loops(text) else ""
 
 

@@ -185,7 +185,7 @@ class TorchEngine:
     def _waves(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
         """Batches of jobs of one adapter and of like lengths, each within `max_rows`."""
         wave: list[_Job] = []
-        for job in sorted(jobs, key=lambda j: (str(j.request.adapter), -j.length, j.index)):
+        for job in sorted(jobs, key=lambda j: (str(j.request.adapter), -j.length, j.positive, j.index)):
             rows = sum(j.branches for j in wave) + job.branches
             width = max(j.length + j.request.max_tokens for j in [*wave, job])
             full = rows > self.max_rows or rows * width > _CACHE_TOKENS
@@ -202,14 +202,25 @@ class TorchEngine:
             live = list(jobs)
             cache = new_cache(self.model.config)
             rows = [job.positive for job in live] + [job.negative for job in live if job.negative is not None]
-            ids, mask = _left_padded(rows, self.tokenizer.pad_token_id, self.model.device)
+            # A prompt that several requests share is computed once, and its cache given to each of them.
+            prompts = {tuple(row): None for row in rows}
+            place = {prompt: index for index, prompt in enumerate(prompts)}
+            owners = [place[tuple(row)] for row in rows]
+            ids, mask = _left_padded(
+                [list(prompt) for prompt in prompts], self.tokenizer.pad_token_id, self.model.device
+            )
             positions = (mask.cumsum(-1) - 1).clamp_min(0)
+            first = True
             while True:
                 with self._attached(live[0].request.adapter):
                     logits = self.model(
                         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
                         use_cache=True, logits_to_keep=1,
                     ).logits[:, -1]  # fmt: skip
+                if first and len(rows) > len(prompts):
+                    keep_rows(cache, owners, mask.device)
+                    logits, mask, positions = logits[owners], mask[owners], positions[owners]
+                first = False
                 for job, log_probs in zip(live, self._guided(live, logits), strict=True):
                     self._take(job, log_probs)
                 yield from live

@@ -29,13 +29,26 @@ class Setup:
 
 
 def answer(
-    engine: Engine, setup: Setup, samples: Sequence[Sample], max_tokens: int, progress: Progress | None = None
-) -> list[str]:
-    """Greedy answers to the samples (temperature 0, as in the paper)."""
+    engine: Engine,
+    setups: Sequence[Setup],
+    samples: Sequence[Sample],
+    max_tokens: int,
+    progress: Progress | None = None,
+) -> list[list[str]]:
+    """Greedy answers (temperature 0, as in the paper) of every set-up to every sample.
+
+    Asked for together, so that the engine computes a prompt that set-ups share once.
+
+    Returns:
+        A list of answers for each set-up, in the order of the samples.
+    """
     requests = [
-        Request(sample.messages, setup.guidance, adapter=setup.adapter, max_tokens=max_tokens) for sample in samples
+        Request(sample.messages, setup.guidance, adapter=setup.adapter, max_tokens=max_tokens)
+        for setup in setups
+        for sample in samples
     ]
-    return [given.text for given in engine.generate(requests, progress)]
+    texts = [given.text for given in engine.generate(requests, progress)]
+    return [texts[start : start + len(samples)] for start in range(0, len(texts), len(samples))]
 
 
 def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> list[dict[str, Any]]:

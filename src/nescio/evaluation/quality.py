@@ -14,9 +14,8 @@ from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.leakage import normalised
 from nescio.pii.detector import Detector, Span
 from nescio.prompts import Message
-from nescio.text import first_sentence, loops
+from nescio.text import FEWEST_WORDS, first_sentence, loops
 
-_FEWEST_WORDS = 5
 _CANNED_SHARE = 0.1
 _MASK = "[PII]"
 
@@ -24,7 +23,7 @@ _MASK = "[PII]"
 def degenerate(answer: str, protect: str) -> bool:
     """Whether an answer is empty, has under five words, loops, or repeats the protect sentence."""
     repeats = normalised(protect).rstrip(".") in normalised(answer)
-    return len(answer.split()) < _FEWEST_WORDS or loops(answer) or repeats
+    return len(answer.split()) < FEWEST_WORDS or loops(answer) or repeats
 
 
 def canned_share(answers: Sequence[str]) -> float:
