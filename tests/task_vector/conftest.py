@@ -13,7 +13,7 @@ def shift(model: Any, by: float = 0.02, seed: int = 1) -> Any:
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += by * torch.randn_like(parameter)
+            parameter.add_(by * torch.randn_like(parameter))
     return model
 
 
@@ -21,7 +21,9 @@ Pair = tuple[Path, Path]
 
 
 @pytest.fixture
-def make_pair(tmp_path: Path, make_model: Callable[..., Any], make_tokenizer: Callable[..., Any]) -> Callable[..., Pair]:
+def make_pair(
+    tmp_path: Path, make_model: Callable[..., Any], make_tokenizer: Callable[..., Any]
+) -> Callable[..., Pair]:
     """Write a base and its fine-tune: `make_pair(style, dtype, shard_size, **config)`."""
 
     def make(style: str = "llama", dtype: torch.dtype = torch.float32, shard: str = "1GB", **changes: Any) -> Pair:

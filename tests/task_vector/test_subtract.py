@@ -49,9 +49,7 @@ def close(got: torch.Tensor, wanted: np.ndarray) -> bool:
 def test_equals_float64_within_one_ulp(make_pair: Any, tmp_path: Path, dtype: Any, relu: bool, shard: str) -> None:
     base, tuned = make_pair(dtype=dtype, shard=shard)
     steps: list[tuple[int, int]] = []
-    done = subtract(
-        str(base), str(tuned), tmp_path / "out", 0.3, relu=relu, progress=lambda d, t: steps.append((d, t))
-    )
+    done = subtract(str(base), str(tuned), tmp_path / "out", 0.3, relu=relu, progress=lambda d, t: steps.append((d, t)))
     mine, b, t = weights(tmp_path / "out"), weights(base), weights(tuned)
     assert mine.keys() == b.keys() and done.changed == done.tensors == len(b)
     for name, tensor in mine.items():
@@ -117,7 +115,9 @@ def test_a_stored_head_goes_with_its_embedding(make_pair: Any, tmp_path: Path) -
     base, tuned = make_pair(tie_word_embeddings=True)
     both = weights(base)
     save_file(both | {"lm_head.weight": both["model.embed_tokens.weight"].clone()}, base / "model.safetensors")
-    for number, choice in enumerate(({}, {"include": ["*embed*"]}, {"exclude": ["*embed*"]}, {"exclude": ["lm_head*"]})):
+    for number, choice in enumerate(
+        ({}, {"include": ["*embed*"]}, {"exclude": ["*embed*"]}, {"exclude": ["lm_head*"]})
+    ):
         subtract(str(base), str(tuned), tmp_path / f"out{number}", 0.5, **choice)
         mine = weights(tmp_path / f"out{number}")
         assert torch.equal(mine["lm_head.weight"], mine["model.embed_tokens.weight"])
@@ -127,7 +127,11 @@ NUMBERS = st.floats(-100, 100, width=16).filter(lambda x: abs(x) > 1e-3) | st.sa
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=40), dtype=st.sampled_from(DTYPES), c=st.floats(-3, 3))
+@given(
+    rows=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=40),
+    dtype=st.sampled_from(DTYPES),
+    c=st.floats(-3, 3),
+)
 def test_zero_is_the_base_and_minus_one_the_tuned(
     tmp_path_factory: Any, rows: list[tuple[float, float]], dtype: torch.dtype, c: float
 ) -> None:
@@ -171,7 +175,9 @@ def test_an_interrupted_write_leaves_nothing(make_pair: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("coefficient", [math.nan, math.inf])
-def test_refuses_coefficients_that_are_no_numbers(make_pair: Callable[..., Pair], tmp_path: Path, coefficient: float) -> None:
+def test_refuses_coefficients_that_are_no_numbers(
+    make_pair: Callable[..., Pair], tmp_path: Path, coefficient: float
+) -> None:
     base, tuned = make_pair()
     with pytest.raises(NescioError, match="coefficient"):
         subtract(str(base), str(tuned), tmp_path / "out", coefficient)
