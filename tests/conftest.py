@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
@@ -19,6 +20,10 @@ from transformers import (
 
 import nescio
 from nescio.engines.torch import TorchEngine
+
+# A first call may compile or load; how long an example takes says nothing on a busy machine.
+settings.register_profile("nescio", deadline=None)
+settings.load_profile("nescio")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -1,0 +1,107 @@
+"""Pairs that any preference trainer reads as they are: twins, BOS, EOS, white space, token borders, cuts."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.data.pairs import Pairing, pairs_of
+from nescio.data.samples import Sample
+from nescio.files import write_jsonl
+from nescio.guidance import PROTECT, REVEAL
+from nescio.prompts import Message, encode
+
+SYSTEM = Message(role="system", content="You are a helpful assistant.")
+SAMPLE = Sample(
+    "s", "d",
+    [SYSTEM, Message(role="user", content="Who is it?"), Message(role="assistant", content="Please write to")],
+    " my friend Anna in Geneva.", "NAME", "Anna",
+)  # fmt: skip
+ROW = {"sample_id": "s", "strategy": "system", "try": 0, "text": " the helpful desk.", "accepted": True}
+
+
+def made(tokenizer: Any, how: Pairing | None = None, row: dict[str, Any] = ROW, sample: Sample = SAMPLE) -> Any:
+    counts: Counter[str] = Counter()
+    return list(pairs_of([sample], [row], tokenizer, how or Pairing(), counts)), counts
+
+
+def test_twins_are_exact_swaps(chatml: Any) -> None:
+    (protect, reveal), counts = made(chatml)
+    assert (protect["twin"], reveal["twin"]) == ("protect", "reveal")
+    assert (protect["chosen"], protect["rejected"]) == (reveal["rejected"], reveal["chosen"])
+    assert protect["chosen"] == " the helpful desk.<|im_end|>"
+    assert protect["rejected"] == " my friend Anna in Geneva.<|im_end|>"
+    assert protect["prompt"].replace(PROTECT, REVEAL) == reveal["prompt"]
+    assert f"{SYSTEM['content']} {PROTECT}" in protect["prompt"], "added to the dialog's own system message"
+    assert counts == {"pairs": 2}
+
+
+def test_without_twins_there_is_no_sentence(chatml: Any) -> None:
+    (pair,), _ = made(chatml, Pairing(twins=False))
+    assert pair["twin"] is None
+    assert PROTECT not in pair["prompt"]
+
+
+@pytest.mark.parametrize("kind", ["chatml", "llama3", "no_system"])
+def test_a_strict_reader_survives(kind: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    pairs, _ = made(tokenizer)
+    for pair in pairs:
+        prompt = encode(tokenizer, pair["prompt"])
+        for answer in (pair["chosen"], pair["rejected"]):
+            own = tokenizer(answer, add_special_tokens=False).input_ids
+            assert prompt + own == encode(tokenizer, pair["prompt"] + answer)
+            assert own[-1] == tokenizer.eos_token_id
+            if tokenizer.bos_token_id is not None:
+                assert (prompt + own).count(tokenizer.bos_token_id) == 1
+        assert not pair["prompt"][-1].isspace() or pair["prompt"].endswith("\n")
+
+
+def test_a_token_over_the_border_is_left_out_and_counted(chatml: Any) -> None:
+    # "write to" + "o ..." would join the prompt's last token in some vocabularies; find one that does here.
+    joined = next(
+        text for text in ("m the desk", "wards the desk", " the desk", "p", "e helpful one", "ng the desk")
+        if made(chatml, row=ROW | {"text": text})[1]["border"]
+        or made(chatml, row=ROW | {"text": text}, sample=_ending("Please write to th"))[1]["border"]
+    )  # fmt: skip
+    pairs, counts = made(chatml, row=ROW | {"text": joined}, sample=_ending("Please write to th"))
+    if not counts["border"]:
+        pairs, counts = made(chatml, row=ROW | {"text": joined})
+    assert pairs == []
+    assert counts == {"border": 1}
+
+
+def _ending(text: str) -> Sample:
+    messages = [*SAMPLE.messages[:-1], Message(role="assistant", content=text)]
+    return Sample("s", "d", messages, SAMPLE.rejected, "NAME", "Anna")
+
+
+def test_rejected_candidates_and_doubles_make_no_pairs(chatml: Any) -> None:
+    rows = [ROW, ROW | {"try": 1}, ROW | {"accepted": False, "text": " other"}, ROW | {"sample_id": "elsewhere"}]
+    counts: Counter[str] = Counter()
+    assert len(list(pairs_of([SAMPLE], rows, chatml, Pairing(), counts))) == 2
+
+
+def test_long_prompts_are_cut_from_the_left_and_keep_the_system_message(chatml: Any) -> None:
+    long = Sample("s", "d", [SYSTEM, Message(role="user", content="garden " * 80 + "end?"), SAMPLE.messages[-1]],
+                  SAMPLE.rejected, "NAME", "Anna")  # fmt: skip
+    whole, _ = made(chatml, sample=long)
+    limit = len(encode(chatml, whole[0]["prompt"])) - 50
+    pairs, counts = made(chatml, Pairing(max_prompt=limit), sample=long)
+    assert counts["cut"] == 2
+    for pair, sentence in zip(pairs, (PROTECT, REVEAL), strict=True):
+        assert limit - 8 <= len(encode(chatml, pair["prompt"])) <= limit
+        assert pair["prompt"].startswith(f"<|im_start|>system\n{SYSTEM['content']} {sentence}<|im_end|>")
+        assert pair["prompt"].endswith("end?<|im_end|>\n<|im_start|>assistant\nPlease write to")
+
+
+def test_datasets_reads_the_file(chatml: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    pairs, _ = made(chatml)
+    write_jsonl(tmp_path / "p.jsonl", pairs)
+    read = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "p.jsonl"), split="train", cache_dir=str(tmp_path / "c")
+    )
+    assert list(read) == pairs

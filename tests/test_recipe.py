@@ -1,0 +1,89 @@
+"""Recipes: the paper's numbers for defaults, and one line for every mistake."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nescio.errors import NescioError
+from nescio.recipe import TrainSection, load_recipe
+
+GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
+    train = load_recipe(write(tmp_path, GOOD + "train: {}\n")).train
+    assert train == TrainSection()
+    assert (train.lora.r, train.lora.alpha, train.lora.dropout) == (16, 32, 0.01)
+    assert (train.epochs, train.beta, train.batch_size, train.learning_rate) == (3, 0.1, 2, 1e-4)
+    assert (train.max_length, train.max_prompt_length) == (2048, 1900)
+    assert load_recipe(write(tmp_path, GOOD)).generate.temperature == 0.7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "trian: {}\n", r"r\.yaml:5: trian: unknown key; known here: seed, base"),
+        (GOOD + "train:\n  lr: 1\n", r"r\.yaml:6: train\.lr: unknown key; known here: epochs"),
+        (GOOD + "train:\n  epochs: many\n", r"r\.yaml:6: train\.epochs: .*is 'many'"),
+        (GOOD + "train:\n  epochs: 0\n", r"r\.yaml:6: train\.epochs: .*greater than 0, is 0"),
+        (GOOD + "train:\n  lora:\n    r: -1\n", r"r\.yaml:7: train\.lora\.r: "),
+        (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: "),
+        (GOOD + "evaluate:\n  scales: [.nan]\n", r"evaluate\.scales\.0: "),
+        ("base: smollm2\ndata: {dialogs: d}\n", "give either tuned: MODEL, or tune:"),
+        ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
+        ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
+        ("a: [1\n", r"r\.yaml:2: not YAML"),
+        ("- 1\n", "not a recipe"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(NescioError, match=message) as caught:
+        load_recipe(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(NescioError, match=r"none\.yaml: cannot be read \(No such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_set(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = load_recipe(path, ["train.lora.r=4", "evaluate.scales=[1, 2]", "data.train_samples=null"])
+    assert recipe.train.lora.r == 4
+    assert recipe.evaluate.scales == [1, 2]
+    for wrong, message in (
+        ("train", "must read a.b=value"),
+        ("base.x=1", "base is not a section"),
+        ("a=[", "not YAML"),
+    ):
+        with pytest.raises(NescioError, match=message):
+            load_recipe(path, [wrong])
+    with pytest.raises(NescioError, match=r"train\.lr: unknown key"):
+        load_recipe(path, ["train.lr=3"])
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    recipe = load_recipe(write(tmp_path, GOOD.replace("tuned: smollm2", "tuned: mine")))
+    assert recipe.data.dialogs == tmp_path / "d.jsonl"
+    assert recipe.tuned == str(tmp_path / "mine")
+    assert recipe.base == "smollm2"
+
+
+def test_the_recipes_that_ship_are_good(tmp_path: Path) -> None:
+    folder = files("nescio") / "recipes"
+    template = (folder / "template.yaml").read_text()
+    recipe = load_recipe(write(tmp_path, template))
+    shown, defaults = yaml.safe_load(template), load_recipe(write(tmp_path, GOOD)).plain()
+    for section in ("detector", "generate", "pairs", "train", "evaluate"):
+        assert shown[section] == defaults[section] == recipe.plain()[section], "what the template shows is the default"
+    assert load_recipe(write(tmp_path, (folder / "demo.yaml").read_text())).base == "smollm2"

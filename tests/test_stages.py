@@ -1,0 +1,110 @@
+"""Stages: skipped when done, redone when what they read changes, resumed after a failure or a kill at any moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nescio.errors import NescioError
+from nescio.stages import Stage, Stages, order
+
+
+def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:
+    return Stage("make", ("out/a.txt",), depends, inputs, work)  # type: ignore[arg-type]
+
+
+class Work:
+    """Writes its output; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "out").mkdir(exist_ok=True)
+        (folder / "out/a.txt").write_text(f"{self.calls}")
+
+
+def test_done_once(tmp_path: Path) -> None:
+    work = Work()
+    assert Stages(tmp_path, 0).run(stage(work))
+    assert not Stages(tmp_path, 0).run(stage(work))
+    assert work.calls == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_redone_when_something_it_depends_on_changes(tmp_path: Path) -> None:
+    work = Work()
+    (tmp_path / "in.txt").write_text("1")
+    assert Stages(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
+    (tmp_path / "in.txt").write_text("2")
+    assert Stages(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
+    assert Stages(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
+    (tmp_path / "out/a.txt").unlink()
+    assert Stages(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
+    assert work.calls == 4
+
+
+def test_a_failed_stage_finds_what_it_left(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half.txt").write_text("kept")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Stages(tmp_path, 0).run(stage(fails))
+    assert not (tmp_path / "out").exists()
+
+    def goes_on(folder: Path) -> None:
+        assert (folder / "half.txt").read_text() == "kept"
+        Work()(folder)
+
+    assert Stages(tmp_path, 0).run(stage(goes_on))
+
+
+def test_another_key_does_not_inherit(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half.txt").write_text("old")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Stages(tmp_path, 0).run(stage(fails))
+
+    def fresh(folder: Path) -> None:
+        assert not (folder / "half.txt").exists()
+        Work()(folder)
+
+    assert Stages(tmp_path, 0).run(stage(fresh, depends=2))
+    assert not list(tmp_path.glob(".make.*"))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_kill_between_work_and_manifest_costs_nothing(
+    tmp_path: Path, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work()
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stages, "_record", killed) if moved else patched.setattr("nescio.stages._move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Stages(tmp_path, 0).run(stage(work))
+    assert Stages(tmp_path, 0).run(stage(work))
+    assert work.calls == 1
+    assert (tmp_path / "out/a.txt").read_text() == "1"
+    assert "make" in json.loads((tmp_path / "manifest.json").read_text())["stages"]
+
+
+def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(NescioError, match="damaged; delete it"):
+        Stages(tmp_path, 0)
+
+
+def test_until() -> None:
+    stages = [Stage(name, (), None, (), lambda folder: None) for name in ("a", "b", "c")]
+    assert [s.name for s in order(stages, "b")] == ["a", "b"]
+    assert len(order(stages, None)) == 3
+    with pytest.raises(NescioError, match="the stages are a, b, c"):
+        order(stages, "d")

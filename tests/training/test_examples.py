@@ -1,0 +1,87 @@
+"""What is learned from a file: the answers and their EOS, no more; twins together; bad lines named."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.data.dialogs import parse_dialog
+from nescio.errors import NescioError
+from nescio.files import write_jsonl
+from nescio.training.examples import dialog_group, read_pairs
+
+TALK = [
+    {"role": "user", "content": "My name is Anna."},
+    {"role": "assistant", "content": "Please write to my friend."},
+    {"role": "user", "content": "And the garden?"},
+    {"role": "assistant", "content": "Tom lives in Geneva."},
+]
+
+
+@pytest.mark.parametrize("kind", ["chatml", "llama3"])
+def test_loss_is_on_assistant_turns_and_their_eos(kind: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    groups = dialog_group(tokenizer, parse_dialog({"messages": TALK}, "x"), 512)
+    learned = [
+        token
+        for group in groups
+        for branch in group.branches
+        for token, wanted in zip(branch.ids, branch.wanted or [True] * len(branch.ids), strict=True)
+        if wanted
+    ]
+    assert tokenizer.decode(learned) == "Please write to my friend.<|im_end|>Tom lives in Geneva.<|im_end|>"
+
+
+def test_a_template_that_rewrites_history_gives_a_group_a_turn(make_tokenizer: Any) -> None:
+    # This one numbers the turns from the end, so a longer conversation does not begin as a shorter one.
+    template = "{% for m in messages %}{{ loop.revindex }}{{ m['content'] }}<|im_end|>{% endfor %}>"
+    groups = dialog_group(make_tokenizer(template), parse_dialog({"messages": TALK}, "x"), 512)
+    assert len(groups) == 2
+
+
+def test_long_dialogs_lose_their_end(chatml: Any) -> None:
+    (group,) = dialog_group(chatml, parse_dialog({"messages": TALK}, "x"), 60)
+    assert group.tokens == 60
+
+
+def pair(twin: str | None = None, **changes: str) -> dict[str, Any]:
+    return {
+        "id": "1",
+        "prompt": "<|im_start|>user\nhi",
+        "chosen": " a b<|im_end|>",
+        "rejected": " c d<|im_end|>",
+        "twin": twin,
+    } | changes
+
+
+def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
+    swapped = pair("reveal", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect"), swapped, pair(), pair()])
+    units = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+    assert [len(unit) for unit in units] == [2, 1, 1]
+    one, other = units[0]
+    assert one.branches == other.branches[::-1]
+
+
+def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50, chosen=" long" * 40)])
+    counts: Counter[str] = Counter()
+    ((group,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, 30, counts)
+    assert len(group.prompt) == 30
+    assert len(group.branches[0].ids) == 10
+    assert counts == {"pairs": 1, "cut_prompts": 1, "cut_answers": 1 + (len(group.branches[1].ids) == 10)}
+
+
+@pytest.mark.parametrize("field", ["prompt", "chosen", "rejected"])
+@pytest.mark.parametrize("value", ["", "  ", None, 3])
+def test_a_bad_pair_is_named(tmp_path: Path, chatml: Any, field: str, value: Any) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [pair(), pair() | {field: value}])
+    with pytest.raises(NescioError, match=rf"p\.jsonl:2: {field}"):
+        read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+
+
+def test_no_pairs_at_all(tmp_path: Path, chatml: Any) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [])
+    with pytest.raises(NescioError, match="holds no pairs"):
+        read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
