@@ -62,7 +62,7 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
     from nescio.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or ())
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     if dry_run:
         from nescio.estimate import describe, estimate
 
@@ -143,8 +143,10 @@ def chat(
 def _quiet() -> None:
     """Libraries keep to themselves: their bars and advice would drown ours."""
     import logging
+    import os
     import warnings
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when it is imported, so before Transformers is
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

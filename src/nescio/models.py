@@ -77,8 +77,7 @@ def _converted(gguf: Path) -> Path:
     """Convert a GGUF to a folder of safetensors once; two processes at once do it once."""
     import filelock
 
-    stat = gguf.stat()
-    target = cache_dir() / f"{gguf.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    target = cache_dir() / f"{gguf.stem}-{file_hash(gguf)}"
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
