@@ -140,6 +140,35 @@ def chat(
     talk(model, adapter, Settings(scale, space, protect, max_tokens, temperature, seed), message)
 
 
+@app.command()
+def subtract(
+    base: Annotated[str, typer.Option(help="The base model: folder, hub id, or smollm2.")],
+    tuned: Annotated[str, typer.Option(help="Its fine-tune: folder, hub id, or a LoRA adapter of PEFT.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.")] = None,
+    coefficient: Annotated[
+        float, typer.Option(help="How much of the fine-tune is subtracted; the paper's is 0.5.")
+    ] = 0.5,
+    relu: Annotated[bool, typer.Option("--relu", help="Subtract only what the fine-tune increased.")] = False,
+    include: Annotated[list[str] | None, typer.Option(help="Only tensors of this pattern. Repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="All but tensors of this pattern. Repeatable.")] = None,
+    as_adapter: Annotated[bool, typer.Option("--as-adapter", help="Write a PEFT adapter that subtracts.")] = False,
+    rank: Annotated[int | None, typer.Option(help="Write the nearest adapter of this rank.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Coefficients to look at, 0.25,0.5,1; writes nothing.")] = None,
+    detector: Annotated[str, typer.Option(help="For --sweep: what is personal.")] = "spacy:en_core_web_sm",
+) -> None:
+    """Subtract a fine-tune from its base: base - c (tuned - base), tensor by tensor (paper, section 2.1)."""
+    from nescio import subtraction
+
+    _quiet()
+    if (out is None) == (sweep is None):
+        raise NescioError("subtract: give either --out DIR or --sweep C,C,...; one of the two")
+    if sweep is not None:
+        subtraction.show_sweep(base, tuned, sweep, relu, include or (), exclude or (), detector)
+    elif out is not None:
+        options = {"relu": relu, "include": include or (), "exclude": exclude or (), "as_adapter": as_adapter}
+        subtraction.write(base, tuned, out, coefficient=coefficient, rank=rank, **options)
+
+
 def _quiet() -> None:
     """Libraries keep to themselves: their bars and advice would drown ours."""
     import logging
