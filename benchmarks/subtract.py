@@ -157,7 +157,7 @@ def furthest(mine: Path, other: Path) -> float:
     )
 
 
-def run(contender: str, folder: Path, gigabytes: float, mergekit: Path | None) -> dict[str, object]:
+def run(contender: str, folder: Path, mergekit: Path | None) -> dict[str, object]:
     base, tuned, out = folder / "base", folder / "tuned", folder / contender
     for file in (*base.iterdir(), *tuned.iterdir()):
         with file.open("rb") as handle:
@@ -166,7 +166,7 @@ def run(contender: str, folder: Path, gigabytes: float, mergekit: Path | None) -
     os.sync()
     row: dict[str, object] = {
         "contender": contender,
-        "gigabytes": gigabytes,
+        "gigabytes": round(open_checkpoint(str(base)).nbytes / 1e9, 2),
         "load_before": round(os.getloadavg()[0], 1),
     }
     row |= measure(command(contender, base, tuned, out, mergekit), folder / "log.txt")
@@ -199,7 +199,7 @@ def main() -> None:
         for part, contenders in ((options.gigabytes / 4, ["nescio"]), (options.gigabytes, names)):
             folder = Path(work) / f"{part:g}"
             generate(folder, part, options.gigabytes / 16)
-            rows += [run(contender, folder, part, options.mergekit_python) for contender in contenders]
+            rows += [run(contender, folder, options.mergekit_python) for contender in contenders]
             shutil.rmtree(folder)
     write(rows, options.mergekit_python, options.out)
 
@@ -207,7 +207,7 @@ def main() -> None:
 def write(rows: list[dict[str, object]], mergekit: Path | None, out: Path) -> None:
     small, full = rows[0], {str(row["contender"]): row for row in rows[1:]}
     ours = full["nescio"]
-    ratios = {"peak_full_over_quarter": _ratio(ours, small, "peak_anonymous_mib")}
+    ratios = {"peak_full_over_small": _ratio(ours, small, "peak_anonymous_mib")}
     for name in full.keys() - {"nescio"}:
         ratios[f"seconds_over_{name}"] = _ratio(ours, full[name], "seconds")
         ratios[f"processor_seconds_over_{name}"] = _ratio(ours, full[name], "processor_seconds")
