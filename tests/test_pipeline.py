@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import CHATML, SPECIAL
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,6 +25,7 @@ from nescio.files import read_jsonl, write_jsonl
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
 
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CLEAN = [
     "You could ask at the desk and they will help you with the form.",
     "Take a short walk each day, and write down how you feel.",
@@ -54,7 +54,7 @@ class Quiet:
         pass
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(template: str) -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -65,7 +65,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = CHATML
+    tokenizer.chat_template = template
     return tokenizer
 
 
@@ -89,10 +89,10 @@ def _base(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerFast) -> Path:
     """A folder with a tiny base model, dialogs and a recipe."""
     folder = tmp_path_factory.mktemp("world")
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer(str(chatml.chat_template))
     _base(tokenizer).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     write_jsonl(folder / "dialogs.jsonl", generate(24, seed=3, max_exchanges=2))

@@ -183,7 +183,8 @@ def _checked(content: dict[str, Any], source: str, text: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is often why another is missing, so it is told first.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         names = [str(part) for part in first["loc"]]
         field = ".".join(names) or "recipe"
         if first["type"] == "extra_forbidden":
