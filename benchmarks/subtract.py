@@ -185,6 +185,7 @@ def machine() -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of each of the two checkpoints")
+    parser.add_argument("--quick", action="store_true", help="half a gigabyte: to see that it runs, not to quote")
     parser.add_argument("--mergekit-python", type=Path, help="the Python of an environment that has mergekit")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/subtract.json")
     parser.add_argument("--contender", nargs=4, metavar=("NAME", "BASE", "TUNED", "OUT"), help=argparse.SUPPRESS)
@@ -193,12 +194,13 @@ def main() -> None:
         name, *paths = options.contender
         CONTENDERS[name](*map(Path, paths))
         return
+    size = 0.5 if options.quick else options.gigabytes
     rows = []
     names = ["nescio", "transformers", *(["mergekit"] if options.mergekit_python else [])]
     with tempfile.TemporaryDirectory() as work:
-        for part, contenders in ((options.gigabytes / 4, ["nescio"]), (options.gigabytes, names)):
+        for part, contenders in ((size / 4, ["nescio"]), (size, names)):
             folder = Path(work) / f"{part:g}"
-            generate(folder, part, options.gigabytes / 16)
+            generate(folder, part, size / 16)
             rows += [run(contender, folder, options.mergekit_python) for contender in contenders]
             shutil.rmtree(folder)
     write(rows, options.mergekit_python, options.out)
