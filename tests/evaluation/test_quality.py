@@ -68,12 +68,9 @@ class Words:
 
     def score_batch(self, items: Sequence[Scoring], progress: Any = None) -> list[list[float]]:
         return [
-            [-1.0, -1.0] if item.continuation.split()[0] in str(item.prompt) else [-3.0, -3.0]
+            [-1.0 if item.continuation.split()[0] in str(item.prompt) else -3.0] if item.continuation else []
             for item in items
-        ] if all(item.continuation for item in items) else [
-            [] if not item.continuation else [-1.0 if item.continuation.split()[0] in str(item.prompt) else -3.0]
-            for item in items
-        ]  # fmt: skip
+        ]
 
 
 def row(dialog: str, user: str, answer: str) -> dict[str, Any]:

@@ -29,8 +29,7 @@ def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float
     by_prompt: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for number, item in enumerate(items):
         by_prompt.setdefault(item.prompts, []).append(number)
-    prompts = sorted(by_prompt, key=len)
-    numbers = [by_prompt[prompt] for prompt in prompts]
+    prompts, numbers = list(by_prompt), list(by_prompt.values())
     groups = [
         [Group(list(branch), [Branch(items[n].continuation) for n in own]) for branch in prompt]
         for prompt, own in zip(prompts, numbers, strict=True)
