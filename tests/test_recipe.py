@@ -41,7 +41,9 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
         ("a: [1\n", r"r\.yaml:2: not YAML"),
-        ("- 1\n", "not a recipe"),
+        (GOOD + "base: other\n", r"r\.yaml:5: base: said twice; keep one"),
+        (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: said twice"),
+        ("- 1\n", r"not a mapping of keys; `nescio init` writes a recipe"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:

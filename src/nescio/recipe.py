@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nescio.data.rewrite import STRATEGIES, Strategy
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Space
 from nescio.pii.detector import IGNORED_LABELS
+from nescio.yaml_config import checked, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -140,25 +141,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         NescioError: The file, a key or a value is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NescioError(
-            f"{path}: cannot be read ({_short(error)}); `nescio init` writes a recipe to start from"
-        ) from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise NescioError(
-            f"{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend the line"
-        ) from error
-    if not isinstance(content, dict):
-        raise NescioError(f"{path}: not a recipe; `nescio init` writes one to start from")
+    content, text = read_yaml(path, "`nescio init` writes a recipe to start from")
     for override in overrides:
         _set(content, override)
-    recipe = _checked(content, str(path), text)
+    recipe = checked(Recipe, content, str(path), text)
     return _beside(recipe, path.parent)
 
 
@@ -179,51 +165,6 @@ def _set(content: dict[str, Any], override: str) -> None:
         raise NescioError(f"--set {override}: the value is not YAML") from error
 
 
-def _checked(content: dict[str, Any], source: str, text: str) -> Recipe:
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        # A misspelt key is often why another is missing, so it is told first.
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        names = [str(part) for part in first["loc"]]
-        field = ".".join(names) or "recipe"
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(_fields_at(names[:-1]))
-            message = f"unknown key; known here: {known}"
-        else:
-            said = first["msg"].removeprefix("Value error, ")
-            message = said[:1].lower() + said[1:]
-            if not isinstance(first["input"], dict):
-                message += f", is {first['input']!r}"
-        raise NescioError(f"{source}{_line_of(names, text)}: {field}: {message}") from error
-
-
-def _fields_at(names: Sequence[str]) -> list[str]:
-    section: Any = Recipe
-    for name in names:
-        annotation = section.model_fields[name].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-        if section is None:
-            return []
-    return list(section.model_fields)
-
-
-def _line_of(names: Sequence[str], text: str) -> str:
-    """`:LINE` of a key in the YAML, or nothing where it came from --set."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = None
-    for name in names:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        for key, value in pairs:
-            if key.value == name:
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
-            break
-    return f":{line}" if line else ""
-
-
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Paths as seen from the recipe's folder."""
     changes: dict[str, Any] = {}
@@ -234,7 +175,3 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
         if value is not None and (folder / value).exists() and not Path(value).is_absolute():
             changes[name] = str(folder / value)
     return recipe.model_copy(update=changes)
-
-
-def _short(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
