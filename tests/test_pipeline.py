@@ -169,6 +169,30 @@ def test_a_change_redoes_what_depends_on_it(world: Path, tmp_path: Path, finishe
     assert changed.done == ["evaluate", "report"]
 
 
+def test_the_subtracted_model_can_be_trained(world: Path, tmp_path: Path, finished: Path) -> None:
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    reporter = Quiet()
+    Run(load_recipe(world / "recipe.yaml", ["subtract.coefficient=0.25", "train.epochs=1"]), out, reporter).execute()
+    assert reporter.done == ["subtract", "pairs", "train", "evaluate", "report"]
+    base, tuned, subtracted = (
+        load_file(folder / "model.safetensors") for folder in (world / "base", out / "tuned", out / "subtracted")
+    )
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.allclose(subtracted[name], base[name] - 0.25 * (tuned[name] - base[name]), atol=1e-6)
+    assert not torch.equal(subtracted[name], base[name])
+    assert Path(json.loads((out / "adapter/adapter_config.json").read_text())["base_model_name_or_path"]).samefile(
+        out / "subtracted"
+    )
+    rows = {row["name"]: row for row in json.loads((out / "eval/results.json").read_text())}
+    assert list(rows)[:4] == ["tuned", "tuned-protect", "subtracted", "trained"]
+    before = json.loads((finished / "eval/results.json").read_text())[0]
+    # The tuned model is still asked itself; what shares a row when it is scored changes the last digits.
+    assert rows["tuned"] == before | {"fluency": pytest.approx(before["fluency"], rel=1e-4)}
+
+
 def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:
     other = load_recipe(world / "recipe.yaml").plain() | {"data": {"synthetic": {"dialogs": 9}}}
     with pytest.raises(NescioError, match="another recipe"):

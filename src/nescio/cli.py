@@ -59,6 +59,7 @@ def run(
 
 
 def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
+    _quiet()
     from nescio.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or ())
@@ -68,7 +69,6 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
 
         console.print(describe(estimate(recipe)))
         return
-    _quiet()
     from nescio.pipeline import Run
     from nescio.progress import Terminal
     from nescio.report import table

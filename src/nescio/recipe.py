@@ -73,6 +73,15 @@ class TuneSection(_Fit):
     """Fine-tuning of the base on the training dialogs, so that there is a tuned model to mend."""
 
 
+class SubtractSection(_Section):
+    """Training starts from base - coefficient (tuned - base): the paper's Model-sub (section 2.1)."""
+
+    coefficient: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    relu: bool = False
+    include: list[str] = []
+    exclude: list[str] = []
+
+
 class GenerateSection(_Section):
     """Replacement answers from the base model, in completion mode (section 2.2)."""
 
@@ -115,6 +124,7 @@ class Recipe(_Section):
     detector: DetectorSection = DetectorSection()
     data: DataSection
     tune: TuneSection | None = None
+    subtract: SubtractSection | None = None
     generate: GenerateSection = GenerateSection()
     pairs: PairsSection = PairsSection()
     train: TrainSection = TrainSection()

@@ -18,12 +18,14 @@ class Setup:
     Attributes:
         name: Of the row's answers file.
         model: What the table calls it.
+        source: The model asked: folder, hub id, or another name that `nescio.load` takes.
         adapter: The adapter to attach; None: detached.
         guidance: None: the conversation as it is.
     """
 
     name: str
     model: str
+    source: str
     adapter: str | None
     guidance: Guidance | None
 

@@ -1,0 +1,52 @@
+"""What every stage of a run can ask for: the recipe, the run folder, the detector, the samples. Does no work itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nescio.data.samples import Sample, parse_sample, subsample
+from nescio.files import read_jsonl
+from nescio.pii.detector import Detector, load_detector
+from nescio.recipe import Recipe
+
+Tick = Callable[[int, int, str], None]
+"""Called with done, total and a word."""
+
+
+@dataclass
+class Context:
+    """A recipe at work in its folder.
+
+    Attributes:
+        recipe: What to do.
+        out: The run folder, with the outputs of the stages before.
+        note: Says a line worth reading.
+    """
+
+    recipe: Recipe
+    out: Path
+    note: Callable[[str], None]
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The recipe's detector, loaded when it is first asked."""
+        return load_detector(self.recipe.detector.model, self.recipe.detector.ignore)
+
+    @property
+    def tuned(self) -> str:
+        """The tuned model: the recipe's, or the one that the tune stage made."""
+        return self.recipe.tuned or str(self.out / "tuned")
+
+    @property
+    def start(self) -> str:
+        """The model that training starts from and the adapter belongs to: the subtracted one, if any, or the tuned."""
+        return self.tuned if self.recipe.subtract is None else str(self.out / "subtracted")
+
+    def samples(self, side: str) -> list[Sample]:
+        """The samples of one side of the split, `train` or `test`."""
+        return [parse_sample(row) for _, row in read_jsonl(self.out / f"samples/{side}.jsonl")]
+
+    def validation_samples(self) -> list[Sample]:
+        """The held-out samples that get pairs for the validation pass."""
+        return subsample(self.samples("test"), self.recipe.data.validation_samples, self.recipe.seed + 1)
