@@ -237,3 +237,39 @@ def test_what_cannot_be_served_is_refused_before_anything_is_generated(tiny: Mak
 def test_bad_requests_are_one_line(options: dict[str, Any], said: str) -> None:
     with pytest.raises(NescioError, match=said):
         Request(**({"prompt": "a"} | options))
+
+
+def test_a_submitted_answer_comes_in_pieces_with_the_log_probabilities_of_its_tokens(tiny: Make) -> None:
+    engine = tiny()
+    request = guided(1, 2.0, tokens=12, logprobs=3)
+    stream = engine.submit(request)
+    pieces, answer = list(stream), stream.answer
+    assert answer == engine.generate([request])[0]
+    assert "".join(piece.text for piece in pieces) == answer.text
+    assert [token for piece in pieces for token in piece.token_ids] == answer.token_ids
+    assert answer.logprobs == [told for piece in pieces for told in piece.logprobs or []]
+    assert [told.token_id for told in answer.logprobs] == answer.token_ids
+    assert all(told.top[0].logprob == told.logprob and len(told.top) == 3 for told in answer.logprobs), "greedy"
+    assert answer.prompt_tokens == len(encode(engine.tokenizer, PROMPTS[1]))
+    assert engine.generate([guided(1, 2.0)])[0].logprobs is None
+
+
+def test_a_cancelled_answer_is_the_beginning_of_the_whole_one(tiny: Make) -> None:
+    engine = tiny()
+    whole = engine.complete(PROMPTS[1], max_tokens=400)
+    stream = engine.submit(Request(PROMPTS[1], max_tokens=400))
+    next(stream)
+    stream.cancel()
+    assert stream.answer.finish == "cancelled"
+    assert whole.startswith(stream.answer.text) and len(stream.answer.text) < len(whole)
+
+
+def test_a_closed_engine_ends_what_is_left_and_takes_nothing_more(tiny: Make) -> None:
+    engine = tiny()
+    left = engine.submit(Request(PROMPTS[1], max_tokens=400))
+    engine.close()
+    engine.close()
+    with pytest.raises(NescioError, match="closed"):
+        _ = left.answer
+    with pytest.raises(NescioError, match="closed"):
+        engine.submit(Request(PROMPTS[1]))

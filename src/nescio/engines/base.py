@@ -1,7 +1,10 @@
 """What an engine is: whoever needs text or likelihoods asks one. Knows nothing of how it is done."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from nescio.errors import NescioError
@@ -30,6 +33,8 @@ class Request:
         top_k: Most likely tokens to sample from; 0 is all.
         seed: Of this request's own random generator.
         stop: Texts at whose first occurrence the answer ends, without them.
+        logprobs: How many of the most likely tokens to tell beside each chosen one, with log-probabilities of the
+            guided distribution before temperature; 0 tells the chosen one's alone, None none.
     """
 
     prompt: Prompt
@@ -42,6 +47,7 @@ class Request:
     top_k: int = 0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -54,15 +60,106 @@ class Request:
             raise NescioError(f"temperature {self.temperature}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1 or self.top_k < 0:
             raise NescioError("top_p must lie in (0, 1] and top_k be 0 (all) or more")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise NescioError(f"logprobs {self.logprobs}: must be 0 or more, or left out")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, its text, its log-probability, and the most likely tokens at its place, likeliest first."""
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an answer that ends at a whole character, with the tokens since the piece before.
+
+    Attributes:
+        text: What the tokens add; may be empty for a last piece whose text is cut off by a stop text.
+        token_ids: Of this piece.
+        logprobs: One for each of the tokens, where the request asks for them.
+    """
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine gave: the text, its token ids (EOS left out) and why it ended (`stop` or `length`)."""
+    """What an engine gave.
+
+    Attributes:
+        text: Without the stop text that ended it.
+        token_ids: EOS left out.
+        finish: `stop` (EOS or a stop text), `length` or `cancelled`.
+        logprobs: One for each token, where the request asks for them.
+        prompt_tokens: Length of the positive branch's prompt.
+    """
 
     text: str
     token_ids: list[int]
     finish: str
+    logprobs: list[TokenLogprob] | None = None
+    prompt_tokens: int = 0
+
+
+class Stream(Iterator[Piece]):
+    """One answer on its way: an engine's thread puts its pieces, another thread iterates over them.
+
+    Args:
+        on_cancel: Called at each `cancel`, from the canceller's thread, to wake the engine.
+    """
+
+    def __init__(self, on_cancel: Callable[[], None] = lambda: None) -> None:
+        self.cancelled = threading.Event()
+        self._on_cancel = on_cancel
+        self._pieces: SimpleQueue[Piece | Answer | NescioError] = SimpleQueue()
+        self._end: Answer | NescioError | None = None
+
+    def __next__(self) -> Piece:
+        """Wait for the next piece.
+
+        Raises:
+            NescioError: The engine could not go on.
+        """
+        if self._end is None:
+            got = self._pieces.get()
+            if isinstance(got, Piece):
+                return got
+            self._end = got
+        if isinstance(self._end, NescioError):
+            raise self._end
+        raise StopIteration
+
+    def cancel(self) -> None:
+        """End the answer where it is; its rows are freed before the next step. From any thread, more than once."""
+        self.cancelled.set()
+        self._on_cancel()
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; waits for its end and drops the pieces that nobody took.
+
+        Raises:
+            NescioError: The engine could not go on.
+        """
+        for _ in self:
+            pass
+        assert isinstance(self._end, Answer)  # the iterator raises anything else
+        return self._end
+
+    def put(self, piece: Piece) -> None:
+        """For engines: add a piece."""
+        self._pieces.put(piece)
+
+    def end(self, how: Answer | NescioError) -> None:
+        """For engines: end with the whole answer, or with what went wrong."""
+        self._pieces.put(how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +194,29 @@ class Engine(Protocol):
     def stream(self, request: Request) -> Iterator[str]:
         """Answer one request piece by piece."""
 
+    def submit(self, request: Request) -> Stream:
+        """Start answering and return at once; from any thread.
+
+        Raises:
+            NescioError: A request that can never be served, or a closed engine.
+        """
+
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
         """Log-probability of each token of each continuation."""
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a PEFT adapter under a name, while running.
+
+        Raises:
+            NescioError: It does not fit, the name is taken, or this engine has no adapters.
+        """
+
+    def drop_adapter(self, name: str) -> None:
+        """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
+
+        Raises:
+            NescioError: There is none of that name.
+        """
+
+    def close(self) -> None:
+        """End the requests that are left with an error, and free what is held. More than once is harmless."""

@@ -3,7 +3,9 @@
 Knows models, prompts and guidance; nothing of dialogs or personal data.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.engines.base import Answer, Capabilities, Progress, Prompt, Request, Scoring
+from nescio.engines.base import Answer, Capabilities, Piece, Progress, Prompt, Request, Scoring, Stream, TokenLogprob
 from nescio.engines.kv_cache import keep_rows, new_cache
 from nescio.engines.sampling import pick
 from nescio.engines.scoring import Scored, score
@@ -37,6 +39,11 @@ class _Job:
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     finish: str = ""
+    logprobs: list[TokenLogprob] | None = None
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(self.text, self.token_ids, self.finish, self.logprobs, len(self.positive))
 
     @property
     def branches(self) -> int:
@@ -66,6 +73,9 @@ class TorchEngine:
         self.max_rows = max_rows
         self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
         self._end_ids = _end_ids(model, tokenizer)
+        self._lock = threading.RLock()  # one batch at a time
+        self._worker = ThreadPoolExecutor(1)
+        self._closed = threading.Event()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -80,25 +90,76 @@ class TorchEngine:
         """
         jobs = [self._job(index, request) for index, request in enumerate(requests)]
         done = 0
-        for wave in self._waves(jobs):
-            for job in self._decode(wave):
-                if job.finish:
-                    done += 1
-                    if progress:
-                        progress(done, len(jobs))
-        return [Answer(job.text, job.token_ids, job.finish) for job in jobs]
+        with self._lock:
+            for wave in self._waves(jobs):
+                for job in self._decode(wave):
+                    if job.finish:
+                        done += 1
+                        if progress:
+                            progress(done, len(jobs))
+        return [job.answer for job in jobs]
 
     def stream(self, request: Request) -> Iterator[str]:
         """Answer one request piece by piece; pieces end at whole characters."""
-        job = self._job(0, request)
-        hold = max((len(stop) for stop in request.stop), default=0)
-        sent = 0
-        for _ in self._decode([job]):
-            # What could still turn into a stop text or a longer character is held back until it can't.
-            ready = len(job.text) if job.finish else max(sent, len(job.text.rstrip("\ufffd")) - hold)
-            if ready > sent:
-                yield job.text[sent:ready]
-                sent = ready
+        for piece in self.submit(request):
+            if piece.text:
+                yield piece.text
+
+    def submit(self, request: Request) -> Stream:
+        """Start answering and return at once; from any thread.
+
+        Raises:
+            NescioError: A request that can never be served, or a closed engine.
+        """
+        if self._closed.is_set():
+            raise NescioError("the engine is closed; load it again")
+        job, stream = self._job(0, request), Stream()
+        self._worker.submit(self._answer, job, stream)
+        return stream
+
+    def _answer(self, job: _Job, stream: Stream) -> None:
+        hold = max((len(stop) for stop in job.request.stop), default=0)
+        sent = taken = 0
+        with self._lock:
+            for _ in self._decode([job]):
+                if self._closed.is_set():
+                    stream.end(NescioError("the engine was closed before the answer was complete"))
+                    return
+                if stream.cancelled.is_set():
+                    job.finish = "cancelled"
+                # What could still turn into a stop text or a longer character is held back until it can't.
+                ready = len(job.text) if job.finish else max(sent, len(job.text.rstrip("\ufffd")) - hold)
+                if ready > sent or (job.finish and taken < len(job.token_ids)):
+                    logprobs = job.logprobs[taken:] if job.logprobs is not None else None
+                    stream.put(Piece(job.text[sent:ready], job.token_ids[taken:], logprobs))
+                    sent, taken = ready, len(job.token_ids)
+        stream.end(job.answer)
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a PEFT adapter under a name, while running.
+
+        Raises:
+            NescioError: It does not fit the model, or the name is taken.
+        """
+        if name in self.capabilities.adapters:
+            raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
+        with self._lock:
+            self.model = attach_adapter(self.model, path, name)
+
+    def drop_adapter(self, name: str) -> None:
+        """Drop a loaded adapter, while running.
+
+        Raises:
+            NescioError: There is none of that name.
+        """
+        self._check_adapter(name)
+        with self._lock:
+            self.model.delete_adapter(name)
+
+    def close(self) -> None:
+        """End the requests that are left with an error. More than once is harmless."""
+        self._closed.set()
+        self._worker.shutdown()
 
     def complete(self, prompt: str, **options: Any) -> str:
         """Continue a text as it is. Options are those of `Request`."""
@@ -163,7 +224,9 @@ class TorchEngine:
                 )
         self._check_adapter(request.adapter)
         generator = torch.Generator().manual_seed(request.seed)
-        return _Job(index, request, ids[0], ids[1] if len(ids) > 1 else None, generator)
+        job = _Job(index, request, ids[0], ids[1] if len(ids) > 1 else None, generator)
+        job.logprobs = [] if request.logprobs is not None else None
+        return job
 
     def _check_adapter(self, name: str | None) -> None:
         known = self.capabilities.adapters
@@ -261,11 +324,20 @@ class TorchEngine:
             return
         job.token_ids.append(token)
         job.text = self._text(job)
+        if job.logprobs is not None:
+            job.logprobs.append(self._told(log_probs, token, request.logprobs or 0))
         cut = min((at for stop in request.stop if stop and (at := job.text.find(stop)) >= 0), default=-1)
         if cut >= 0:
             job.text, job.finish = job.text[:cut], "stop"
         elif len(job.token_ids) >= request.max_tokens:
             job.finish = "length"
+
+    def _told(self, log_probs: Tensor, token: int, most: int) -> TokenLogprob:
+        def tell(number: int) -> TokenLogprob:
+            return TokenLogprob(number, self.tokenizer.decode([number]), float(log_probs[number]))
+
+        top = tuple(tell(number) for number in log_probs.topk(most).indices.tolist())
+        return TokenLogprob(token, self.tokenizer.decode([token]), float(log_probs[token]), top)
 
     def _text(self, job: _Job) -> str:
         tail = job.positive[-_TAIL:]
