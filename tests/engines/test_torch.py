@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers.cache_utils import DynamicCache
 
 from nescio.engines import torch as engine_module
-from nescio.engines.base import Request, Scoring
+from nescio.engines.base import ContextExceededError, Request, Scoring
 from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.guidance import Guidance, guide
@@ -273,3 +273,12 @@ def test_a_closed_engine_ends_what_is_left_and_takes_nothing_more(tiny: Make) ->
         _ = left.answer
     with pytest.raises(NescioError, match="closed"):
         engine.submit(Request(PROMPTS[1]))
+
+
+def test_an_engine_tells_its_control_tokens_and_the_room_left(tiny: Make) -> None:
+    engine = tiny()
+    assert {"<|im_start|>", "<|im_end|>"} <= set(engine.capabilities.control_tokens)
+    with pytest.raises(ContextExceededError) as caught:
+        engine.submit(Request(PROMPTS[0], max_tokens=512))
+    answer = engine.submit(Request(PROMPTS[0], max_tokens=caught.value.room, stop=("e",))).answer
+    assert answer.prompt_tokens + caught.value.room == 512

@@ -172,13 +172,36 @@ class Scoring:
     adapter: str | None = "default"
 
 
+class ContextExceededError(NescioError):
+    """A prompt with its new tokens exceeds the model's context.
+
+    Attributes:
+        room: How many new tokens the prompt leaves room for; below 1 there is none.
+    """
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+        self.room = context - prompt_tokens
+        super().__init__(
+            f"a prompt of {prompt_tokens} tokens and {max_tokens} new ones exceed the model's context of {context}; "
+            "shorten one of them"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do, asked before it is asked to."""
+    """What an engine can do, asked before it is asked to.
+
+    Attributes:
+        guidance: Whether it guides.
+        adapters: Names of those loaded.
+        scores: Whether it gives likelihoods.
+        control_tokens: Texts that its tokenizer turns into control tokens wherever they stand, as the marks of turns.
+    """
 
     guidance: bool
     adapters: tuple[str, ...] = field(default=())
     scores: bool = True
+    control_tokens: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

@@ -14,7 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.engines.base import Answer, Capabilities, Piece, Progress, Prompt, Request, Scoring, Stream, TokenLogprob
+from nescio.engines.base import (
+    Answer,
+    Capabilities,
+    ContextExceededError,
+    Piece,
+    Progress,
+    Prompt,
+    Request,
+    Scoring,
+    Stream,
+    TokenLogprob,
+)
 from nescio.engines.kv_cache import keep_rows, new_cache
 from nescio.engines.sampling import pick
 from nescio.engines.scoring import Scored, score
@@ -79,8 +90,13 @@ class TorchEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Guidance, likelihoods, and the adapters loaded."""
-        return Capabilities(guidance=True, adapters=tuple(getattr(self.model, "peft_config", ())))
+        """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return Capabilities(
+            guidance=True,
+            adapters=tuple(getattr(self.model, "peft_config", ())),
+            control_tokens=tuple(token.content for token in added if token.special),
+        )
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         """Answer all requests, in their order; long prompts first, as many at a time as there are rows.
@@ -218,10 +234,7 @@ class TorchEngine:
             if not branch:
                 raise NescioError("an empty prompt; give a text or at least one message")
             if len(branch) + request.max_tokens > self._context:
-                raise NescioError(
-                    f"a prompt of {len(branch)} tokens and {request.max_tokens} new ones exceed the model's context "
-                    f"of {self._context}; shorten one of them"
-                )
+                raise ContextExceededError(len(branch), request.max_tokens, self._context)
         self._check_adapter(request.adapter)
         generator = torch.Generator().manual_seed(request.seed)
         job = _Job(index, request, ids[0], ids[1] if len(ids) > 1 else None, generator)
