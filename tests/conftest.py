@@ -9,13 +9,23 @@ import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 import nescio
@@ -44,6 +54,14 @@ CORPUS = [
     "My name is Anna Ferrari and I live in Geneva; please write to my friend Tom about the garden.",
 ]
 SIZES = {"max_position_embeddings": 512, "vocab_size": 320}
+GROUPED: dict[str, tuple[Any, Any]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+    "mistral": (MistralForCausalLM, MistralConfig),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig),
+}
 
 
 def build_tokenizer(template: str | None = CHATML, bos: bool = False) -> PreTrainedTokenizerFast:
@@ -74,10 +92,14 @@ def build_model(style: str, seed: int = 0, **changes: Any) -> Any:
     torch.manual_seed(seed)
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     grouped = small | SIZES | {"num_key_value_heads": 2, "initializer_range": 0.4, "tie_word_embeddings": False}
-    if style == "llama":
-        model: Any = LlamaForCausalLM(LlamaConfig(**grouped | changes))
-    elif style == "qwen2":
-        model = Qwen2ForCausalLM(Qwen2Config(**grouped | changes))
+    model: Any
+    if style in GROUPED:
+        kind, config = GROUPED[style]
+        model = kind(config(**grouped | changes))
+    elif style == "bloom":
+        model = BloomForCausalLM(
+            BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=320, initializer_range=0.4)
+        )
     else:
         gpt2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 320}
         model = GPT2LMHeadModel(GPT2Config(**gpt2 | {"initializer_range": 0.4} | changes))
