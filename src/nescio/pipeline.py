@@ -87,6 +87,11 @@ class Run:
         start = made if self.recipe.subtract is None else ("subtracted",)
         checked = plain["data"]["validation_samples"]
         prompt_limit = plain["train"]["max_prompt_length"]
+        # What the detector says decides about training only where it chooses the epoch or masks the answers.
+        by_leakage = plain["train"]["keep"] == "leakage"
+        asked = (samples[1],) if by_leakage else ()
+        judging = [plain["detector"], checked, plain["evaluate"]["max_tokens"]]
+        judging = judging if by_leakage or plain["train"]["method"] == "sft_scrubbed" else []
 
         def stage(
             name: str, work: Work, outputs: tuple[str, ...], sections: str, inputs: tuple[str, ...], more: Any
@@ -106,7 +111,7 @@ class Run:
             stage(
                 "pairs", prepare.pairs, pairs, "pairs", (*samples, "candidates.jsonl", *start), [tuned, prompt_limit]
             ),
-            stage("train", train.train, ("adapter",), "train pairs", (*pairs, *start), tuned),
+            stage("train", train.train, ("adapter",), "train pairs", (*pairs, *start, *asked), [tuned, judging]),
             stage("evaluate", judge.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned]),
             stage("report", judge.report, ("figures", "report.html"), "evaluate", ("eval", "adapter/log.jsonl"), None),
         ]

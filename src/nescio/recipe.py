@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +11,7 @@ from nescio.data.rewrite import STRATEGIES, Strategy
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Space
 from nescio.pii.detector import IGNORED_LABELS
+from nescio.training.plan import Keep, MethodName, NllOver, Reporter
 from nescio.yaml_config import checked, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -58,6 +59,7 @@ class LoraSection(_Section):
     r: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    targets: Literal["all-linear"] | list[str] = "all-linear"
 
 
 class _Fit(_Section):
@@ -66,7 +68,10 @@ class _Fit(_Section):
     gradient_accumulation: Positive = 1
     learning_rate: Rate = 1e-4
     max_length: Positive = 2048
+    row_tokens: Positive = 1024
+    gradient_checkpointing: bool = False
     lora: LoraSection = LoraSection()
+    report_to: list[Reporter] = []
 
 
 class TuneSection(_Fit):
@@ -100,10 +105,14 @@ class PairsSection(_Section):
 
 
 class TrainSection(_Fit):
-    """ORPO with LoRA (section 2.3)."""
+    """ORPO with LoRA (section 2.3), or a baseline."""
 
+    method: MethodName = "orpo"
+    nll_over: NllOver = "answer"
     beta: Rate = 0.1
     max_prompt_length: Positive = 1900
+    keep: Keep = "last"
+    patience: Positive | None = None
 
 
 class EvaluateSection(_Section):

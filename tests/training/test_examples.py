@@ -57,20 +57,29 @@ def pair(twin: str | None = None, **changes: str) -> dict[str, Any]:
 
 def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
     swapped = pair("reveal", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
-    write_jsonl(tmp_path / "p.jsonl", [pair("protect"), swapped, pair(), pair()])
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect"), swapped, pair(), pair("reveal")])
     units = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
-    assert [len(unit) for unit in units] == [2, 1, 1]
+    assert [[example.twin for example in unit] for unit in units] == [[False, True], [False], [True]]
     one, other = units[0]
-    assert one.branches == other.branches[::-1]
+    assert one.group.branches == other.group.branches[::-1]
+    assert one.name == f"{tmp_path.name}/p.jsonl:1"
+
+
+def test_scrubbed_answers_take_the_place_of_the_chosen(tmp_path: Path, chatml: Any) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect"), pair("reveal")])
+    ((one,), (twin,)) = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90, scrub=lambda text: text.replace("c", "[X]"))
+    assert [chatml.decode(b.ids) for b in one.group.branches] == [" [X] d<|im_end|>", " c d<|im_end|>"]
+    assert [chatml.decode(b.ids) for b in twin.group.branches] == [" a b<|im_end|>", " c d<|im_end|>"]
 
 
 def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50, chosen=" long" * 40)])
     counts: Counter[str] = Counter()
-    ((group,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, 30, counts)
-    assert len(group.prompt) == 30
-    assert len(group.branches[0].ids) == 10
-    assert counts == {"pairs": 1, "cut_prompts": 1, "cut_answers": 1 + (len(group.branches[1].ids) == 10)}
+    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, 30, counts)
+    chosen, rejected = example.group.branches
+    assert len(example.group.prompt) == 30
+    assert len(chosen.ids) == 10
+    assert counts == {"pairs": 1, "cut_prompts": 1, "cut_answers": 1 + (len(rejected.ids) == 10)}
 
 
 @pytest.mark.parametrize("field", ["prompt", "chosen", "rejected"])

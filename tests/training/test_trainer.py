@@ -3,99 +3,204 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_training import PLAN, UNITS, adapter_of, largest_difference
 
 from nescio.errors import NescioError
-from nescio.packing import Branch, Group
-from nescio.training.objectives import likelihood, orpo
-from nescio.training.trainer import Plan, fit
+from nescio.packing import Group
+from nescio.training.batch import Example, Likelihoods
+from nescio.training.losses.gradient_ascent import gradient_ascent
+from nescio.training.losses.likelihood import likelihood
+from nescio.training.losses.orpo import orpo
+from nescio.training.plan import Plan
+from nescio.training.trainer import fit
 
-UNITS = [[Group([1 + n, 2, 3], [Branch([4, 5 + n]), Branch([7, 8, 9 + n])])] for n in range(6)]
-PLAN = Plan(epochs=2, batch_size=2, learning_rate=1e-2, lora_r=4, lora_alpha=8, lora_dropout=0.1)
-
-
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.named_parameters() if "lora_" in name}
+ANSWERS = [[Example(unit[0].name, Group(unit[0].group.prompt, unit[0].group.branches[:1]))] for unit in UNITS]
 
 
 def test_learns_logs_and_decays(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    plan = Plan(epochs=6, batch_size=2, learning_rate=1e-2, lora_r=4, lora_alpha=8)
-    _, log = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path)
-    train = [row for row in log if row["split"] == "train"]
-    held = [row for row in log if row["split"] == "eval"]
-    assert len(train) == 18
-    assert len(held) == 6
+    plan = replace(PLAN, epochs=6, lora_dropout=0.0)
+    done = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path)
+    train = [row for row in done.log if row["split"] == "train"]
+    held = [row for row in done.log if row["split"] == "eval"]
+    assert (len(train), len(held)) == (18, 6)
     assert train[-1]["loss"] < train[0]["loss"]
-    assert {
-        "step",
-        "epoch",
-        "loss",
-        "nll",
-        "odds_loss",
-        "chosen_reward",
-        "rejected_reward",
-        "margin",
-        "accuracy",
-    } <= set(held[0])
+    parts = {"loss", "nll", "odds_loss", "chosen_reward", "rejected_reward", "margin", "accuracy"}
+    assert {"step", "epoch"} | parts <= set(held[0])
+    assert held[0]["loss"] == pytest.approx(held[0]["nll"] + 0.1 * held[0]["odds_loss"])
     for step, row in enumerate(train):
         cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 18))
         assert row["learning_rate"] == pytest.approx(1e-2 * cosine, rel=1e-4)
+    assert done.best == 6
 
 
 def test_lora_is_on_all_linear_layers_but_the_head(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    model, _ = fit(make_model("llama"), UNITS, None, likelihood, PLAN, tmp_path)
-    touched = {name.split(".lora_")[0].split(".")[-1] for name in tensors(model)}
+    model = fit(make_model("llama"), ANSWERS, None, likelihood, PLAN, tmp_path).model
+    touched = {name.split(".lora_")[0].split(".")[-1] for name in adapter_of(model)}
     assert touched == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
+
+
+def test_lora_is_where_the_recipe_says(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    plan = replace(PLAN, lora_targets=("q_proj", "v_proj"), epochs=1)
+    model = fit(make_model("llama"), ANSWERS, None, likelihood, plan, tmp_path).model
+    assert {name.split(".lora_")[0].split(".")[-1] for name in adapter_of(model)} == {"q_proj", "v_proj"}
+    with pytest.raises(NescioError, match=r"targets: \['query'\] fits no module .* down_proj"):
+        fit(make_model("llama"), ANSWERS, None, likelihood, replace(plan, lora_targets=("query",)), tmp_path / "none")
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise KilledError
+
+    return progress
 
 
 @pytest.mark.parametrize("half_written", [False, True])
 def test_a_killed_run_ends_in_the_same_tensors(
     make_model: Callable[..., Any], tmp_path: Path, half_written: bool
 ) -> None:
-    whole, log = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "whole")
-
-    class KilledError(Exception):
-        pass
-
-    def kill(done: int, total: int) -> None:
-        if done == 5:  # in the second of two epochs of three steps
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut", kill)
+    whole = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "whole")
+    with pytest.raises(KilledError):  # in the second of two epochs of three steps
+        fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut", kill_at(5))
     if half_written:
         (tmp_path / "cut/checkpoint-6").mkdir()
         (tmp_path / "cut/checkpoint-6/trainer_state.json").write_text('{"epoch": 2')
-    resumed, log_again = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut")
-    one, other = tensors(whole), tensors(resumed)
+    resumed = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut")
+    one, other = adapter_of(whole.model), adapter_of(resumed.model)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert log == log_again
-    assert sorted(path.name for path in (tmp_path / "cut").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
+    assert whole.log == resumed.log
+    assert [folder.name for folder in resumed.checkpoints] == ["checkpoint-3", "checkpoint-6"]
     assert json.loads((tmp_path / "cut/checkpoint-6/trainer_state.json").read_text())["global_step"] == 6
+
+
+def test_checkpoints_of_another_recipe_are_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    fit(make_model("llama"), UNITS, None, orpo(0.1), replace(PLAN, epochs=1), tmp_path)
+    for plan, units in ((replace(PLAN, epochs=3), UNITS), (replace(PLAN, epochs=1), UNITS[1:])):
+        with pytest.raises(NescioError, match="checkpoints of another recipe"):
+            fit(make_model("llama"), units, None, orpo(0.1), plan, tmp_path)
 
 
 def test_units_are_not_torn_apart(make_model: Callable[..., Any], tmp_path: Path) -> None:
     seen = []
 
-    def objective(model: Any, packed: Any) -> Any:
-        seen.append(packed.branches)
-        return likelihood(model, packed)
+    def loss(of: Likelihoods) -> dict[str, torch.Tensor]:
+        seen.append(of.branches)
+        return orpo(0.1)(of)
 
     couples = [[*UNITS[n], *UNITS[n + 1]] for n in (0, 2, 4)]
-    fit(make_model("llama"), couples, None, objective, Plan(epochs=1, batch_size=2, lora_r=2), tmp_path)
+    fit(make_model("llama"), couples, None, loss, Plan(epochs=1, batch_size=2, lora_r=2), tmp_path)
     assert seen == [4, 4, 4]
 
 
-def test_a_loss_that_is_no_number_stops(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    def broken(model: Any, packed: Any) -> Any:
-        loss, measured = likelihood(model, packed)
-        return loss * float("nan"), measured
+@pytest.mark.parametrize("change", [{"row_tokens": 12}, {"row_tokens": None}, {"checkpointing": True}], ids=str)
+def test_how_rows_are_laid_out_changes_nothing(
+    make_model: Callable[..., Any], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    plan = replace(PLAN, lora_dropout=0.0)
+    one = fit(make_model("llama"), UNITS, None, orpo(0.1), plan, tmp_path / "one")
+    other = fit(make_model("llama"), UNITS, None, orpo(0.1), replace(plan, **change), tmp_path / "other")
+    assert largest_difference(adapter_of(one.model), adapter_of(other.model)) < 1e-3
+    losses = [[row["loss"] for row in done.log] for done in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
-    with pytest.raises(NescioError, match="loss is nan at step 1"):
+
+def test_accumulated_steps_weigh_every_pair_alike(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    # Two and then one pair; or all three at once.
+    units = [[*UNITS[0], *UNITS[1]], UNITS[2]]
+    plan = Plan(epochs=1, batch_size=2, accumulate=2, learning_rate=1e-2, lora_r=4, lora_dropout=0.0)
+    one = fit(make_model("llama"), units, None, orpo(0.1), plan, tmp_path / "one")
+    together = [[*UNITS[0], *UNITS[1], *UNITS[2]]]
+    whole = replace(plan, batch_size=3, accumulate=1)
+    other = fit(make_model("llama"), together, None, orpo(0.1), whole, tmp_path / "other")
+    assert one.log[0]["grad_norm"] == pytest.approx(other.log[0]["grad_norm"], rel=1e-5)
+    assert one.log[0]["loss"] == pytest.approx(other.log[0]["loss"], rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_names_the_pairs(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    steps = []
+
+    def broken(of: Likelihoods) -> dict[str, torch.Tensor]:
+        steps.append(of)
+        terms = orpo(0.1)(of)
+        return terms if len(steps) < 5 else terms | {"loss": terms["loss"] * torch.tensor([1.0, float("nan")])}
+
+    with pytest.raises(NescioError, match=r"the loss of pair \d is nan at step 5; .*checkpoint-3 is kept"):
         fit(make_model("llama"), UNITS, None, broken, PLAN, tmp_path)
+    assert (tmp_path / "checkpoint-3/adapter_model.safetensors").is_file()
+
+
+def test_a_gradient_that_is_no_number_names_the_pairs(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return gradient * float("inf")
+
+    def broken(of: Likelihoods) -> dict[str, torch.Tensor]:
+        return {"loss": Spoil.apply(orpo(0.1)(of)["loss"])}
+
+    with pytest.raises(NescioError, match=r"the gradient of pair \d, pair \d is (nan|inf) at step 1; .*no checkpoint"):
+        fit(make_model("llama"), UNITS, None, broken, PLAN, tmp_path)
+
+
+def test_the_lowest_validation_loss_is_kept_and_stops_early(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    # What is learned on the left is unlearned on the right: validation gets worse with every epoch.
+    plan = replace(PLAN, epochs=6, keep="loss", patience=2)
+    done = fit(make_model("llama"), ANSWERS, ANSWERS[:2], gradient_ascent, plan, tmp_path / "better")
+    held = [row["loss"] for row in done.log if row["split"] == "eval"]
+    assert held == sorted(held, reverse=True) and len(held) == 6
+    assert done.best == 6
+
+    def worse(of: Likelihoods) -> dict[str, torch.Tensor]:
+        terms = gradient_ascent(of)
+        return terms if torch.is_grad_enabled() else {"loss": -terms["loss"]}
+
+    done = fit(make_model("llama"), ANSWERS, ANSWERS[:2], worse, plan, tmp_path / "worse")
+    held = [row["loss"] for row in done.log if row["split"] == "eval"]
+    assert held == sorted(held) and len(held) == 3, "one that was best, and two of patience"
+    assert done.best == 1
+
+
+def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    said = iter([5.0, 2.0, 3.0])
+
+    def judge(model: Any) -> float:
+        assert not model.training
+        assert {"lora_A", "lora_B"} <= {name.split(".")[-3] for name in adapter_of(model)}
+        return next(said)
+
+    plan = replace(PLAN, epochs=3, keep="leakage")
+    done = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path, judge=judge)
+    assert [row["leakage"] for row in done.log if row["split"] == "eval"] == [5.0, 2.0, 3.0]
+    assert done.best == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "held", "complaint"),
+    [
+        ({"keep": "loss"}, None, "needs validation pairs"),
+        ({"keep": "leakage"}, UNITS[:1], "leakage is measured by a run"),
+        ({"patience": 1}, UNITS[:1], "set train.keep to loss or leakage"),
+        ({"reporters": ("nowhere",)}, None, r"nowhere is not installed; pip install 'nescio\[nowhere\]'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    make_model: Callable[..., Any], tmp_path: Path, change: dict[str, Any], held: Any, complaint: str
+) -> None:
+    with pytest.raises(NescioError, match=complaint):
+        fit(make_model("llama"), UNITS, held, orpo(0.1), replace(PLAN, **change), tmp_path)

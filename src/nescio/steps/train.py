@@ -1,17 +1,29 @@
 """The stages that make weights: the tuned model, the subtracted model, the adapter."""
 
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nescio.data.dialogs import read_dialogs
+from nescio.engines.torch import TorchEngine
+from nescio.evaluation.leakage import Setup, answer
 from nescio.files import write_json, write_jsonl
-from nescio.models import SENTENCES_FILE, load_model
+from nescio.guidance import Guidance
+from nescio.models import SENTENCES_FILE, Loaded, load_model
+from nescio.packing import unpackable
+from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
 from nescio.steps.context import Context, Tick
 from nescio.task_vector.subtract import subtract as subtract_model
+from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
-from nescio.training.objectives import likelihood, orpo
-from nescio.training.trainer import Plan, fit
+from nescio.training.losses.likelihood import likelihood
+from nescio.training.methods import Method, method, restrict
+from nescio.training.plan import Plan
+from nescio.training.reference import with_reference
+from nescio.training.trainer import Fit, Judge, fit
 
 
 def tune(run: Context, folder: Path, tick: Tick) -> None:
@@ -19,17 +31,21 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
     loaded = load_model(run.recipe.base)
-    dialogs = read_dialogs(run.out / "data/train.jsonl")
-    units = [[g] for dialog in dialogs for g in dialog_group(loaded.tokenizer, dialog, section.max_length)]
-    work, tokens = folder / "checkpoints", sum(group.tokens for unit in units for group in unit)
-    tuned, log = fit(
-        loaded.model, units, None, likelihood, _plan(section, run.recipe.seed), work,
+    units = [
+        [Example(f"{dialog.id}#{number}", group)]
+        for dialog in read_dialogs(run.out / "data/train.jsonl")
+        for number, group in enumerate(dialog_group(loaded.tokenizer, dialog, section.max_length))
+    ]
+    tokens = sum(example.group.tokens for unit in units for example in unit)
+    plan = _plan(section, run.recipe.seed, _row_tokens(run, loaded.model, section))
+    done = fit(
+        loaded.model, units, None, likelihood, plan, folder / "checkpoints",
         lambda done, total: tick(done, total, f"{tokens} tokens an epoch"),
     )  # fmt: skip
-    merged = tuned.merge_and_unload()
+    merged = done.model.merge_and_unload()
     merged.save_pretrained(folder / "tuned")
     loaded.tokenizer.save_pretrained(folder / "tuned")
-    write_jsonl(folder / "tuned/log.jsonl", log)
+    write_jsonl(folder / "tuned/log.jsonl", done.log)
 
 
 def subtract(run: Context, folder: Path, tick: Tick) -> None:
@@ -48,27 +64,87 @@ def subtract(run: Context, folder: Path, tick: Tick) -> None:
 
 
 def train(run: Context, folder: Path, tick: Tick) -> None:
-    """ORPO with LoRA on the pairs; an adapter for each epoch, the last one attached by default."""
-    section, sentences = run.recipe.train, run.recipe.pairs
+    """Learn from the pairs; an adapter for each epoch, and the one that `train.keep` asks for as the adapter."""
+    section = run.recipe.train
+    how = method(section.method, section.beta, section.nll_over)
     loaded = load_model(run.start)
-    limits = (section.max_length, section.max_prompt_length)
-    taught = read_pairs(run.out / "pairs/train.jsonl", loaded.tokenizer, *limits)
-    test_path = run.out / "pairs/test.jsonl"
-    held = read_pairs(test_path, loaded.tokenizer, *limits) if test_path.stat().st_size else None
-    work = folder / "checkpoints"
-    adapted, log = fit(
-        loaded.model, taught, held, orpo(section.beta), _plan(section, run.recipe.seed), work,
+    rows = _row_tokens(run, loaded.model, section)
+    taught = _units(run, "train", loaded, how)
+    held = _units(run, "test", loaded, how) if (run.out / "pairs/test.jsonl").stat().st_size else None
+    if how.reference:
+        taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
+        held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
+    plan = replace(
+        _plan(section, run.recipe.seed, rows),
+        prompt_wanted=how.prompt_wanted,
+        keep=section.keep,
+        patience=section.patience,
+    )
+    done = fit(
+        loaded.model, taught, held, how.loss, plan, folder / "checkpoints",
         lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
+        _leakage(run, loaded.tokenizer) if section.keep == "leakage" else None,
     )  # fmt: skip
-    adapter = folder / "adapter"
-    adapted.save_pretrained(adapter)
-    write_json(adapter / SENTENCES_FILE, {"positive": sentences.positive, "negative": sentences.negative})
-    write_jsonl(adapter / "log.jsonl", log)
-    for epoch, checkpoint in enumerate(sorted(work.glob("checkpoint-*"), key=_step), start=1):
+    if section.keep != "last":
+        run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
+    _write_adapter(run, done, folder / "adapter")
+
+
+def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
+    """The pairs of one side as the method sees them; what had to be cut is told."""
+    section, counts = run.recipe.train, Counter[str]()
+
+    def masked(text: str) -> str:
+        answer = text.removesuffix(loaded.tokenizer.eos_token)
+        return scrub(answer, run.detector.find([answer])[0]) + text[len(answer) :]
+
+    path, limits = run.out / f"pairs/{side}.jsonl", (section.max_length, section.max_prompt_length)
+    units = read_pairs(path, loaded.tokenizer, *limits, counts, masked if how.scrubbed else None)
+    if counts["cut_prompts"] or counts["cut_answers"]:
+        run.note(
+            f"{side}: of {counts['pairs']} pairs, {counts['cut_prompts']} prompts were cut to train.max_prompt_length "
+            f"and {counts['cut_answers']} answers to train.max_length"
+        )
+    return restrict(units, how)
+
+
+def _leakage(run: Context, tokenizer: Any) -> Judge:
+    """Pieces of personal data in an answer, on average, when the model is asked under the protect sentence."""
+    samples, sentences = run.validation_samples(), run.recipe.pairs
+    protected = Setup("trained", "trained", run.start, "default", Guidance(1, "prob", sentences.positive))
+
+    def judge(model: Any) -> float:
+        (texts,) = answer(TorchEngine(model, tokenizer), [protected], samples, run.recipe.evaluate.max_tokens)
+        return sum(map(len, run.detector.find(texts))) / len(texts)
+
+    return judge
+
+
+def _write_adapter(run: Context, done: Fit, adapter: Path) -> None:
+    sentences = run.recipe.pairs
+    for epoch, checkpoint in enumerate(done.checkpoints, start=1):
         _keep_adapter(checkpoint, adapter / f"epoch-{epoch}")
+    _keep_adapter(done.checkpoints[done.best - 1], adapter)
+    write_json(
+        adapter / SENTENCES_FILE,
+        {"positive": sentences.positive, "negative": sentences.negative, "epoch": done.best},
+    )
+    write_jsonl(adapter / "log.jsonl", done.log)
+    board = done.checkpoints[0].parent / "runs"  # where the Trainer's TensorBoard reporter writes
+    if board.exists():
+        shutil.copytree(board, adapter / "tensorboard", dirs_exist_ok=True)
 
 
-def _plan(section: TuneSection | TrainSection, seed: int) -> Plan:
+def _row_tokens(run: Context, model: Any, section: TuneSection | TrainSection) -> int | None:
+    """How many tokens rows may have; None, and a note, for models whose answers can't share one."""
+    reason = unpackable(model)
+    if reason:
+        run.note(f"answers don't share their prompts' computation: this model can't be packed, {reason}")
+    return None if reason else section.row_tokens
+
+
+def _plan(section: TuneSection | TrainSection, seed: int, row_tokens: int | None) -> Plan:
+    targets = section.lora.targets
     return Plan(
         epochs=section.epochs,
         batch_size=section.batch_size,
@@ -77,12 +153,12 @@ def _plan(section: TuneSection | TrainSection, seed: int) -> Plan:
         lora_r=section.lora.r,
         lora_alpha=section.lora.alpha,
         lora_dropout=section.lora.dropout,
+        lora_targets=targets if isinstance(targets, str) else tuple(targets),
         seed=seed,
+        row_tokens=row_tokens,
+        checkpointing=section.gradient_checkpointing,
+        reporters=tuple(section.report_to),
     )
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
 
 
 def _keep_adapter(checkpoint: Path, place: Path) -> None:

@@ -1,9 +1,10 @@
-"""From files to groups of token ids: pairs for preference training, dialogs for plain fine-tuning.
+"""From files to examples of token ids: pairs for preference training, dialogs for plain fine-tuning.
 
 Knows tokenizers, pairs and dialogs; nothing of losses.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,18 @@ from nescio.errors import NescioError
 from nescio.files import read_jsonl
 from nescio.packing import Branch, Group
 from nescio.prompts import Message, encode, render, split_ids
+from nescio.training.batch import Example, Unit
 
 
 def read_pairs(
-    path: Path, tokenizer: Any, max_length: int, max_prompt: int, counts: Counter[str] | None = None
-) -> list[list[Group]]:
-    """Read a pair file as groups of a prompt and two branches: chosen, then rejected; CFG twins stay together.
+    path: Path,
+    tokenizer: Any,
+    max_length: int,
+    max_prompt: int,
+    counts: Counter[str] | None = None,
+    scrub: Callable[[str], str] | None = None,
+) -> list[Unit]:
+    """Read a pair file as examples of two answers, chosen and rejected; CFG twins stay together.
 
     Twins teach the difference that the sentence makes. Met in different steps they pull the model to and fro; met in
     one, what they have in common cancels, and what is left is the sentence.
@@ -28,6 +35,7 @@ def read_pairs(
         max_length: Most tokens of prompt and answer; longer answers lose their end.
         max_prompt: Most tokens of the prompt; longer ones lose their beginning.
         counts: Filled with `pairs`, `cut_prompts` and `cut_answers`.
+        scrub: Masks the personal data in a text; given, the scrubbed rejected answer takes the place of the chosen.
 
     Returns:
         Units that belong in one step: a pair and its twin, or a pair that has none.
@@ -36,29 +44,37 @@ def read_pairs(
         NescioError: A line lacks a field or holds an empty one.
     """
     counts = Counter() if counts is None else counts
-    units: list[list[Group]] = []
+    units: list[Unit] = []
     before: dict[str, str] = {}
     for number, row in read_jsonl(path):
         for field in ("prompt", "chosen", "rejected"):
             if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
                 raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
-        prompt, chosen = _ids(tokenizer, row["prompt"], row["chosen"])
-        _, rejected = _ids(tokenizer, row["prompt"], row["rejected"])
-        counts["pairs"] += 1
-        if len(prompt) > max_prompt:
-            prompt = prompt[-max_prompt:]
-            counts["cut_prompts"] += 1
-        room = max_length - len(prompt)
-        counts["cut_answers"] += (len(chosen) > room) + (len(rejected) > room)
-        group = Group(prompt, [Branch(chosen[:room]), Branch(rejected[:room])])
+        twin = row.get("twin") == "reveal"
+        taught = scrub(row["rejected"]) if scrub and not twin else row["chosen"]
+        group = _group(tokenizer, row["prompt"], (taught, row["rejected"]), (max_length, max_prompt), counts)
+        example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)
         if _are_twins(before, row):
-            units[-1].append(group)
+            units[-1].append(example)
         else:
-            units.append([group])
+            units.append([example])
         before = row
     if not units:
         raise NescioError(f"{path}: holds no pairs; loosen the filter, raise generate.tries or give more dialogs")
     return units
+
+
+def _group(tokenizer: Any, text: str, answers: tuple[str, ...], limits: tuple[int, int], counts: Counter[str]) -> Group:
+    max_length, max_prompt = limits
+    prompt, *_ = encoded = _ids(tokenizer, text, answers[0])
+    branches = [encoded[1], *(_ids(tokenizer, text, answer)[1] for answer in answers[1:])]
+    counts["pairs"] += 1
+    if len(prompt) > max_prompt:
+        prompt = prompt[-max_prompt:]
+        counts["cut_prompts"] += 1
+    room = max_length - len(prompt)
+    counts["cut_answers"] += sum(len(ids) > room for ids in branches)
+    return Group(prompt, [Branch(ids[:room]) for ids in branches])
 
 
 def _are_twins(one: dict[str, str], other: dict[str, str]) -> bool:

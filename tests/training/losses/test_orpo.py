@@ -1,0 +1,66 @@
+"""ORPO's loss against an independent float64 computation, and where it could break."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nescio.training.batch import Likelihoods
+from nescio.training.losses.orpo import log1mexp, orpo
+
+LOG_P = st.floats(-30, -1e-3)
+Answers = Callable[..., Likelihoods]
+
+
+def reference(chosen: float, rejected: float, beta: float) -> float:
+    """Hong et al. 2024, eqs. 4 to 7, from probabilities, in float64."""
+    p, q = np.exp(np.float64(chosen)), np.exp(np.float64(rejected))
+    log_ratio = (np.log(p) - np.log1p(-p)) - (np.log(q) - np.log1p(-q))
+    return float(-np.float64(chosen) + beta * np.logaddexp(0, -log_ratio))
+
+
+@given(LOG_P, LOG_P, st.floats(0.01, 2))
+def test_equals_the_published_formula(answers: Answers, chosen: float, rejected: float, beta: float) -> None:
+    found = orpo(beta)(answers([[chosen], [rejected]]))
+    assert found["loss"].item() == pytest.approx(reference(chosen, rejected, beta), rel=1e-6, abs=1e-6)
+
+
+def test_takes_means_over_tokens_and_keeps_its_parts(answers: Answers) -> None:
+    found = orpo(0.1)(answers([[-1.5, -0.5], [-3.0], [-2.0], [-0.4, -0.6]]))
+    expected = [reference(c, r, 0.1) for c, r in ((-1.0, -3.0), (-2.0, -0.5))]
+    assert found["loss"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert found["nll"].tolist() == [1.0, 2.0]
+    assert found["chosen_reward"].tolist() == pytest.approx([-0.1, -0.2])
+    assert found["accuracy"].tolist() == [1.0, 0.0]
+
+
+def test_over_the_prompt_the_mean_is_over_all_tokens() -> None:
+    tokens = torch.tensor([-4.0, -1.0, -9.0, -6.0, -2.0, -3.0, -9.0])
+    in_prompt = torch.tensor([True, False, False, True, False, False, False])
+    of = Likelihoods(tokens, torch.tensor([0, 0, 1, 2, 2, 2, 3]), in_prompt, 4, torch.empty(0))
+    assert float(orpo(0.1, prompt=True)(of)["nll"].mean()) == pytest.approx((4 + 1 + 6 + 2 + 3) / 5)
+    assert orpo(0.1)(of)["nll"].tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-12, -1e-6, -100.0])
+def test_is_finite_at_the_edges(answers: Answers, value: float) -> None:
+    of = answers([[value], [-1.0]])
+    loss = orpo(0.1)(of)["loss"].sum()
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert torch.isfinite(of.tokens.grad).all()
+
+
+def test_turns_away_from_the_rejected(answers: Answers) -> None:
+    of = answers([[-1.0], [-1.0]])
+    orpo(0.1)(of)["loss"].sum().backward()
+    assert of.tokens.grad[1].item() > 0, "a likelier rejected answer costs more"
+
+
+@given(st.floats(-50, -1e-3))
+def test_log1mexp(x: float) -> None:
+    assert float(log1mexp(torch.tensor(x, dtype=torch.float64))) == pytest.approx(math.log(-math.expm1(x)), abs=1e-9)

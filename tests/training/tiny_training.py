@@ -1,0 +1,25 @@
+"""Examples of a few tokens, plans for them, and adapters to compare."""
+
+from typing import Any
+
+import torch
+
+from nescio.packing import Branch, Group
+from nescio.training.batch import Example, Unit
+from nescio.training.plan import Plan
+
+UNITS: list[Unit] = [
+    [Example(f"pair {n}", Group([1 + n, 2, 3], [Branch([4, 5 + n]), Branch([7, 8, 9 + n])]))] for n in range(6)
+]
+PLAN = Plan(epochs=2, batch_size=2, learning_rate=1e-2, lora_r=4, lora_alpha=8, lora_dropout=0.1)
+
+
+def adapter_of(model: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a model's LoRA adapter."""
+    return {name: value.detach().clone() for name, value in model.named_parameters() if "lora_" in name}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Of two sets of tensors by name, relative to the largest value of each tensor."""
+    assert one.keys() == other.keys() and one
+    return max(float((one[n] - other[n]).abs().max() / other[n].abs().max().clamp_min(1e-12)) for n in one)
