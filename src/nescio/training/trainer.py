@@ -265,8 +265,8 @@ class _Progress(TrainerCallback):
 
 
 def _log_row(row: dict[str, Any]) -> dict[str, Any]:
-    """One row of log.jsonl: what is measured, without the clock, so that the same run logs the same."""
+    """One row of log.jsonl: what is measured, without the clock, so that the same run logs the same, resumed or not."""
     split = "eval" if "eval_loss" in row else "train"
     timing = ("runtime", "samples_per_second", "steps_per_second")
     values = {name.removeprefix("eval_"): value for name, value in row.items() if not name.endswith(timing)}
-    return {"split": split, "step": values.pop("step"), "epoch": values.pop("epoch")} | values
+    return {"split": split, "step": values.pop("step"), "epoch": values.pop("epoch")} | dict(sorted(values.items()))
