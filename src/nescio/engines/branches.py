@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nescio.engines.base import Prompt, Request, Scoring
+from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
 from nescio.errors import NescioError
 from nescio.guidance import Guidance
 from nescio.prompts import encode, render, split_ids, with_sentence
@@ -51,11 +51,13 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
         if not branch:
             raise NescioError("an empty prompt; give a text or at least one message")
         if len(branch) + request.max_tokens > context:
-            raise NescioError(
-                f"a prompt of {len(branch)} tokens and {request.max_tokens} new ones exceed the model's context "
-                f"of {context}; shorten one of them"
-            )
+            raise ContextExceededError(len(branch), request.max_tokens, context)
     return branches
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that a tokenizer turns into control tokens wherever they stand."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
 def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> tuple[list[list[int]], list[int]]:

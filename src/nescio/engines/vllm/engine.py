@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring, Stream
-from nescio.engines.branches import branch_ids, scored_ids
+from nescio.engines.branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
 from nescio.engines.writing import Writing
@@ -69,8 +69,8 @@ class VllmEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Guidance, likelihoods, and the adapters loaded."""
-        return Capabilities(guidance=True, adapters=tuple(self._adapters))
+        """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
+        return Capabilities(True, tuple(self._adapters), control_tokens=control_tokens(self.tokenizer))
 
     @property
     def replays(self) -> int:

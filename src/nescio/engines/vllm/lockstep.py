@@ -51,7 +51,8 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
             ids = [request_ids] if isinstance(request_ids, str) else list(request_ids)
             others = [self._other(self.requests[name]) for name in ids if name in self.requests]
             request_ids = {*ids, *(other.request_id for other in others if other is not None)}
-        return super().finish_requests(request_ids, finished_status)
+        finished: list[Request] = super().finish_requests(request_ids, finished_status)
+        return finished
 
     # -- a step's schedule --------------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
         # All that a prompt of one token has to compute is its last token, which waits for the other half's.
         if request.request_id in self._rows and request.num_tokens == 1 and not self._both_ready(request):
             return False
-        return super()._handle_blocked_waiting_request(request)
+        return bool(super()._handle_blocked_waiting_request(request))
 
     def _get_local_prefix_cache_hit(self, request: Request) -> Any:
         # Likewise a prompt that is cached up to its last token: one block less, and it can be admitted ahead of it.
