@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nescio.commands import key
+from nescio.commands.quiet import quiet_libraries
+from nescio.commands.serve import serve
 from nescio.errors import NescioError
 from nescio.files import write_text
 
@@ -59,7 +62,7 @@ def run(
 
 
 def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
-    _quiet()
+    quiet_libraries()
     from nescio.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or ())
@@ -136,7 +139,7 @@ def chat(
     """Talk with a model, guided or not. An empty line ends the talk."""
     from nescio.chat import Settings, talk
 
-    _quiet()
+    quiet_libraries()
     talk(model, adapter, Settings(scale, space, protect, max_tokens, temperature, seed), message)
 
 
@@ -153,34 +156,21 @@ def subtract(
     exclude: Annotated[list[str] | None, typer.Option(help="All but tensors of this pattern. Repeatable.")] = None,
     as_adapter: Annotated[bool, typer.Option("--as-adapter", help="Write a PEFT adapter that subtracts.")] = False,
     rank: Annotated[int | None, typer.Option(help="Write the nearest adapter of this rank.")] = None,
-    sweep: Annotated[str | None, typer.Option(help="Coefficients to look at, 0.25,0.5,1; writes no model.")] = None,
-    plot: Annotated[Path, typer.Option(help="For --sweep: where the plot goes.")] = Path("sweep.svg"),
+    sweep: Annotated[str | None, typer.Option(help="Coefficients to look at, 0.25,0.5,1; writes nothing.")] = None,
     detector: Annotated[str, typer.Option(help="For --sweep: what is personal.")] = "spacy:en_core_web_sm",
 ) -> None:
     """Subtract a fine-tune from its base: base - c (tuned - base), tensor by tensor (paper, section 2.1)."""
     from nescio import subtraction
 
-    _quiet()
+    quiet_libraries()
     if (out is None) == (sweep is None):
         raise NescioError("subtract: give either --out DIR or --sweep C,C,...; one of the two")
     if sweep is not None:
-        subtraction.show_sweep(base, tuned, sweep, relu, include or (), exclude or (), detector, plot)
+        subtraction.show_sweep(base, tuned, sweep, relu, include or (), exclude or (), detector)
     elif out is not None:
         options = {"relu": relu, "include": include or (), "exclude": exclude or (), "as_adapter": as_adapter}
         subtraction.write(base, tuned, out, coefficient=coefficient, rank=rank, **options)
 
 
-def _quiet() -> None:
-    """Libraries keep to themselves: their bars and advice would drown ours."""
-    import logging
-    import os
-    import warnings
-
-    os.environ.setdefault("TQDM_DISABLE", "1")  # read when it is imported, so before Transformers is
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning)
+app.command()(serve)
+app.add_typer(key.app, name="key")

@@ -65,7 +65,7 @@ def _said_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
 
 
 def checked(schema: type[Schema], content: dict[str, Any], source: str, text: str) -> Schema:
-    """The content as its schema.
+    """The content as its schema; a wrong value is quoted unless the schema hides its input.
 
     Raises:
         NescioError: The first mistake, a misspelt key before all others.
@@ -83,7 +83,7 @@ def checked(schema: type[Schema], content: dict[str, Any], source: str, text: st
         else:
             said = first["msg"].removeprefix("Value error, ")
             message = said[:1].lower() + said[1:]
-            if not isinstance(first["input"], dict):
+            if not isinstance(first["input"], dict) and not schema.model_config.get("hide_input_in_errors"):
                 message += f", is {first['input']!r}"
         raise NescioError(f"{source}{_line_of(names, text)}: {field}: {message}") from error
 

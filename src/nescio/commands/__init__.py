@@ -1,0 +1,1 @@
+"""Commands and groups of commands, a file each, mounted by the command line."""

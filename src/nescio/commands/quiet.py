@@ -1,0 +1,17 @@
+"""Silence for libraries that talk on the terminal."""
+
+import logging
+import os
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Libraries keep to themselves: their bars and advice would drown ours."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when it is imported, so before Transformers is
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)

@@ -1,0 +1,47 @@
+"""`nescio serve`: options in, a running server out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nescio.commands.quiet import quiet_libraries
+from nescio.errors import NescioError
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")],
+    policies: Annotated[Path, typer.Option(help="Who may ask for what (YAML); SIGHUP reads it again.")],
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and prints it.")] = 8000,
+    engine: Annotated[str, typer.Option(help="What answers: torch.")] = "torch",
+    rows: Annotated[int, typer.Option(min=2, help="Rows of the batch; a guided answer takes two.")] = 32,
+    queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; beyond them callers get 429.")] = 128,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
+    max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
+) -> None:
+    """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise NescioError(f"serve needs {error.name}; pip install 'nescio[serve]'") from error
+    quiet_libraries()
+    from nescio.serve.opening import engine_kind
+    from nescio.serve.server import Settings, run
+
+    adapters = dict(_named(each) for each in adapter or ())
+    if len(adapters) < len(adapter or ()):
+        raise NescioError("--adapter: two adapters have the same name; give each its own")
+    run(Settings(model, adapters, policies, host, port, engine_kind(engine), rows, queue, drain, max_body))
+
+
+def _named(each: str) -> tuple[str, Path]:
+    name, equals, path = each.partition("=")
+    if not (name and equals and path):
+        raise NescioError(f"--adapter {each}: must read NAME=PATH")
+    return name, Path(path)

@@ -1,0 +1,1 @@
+"""The server: guidance and adapters by source of traffic, in OpenAI's shapes."""

@@ -1,0 +1,252 @@
+"""From what a caller asks for to what the engine is asked: here a policy is kept. Knows bodies and policies, no HTTP.
+
+Whatever leaves this module carries the policy's protect sentence, an adapter and a guidance that the policy allows.
+"""
+
+import secrets
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nescio.engines.base import Prompt, Request
+from nescio.guidance import PROTECT, REVEAL, Guidance
+from nescio.prompts import Message
+from nescio.serve.errors import ApiError, outside_policy
+from nescio.serve.policies import Caller, Policy, Range
+from nescio.serve.requests import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
+
+_COMPLETION_TOKENS = 16  # OpenAI's default of the older endpoint
+_SEEDS = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this server has to answer with.
+
+    Attributes:
+        name: The base model's, as callers name it.
+        adapters: Name of each adapter, with the protect and reveal sentences it was trained with (`positive`,
+            `negative`).
+        control_tokens: Texts that the tokenizer turns into control tokens, which no caller may write.
+        created: When the server started, in seconds since 1970.
+    """
+
+    name: str
+    adapters: Mapping[str, Mapping[str, str]]
+    control_tokens: Sequence[str]
+    created: int
+
+    def names(self, policy: Policy) -> list[str]:
+        """What callers under this policy may name, its first choice first."""
+        return [*policy.adapters, *([self.name] if policy.base_model else [])]
+
+    def named(self, name: str, policy: Policy) -> str:
+        """The model that answers to this name under this policy.
+
+        Raises:
+            ApiError: None does, or none that the policy allows; a 404 either way, so that nobody learns what is there.
+        """
+        allowed = self.names(policy)
+        if name in allowed:
+            return name
+        if policy.outside == "pin" and (name == self.name or name in self.adapters):
+            return allowed[0]
+        said = f"the model {name!r} does not exist or you do not have access to it; yours: {', '.join(allowed)}"
+        raise ApiError(404, said, "model_not_found", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request within its caller's policy.
+
+    Attributes:
+        model: The name of what answers.
+        requests: One of the engine's a choice, `n` to a prompt.
+        n: Choices a prompt.
+        fit: Whether answers may be shorter than asked of the engine, to fit its context; not where the caller said how
+            long.
+    """
+
+    model: str
+    requests: list[Request]
+    n: int
+    fit: bool
+
+    @property
+    def guided(self) -> bool:
+        """Whether a negative branch runs beside."""
+        guidance = self.requests[0].guidance
+        return guidance is not None and guidance.guided
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch that all choices take together."""
+        return len(self.requests) * (2 if self.guided else 1)
+
+    @property
+    def most_tokens(self) -> int:
+        """New tokens of all choices together, at most."""
+        return sum(request.max_tokens for request in self.requests)
+
+
+def admit_chat(body: ChatRequest, caller: Caller, served: Served) -> Admitted:
+    """Admit a chat request.
+
+    Raises:
+        ApiError: It steps outside the policy and the policy does not pin it, or can't be served.
+    """
+    policy = caller.policy
+    model = served.named(body.model, policy)
+    messages = _messages(body.messages, policy, served)
+    _refuse_control(body.asked_guidance.negative_prompt, "negative_prompt", served)
+    guidance = _guidance(body.asked_guidance, policy, served, model)
+    asked = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    return _admitted(body, policy, served, model, guidance, [(messages, None)], asked, policy.limits.max_tokens)
+
+
+def admit_completion(body: CompletionRequest, caller: Caller, served: Served) -> Admitted:
+    """Admit a request to continue texts; each stands after the protect sentence, its twin after the reveal sentence.
+
+    Raises:
+        ApiError: As for `admit_chat`; and where the policy has no plain completions at all.
+    """
+    policy = caller.policy
+    if not policy.allow.completions:
+        raise outside_policy("this key's policy has no completions; use /v1/chat/completions", "prompt")
+    model = served.named(body.model, policy)
+    for text in [*body.prompts, body.asked_guidance.negative_prompt]:
+        _refuse_control(text, "prompt", served)
+    guidance = _guidance(body.asked_guidance, policy, served, model)
+    replaced = _allowed_negative(body.asked_guidance, policy)
+    prompts: list[tuple[Prompt, Prompt | None]] = []
+    for text in body.prompts:
+        negative = replaced if replaced is not None else _after(guidance.negative, text)
+        prompts.append((_after(guidance.positive, text), negative if guidance.guided else None))
+    default = min(_COMPLETION_TOKENS, policy.limits.max_tokens)
+    return _admitted(body, policy, served, model, guidance, prompts, body.max_tokens, default)
+
+
+def _admitted(
+    body: ChatRequest | CompletionRequest,
+    policy: Policy,
+    served: Served,
+    model: str,
+    guidance: Guidance,
+    prompts: Sequence[tuple[Prompt, Prompt | None]],
+    asked_tokens: int | None,
+    default_tokens: int,
+) -> Admitted:
+    n = body.n or 1
+    if n * len(prompts) > policy.limits.choices:
+        if policy.outside == "refuse" or len(prompts) > policy.limits.choices:
+            raise outside_policy(f"this key's policy allows {policy.limits.choices} answers a request", "n")
+        n = policy.limits.choices // len(prompts)
+    max_tokens = default_tokens if asked_tokens is None else asked_tokens
+    if max_tokens > policy.limits.max_tokens:
+        if policy.outside == "refuse":
+            raise outside_policy(f"this key's policy allows {policy.limits.max_tokens} tokens", "max_tokens")
+        max_tokens = policy.limits.max_tokens
+    seed = secrets.randbelow(_SEEDS) if body.seed is None else body.seed
+    requests = [
+        Request(
+            prompt,
+            guidance,
+            negative,
+            adapter=model if model in served.adapters else None,
+            max_tokens=max_tokens,
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=1.0 if body.top_p is None else body.top_p,
+            seed=(seed + number) % _SEEDS,
+            stop=body.stops,
+            logprobs=_logprobs(body, policy),
+        )
+        for prompt, negative in prompts
+        for number in range(n)
+    ]
+    return Admitted(model, requests, n, fit=asked_tokens is None)
+
+
+def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> list[Message]:
+    """The conversation, its system messages at the front in one, where the protect sentence follows them."""
+    system: list[str] = []
+    turns: list[Message] = []
+    for number, message in enumerate(given):
+        _refuse_control(message.text, f"messages.{number}.content", served)
+        if message.role in ("user", "assistant"):
+            turns.append(Message(role=message.role, content=message.text))
+        elif policy.allow.system_message and not turns:
+            system.append(message.text)
+        elif policy.outside == "refuse":
+            allowed = policy.allow.system_message
+            said = "system messages only before all others" if allowed else "no system message"
+            raise outside_policy(f"this key's policy allows {said}", f"messages.{number}.role")
+    if not turns:
+        raise ApiError(400, "messages: needs a user message", "invalid_value", "messages")
+    if turns[-1]["role"] == "assistant" and not policy.allow.prefill:
+        raise outside_policy("this key's policy allows no beginning of the answer; end with a user message", "messages")
+    return [*([Message(role="system", content="\n\n".join(system))] if system else []), *turns]
+
+
+def _refuse_control(text: str | None, param: str, served: Served) -> None:
+    """Refuse text that the tokenizer would read as the end of a turn or the start of another's."""
+    forms = () if text is None else (text, unicodedata.normalize("NFKC", text))
+    for token in served.control_tokens:
+        if any(token in form for form in forms):
+            raise ApiError(
+                400, f"{param}: holds {token}, a control token of the model; remove it", "control_token", param
+            )
+
+
+def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str) -> Guidance:
+    rules = policy.guidance
+    sentences = {"positive": PROTECT, "negative": REVEAL} | dict(served.adapters.get(model, {}))
+    space = rules.space.default if asked.space is None else asked.space
+    if space not in rules.space.allowed:
+        if policy.outside == "refuse":
+            raise outside_policy(
+                f"this key's policy allows the spaces {', '.join(rules.space.allowed)}", "guidance.space"
+            )
+        space = rules.space.default
+    negative = _allowed_negative(asked, policy)
+    return Guidance(
+        scale=_within(asked.scale, rules.scale, policy, "guidance.scale"),
+        space=space,
+        positive=sentences["positive"] if rules.protect is None else rules.protect,
+        negative=negative if negative is not None else sentences["negative"] if rules.reveal is None else rules.reveal,
+        plausibility=_within(asked.plausibility, rules.plausibility, policy, "guidance.plausibility"),
+    )
+
+
+def _within(asked: float | None, allowed: Range, policy: Policy, param: str) -> float:
+    if asked is None:
+        return allowed.default
+    if not allowed.min <= asked <= allowed.max and policy.outside == "refuse":
+        between = f"{allowed.min:g}" if allowed.min == allowed.max else f"{allowed.min:g} to {allowed.max:g}"
+        raise outside_policy(f"this key's policy allows {between}", param)
+    return min(max(asked, allowed.min), allowed.max)
+
+
+def _allowed_negative(asked: GuidanceOptions, policy: Policy) -> str | None:
+    if asked.negative_prompt is None or policy.allow.negative_prompt:
+        return asked.negative_prompt
+    if policy.outside == "refuse":
+        raise outside_policy("this key's policy allows no negative prompt of your own", "negative_prompt")
+    return None
+
+
+def _logprobs(body: ChatRequest | CompletionRequest, policy: Policy) -> int | None:
+    if body.told_logprobs is None:
+        return None
+    if body.mark_pii:
+        raise ApiError(
+            400, "mark_pii checks whole sentences and logprobs tells tokens; ask for one", "invalid_value", "logprobs"
+        )
+    if policy.allow.logprobs:
+        return body.told_logprobs
+    if policy.outside == "refuse":
+        raise outside_policy("this key's policy allows no log-probabilities", "logprobs")
+    return None
+
+
+def _after(sentence: str | None, text: str) -> str:
+    return f"{sentence}\n\n{text}" if sentence else text

@@ -1,0 +1,177 @@
+"""How much is let in at a time: the rows of the batch, and each policy's rates. Knows no HTTP and no content."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nescio.serve.errors import ApiError
+from nescio.serve.policies import Caller, Limits
+
+_SMOOTHING = 0.2  # weight of the newest answer in the mean time that a row is held
+
+
+class RowGate:
+    """The rows of the engine's batch, given out first come, first served, with a bounded queue before them.
+
+    Belongs to one event loop.
+
+    Args:
+        rows: Rows of the batch.
+        queue: Most rows that wait.
+    """
+
+    def __init__(self, rows: int, queue: int) -> None:
+        self.rows = rows
+        self.held = 0
+        self.waiting = 0
+        self._queue = queue
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._seconds = 1.0
+
+    async def acquire(self, rows: int) -> int:
+        """Take rows, waiting for them in line.
+
+        Returns:
+            How many were taken: those asked for, or the whole batch where more were; the engine then lines up the rest.
+
+        Raises:
+            ApiError: The queue is full (429).
+        """
+        rows = min(rows, self.rows)
+        if not self._line and self.held + rows <= self.rows:
+            self.held += rows
+            return rows
+        if self.waiting + rows > self._queue:
+            raise ApiError(429, "the server is busy; try again later", "queue_full", retry_after=self.expected_wait())
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((rows, place))
+        self.waiting += rows
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # the rows came in the same moment as the hang-up
+                self.release(rows)
+            else:
+                self._line.remove((rows, place))
+                self.waiting -= rows
+                self._admit()
+            raise
+        return rows
+
+    def release(self, rows: int, seconds: float | None = None) -> None:
+        """Give rows back; `seconds` that an answer held them teaches the estimate."""
+        if seconds is not None:
+            self._seconds += _SMOOTHING * (seconds - self._seconds)
+        self.held -= rows
+        self._admit()
+
+    def expected_wait(self) -> float:
+        """Seconds until a row asked for now would come, by the time that rows were held lately."""
+        return self._seconds * (1 + self.waiting / self.rows)
+
+    def _admit(self) -> None:
+        while self._line and self.held + self._line[0][0] <= self.rows:
+            rows, place = self._line.popleft()
+            self.waiting -= rows
+            self.held += rows
+            place.set_result(None)
+
+
+class Bucket:
+    """A token bucket that holds one minute's worth and fills evenly.
+
+    Args:
+        per_minute: How much a minute.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_minute = per_minute
+        self._clock = clock
+        self._level = float(per_minute)
+        self._then = clock()
+
+    def wait(self, amount: float) -> float:
+        """Seconds until this amount is there; 0: now."""
+        now = self._clock()
+        self._level = min(self.per_minute, self._level + (now - self._then) * self.per_minute / 60)
+        self._then = now
+        return max(0.0, (amount - self._level) * 60 / self.per_minute)
+
+    def take(self, amount: float) -> None:
+        """Take an amount; a negative one gives back. What an answer cost beyond its estimate is owed."""
+        self._level -= amount
+
+
+@dataclass(slots=True)
+class _Use:
+    """What the callers of one policy use, all together."""
+
+    running: int = 0
+    requests: Bucket | None = None
+    tokens: Bucket | None = None
+
+
+@dataclass(slots=True)
+class Meter:
+    """The running use of every policy; it outlives a reload of the policies."""
+
+    _uses: dict[str, _Use] = field(default_factory=dict)
+
+    @contextmanager
+    def admit(self, caller: Caller, most_tokens: int) -> Iterator["Ticket"]:
+        """Let one request in, for as long as the block lasts.
+
+        Args:
+            caller: Whose limits count.
+            most_tokens: New tokens that it may take; what it really took is settled on the ticket.
+
+        Raises:
+            ApiError: A limit is reached (429); says which, and when to try again.
+        """
+        limits = caller.policy.limits
+        use = self._use(caller.name, limits)
+        if limits.concurrency is not None and use.running >= limits.concurrency:
+            raise _too_many(f"{limits.concurrency} requests at a time", "concurrency_limit", 1.0)
+        if use.requests is not None and (wait := use.requests.wait(1)) > 0:
+            raise _too_many(f"{limits.requests_per_minute} requests a minute", "rate_limit", wait)
+        if use.tokens is not None and (wait := use.tokens.wait(most_tokens)) > 0:
+            raise _too_many(f"{limits.tokens_per_minute} tokens a minute", "token_limit", wait)
+        if use.requests is not None:
+            use.requests.take(1)
+        if use.tokens is not None:
+            use.tokens.take(most_tokens)
+        ticket = Ticket()
+        use.running += 1
+        try:
+            yield ticket
+        finally:
+            use.running -= 1
+            if use.tokens is not None:
+                use.tokens.take(ticket.tokens - most_tokens)
+
+    def _use(self, name: str, limits: Limits) -> _Use:
+        use = self._uses.setdefault(name, _Use())
+        use.requests = _bucket(use.requests, limits.requests_per_minute)
+        use.tokens = _bucket(use.tokens, limits.tokens_per_minute)
+        return use
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One admitted request; `tokens` is what it used, prompt and answers."""
+
+    tokens: int = 0
+
+
+def _bucket(bucket: Bucket | None, per_minute: int | None) -> Bucket | None:
+    if per_minute is None:
+        return None
+    return bucket if bucket is not None and bucket.per_minute == per_minute else Bucket(per_minute)
+
+
+def _too_many(limit: str, code: str, wait: float) -> ApiError:
+    return ApiError(429, f"this key's policy allows {limit}; try again later", code, retry_after=wait)

@@ -1,0 +1,193 @@
+"""Policies: what each source of traffic may ask for; YAML, closed by default. Knows keys, nothing of engines."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from nescio.errors import NescioError
+from nescio.guidance import Space
+from nescio.pii.detector import IGNORED_LABELS
+from nescio.serve.keys import HASH_PATTERN, hash_key
+from nescio.yaml_config import checked, read_yaml
+
+DEFAULT = "default"
+"""The policy of traffic without a key."""
+
+AuditMode = Literal["off", "count", "mask", "block"]
+Positive = Annotated[int, Field(gt=0)]
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    # Someone may have put a key where its hash belongs: what is wrong is not quoted.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Range(_Section):
+    """A number that a caller may choose between `min` and `max`; a plain number leaves no choice."""
+
+    default: Finite
+    min: Finite
+    max: Finite
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return {"default": value, "min": value, "max": value}
+        return {"min": value.get("default"), "max": value.get("default")} | value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.min <= self.default <= self.max:
+            raise ValueError(f"default {self.default:g} must lie between min {self.min:g} and max {self.max:g}")
+        return self
+
+
+class Spaces(_Section):
+    """A guidance space that a caller may choose among `allowed`; a plain name leaves no choice."""
+
+    default: Space
+    allowed: tuple[Space, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return {"default": value, "allowed": [value]}
+        return {"allowed": [value.get("default")]} | value
+
+    @model_validator(mode="after")
+    def _default_allowed(self) -> Self:
+        if self.default not in self.allowed:
+            raise ValueError(f"default {self.default} must be among the allowed")
+        return self
+
+
+class GuidanceRules(_Section):
+    """How answers are guided; the paper's choice where nothing is said. Scale 1 is the protect sentence alone."""
+
+    scale: Range = Range(default=3.0, min=3.0, max=3.0)
+    space: Spaces = Spaces(default="prob", allowed=("prob",))
+    plausibility: Range = Range(default=0.0, min=0.0, max=0.0)
+    protect: str | None = None
+    reveal: str | None = None
+
+
+class Allowances(_Section):
+    """What a caller may bring besides user messages."""
+
+    system_message: bool = False
+    negative_prompt: bool = False
+    prefill: bool = False
+    completions: bool = False
+    logprobs: bool = False
+
+
+class Limits(_Section):
+    """How much a policy's callers may use, all together; `max_tokens` and `seconds` are of one answer."""
+
+    max_tokens: Positive = 1024
+    choices: Positive = 1
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    concurrency: Positive | None = None
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_answer_fits(self) -> Self:
+        most = self.max_tokens * self.choices
+        if self.tokens_per_minute is not None and self.tokens_per_minute < most:
+            raise ValueError(f"tokens_per_minute must be {most} (max_tokens times choices) or more")
+        return self
+
+
+def _off_is_a_word(value: Any) -> Any:
+    return "off" if value is False else value  # YAML reads a bare `off` as false
+
+
+def _a_hash(value: str) -> str:
+    if not re.fullmatch(HASH_PATTERN, value):
+        raise ValueError("must be a key's hash, sha256:…, as `nescio key new` prints it; never the key itself")
+    return value
+
+
+class Policy(_Section):
+    """What one source of traffic may ask for, and what it gets when it asks for more."""
+
+    keys: tuple[Annotated[str, AfterValidator(_a_hash)], ...] = ()
+    adapters: tuple[str, ...] = ()
+    base_model: bool = False
+    outside: Literal["refuse", "pin"] = "refuse"
+    guidance: GuidanceRules = GuidanceRules()
+    allow: Allowances = Allowances()
+    audit: Annotated[AuditMode, BeforeValidator(_off_is_a_word)] = "mask"
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.adapters and not self.base_model:
+            raise ValueError("names nothing to answer with; give adapters, or base_model: true")
+        if self.allow.logprobs and self.audit != "off":
+            raise ValueError("allow.logprobs shows tokens that the audit would withhold; it needs audit: off")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the policy that a key stands for, and its name."""
+
+    name: str
+    policy: Policy
+
+
+class Policies(_Section):
+    """All policies, and the detector of their audits."""
+
+    detector: str = "spacy:en_core_web_sm"
+    ignore: tuple[str, ...] = IGNORED_LABELS
+    policies: Annotated[dict[str, Policy], Field(min_length=1)]
+    _by_hash: dict[str, Caller] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_policy_a_key(self) -> Self:
+        for name, policy in self.policies.items():
+            if not policy.keys and name != DEFAULT:
+                raise ValueError(f"policy {name} has no keys, so nobody can use it; `nescio key new` makes one")
+            for key in policy.keys:
+                if key in self._by_hash:
+                    raise ValueError(f"policies {self._by_hash[key].name} and {name} share a key; one key, one policy")
+                self._by_hash[key] = Caller(name, policy)
+        return self
+
+    def caller(self, key: str | None) -> Caller | None:
+        """Whose key this is; None: nobody's, or no key where keyless traffic has no policy."""
+        if key is not None:
+            return self._by_hash.get(hash_key(key))
+        return Caller(DEFAULT, self.policies[DEFAULT]) if DEFAULT in self.policies else None
+
+
+def load_policies(path: Path, adapters: Sequence[str]) -> Policies:
+    """Read a policy file whole.
+
+    Args:
+        path: YAML.
+        adapters: Names of the adapters that are served.
+
+    Raises:
+        NescioError: Anything in it is wrong, or a policy names an adapter that is not served.
+    """
+    content, text = read_yaml(path, "docs/serving.md has policies to start from")
+    policies = checked(Policies, content, str(path), text)
+    for name, policy in policies.policies.items():
+        for adapter in policy.adapters:
+            if adapter not in adapters:
+                raise NescioError(
+                    f"{path}: policies.{name}.adapters: {adapter!r} is not served; "
+                    f"served: {', '.join(adapters) or 'none (give --adapter NAME=PATH)'}"
+                )
+    return policies

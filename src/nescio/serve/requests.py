@@ -1,0 +1,156 @@
+"""What callers send, in OpenAI's shapes, with the guidance beside. Knows types and ranges only; no policy, no engine.
+
+Fields that OpenAI does not know either are refused, as OpenAI refuses them; so are those whose effect is not built
+(tools, penalties, biases): an answer that silently lacks what was asked for is no answer.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from nescio.guidance import Space
+
+MOST_MESSAGES = 1000
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair is no character
+
+
+def _no_control(text: str) -> str:
+    if found := _CONTROL.search(text):
+        raise ValueError(f"holds U+{ord(found[0]):04X}; no control character or half of a pair may stand there")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_control)]
+Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[Finite, Field(ge=0)]
+Zero = Annotated[Finite, Field(ge=0, le=0)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TextPart(_Body):
+    """One part of a message's content."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(_Body):
+    """One message of a conversation; `developer` is OpenAI's newer word for `system`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[TextPart]
+    name: str | None = None
+    refusal: None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class GuidanceOptions(_Body):
+    """How this answer is guided, within what the caller's policy allows; what is left out, the policy decides."""
+
+    scale: Scale | None = None
+    space: Space | None = None
+    plausibility: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    negative_prompt: Text | None = None
+
+
+class StreamOptions(_Body):
+    """What a stream carries besides the answer."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class _Sampling(_Body):
+    """What both endpoints share. `user` to `prompt_cache_key` are accepted and have no effect."""
+
+    model: Annotated[str, Field(max_length=256)]
+    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
+    guidance: GuidanceOptions | None = None
+    guidance_scale: Scale | None = None
+    negative_prompt: Text | None = None
+    mark_pii: bool = False
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop texts."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def asked_guidance(self) -> GuidanceOptions:
+        """The guidance, wherever in the body it stands."""
+        given = self.guidance or GuidanceOptions()
+        short = {"scale": self.guidance_scale, "negative_prompt": self.negative_prompt}
+        return given.model_copy(update={name: value for name, value in short.items() if value is not None})
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        for short, name in (("guidance_scale", "scale"), ("negative_prompt", "negative_prompt")):
+            if getattr(self, short) is not None and getattr(self.guidance, name, None) is not None:
+                raise ValueError(f"{short} and guidance.{name} say the same; give one of them")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
+        return self
+
+
+class ChatRequest(_Sampling):
+    """The body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many tokens are told beside each chosen one; None: no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @model_validator(mode="after")
+    def _logprobs_on(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+
+class CompletionRequest(_Sampling):
+    """The body of `/v1/completions`."""
+
+    prompt: (
+        Annotated[Text, Field(min_length=1)]
+        | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=1, max_length=128)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts to continue."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many tokens are told beside each chosen one; None: no log-probabilities at all."""
+        return self.logprobs

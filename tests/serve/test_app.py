@@ -1,0 +1,261 @@
+"""What callers get over HTTP: right answers, and a clear word for everything else."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from running import STAFF, Running
+
+from nescio.engines.base import Request
+from nescio.guidance import PROTECT, REVEAL, Guidance
+
+USER = [{"role": "user", "content": "Hello"}]
+
+
+def events(server: Running, key: str | None = None, **fields: Any) -> Iterator[Any]:
+    """The events of a streamed chat, `[DONE]` as it is."""
+    body = {"model": "careful", "messages": USER, "max_tokens": 12, "temperature": 0, "stream": True} | fields
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=60) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for line in response.iter_lines():
+            if line:
+                data = line.removeprefix("data: ")
+                yield data if data == "[DONE]" else json.loads(data)
+
+
+def test_an_answer_is_the_engines_own_under_the_policys_guidance(server: Running) -> None:
+    told = server.chat().json()
+    guidance = Guidance(3.0, "prob", PROTECT, REVEAL)
+    (answer,) = server.engine.generate([Request(USER, guidance, adapter="careful", max_tokens=12)])  # type: ignore[arg-type]
+    choice = told["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": answer.text, "refusal": None}
+    assert (told["object"], told["model"], choice["finish_reason"]) == ("chat.completion", "careful", answer.finish)
+    assert told["usage"] == {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": len(answer.token_ids),
+        "total_tokens": answer.prompt_tokens + len(answer.token_ids),
+    }
+
+
+def test_base_and_adapter_scales_and_spaces_differ(server: Running) -> None:
+    ways: list[dict[str, Any]] = [
+        {"model": "tiny"},
+        {"model": "careful"},
+        {"model": "careful", "guidance_scale": 4},
+        {"model": "careful", "guidance": {"scale": 4, "space": "log"}},
+        {"model": "careful", "guidance_scale": 4, "negative_prompt": "Say Anna."},
+    ]
+    texts = [server.chat(key=STAFF, **way).json()["choices"][0]["message"]["content"] for way in ways]
+    assert len(set(texts)) == len(ways)
+    same = server.chat(key=STAFF, guidance={"scale": 4, "negative_prompt": "Say Anna."}).json()
+    assert same["choices"][0]["message"]["content"] == texts[-1], "the aliases mean the same"
+
+
+def test_a_stream_adds_up_to_the_whole(server: Running) -> None:
+    whole = server.chat().json()
+    *chunks, usage, done = events(server, stream_options={"include_usage": True})
+    assert done == "[DONE]"
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == whole["choices"][0]["message"]["content"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
+
+
+def test_choices_seeds_and_stops(server: Running) -> None:
+    sampled = {"key": STAFF, "n": 3, "temperature": 1.5, "max_tokens": 20}
+    drawn = [server.chat(**sampled, seed=seed).json()["choices"] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({choice["message"]["content"] for choice in drawn[0]}) == 3
+    text = server.chat(key=STAFF).json()["choices"][0]["message"]["content"]
+    stopped = server.chat(key=STAFF, stop=text[4:6]).json()["choices"][0]
+    assert stopped == {
+        "index": 0, "message": {"role": "assistant", "content": text[: text.index(text[4:6])], "refusal": None},
+        "logprobs": None, "finish_reason": "stop",
+    }  # fmt: skip
+
+
+def test_logprobs(server: Running) -> None:
+    choice = server.chat(key=STAFF, logprobs=True, top_logprobs=2).json()["choices"][0]
+    told = choice["logprobs"]["content"]
+    assert len(told) == 12
+    assert all(token["logprob"] == token["top_logprobs"][0]["logprob"] <= 0 for token in told), "greedy takes the top"
+    body = {"model": "tiny", "prompt": ["Hello", "Good bye"], "n": 2, "logprobs": 1, "temperature": 0}
+    choices = server.post("completions", body, STAFF).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+    assert choices[0]["text"] == choices[1]["text"] != choices[2]["text"]
+    assert choices[0]["logprobs"]["text_offset"][0] == 0
+
+
+def test_a_text_stands_after_the_protect_sentence(server: Running) -> None:
+    body = {"model": "careful", "prompt": "Hello", "temperature": 0, "guidance_scale": 3}
+    text = server.post("completions", body, STAFF).json()["choices"][0]["text"]
+    request = Request(f"{PROTECT}\n\nHello", Guidance(3.0), f"{REVEAL}\n\nHello", adapter="careful", max_tokens=16)
+    assert text == server.engine.generate([request])[0].text
+
+
+def test_an_answer_that_nobody_bounded_fits_the_context(server: Running) -> None:
+    long = server.chat("word " * 90, key=STAFF, max_tokens=..., stop=["e"])
+    assert long.status_code == 200, long.text
+    asked = server.chat("word " * 90, key=STAFF, max_tokens=512)
+    assert (asked.status_code, asked.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_audits(server: Running) -> None:
+    plain = server.chat(key=STAFF, model="tiny", max_tokens=60).json()["choices"][0]["message"]["content"]
+    assert re.search("[A-Z]", plain)
+    masked = server.chat(key="nescio-audited", model="tiny", max_tokens=60, mark_pii=True).json()["choices"][0]
+    assert masked["message"]["content"] == re.sub("[A-Z]+", "[PII]", plain)
+    assert all(masked["message"]["content"][m["start"] : m["end"]] == "[PII]" for m in masked["pii"])
+    blocked = server.chat(key="nescio-blocked", model="tiny", max_tokens=60).json()["choices"][0]
+    assert blocked["finish_reason"] == "content_filter"
+    assert not re.search("[A-Z]", blocked["message"]["content"])
+    marked = server.chat(key=STAFF, model="tiny", max_tokens=60, mark_pii=True).json()["choices"][0]
+    assert marked["message"]["content"] == plain
+    assert marked["pii"], "whoever asks gets marks, whatever the policy"
+
+
+def test_an_audit_that_fails_withholds(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.detector, "broken", True)
+    for key in ("nescio-audited", "nescio-blocked"):
+        failed = server.chat(key=key, model="tiny")
+        assert (failed.status_code, failed.json()["error"]["code"]) == (503, "audit_failed")
+        opening, error = events(server, key, model="tiny")
+        assert opening["choices"][0]["delta"]["content"] == ""
+        assert error["error"]["code"] == "audit_failed"
+    assert server.chat().status_code == 200, "who is not audited is not held up"
+
+
+def test_models_and_the_callers_own_policy(server: Running) -> None:
+    def get(path: str, key: str | None = None) -> httpx.Response:
+        return httpx.get(server.url + path, headers={"Authorization": f"Bearer {key}"} if key else {})
+
+    assert [model["id"] for model in get("/v1/models").json()["data"]] == ["careful"]
+    assert [model["id"] for model in get("/v1/models", STAFF).json()["data"]] == ["careful", "tiny"]
+    assert get("/v1/models/tiny", STAFF).json()["id"] == "tiny"
+    assert get("/v1/models/tiny").status_code == 404
+    mine = get("/v1/policy").json()
+    assert (mine["name"], mine["models"], mine["guidance"]["scale"]["max"]) == ("default", ["careful"], 5)
+    assert "sha256" not in json.dumps(mine)
+    assert (get("/healthz").text, get("/readyz").text) == ("ok\n", "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"model": "gpt-4o"}, 404, "does not exist or you do not have access"),
+        ({"model": ...}, 400, "model: field required"),
+        ({"messages": []}, 400, "messages: "),
+        ({"messages": USER * 10_000}, 400, "at most 1000"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": 3}]}, 400, "messages.0.content: input should be a valid string"),
+        ({"messages": [{"role": "user", "content": "a\u0000b"}]}, 400, r"holds U\+0000"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "word " * 600}]}, 400, "context"),
+        ({"max_tokens": 0}, 400, "max_tokens: "),
+        ({"max_tokens": "many"}, 400, "max_tokens: "),
+        ({"temperature": -1}, 400, "temperature: "),
+        ({"top_p": 0}, 400, "top_p: "),
+        ({"n": True}, 400, "n: "),
+        ({"guidance_scale": -2}, 400, "guidance_scale: "),
+        ({"guidance": {"scale": 3, "sapce": "log"}}, 400, "unrecognized request argument supplied: guidance.sapce"),
+        ({"guidance": {"scale": 3}, "guidance_scale": 3}, 400, "say the same"),
+        ({"tools": []}, 400, "unrecognized request argument supplied: tools"),
+        ({"presence_penalty": 1}, 400, "presence_penalty: "),
+        ({"stop": ["a"] * 5}, 400, "stop: "),
+        ({"top_logprobs": 3}, 400, "needs logprobs"),
+        ({"stream_options": {"include_usage": True}}, 400, "needs stream"),
+        ({"logprobs": True, "mark_pii": True}, 400, "ask for one"),
+    ],
+)  # fmt: skip
+def test_bad_bodies(server: Running, fields: dict[str, Any], status: int, said: str) -> None:
+    refused = server.chat(key=STAFF, **fields)
+    assert refused.status_code == status, refused.text
+    error = refused.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert re.search(said, error["message"]), error["message"]
+    assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"", "required"),
+        (b"[1]", "valid dictionary"),
+        (b'{"model": "\xff"}', "parsing the body"),
+        (b"[" * 100_000, "parsing the body|not JSON"),
+        (b'{"messages": [{"role": "user", "content": "\\ud800"}], "model": "tiny"}', r"U\+D800"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "model": "tiny", "guidance_scale": NaN}', "finite"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "model": "tiny", "guidance_scale": 1e999}', "finite"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}], "model": "tiny", "seed": ' + b"9" * 5000 + b"}",
+            "pars|seed",
+        ),
+    ],
+)
+def test_bad_bytes(server: Running, content: bytes, said: str) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {STAFF}"}
+    refused = httpx.post(f"{server.url}/v1/chat/completions", content=content, headers=headers)
+    assert refused.status_code == 400, refused.text
+    assert re.search(said, refused.json()["error"]["message"]), refused.text
+
+
+def test_huge_bodies_wrong_paths_and_methods(server: Running) -> None:
+    url = f"{server.url}/v1/chat/completions"
+    huge = httpx.post(url, content=b"x" * (2**20 + 1), headers={"Content-Type": "application/json"})
+    chunked = httpx.post(url, content=(b"x" * 2**16 for _ in range(20)), headers={"Content-Type": "application/json"})
+    assert [answer.status_code for answer in (huge, chunked)] == [413, 413]
+    assert "1048576 bytes" in chunked.json()["error"]["message"]
+    assert httpx.get(f"{server.url}/v1/nothing").json()["error"]["code"] == "not_found"
+    assert httpx.get(url).json()["error"]["code"] == "method_not_allowed"
+
+
+def test_keys(server: Running) -> None:
+    unknown = server.chat(key="nescio-nobody")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_traffic_without_a_key_is_refused_where_no_policy_is_its_own(start: Any) -> None:
+    closed = start(policies=f"policies: {{staff: {{base_model: true, keys: ['sha256:{'0' * 64}']}}}}")
+    assert closed.chat().status_code == 401
+    closed.stop()
+
+
+def test_limits_of_a_policy(start: Any) -> None:
+    text = (
+        "policies: {default: {adapters: [careful], audit: off, limits: {max_tokens: 40, tokens_per_minute: 100, %s}}}"
+    )
+    for limit, code in (("requests_per_minute: 1", "rate_limit"), ("concurrency: 9", "token_limit")):
+        server = start(policies=text % limit)
+        answers = [server.chat(max_tokens=40) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[1].json()["error"]["code"] == code
+        assert int(answers[1].headers["retry-after"]) >= 1
+        server.stop()
+
+
+def test_an_answer_that_takes_too_long_is_cut(start: Any) -> None:
+    server = start(policies="policies: {default: {adapters: [careful], audit: off, limits: {seconds: 0.3}}}")
+    start_time = time.perf_counter()
+    choice = server.chat(max_tokens=450).json()["choices"][0]
+    assert choice["finish_reason"] in ("length", "stop")
+    assert time.perf_counter() - start_time < 20
+    server.stop()
+
+
+def test_metrics_tell_how_much_and_never_what(server: Running) -> None:
+    server.chat("Zanzibar", key=STAFF)
+    text = httpx.get(f"{server.url}/metrics").text
+    for name in (
+        'nescio_requests_total{endpoint="chat",guided="false",outcome="answered",policy="staff"}',
+        'nescio_tokens_total{kind="answer",policy="staff"}', "nescio_queue_rows", "nescio_batch_fill",
+        "nescio_time_to_first_token_seconds_bucket", "nescio_audit_seconds_bucket", "nescio_pii_total",
+    ):  # fmt: skip
+        assert name in text
+    assert not re.search("Zanzibar|Hello|nescio-staff|sha256|127.0.0.1", text)

@@ -1,0 +1,93 @@
+"""Policies: closed by default, refused as a whole when wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from nescio.errors import NescioError
+from nescio.serve.keys import hash_key, new_key
+from nescio.serve.policies import Policies, load_policies
+
+HASH = hash_key("a")
+GOOD = "policies:\n  default:\n    adapters: [careful]\n"
+
+
+def load(tmp_path: Path, text: str) -> Policies:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    return load_policies(path, ["careful", "tiny"])
+
+
+def test_keys_are_random_and_their_hashes_fit() -> None:
+    assert new_key() != new_key()
+    assert hash_key("a") == "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+
+
+def test_closed_by_default(tmp_path: Path) -> None:
+    policy = load(tmp_path, GOOD).policies["default"]
+    assert (policy.base_model, policy.outside, policy.audit) == (False, "refuse", "mask")
+    assert not any(policy.allow.model_dump().values())
+    assert policy.guidance.scale.min == policy.guidance.scale.max == 3.0
+    assert policy.guidance.space.allowed == ("prob",)
+    assert policy.guidance.plausibility.max == 0
+    assert policy.limits.choices == 1
+
+
+def test_who_calls(tmp_path: Path) -> None:
+    policies = load(tmp_path, f"{GOOD}  staff:\n    base_model: true\n    keys: ['{HASH}']\n")
+    assert [caller.name for key in (None, "a") if (caller := policies.caller(key))] == ["default", "staff"]
+    assert policies.caller("b") is None, "a wrong key is nobody's, not the default's"
+    closed = load(tmp_path, f"policies:\n  staff:\n    base_model: true\n    keys: ['{HASH}']\n")
+    assert closed.caller(None) is None
+
+
+def test_shorthands(tmp_path: Path) -> None:
+    guidance = "    guidance: {scale: {default: 3, max: 5}, space: {default: prob, allowed: [prob, log]}}\n"
+    policy = load(tmp_path, f"{GOOD}    audit: off\n{guidance}").policies["default"]
+    assert policy.audit == "off", "a bare off, which YAML reads as false"
+    assert (policy.guidance.scale.min, policy.guidance.scale.max) == (3, 5)
+    assert load(tmp_path, GOOD + "    guidance: {scale: 2}\n").policies["default"].guidance.scale.max == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GOOD + "    adaptor: [x]\n",
+            r"p\.yaml:4: policies\.default\.adaptor: unknown key; known here: keys, adapters",
+        ),
+        (
+            GOOD + "    limits: {max_token: 1}\n",
+            r"policies\.default\.limits\.max_token: unknown key; known here: max_t",
+        ),
+        (GOOD + "    audit: maybe\n", r"p\.yaml:4: policies\.default\.audit: "),
+        (GOOD + "    guidance: {scale: -1}\n", r"guidance\.scale\.default: .*greater than or equal to 0"),
+        (GOOD + "    guidance: {scale: .nan}\n", r"guidance\.scale\.default: .*finite"),
+        (GOOD + "    guidance: {scale: {default: 1, min: 2}}\n", "default 1 must lie between min 2 and max 1"),
+        (GOOD + "    guidance: {scale: {min: 2}}\n", r"guidance\.scale\.default: "),
+        (GOOD + "    guidance: {space: {default: log, allowed: [prob]}}\n", "must be among the allowed"),
+        (GOOD + "    allow: {logprobs: true}\n", "needs audit: off"),
+        (GOOD + "    limits: {tokens_per_minute: 10}\n", r"must be 1024 \(max_tokens times choices\) or more"),
+        (GOOD + "  default:\n    base_model: true\n", r"p\.yaml:4: default: said twice"),
+        (GOOD + "  staff:\n    base_model: true\n", "policy staff has no keys"),
+        (GOOD + f"  a:\n    base_model: true\n    keys: ['{HASH}', '{HASH}']\n", "policies a and a share a key"),
+        ("policies:\n  default: {}\n", "names nothing to answer with"),
+        ("policies: {}\n", "policies: "),
+        (
+            GOOD.replace("careful", "other"),
+            r"policies\.default\.adapters: 'other' is not served; served: careful, tiny",
+        ),
+        ("- 1\n", "not a mapping"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(NescioError, match=message) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_in_the_place_of_its_hash_is_not_quoted(tmp_path: Path) -> None:
+    key = new_key()
+    with pytest.raises(NescioError, match=r"p\.yaml:5: policies\.default\.keys\.0: .* never the key itself") as caught:
+        load(tmp_path, f"{GOOD}    keys:\n    - {key}\n")
+    assert key not in str(caught.value)
