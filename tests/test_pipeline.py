@@ -104,7 +104,14 @@ def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerF
         "tune": fast,
         "generate": {"max_tokens": 24, "tries": 2},
         "train": fast | {"epochs": 3},
-        "evaluate": {"samples": 8, "max_tokens": 12, "scales": [3], "spaces": ["log", "prob"]},
+        "evaluate": {
+            "samples": 8,
+            "max_tokens": 12,
+            "scales": [3],
+            "spaces": ["log", "prob"],
+            "question_count": 6,
+            "harmless": 2,
+        },
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder

@@ -156,7 +156,8 @@ def subtract(
     exclude: Annotated[list[str] | None, typer.Option(help="All but tensors of this pattern. Repeatable.")] = None,
     as_adapter: Annotated[bool, typer.Option("--as-adapter", help="Write a PEFT adapter that subtracts.")] = False,
     rank: Annotated[int | None, typer.Option(help="Write the nearest adapter of this rank.")] = None,
-    sweep: Annotated[str | None, typer.Option(help="Coefficients to look at, 0.25,0.5,1; writes nothing.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Coefficients to look at, 0.25,0.5,1; writes no model.")] = None,
+    plot: Annotated[Path, typer.Option(help="For --sweep: where the plot goes.")] = Path("sweep.svg"),
     detector: Annotated[str, typer.Option(help="For --sweep: what is personal.")] = "spacy:en_core_web_sm",
 ) -> None:
     """Subtract a fine-tune from its base: base - c (tuned - base), tensor by tensor (paper, section 2.1)."""
@@ -166,7 +167,7 @@ def subtract(
     if (out is None) == (sweep is None):
         raise NescioError("subtract: give either --out DIR or --sweep C,C,...; one of the two")
     if sweep is not None:
-        subtraction.show_sweep(base, tuned, sweep, relu, include or (), exclude or (), detector)
+        subtraction.show_sweep(base, tuned, sweep, relu, include or (), exclude or (), detector, plot)
     elif out is not None:
         options = {"relu": relu, "include": include or (), "exclude": exclude or (), "as_adapter": as_adapter}
         subtraction.write(base, tuned, out, coefficient=coefficient, rank=rank, **options)

@@ -110,6 +110,16 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def read_appended(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `append_jsonl` wrote, or none; a last line that is half-written is cut off."""
+    if not path.exists():
+        return []
+    raw = path.read_bytes()
+    if not raw.endswith(b"\n"):
+        path.write_bytes(raw[: raw.rfind(b"\n") + 1])
+    return [row for _, row in read_jsonl(path)]
+
+
 def fingerprint(value: Any) -> str:
     """SHA-256 of a JSON value with sorted keys: the same content gives the same sixteen characters."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

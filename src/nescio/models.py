@@ -128,6 +128,17 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
+def locate(name: str) -> tuple[str, Path | None]:
+    """Where a model's weights are, a folder or a hub id; and the adapter's folder when the name was one.
+
+    Raises:
+        NescioError: As for `resolve`, for the model and for an adapter's base.
+    """
+    source = resolve(name)
+    adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
+    return (resolve(_adapter_base(adapter)), adapter) if adapter else (source, None)
+
+
 def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
     """Load a model and its tokenizer onto the best device there is.
 
@@ -140,9 +151,7 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
     """
     from transformers import AutoModelForCausalLM
 
-    source = resolve(name)
-    adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
-    weights = resolve(_adapter_base(adapter)) if adapter else source
+    weights, adapter = locate(name)
     tokenizer = load_tokenizer(weights)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -16,7 +16,9 @@ from nescio.yaml_config import checked, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -115,13 +117,51 @@ class TrainSection(_Fit):
     patience: Positive | None = None
 
 
+class RowSection(_Section):
+    """A row of the table beside the run's own: any model, adapter, system prompt, guidance and output filter.
+
+    A model or adapter that is left out is the run's tuned model, without an adapter.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    model: str | None = None
+    adapter: str | None = None
+    system: str | None = None
+    nudge: bool = False
+    protect: bool = False
+    scale: Scale = 1.0
+    space: Space = "prob"
+    positive: str | None = None
+    negative: str | None = None
+    plausibility: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mask: bool = False
+
+
+class JudgeSection(_Section):
+    """A model that judges answers in words: a local one, or one behind an OpenAI-compatible endpoint."""
+
+    model: str
+    base_url: str | None = None
+    key_env: str | None = None
+
+
 class EvaluateSection(_Section):
-    """What the table compares (section 3)."""
+    """What the table compares (section 3), and what is measured of each row."""
 
     samples: Positive = 50
     max_tokens: Positive = 256
-    scales: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = [2.0, 3.0, 5.0]
+    scales: list[Scale] = [2.0, 3.0, 5.0]
     spaces: list[Space] = ["log", "prob"]
+    plausibility: list[Annotated[float, Field(gt=0, le=1)]] = []
+    baselines: bool = False
+    rows: list[RowSection] = []
+    questions: str = "plain"
+    question_count: Count | None = None
+    judge: JudgeSection | None = None
+    harmless: Count = 40
+    draws: Count = 0
+    drawn: Count = 10
+    attacked: Count = 0
 
 
 class Recipe(_Section):

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn, track
 from rich.table import Table
+from rich.text import Text
 
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.health import look
+from nescio.files import write_text
+from nescio.health import Health, look
 from nescio.pii.detector import load_detector
+from nescio.report.sweep import curves
 from nescio.task_vector.in_memory import sweep
 from nescio.task_vector.subtract import subtract
 from nescio.task_vector.vector import open_vector
@@ -34,29 +37,49 @@ def write(base: str, tuned: str, out: Path, **options: Any) -> None:
 
 
 def show_sweep(
-    base: str, tuned: str, coefficients: str, relu: bool, include: Sequence[str], exclude: Sequence[str], detector: str
+    base: str,
+    tuned: str,
+    coefficients: str,
+    relu: bool,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    detector: str,
+    plot: Path,
 ) -> None:
-    """Print what each coefficient does to the base; nothing is written.
+    """Print and draw what each coefficient does to the base; no model is written.
 
     Raises:
-        NescioError: A coefficient is no number, or the two models do not belong together.
+        NescioError: A coefficient is no number, the two models do not belong together, or the plot is no SVG.
     """
-    try:
-        tried = [0.0, *(float(part) for part in coefficients.split(","))]
-    except ValueError as error:
-        raise NescioError(f"--sweep {coefficients}: must be numbers with commas between them, 0.25,0.5,1") from error
+    tried = _coefficients(coefficients)
+    if plot.suffix != ".svg":
+        raise NescioError(f"--plot {plot}: the plot is SVG; give a name that ends in .svg")
     vector, finder = open_vector(base, tuned, relu, include, exclude), load_detector(detector)
     engine = load(base)
+    looks = [look(engine, finder) for _ in track(sweep(engine.model, vector, tried), "looking", len(tried))]
+    apart = [seen.degenerate(looks[0]) for seen in looks]
+    Console().print(_table(tried, looks, apart))
+    if any(apart):
+        print("! the model comes apart there: its answers loop or end at once, or plain text surprises it")
+    drawn = curves(
+        tried, [seen.perplexity for seen in looks], [seen.broken for seen in looks], [seen.pii for seen in looks], apart
+    )
+    write_text(plot, drawn)
+    print(f"Plot: {plot}")
+
+
+def _coefficients(text: str) -> list[float]:
+    """The base's 0 first, then what was asked for."""
+    try:
+        return [0.0, *(float(part) for part in text.split(",") if float(part) != 0)]
+    except ValueError as error:
+        raise NescioError(f"--sweep {text}: must be numbers with commas between them, 0.25,0.5,1") from error
+
+
+def _table(tried: Sequence[float], looks: Sequence[Health], apart: Sequence[bool]) -> Table:
     table = Table("coefficient", "perplexity", "broken", "PII", "an answer", title="0 is the base itself")
-    looks = []
-    for coefficient in sweep(engine.model, vector, tried):
-        seen = look(engine, finder)
-        looks.append(seen)
-        mark = " !" if seen.degenerate(looks[0]) else ""
-        table.add_row(
-            f"{coefficient:g}{mark}", f"{seen.perplexity:.1f}", f"{seen.broken:.0%}", f"{seen.pii}", seen.example
-        )
-    console = Console()
-    console.print(table)
-    if any(seen.degenerate(looks[0]) for seen in looks):
-        console.print("! the model comes apart there: its answers loop or end at once, or plain text surprises it")
+    for coefficient, seen, degenerate in zip(tried, looks, apart, strict=True):
+        mark = " !" if degenerate else ""
+        numbers = f"{seen.perplexity:.1f}", f"{seen.broken:.0%}", f"{seen.pii}"
+        table.add_row(f"{coefficient:g}{mark}", *numbers, Text(seen.example))
+    return table

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 FEWEST_WORDS = 5
 """An answer of fewer words is none: such a one is not trained on, and counts as degenerate."""
@@ -27,3 +28,10 @@ def loops(text: str) -> bool:
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
     return in_a_row or any(count >= 3 for count in grams.values())
+
+
+def sentence_starts(text: str) -> list[str]:
+    """The first letter of each sentence, in order; sentences without a letter have none."""
+    edges = [0, *(match.end() for match in _END.finditer(text)), len(text)]
+    parts = [text[a:b] for a, b in pairwise(edges)]
+    return [next(c for c in part if c.isalpha()) for part in parts if any(map(str.isalpha, part))]

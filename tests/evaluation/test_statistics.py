@@ -1,10 +1,22 @@
-"""The bootstrap against SciPy's."""
+"""Intervals and tests against SciPy's, the leak@k estimator against brute force."""
+
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from nescio.evaluation.statistics import bootstrap_total
+from nescio.evaluation.statistics import (
+    bootstrap_mean,
+    bootstrap_means,
+    bootstrap_total,
+    leak_at,
+    mcnemar,
+    paired_bootstrap,
+    wilson,
+)
 
 
 def test_agrees_with_scipy_where_each_sample_is_a_cluster() -> None:
@@ -25,3 +37,58 @@ def test_samples_of_one_dialog_widen_the_interval() -> None:
 
 def test_is_seeded() -> None:
     assert bootstrap_total([1, 2, 3], ["a", "b", "c"], 5) == bootstrap_total([1, 2, 3], ["a", "b", "c"], 5)
+
+
+def test_the_paired_bootstrap_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.random(120) < 0.7, rng.random(120) < 0.5
+    mine = paired_bootstrap(ours.tolist(), theirs.tolist(), [str(n) for n in range(120)], seed=0)
+    found = stats.bootstrap(
+        (ours.astype(float), theirs.astype(float)), lambda a, b, axis: (a - b).mean(axis), paired=True,
+        n_resamples=4000, method="percentile", rng=np.random.default_rng(4),
+    ).confidence_interval  # fmt: skip
+    assert mine == pytest.approx((found.low, found.high), abs=0.02)
+
+
+def test_a_mean_over_clusters_of_unequal_size_weighs_samples_alike() -> None:
+    low, high = bootstrap_mean([1.0] * 9 + [0.0], ["a"] * 9 + ["b"], seed=0)
+    assert (low, high) == (0.0, 1.0)
+    columns = bootstrap_means([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], ["a", "b", "c"], seed=0)
+    assert columns == [bootstrap_mean([1.0, 0.0, 1.0], ["a", "b", "c"], seed=0), (0.0, 0.0)]
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_wilson_agrees_with_scipy(successes: int, trials: int) -> None:
+    successes = min(successes, trials)
+    theirs = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    assert wilson(successes, trials) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        wilson(0, 0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemar_agrees_with_scipy(answers: list[tuple[bool, bool]]) -> None:
+    ours, theirs = [a for a, _ in answers], [b for _, b in answers]
+    wins = sum(a and not b for a, b in answers)
+    losses = sum(b and not a for a, b in answers)
+    expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert mcnemar(ours, theirs) == pytest.approx(expected)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_leak_at_k_is_the_share_of_all_choices_of_k_that_leak(leaks: list[bool], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(leaks)))
+    choices = list(combinations(leaks, k))
+    assert leak_at(k, len(leaks), sum(leaks)) == pytest.approx(sum(map(any, choices)) / len(choices))
+
+
+def test_leak_at_k_is_unbiased_on_a_toy() -> None:
+    chance, k = 0.2, 3
+    rng = np.random.default_rng(5)
+    estimates = [leak_at(k, 6, int((rng.random(6) < chance).sum())) for _ in range(20_000)]
+    assert np.mean(estimates) == pytest.approx(1 - (1 - chance) ** k, abs=0.01)
+    with pytest.raises(ValueError, match="leak@7 from 6 draws"):
+        leak_at(7, 6, 0)

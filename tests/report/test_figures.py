@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.errors import NescioError
-from nescio.report import figures, table
+from nescio.report import figures, style, table
 
 HOSTILE = "<script>alert(1)</script> $x^2$ --> \"'&"
 
@@ -39,7 +39,7 @@ def test_points_stand_at_their_counts() -> None:
             for pii, scale, space in ((40, 1.0, None), (20, 2.0, "log"), (0, 3.0, "log"))]  # fmt: skip
     line = next(
         element for element in ElementTree.fromstring(figures.pii_by_scale(rows)).iter()
-        if figures.PALETTE["two"] in element.get("style", "") and element.get("d", "").count("L") == 2
+        if style.PALETTE["two"] in element.get("style", "") and element.get("d", "").count("L") == 2
     )  # fmt: skip
     points = [tuple(map(float, part.split())) for part in line.get("d", "").replace("M", "").split("L")]
     heights = [y for _, y in points]

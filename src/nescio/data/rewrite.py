@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from nescio.data.samples import Sample
 from nescio.engines.base import Answer, Engine, Request
-from nescio.files import append_jsonl, read_jsonl, write_jsonl
+from nescio.files import append_jsonl, read_appended, write_jsonl
 from nescio.pii.detector import Detector
 from nescio.prompts import Message, with_sentence
 from nescio.text import FEWEST_WORDS, loops, whole_sentences
@@ -70,7 +70,7 @@ def rewrite(
     Returns:
         How many answers were accepted, and rejected by reason.
     """
-    rows = _kept_rows(path)
+    rows = read_appended(path)
     counts: Counter[str] = Counter()
     settled: set[tuple[str, str]] = set()
     for attempt in range(how.tries):
@@ -92,17 +92,6 @@ def rewrite(
                 left = len(jobs) - start - len(batch) + (len(jobs) - counts["accepted"]) * (how.tries - attempt - 1)
                 progress(counts.total(), counts.total() + max(left, 0), f"{counts['accepted']} kept")
     return counts
-
-
-def _kept_rows(path: Path) -> list[dict[str, Any]]:
-    """What an earlier, cut-off job left; a line that was being written when it was killed is dropped."""
-    if not path.exists():
-        return []
-    raw = path.read_bytes()
-    if not raw.endswith(b"\n"):
-        whole = raw[: raw.rfind(b"\n") + 1]
-        path.write_bytes(whole)
-    return [row for _, row in read_jsonl(path)]
 
 
 def _ask(
@@ -141,11 +130,14 @@ def _ask(
 
 def strategy_messages(sample: Sample, strategy: str) -> list[Message]:
     """The conversation a source is asked with."""
-    messages = list(sample.messages)
-    if strategy == "nudge":
-        last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-        messages[last] = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
-    return with_sentence(messages, AVOID)
+    return with_sentence(nudged(sample.messages) if strategy == "nudge" else sample.messages, AVOID)
+
+
+def nudged(messages: Sequence[Message]) -> list[Message]:
+    """A conversation with the nudge before its last user message."""
+    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
+    return [*messages[:last], asked, *messages[last + 1 :]]
 
 
 def _ended(answer: Answer) -> str:
@@ -170,5 +162,5 @@ def _fault(text: str, sample: Sample) -> str:
 def write_settled(path: Path, out: Path, samples: Sequence[Sample], strategies: Sequence[str]) -> int:
     """Write the candidates in the order of samples, strategies and tries, whatever order they were paid in."""
     order = {(s.id, name): (i, j) for i, s in enumerate(samples) for j, name in enumerate(strategies)}
-    rows = sorted(_kept_rows(path), key=lambda row: (*order[(row["sample_id"], row["strategy"])], row["try"]))
+    rows = sorted(read_appended(path), key=lambda row: (*order[(row["sample_id"], row["strategy"])], row["try"]))
     return write_jsonl(out, rows)

@@ -25,14 +25,17 @@ class Scored:
 
 
 def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float]]]:
-    """Yield `(number, log-probability of each token of its continuation)`, in the order in which they get done."""
-    by_prompt: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    """Yield `(number, log-probability of each token of its continuation)`, in the order in which they get done.
+
+    Items that differ in their guidance alone share the model's work: it is done once, and guided in each item's way.
+    """
+    by_prompt: dict[tuple[tuple[int, ...], ...], dict[tuple[int, ...], list[int]]] = {}
     for number, item in enumerate(items):
-        by_prompt.setdefault(item.prompts, []).append(number)
-    prompts, numbers = list(by_prompt), list(by_prompt.values())
+        by_prompt.setdefault(item.prompts, {}).setdefault(tuple(item.continuation), []).append(number)
+    prompts, numbers = list(by_prompt), [list(own.values()) for own in by_prompt.values()]
     groups = [
-        [Group(list(branch), [Branch(items[n].continuation) for n in own]) for branch in prompt]
-        for prompt, own in zip(prompts, numbers, strict=True)
+        [Group(list(branch), [Branch(list(continuation)) for continuation in own]) for branch in prompt]
+        for prompt, own in by_prompt.items()
     ]
     for branches in (1, 2):
         chosen = [index for index, prompt in enumerate(prompts) if len(prompt) == branches]
@@ -42,14 +45,16 @@ def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float
 
 
 def _score_row(
-    model: Any, groups: list[list[Group]], numbers: list[list[int]], items: Sequence[Scored]
+    model: Any, groups: list[list[Group]], numbers: list[list[list[int]]], items: Sequence[Scored]
 ) -> Iterator[tuple[int, list[float]]]:
     packed = [pack([group[branch] for group in groups]).to(model.device) for branch in range(len(groups[0]))]
     both: list[Tensor] = [logits(model, row) for row in packed]
     start = 0
-    for number in (n for own in numbers for n in own):
-        how, end = items[number].guidance, start + len(items[number].continuation)
+    for same in (alike for own in numbers for alike in own):
+        end = start + len(items[same[0]].continuation)
         negative = both[1][start:end] if len(both) > 1 else None
-        log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility)
-        yield number, log_probs.gather(1, packed[0].targets[start:end, None])[:, 0].tolist()
+        for number in same:
+            how = items[number].guidance
+            log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility)
+            yield number, log_probs.gather(1, packed[0].targets[start:end, None])[:, 0].tolist()
         start = end

@@ -17,7 +17,6 @@ from torch import Tensor
 from nescio.engines.base import (
     Answer,
     Capabilities,
-    ContextExceededError,
     Piece,
     Progress,
     Prompt,
@@ -26,13 +25,14 @@ from nescio.engines.base import (
     Stream,
     TokenLogprob,
 )
+from nescio.engines.branches import branch_ids, branch_texts, control_tokens, scored_ids
 from nescio.engines.kv_cache import keep_rows, new_cache
 from nescio.engines.sampling import pick
 from nescio.engines.scoring import Scored, score
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.models import attach_adapter, load_model, read_sentences
-from nescio.prompts import Message, encode, render, split_ids, with_sentence
+from nescio.prompts import Message
 
 _CACHE_TOKENS = 1 << 15  # most tokens in one batch's cache
 _TAIL = 8  # prompt tokens decoded before an answer, so that its first white space is kept by any tokenizer
@@ -91,11 +91,10 @@ class TorchEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
-        added = self.tokenizer.added_tokens_decoder.values()
         return Capabilities(
             guidance=True,
             adapters=tuple(getattr(self.model, "peft_config", ())),
-            control_tokens=tuple(token.content for token in added if token.special),
+            control_tokens=control_tokens(self.tokenizer),
         )
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
@@ -213,28 +212,10 @@ class TorchEngine:
         Raises:
             NescioError: Text is guided without a negative prompt of its own.
         """
-        if guidance is None:
-            return [self._render(prompt, None)]
-        positive = guidance.positive if guidance.positive is not None else self.sentences["positive"]
-        texts = [self._render(prompt, positive)]
-        if guidance.guided:
-            if negative is None and isinstance(prompt, str):
-                raise NescioError("a guided text needs a negative prompt; give one, or give messages")
-            sentence = guidance.negative if guidance.negative is not None else self.sentences["negative"]
-            texts.append(self._render(prompt, sentence) if negative is None else self._render(negative, None))
-        return texts
-
-    def _render(self, prompt: Prompt, sentence: str | None) -> str:
-        return prompt if isinstance(prompt, str) else render(self.tokenizer, with_sentence(prompt, sentence))
+        return branch_texts(self.tokenizer, self.sentences, prompt, guidance, negative)
 
     def _job(self, index: int, request: Request) -> _Job:
-        texts = self.branches(request.prompt, request.guidance, request.negative)
-        ids = [encode(self.tokenizer, text) for text in texts]
-        for branch in ids:
-            if not branch:
-                raise NescioError("an empty prompt; give a text or at least one message")
-            if len(branch) + request.max_tokens > self._context:
-                raise ContextExceededError(len(branch), request.max_tokens, self._context)
+        ids = branch_ids(self.tokenizer, self.sentences, request, self._context)
         self._check_adapter(request.adapter)
         generator = torch.Generator().manual_seed(request.seed)
         job = _Job(index, request, ids[0], ids[1] if len(ids) > 1 else None, generator)
@@ -361,11 +342,8 @@ class TorchEngine:
     # -- scoring ------------------------------------------------------------------------------------------------------
 
     def _scored(self, item: Scoring) -> Scored:
-        texts = self.branches(item.prompt, item.guidance)
-        splits = [split_ids(self.tokenizer, text, item.continuation) for text in texts]
-        # Where a token straddles the border, prompt and continuation are encoded apart, in both branches alike.
-        answer = splits[0][1] if splits[0] else self.tokenizer(item.continuation, add_special_tokens=False).input_ids
-        prompts = tuple(tuple(encode(self.tokenizer, text)) for text in texts)
+        branches, answer = scored_ids(self.tokenizer, self.sentences, item)
+        prompts = tuple(tuple(branch) for branch in branches)
         return Scored(prompts, answer, item.guidance or Guidance())
 
 

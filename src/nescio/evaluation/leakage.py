@@ -1,33 +1,15 @@
 """Answers to samples, and the personal data found in them (paper, section 3). Knows engines and detectors."""
 
 import unicodedata
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Progress, Request
-from nescio.guidance import Guidance
+from nescio.evaluation.setups import Setup
 from nescio.pii.detector import Detector
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a row of the table compares: a model, with or without its adapter, asked in a certain way.
-
-    Attributes:
-        name: Of the row's answers file.
-        model: What the table calls it.
-        source: The model asked: folder, hub id, or another name that `nescio.load` takes.
-        adapter: The adapter to attach; None: detached.
-        guidance: None: the conversation as it is.
-    """
-
-    name: str
-    model: str
-    source: str
-    adapter: str | None
-    guidance: Guidance | None
 
 
 def answer(
@@ -45,12 +27,33 @@ def answer(
         A list of answers for each set-up, in the order of the samples.
     """
     requests = [
-        Request(sample.messages, setup.guidance, adapter=setup.adapter, max_tokens=max_tokens)
+        Request(setup.asked(sample.messages), setup.guidance, adapter=setup.attached, max_tokens=max_tokens)
         for setup in setups
         for sample in samples
     ]
     texts = [given.text for given in engine.generate(requests, progress)]
     return [texts[start : start + len(samples)] for start in range(0, len(texts), len(samples))]
+
+
+def draw(
+    engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample], draws: int, max_tokens: int, seed: int
+) -> list[list[list[str]]]:
+    """Answers sampled at temperature 1: what a model that looks clean when greedy says when it is asked again.
+
+    Returns:
+        Texts `[set-ups][samples][draws]`; each draw has a seed of its own, the same for all set-ups.
+    """
+    requests = [
+        Request(
+            setup.asked(sample.messages), setup.guidance, adapter=setup.attached, max_tokens=max_tokens,
+            temperature=1.0, seed=zlib.crc32(f"{seed}/{sample.id}/{number}".encode()),
+        )
+        for setup in setups
+        for sample in samples
+        for number in range(draws)
+    ]  # fmt: skip
+    texts = iter([given.text for given in engine.generate(requests)])
+    return [[[next(texts) for _ in range(draws)] for _ in samples] for _ in setups]
 
 
 def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> list[dict[str, Any]]:

@@ -34,10 +34,10 @@ def canned_share(answers: Sequence[str]) -> float:
     return sum(opening in shared for opening in openings) / len(answers) if answers else 0.0
 
 
-def masked(text: str, spans: Sequence[Span]) -> str:
+def masked(text: str, spans: Sequence[Span], mark: str = _MASK) -> str:
     """The text with each span replaced by a mark."""
     for span in reversed(spans):
-        text = text[: span.start] + _MASK + text[span.end :]
+        text = text[: span.start] + mark + text[span.end :]
     return text
 
 

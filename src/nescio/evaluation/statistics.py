@@ -1,13 +1,18 @@
-"""How sure a number is. Knows numbers only."""
+"""How sure a number is: intervals, paired tests, and the chance of a leak in k answers. Knows numbers only."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 _RESAMPLES = 2000
+_Z = 1.959963984540054  # of the normal distribution, for 95 %
+
+Interval = tuple[float, float]
 
 
-def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int) -> tuple[float, float]:
+def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
     """95 % percentile interval of a total, drawing whole clusters (Davison and Hinkley 1997, 3.8).
 
     Args:
@@ -18,8 +23,87 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
     Returns:
         Lower and upper bound, on the scale of `sum(counts)`.
     """
+    totals, _ = _by_cluster(np.asarray(counts, dtype=float)[:, None], clusters)
+    return _percentiles(totals[_draws(len(totals), seed)].sum(1)[:, 0])
+
+
+def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
+    """95 % percentile interval of a mean, drawing whole clusters."""
+    (interval,) = bootstrap_means(np.asarray(values, dtype=float)[:, None], clusters, seed)
+    return interval
+
+
+def bootstrap_means(values: Any, clusters: Sequence[str], seed: int) -> list[Interval]:
+    """95 % percentile intervals of the means of columns that are measured on the same samples.
+
+    Args:
+        values: `[samples, columns]`.
+        clusters: What each sample belongs to.
+        seed: Of the draws, which all columns share.
+    """
+    totals, sizes = _by_cluster(np.asarray(values, dtype=float), clusters)
+    drawn = _draws(len(totals), seed)
+    means = totals[drawn].sum(1) / sizes[drawn].sum(1)[:, None]
+    return [_percentiles(column) for column in means.T]
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """95 % interval of a share (Wilson 1927); it stays within [0, 1] and does not collapse at its ends.
+
+    Raises:
+        ValueError: There are no trials.
+    """
+    if trials < 1:
+        raise ValueError("a share of nothing")
+    share, spread = successes / trials, _Z * _Z / trials
+    centre = (share + spread / 2) / (1 + spread)
+    reach = _Z * math.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
+    return max(centre - reach, 0.0), min(centre + reach, 1.0)
+
+
+def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:
+    """Exact two-sided p-value of McNemar's test: do two models get the same questions right?
+
+    Only questions on which they differ count; under the null each is a fair coin (McNemar 1947; binomial, not χ²).
+    """
+    wins = sum(a and not b for a, b in zip(ours, theirs, strict=True))
+    losses = sum(b and not a for a, b in zip(ours, theirs, strict=True))
+    trials = wins + losses
+    tail = sum(math.comb(trials, hits) for hits in range(min(wins, losses) + 1))
+    return float(min(1.0, 2 * tail / 2**trials))
+
+
+def paired_bootstrap(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
+    """95 % percentile interval of the mean difference `ours - theirs` on the same samples."""
+    return bootstrap_mean([a - b for a, b in zip(ours, theirs, strict=True)], clusters, seed)
+
+
+def leak_at(k: int, draws: int, leaking: int) -> float:
+    """Unbiased estimate of the chance that any of k answers leaks, from `leaking` of `draws` sampled ones.
+
+    1 - C(n - c, k) / C(n, k), the estimator of pass@k (Chen et al. 2021, "Evaluating Large Language Models Trained on
+    Code", eq. 1) with a leak in the place of a pass.
+
+    Raises:
+        ValueError: k is not within 1 and the number of draws.
+    """
+    if not 1 <= k <= draws:
+        raise ValueError(f"leak@{k} from {draws} draws")
+    return 1 - math.comb(draws - leaking, k) / math.comb(draws, k)
+
+
+def _by_cluster(values: Any, clusters: Sequence[str]) -> tuple[Any, Any]:
+    """Sums `[clusters, columns]` and sizes `[clusters]`."""
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    totals = np.bincount(index, weights=np.asarray(counts, dtype=float), minlength=len(names))
-    draws = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
-    low, high = np.percentile(totals[draws].sum(1), [2.5, 97.5])
+    totals = np.zeros((len(names), values.shape[1]))
+    np.add.at(totals, index, values)
+    return totals, np.bincount(index, minlength=len(names)).astype(float)
+
+
+def _draws(count: int, seed: int) -> Any:
+    return np.random.default_rng(seed).integers(0, count, size=(_RESAMPLES, count))
+
+
+def _percentiles(values: Any) -> Interval:
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -4,7 +4,6 @@ The same input gives the same bytes. The ground is transparent and the colours a
 figure reads on white and on black. Knows result rows and log rows; nothing of HTML or models.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -17,10 +16,9 @@ from matplotlib.figure import Figure
 from nescio.errors import NescioError
 from nescio.files import read_jsonl, write_text
 from nescio.report import table
+from nescio.report.style import PALETTE, STYLE, svg
 from nescio.report.table import Row
 
-PALETTE = {"ink": "#767b85", "grid": "#8a8f99", "one": "#3f83c4", "two": "#c7702c", "three": "#2f9475"}
-"""Names and colours; the page gives the names other values in the dark."""
 _SPACES = {"prob": PALETTE["one"], "log": PALETTE["two"]}
 _PANELS = {
     "Loss": ("loss",),
@@ -29,26 +27,6 @@ _PANELS = {
     "Rewards": ("chosen_reward", "rejected_reward"),
     "Reward margin": ("margin",),
     "Accuracy": ("accuracy",),
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "nescio",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8.0,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "grid.linewidth": 0.5,
-    "grid.alpha": 0.35,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), PALETTE["ink"]),
-    "grid.color": PALETTE["grid"],
 }
 
 
@@ -66,9 +44,9 @@ def draw(run: Path) -> list[Path]:
     """
     figures = {"pii_by_scale": pii_by_scale(table.read(run)), "training": training(read_log(run))}
     paths = []
-    for name, svg in figures.items():
+    for name, drawn in figures.items():
         paths.append(run / f"figures/{name}.svg")
-        write_text(paths[-1], svg)
+        write_text(paths[-1], drawn)
     return paths
 
 
@@ -115,7 +93,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
     Returns:
         SVG.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
         counted = [row for row in rows if row.get("pii") is not None]
@@ -133,7 +111,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         axes.grid(axis="y")
         if axes.get_legend_handles_labels()[1]:
             figure.legend(loc="outside upper left", ncols=2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _series(rows: Sequence[Row], guided: set[tuple[str, Any]]) -> list[tuple[tuple[str, str, str], list[Row]]]:
@@ -174,7 +152,7 @@ def training(log: Sequence[Row]) -> str:
     Returns:
         SVG.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 5.2), layout="constrained")
         panels = figure.subplots(3, 2, sharex=True)
         for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
@@ -185,7 +163,7 @@ def training(log: Sequence[Row]) -> str:
         for axes in panels[-1]:
             axes.set_xlabel("epoch")
         panels[1, 1].legend(*_reward_legend(panels[1, 1]), loc="best", handlelength=1)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _draw_curve(axes: Axes, log: Sequence[Row], name: str, color: str) -> None:
@@ -209,10 +187,3 @@ def running_mean(values: Sequence[float], reach: int) -> list[float]:
     """The mean of each value and the `reach` values on either side, as far as there are any."""
     windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
     return [sum(window) / len(window) for window in windows]
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return buffer.getvalue()

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.files import write_text
-from nescio.report import figures, table
+from nescio.report import figures, style, table
 from nescio.report.table import Row
 
 MOST_SAMPLES = 40
@@ -266,6 +266,6 @@ def _own(key: str, value: str, name: str) -> str:
     if key == "id":
         return f"{name}-{value}"
     value = re.sub(r"(^|url\()#", rf"\1#{name}-", value)
-    for word, color in figures.PALETTE.items():
+    for word, color in style.PALETTE.items():
         value = value.replace(color, f"var(--{word}, {color})")
     return value

@@ -1,40 +1,40 @@
-"""The stages after training: answers of every set-up, what is in them, and the report."""
+"""The stages after training: what every set-up says, what is in it, and the report."""
 
-import json
-from collections.abc import Sequence
+import random
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nescio.data.dialogs import Dialog, read_dialogs
-from nescio.data.samples import Sample, subsample
+from nescio.data.samples import subsample
 from nescio.engines.torch import load
-from nescio.evaluation.leakage import Setup, answer, answer_rows
-from nescio.evaluation.quality import fits
-from nescio.evaluation.results import mark_best, result_row
+from nescio.errors import NescioError
+from nescio.evaluation import choices
+from nescio.evaluation.choices import Question
+from nescio.evaluation.evaluate import Subject
+from nescio.evaluation.evaluate import evaluate as tabulate
+from nescio.evaluation.judge import Judge
+from nescio.evaluation.kept import Kept
+from nescio.evaluation.measure import Plan
+from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
-from nescio.models import release
+from nescio.recipe import RowSection
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick
 
-_TOGETHER = 22  # samples answered before their answers are on the disk
-
 
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:
-    """Every set-up's answers to the held-out samples, counted and weighed."""
-    section, protect = run.recipe.evaluate, run.recipe.pairs.positive
-    samples = subsample(run.samples("test"), section.samples, run.recipe.seed)
-    if len(samples) < section.samples:
-        run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
-    setups = _setups(run)
-    rows = _answers(run, folder, setups, samples, tick)
-    tick(len(samples), len(samples), "do the answers fit their prompts?")
-    fit_of = fits(rows, load(run.recipe.base), run.detector)
+    """Every row's answers to the held-out samples, counted and weighed."""
+    plan, setups = _plan(run), _setups(run)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
-    own = [_own_pieces(run, dialogs[sample.dialog_id]) for sample in samples]
-    table = [result_row(s, rows[s.name], own, fit_of[s.name], protect, run.recipe.seed) for s in setups]
-    mark_best(table)
-    write_json(folder / "eval/results.json", table)
+    own = [_own_pieces(run, dialogs[sample.dialog_id]) for sample in plan.samples]
+    subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
+    judge = _judge(run, folder)
+    rows, answers = tabulate(subject, run.detector, Kept(folder / "kept"), tick, judge)
+    for name, answered in answers.items():
+        write_jsonl(folder / f"eval/{name}.jsonl", answered)
+    write_json(folder / "eval/results.json", rows)
 
 
 def report(run: Context, folder: Path, tick: Tick) -> None:
@@ -44,51 +44,65 @@ def report(run: Context, folder: Path, tick: Tick) -> None:
     html.write(run.out)
 
 
+def _plan(run: Context) -> Plan:
+    section, seed = run.recipe.evaluate, run.recipe.seed
+    held = run.samples("test")
+    samples = subsample(held, section.samples, seed)
+    if len(samples) < section.samples:
+        run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
+    questions = _questions(run)
+    return Plan(
+        samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
+        subsample(run.samples("train"), section.attacked, seed) if section.attacked else [],
+        questions if section.judge else [], seed,
+    )  # fmt: skip
+
+
+def _questions(run: Context) -> list[Question]:
+    section = run.recipe.evaluate
+    if section.question_count == 0:
+        return []
+    plain = section.questions == "plain"
+    found = choices.plain_questions() if plain else choices.mmlu_pro(section.questions)
+    if section.question_count is None or section.question_count >= len(found):
+        return found
+    return random.Random(run.recipe.seed).sample(found, section.question_count)
+
+
+def _judge(run: Context, folder: Path) -> Judge | None:
+    section = run.recipe.evaluate.judge
+    if section is None:
+        return None
+    return Judge(section.model, load(section.model), folder / "verdicts.jsonl")
+
+
 def _setups(run: Context) -> list[Setup]:
     section, sentences = run.recipe.evaluate, run.recipe.pairs
-
-    def guided(scale: float, space: Any = "prob") -> Guidance:
-        return Guidance(scale, space, sentences.positive, sentences.negative)
-
-    subtracted = [] if run.start == run.tuned else [Setup("subtracted", "subtracted", run.start, None, None)]
-    return [
-        Setup("tuned", "tuned", run.tuned, None, None),
-        Setup("tuned-protect", "tuned + protect prompt", run.tuned, None, guided(1)),
-        *subtracted,
-        Setup("trained", "trained", run.start, "default", guided(1)),
-        *(
-            Setup(f"trained-{space}-{scale:g}", "trained", run.start, "default", guided(scale, space))
-            for space in section.spaces
-            for scale in section.scales
-            if scale != 1
-        ),
-    ]
+    plain = Guidance(1.0, "prob", sentences.positive, sentences.negative)
+    variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]
+    tuned = Setup("tuned", "tuned", run.tuned)
+    trained = Setup("trained", "trained", run.start, str(run.out / "adapter"), plain)
+    setups = [tuned, replace(tuned, name="tuned-protect", model="tuned + protect prompt", guidance=plain)]
+    setups += baselines(tuned, sentences.positive, sentences.negative) if section.baselines else []
+    setups += [] if run.start == run.tuned else [Setup("subtracted", "subtracted", run.start)]
+    setups += [trained, *guided_setups(trained, section.scales, section.spaces, variants)]
+    setups += [_row(run, row) for row in section.rows]
+    names = Counter(setup.name for setup in setups)
+    if (twice := names.most_common(1)[0])[1] > 1:
+        raise NescioError(f"evaluate.rows: name {twice[0]!r} is taken by another row; choose one of its own")
+    return setups
 
 
-def _answers(
-    run: Context, folder: Path, setups: Sequence[Setup], samples: Sequence[Sample], tick: Tick
-) -> dict[str, list[dict[str, Any]]]:
-    """Every set-up's answers, some samples at a time; what an earlier, cut-off run finished is taken as it is."""
-    rows: dict[str, list[dict[str, Any]]] = {setup.name: [] for setup in setups}
-    sources = list(dict.fromkeys(setup.source for setup in setups))
-    for order, source in enumerate(sources):
-        own = [setup for setup in setups if setup.source == source]
-        adapter = run.out / "adapter" if any(setup.adapter for setup in own) else None
-        engine = None
-        for start in range(0, len(samples), _TOGETHER):
-            path, chunk = folder / f"answers/{order}-{start}.json", samples[start : start + _TOGETHER]
-            if not path.exists():
-                done = order * len(samples) + start
-                tick(done, len(sources) * len(samples), f"answers of {len(setups)} set-ups")
-                engine = engine or load(source, adapter)
-                write_json(path, answer(engine, own, chunk, run.recipe.evaluate.max_tokens))
-            for setup, given in zip(own, json.loads(path.read_text(encoding="utf-8")), strict=True):
-                rows[setup.name] += answer_rows(chunk, given, run.detector)
-        del engine
-        release()
-    for name, answered in rows.items():
-        write_jsonl(folder / f"eval/{name}.jsonl", answered)
-    return rows
+def _row(run: Context, row: RowSection) -> Setup:
+    """A row of the recipe; its sentences are the run's where it names none."""
+    sentences = run.recipe.pairs
+    guidance = Guidance(
+        row.scale, row.space, row.positive or sentences.positive, row.negative or sentences.negative, row.plausibility
+    )
+    return Setup(
+        row.name, row.name, row.model or run.tuned, row.adapter, guidance if row.protect or guidance.guided else None,
+        row.system, row.nudge, row.mask,
+    )  # fmt: skip
 
 
 def _own_pieces(run: Context, dialog: Dialog) -> list[str]:

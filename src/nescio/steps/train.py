@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nescio.data.dialogs import read_dialogs
+from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
-from nescio.evaluation.leakage import Setup, answer
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
 from nescio.models import SENTENCES_FILE, Loaded, load_model
@@ -111,10 +111,11 @@ def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
 def _leakage(run: Context, tokenizer: Any) -> Judge:
     """Pieces of personal data in an answer, on average, when the model is asked under the protect sentence."""
     samples, sentences = run.validation_samples(), run.recipe.pairs
-    protected = Setup("trained", "trained", run.start, "default", Guidance(1, "prob", sentences.positive))
+    protected = Guidance(1, "prob", sentences.positive)
+    asked = [Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens) for sample in samples]
 
     def judge(model: Any) -> float:
-        (texts,) = answer(TorchEngine(model, tokenizer), [protected], samples, run.recipe.evaluate.max_tokens)
+        texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]
         return sum(map(len, run.detector.find(texts))) / len(texts)
 
     return judge

@@ -1,0 +1,71 @@
+"""From a request to the prompts of its branches, as text and as token ids. Knows tokenizers; nothing of models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
+from nescio.errors import NescioError
+from nescio.guidance import Guidance
+from nescio.prompts import encode, render, split_ids, with_sentence
+
+
+def branch_texts(
+    tokenizer: Any, sentences: Mapping[str, str], prompt: Prompt, guidance: Guidance | None, negative: Prompt | None
+) -> list[str]:
+    """The rendered prompt of each branch: the positive one, and the negative one where guidance needs it.
+
+    Args:
+        tokenizer: Renders conversations.
+        sentences: The protect (`positive`) and reveal (`negative`) sentence, where the guidance names none.
+        prompt: The request's.
+        guidance: The request's.
+        negative: The negative branch's own prompt, if it has one.
+
+    Raises:
+        NescioError: Text is guided without a negative prompt of its own, or a conversation can't be rendered.
+    """
+
+    def rendered(prompt: Prompt, sentence: str | None) -> str:
+        return prompt if isinstance(prompt, str) else render(tokenizer, with_sentence(prompt, sentence))
+
+    if guidance is None:
+        return [rendered(prompt, None)]
+    texts = [rendered(prompt, sentences["positive"] if guidance.positive is None else guidance.positive)]
+    if guidance.guided:
+        if negative is None and isinstance(prompt, str):
+            raise NescioError("a guided text needs a negative prompt; give one, or give messages")
+        sentence = sentences["negative"] if guidance.negative is None else guidance.negative
+        texts.append(rendered(prompt, sentence) if negative is None else rendered(negative, None))
+    return texts
+
+
+def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, context: int) -> list[list[int]]:
+    """The token ids of each branch of a request.
+
+    Raises:
+        NescioError: A branch is empty, or can't be answered within the model's context.
+    """
+    texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative)
+    branches = [encode(tokenizer, text) for text in texts]
+    for branch in branches:
+        if not branch:
+            raise NescioError("an empty prompt; give a text or at least one message")
+        if len(branch) + request.max_tokens > context:
+            raise ContextExceededError(len(branch), request.max_tokens, context)
+    return branches
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that a tokenizer turns into control tokens wherever they stand."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> tuple[list[list[int]], list[int]]:
+    """The token ids of each branch of what is scored, and those of the continuation.
+
+    Where a token straddles the border, prompt and continuation are encoded apart, in both branches alike.
+    """
+    texts = branch_texts(tokenizer, sentences, item.prompt, item.guidance, None)
+    split = split_ids(tokenizer, texts[0], item.continuation)
+    answer = split[1] if split else tokenizer(item.continuation, add_special_tokens=False).input_ids
+    return [encode(tokenizer, text) for text in texts], answer

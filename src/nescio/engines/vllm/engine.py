@@ -1,0 +1,301 @@
+"""The engine on vLLM: paged KV cache, prefix caching, continuous batches and tensor parallelism, with guidance.
+
+A guided request becomes two of vLLM's, an unguided one stays one. Knows requests and vLLM's engine; how the two stay
+together and become one is told in `lockstep` and `choice`.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring, Stream
+from nescio.engines.branches import branch_ids, control_tokens, scored_ids
+from nescio.engines.vllm.jobs import Job
+from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
+from nescio.engines.writing import Writing
+from nescio.errors import NescioError
+from nescio.guidance import PROTECT, REVEAL
+from nescio.models import best_dtype, load_tokenizer, locate, read_sentences
+
+_CLOSED = "the engine is closed; load it again"
+
+
+class VllmEngine:
+    """Generates and scores on vLLM, guided or not, with adapters attached or detached.
+
+    A thread of its own runs vLLM's loop; all others hand it what to do.
+
+    Args:
+        config: vLLM's configuration, as `settings.engine_config` makes it.
+        tokenizer: The model's, of Transformers.
+        adapter: PEFT adapter folder to load as `default`; its sentences become the engine's.
+
+    Raises:
+        NescioError: vLLM can't start with it.
+    """
+
+    def __init__(self, config: Any, tokenizer: Any, adapter: Path | None = None) -> None:
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
+
+        self.tokenizer = tokenizer
+        self.sentences = {"positive": PROTECT, "negative": REVEAL} | (read_sentences(adapter) if adapter else {})
+        try:
+            self._llm = LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
+        except Exception as error:  # what the device, the loader and the workers raise share no base class
+            raise NescioError(f"{config.model_config.model}: vLLM can't start ({first_line(error)})") from error
+        self._scheduler = self._llm.engine_core.engine_core.scheduler
+        self._context = int(config.model_config.max_model_len)
+        groups = len(self._scheduler.kv_cache_config.kv_cache_groups)
+        self._blocks = (int(config.cache_config.num_gpu_blocks) - 1) // groups  # one stays empty
+        self._block = int(self._scheduler.block_size)
+        self._adapters: dict[str, Any] = {}
+        self._numbers = itertools.count(1)
+        self._jobs: dict[str, Job] = {}
+        self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closing = threading.Event()
+        self._door = threading.Lock()  # no order comes in once it is closing
+        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        self._thread.start()
+        if adapter is not None:
+            self.load_adapter("default", adapter)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
+        return Capabilities(True, tuple(self._adapters), control_tokens=control_tokens(self.tokenizer))
+
+    @property
+    def replays(self) -> int:
+        """How often two branches had come apart and were taken back to their last common token."""
+        return int(self._scheduler.replays)
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        """Answer all requests, in their order; vLLM decides how many at a time.
+
+        Raises:
+            NescioError: A request that cannot be served, before anything is generated.
+        """
+        return self._finish([self._job(request) for request in requests], progress)
+
+    def stream(self, request: Request) -> Iterator[str]:
+        """Answer one request piece by piece; pieces end at whole characters."""
+        for piece in self.submit(request):
+            if piece.text:
+                yield piece.text
+
+    def submit(self, request: Request) -> Stream:
+        """Start answering and return at once; from any thread.
+
+        Raises:
+            NescioError: A request that can never be served, or a closed engine.
+        """
+        job = self._job(request)
+        self._order(partial(self._start, job))
+        return job.writing.stream
+
+    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
+        """Log-probability of each token of each continuation, in order; an empty continuation has none.
+
+        The continuation's tokens are emitted as if they had been chosen, so guided scores come out of the same
+        distributions as guided answers.
+
+        Raises:
+            NescioError: An item that cannot be scored, before anything is computed.
+        """
+        jobs = {number: self._scoring_job(item) for number, item in enumerate(items) if item.continuation}
+        answers = dict(zip(jobs, self._finish(list(jobs.values()), progress), strict=True))
+        return [
+            [token.logprob for token in answers[number].logprobs or []] if number in answers else []
+            for number in range(len(items))
+        ]
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a PEFT adapter under a name, while running.
+
+        Raises:
+            NescioError: It does not fit, the name is taken, or the engine was started without adapters.
+        """
+        from vllm.lora.request import LoRARequest
+
+        if name in self._adapters:
+            raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
+        if not (path / "adapter_model.safetensors").is_file():
+            raise NescioError(f"{path}: not a PEFT adapter in safetensors; name an adapter folder")
+        if self._llm.vllm_config.lora_config is None:
+            raise NescioError(f"adapter {name!r}: vLLM was started without adapters; start it with enable_lora")
+        lora = LoRARequest(name, next(self._numbers), str(path.resolve()))
+        try:
+            self._ask(partial(self._llm.add_lora, lora))
+        except NescioError:
+            raise
+        except Exception as error:  # vLLM raises what its loader and its workers raise
+            raise NescioError(f"{path}: the adapter does not fit the model ({first_line(error)})") from error
+        self._adapters[name] = lora
+
+    def drop_adapter(self, name: str) -> None:
+        """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
+
+        Its weights give way when vLLM needs their place.
+
+        Raises:
+            NescioError: There is none of that name.
+        """
+        if name not in self._adapters:
+            raise NescioError(self._no_adapter(name))
+        del self._adapters[name]
+
+    def close(self) -> None:
+        """End the requests that are left with an error, and free what is held. More than once is harmless."""
+        with self._door:
+            self._closing.set()
+            self._orders.put(lambda: None)
+        self._thread.join()
+        self._llm.engine_core.shutdown()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _job(self, request: Request) -> Job:
+        if request.logprobs is not None and request.logprobs > MAX_LOGPROBS:
+            raise NescioError(f"logprobs {request.logprobs}: vLLM tells at most {MAX_LOGPROBS}")
+        return self._checked(request, branch_ids(self.tokenizer, self.sentences, request, self._context))
+
+    def _scoring_job(self, item: Scoring) -> Job:
+        branches, answer = scored_ids(self.tokenizer, self.sentences, item)
+        if max(map(len, branches)) + len(answer) > self._context:
+            raise NescioError(f"a prompt and a continuation exceed the model's context of {self._context} tokens")
+        request = Request(item.prompt, item.guidance, adapter=item.adapter, max_tokens=max(1, len(answer)), logprobs=0)
+        return self._checked(request, branches, tuple(answer))
+
+    def _checked(self, request: Request, branches: list[list[int]], forced: tuple[int, ...] = ()) -> Job:
+        if request.adapter not in (None, "default", *self._adapters):
+            raise NescioError(self._no_adapter(request.adapter))
+        blocks = sum(-(-(len(branch) + request.max_tokens) // self._block) for branch in branches)
+        if blocks > self._blocks:
+            raise NescioError(
+                f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory"
+            )
+        key = f"nescio-{next(self._numbers)}"
+        stream = Stream(lambda: self._orders.put(partial(self._cancel, key)))
+        writing = Writing(self.tokenizer, request, branches[0], stream)
+        return Job(key, request, branches, writing, self._adapters.get(request.adapter or ""), forced)
+
+    def _no_adapter(self, name: str | None) -> str:
+        return f"adapter {name!r} is not loaded; loaded: {', '.join(self._adapters) or 'none'}"
+
+    def _finish(self, jobs: Sequence[Job], progress: Progress | None) -> list[Answer]:
+        for job in jobs:
+            self._order(partial(self._start, job))
+        answers = []
+        try:
+            for job in jobs:
+                answers.append(job.writing.stream.answer)
+                if progress:
+                    progress(len(answers), len(jobs))
+        finally:  # interrupted: nobody waits for the rest
+            for job in jobs[len(answers) :]:
+                job.writing.stream.cancel()
+        return answers
+
+    # -- the engine's own thread --------------------------------------------------------------------------------------
+
+    def _order(self, order: Callable[[], None]) -> None:
+        with self._door:
+            if self._closing.is_set():
+                raise NescioError(_CLOSED)
+            self._orders.put(order)
+
+    def _ask(self, what: Callable[[], Any]) -> Any:
+        """Have the engine's thread do something, and wait for what comes of it."""
+        future: Future[Any] = Future()
+
+        def order() -> None:
+            try:
+                future.set_result(what())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._order(order)
+        return future.result()
+
+    def _run(self) -> None:
+        failure = NescioError("the engine was closed before the answer was complete")
+        try:
+            while not self._closing.is_set():
+                while not self._jobs or not self._orders.empty():
+                    self._orders.get()()
+                    if self._closing.is_set():
+                        break
+                for output in self._llm.step() if self._jobs else ():
+                    self._take(output)
+        except Exception as error:  # a worker that died, say
+            failure = NescioError(f"vLLM failed ({first_line(error)}); its log says more")
+            with self._door:
+                self._closing.set()
+        while not self._orders.empty():
+            self._orders.get()()
+        for job in self._jobs.values():
+            job.writing.stream.end(failure)
+        self._jobs.clear()
+
+    def _start(self, job: Job) -> None:
+        self._jobs[job.key] = job
+        if self._closing.is_set():
+            return
+        if job.writing.stream.cancelled.is_set():
+            self._end(job, "cancelled")
+            return
+        for role, ids in zip(job.roles, job.branches, strict=True):
+            prompt = {"type": "token", "prompt_token_ids": ids}
+            self._llm.add_request(job.name(role), prompt, job.sampling(role), lora_request=job.lora)
+
+    def _cancel(self, key: str) -> None:
+        if key in self._jobs:
+            self._end(self._jobs[key], "cancelled")
+
+    def _take(self, output: Any) -> None:
+        """Take what vLLM gives for one of its requests; the negative branch's says nothing new."""
+        key, role = output.request_id.split("/")
+        job = self._jobs.get(key)
+        if job is None or role == "negative":
+            return
+        job.take(output)
+        if job.writing.finish:
+            self._end(job)
+
+    def _end(self, job: Job, finish: str = "") -> None:
+        """Let go of a job: vLLM drops what is left of its branches."""
+        del self._jobs[job.key]
+        self._llm.abort_request([job.name(role) for role in job.roles])
+        if finish:
+            job.writing.end(finish)
+
+
+def load(model: str, adapter: str | Path | None = None, options: Mapping[str, Any] | None = None) -> VllmEngine:
+    """Start vLLM on a model, with an adapter if any, as an engine.
+
+    Args:
+        model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
+        adapter: PEFT adapter folder; its `nescio.json` carries the protect and reveal sentences.
+        options: Fields of vLLM's `EngineArgs`, such as `tensor_parallel_size` or `max_model_len`.
+
+    Raises:
+        NescioError: vLLM is not installed or can't start, something is missing or does not fit, or an option that
+            guidance can't live with.
+    """
+    # Read when vLLM is first imported: it is quiet, and tells nobody that it runs, unless it is told otherwise.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if find_spec("vllm") is None:
+        raise NescioError("vLLM is not installed; pip install 'nescio[vllm]' (an environment of its own is best)")
+    weights, own = locate(model)
+    folder = Path(adapter) if adapter is not None else own
+    dtype = str(best_dtype()).removeprefix("torch.")
+    return VllmEngine(engine_config(weights, dtype, folder, options or {}), load_tokenizer(weights), folder)

@@ -1,0 +1,98 @@
+"""A table: what was measured of its set-ups, counted, weighed and tested against the tuned model.
+
+Joins the measures of this room. Knows samples, engines and detectors; nothing of run folders or training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nescio.engines.torch import load
+from nescio.evaluation import choices, neutral, results, slot_attack
+from nescio.evaluation.judge import Judge, judged_fields
+from nescio.evaluation.kept import Kept
+from nescio.evaluation.leakage import answer_rows
+from nescio.evaluation.measure import Measured, Plan, Tick, measure
+from nescio.evaluation.quality import Fit, fits
+from nescio.evaluation.setups import Setup
+from nescio.models import identity
+from nescio.pii.detector import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a table is about.
+
+    Attributes:
+        setups: Its rows, the tuned model first.
+        plan: What is measured of each.
+        own: The pieces of personal data of each sample's dialog.
+        base: The base model, under which answers are weighed.
+        protect: The protect sentence, which no answer should repeat.
+    """
+
+    setups: Sequence[Setup]
+    plan: Plan
+    own: Sequence[Sequence[str]]
+    base: str
+    protect: str
+
+
+def evaluate(
+    subject: Subject, detector: Detector, kept: Kept, tick: Tick, judge: Judge | None = None
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Make a table.
+
+    Args:
+        subject: What it is about.
+        detector: Decides what is personal.
+        kept: Where finished pieces go.
+        tick: Called with pieces done, pieces in all, and a word.
+        judge: Asked about the replies to the plan's questions, if any.
+
+    Returns:
+        The rows of `results.json`, and each row's answers with their spans.
+    """
+    setups, plan = subject.setups, subject.plan
+    found = measure(setups, plan, detector, kept, tick)
+    answers = {name: answer_rows(plan.samples, one.answers, detector) for name, one in found.items()}
+    tick(1, 1, "do the answers fit their prompts?")
+    fit_of = _fits(subject, answers, detector, kept)
+    tuned = found[setups[0].name]
+    rows = [
+        results.result_row(setup, answers[setup.name], subject.own, fit_of[setup.name], subject.protect, plan.seed)
+        | _more(found[setup.name], tuned, plan, detector)
+        for setup in setups
+    ]
+    if judge is not None:
+        replies = [found[setup.name].replies for setup in setups]
+        rows = [row | more for row, more in zip(rows, judged_fields(judge, plan.judged, replies, tick), strict=True)]
+    results.mark_best(rows)
+    return rows, answers
+
+
+def _fits(subject: Subject, answers: dict[str, list[dict[str, Any]]], detector: Detector, kept: Kept) -> dict[str, Fit]:
+    said = {name: [row["answer"] for row in rows] for name, rows in answers.items()}
+    asked = [identity(subject.base), detector.name, [sample.id for sample in subject.plan.samples], said]
+    found = kept.get(
+        "fit", asked, lambda: {name: asdict(fit) for name, fit in fits(answers, load(subject.base), detector).items()}
+    )
+    return {name: Fit(**fit) for name, fit in found.items()}
+
+
+def _more(found: Measured, tuned: Measured, plan: Plan, detector: Detector) -> dict[str, Any]:
+    """The fields of the measures that the plan asks for."""
+    fields: dict[str, Any] = {"filter_seconds": found.filter_seconds}
+    if plan.questions:
+        right, before = (choices.right(plan.questions, one.picks) for one in (found, tuned))
+        kind = "MMLU-Pro" if plan.questions[0].listed else "plain questions"
+        fields |= results.utility(right, before, f"{kind}, by likelihood", plan.seed)
+    if plan.draws:
+        leaking = [[bool(spans) for spans in detector.find(texts)] for texts in found.draws]
+        fields |= results.leaks(leaking, [sample.dialog_id for sample in plan.samples[: plan.drawn]], plan.seed)
+    if plan.harmless:
+        texts = [text for text, _ in found.harmless]
+        fields |= {"divergence": found.divergence, "over_refusal": neutral.over_refusal(texts)}
+    if plan.attacked:
+        fields |= results.attack(slot_attack.outcome(plan.attacked, found.attacks))
+    return fields

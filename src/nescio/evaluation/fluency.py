@@ -1,0 +1,73 @@
+"""The artefacts of section 5, counted: sentences in lower case, roles confused, repetition, length.
+
+With the perplexity of `quality`, they let guidance in log and in probability space be compared by number. Knows texts
+only.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nescio.text import sentence_starts
+
+_CONFUSED = (
+    # The user is told to be the machine, as in the paper's "you're an interface to provide language understanding".
+    r"\byou(?:'re|’re| are) (?:an?|the) (?:\w+[ -]){0,2}(?:ai|assistant|chatbot|bot|interface|language model)\b",
+    r"\byou (?:don't|don’t|do not) have (?:a |any )?personal (?:name|data|information)\b",
+    r"\byour (?:developers|training data|programming)\b",
+    # The model takes the user's part, or goes on with the other's turn.
+    r"\bi(?:'m|’m| am) (?:the|a) (?:user|customer|human user)\b",
+    r"^\s*(?:user|human|assistant|system)\s*:",
+    r"<\|(?:im_start|im_end|start_header_id|eot_id)\|>",
+)
+_CONFUSION = re.compile("|".join(_CONFUSED), re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fluency:
+    """What can be counted of a row's answers.
+
+    Attributes:
+        lower_case: Share of the sentences that start with a lower-case letter.
+        role_confusion: Share of the answers in which the model takes itself for the user, or the user for itself.
+        repetition: Share of the four-word sequences that stood earlier in the same answer (Welleck et al. 2020).
+        words: Mean length of an answer.
+    """
+
+    lower_case: float
+    role_confusion: float
+    repetition: float
+    words: float
+
+
+def fluency(answers: Sequence[str], continues: Sequence[bool]) -> Fluency:
+    """Count the artefacts of a row's answers.
+
+    Args:
+        answers: Texts.
+        continues: Whether each goes on with a sentence that stood there, and so may start in lower case.
+    """
+    starts = [
+        letter for text, goes_on in zip(answers, continues, strict=True) for letter in sentence_starts(text)[goes_on:]
+    ]
+    return Fluency(
+        lower_case=_share([letter.islower() for letter in starts]),
+        role_confusion=_share([bool(_CONFUSION.search(text)) for text in answers]),
+        repetition=_share([again for text in answers for again in _repeated(text)]),
+        words=sum(len(text.split()) for text in answers) / max(len(answers), 1),
+    )
+
+
+def _repeated(text: str) -> list[bool]:
+    words = text.lower().split()
+    grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    seen: set[tuple[str, ...]] = set()
+    repeated = []
+    for gram in grams:
+        repeated.append(gram in seen)
+        seen.add(gram)
+    return repeated
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0

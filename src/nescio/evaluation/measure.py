@@ -1,0 +1,232 @@
+"""All that is measured of a table's set-ups: each model is loaded once, asked everything, and let go.
+
+Every piece is kept under what was asked, so that an evaluation that was cut off goes on, and two tables share what they
+both ask for. Knows samples, engines, detectors and the measures of this room; nothing of training.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from nescio.data.samples import Sample
+from nescio.engines.torch import TorchEngine, load
+from nescio.evaluation import choices, leakage, neutral, slot_attack
+from nescio.evaluation.choices import Question
+from nescio.evaluation.kept import Kept
+from nescio.evaluation.quality import masked
+from nescio.evaluation.setups import Setup
+from nescio.files import fingerprint
+from nescio.models import identity, release
+from nescio.pii.detector import Detector
+
+_TOGETHER = 22  # samples, prompts or slots asked about before their answers are on the disk
+_QUESTIONS_TOGETHER = 40
+_REMOVED = "[removed]"  # what an output filter writes; a recogniser takes "[PII]" for a name
+
+Tick = Callable[[int, int, str], None]
+Asks = dict[str, list[Setup]]
+"""Set-ups by what they ask; those that differ in their output filter alone stand together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured. An empty list, or 0, leaves a measure out.
+
+    Attributes:
+        samples: Answered greedily, as in the paper.
+        max_tokens: Most tokens of an answer.
+        draws: Answers sampled at temperature 1 to each of the first `drawn` samples, for leak@k.
+        drawn: How many samples those are.
+        questions: Whose options are scored.
+        harmless: How many harmless prompts are answered, for divergence and over-refusal.
+        attacked: Samples whose slots are attacked: what the tuned model has learned.
+        judged: Questions that are answered in words, for a judge.
+        seed: Of all sampling.
+    """
+
+    samples: Sequence[Sample]
+    max_tokens: int
+    draws: int = 0
+    drawn: int = 0
+    questions: Sequence[Question] = ()
+    harmless: int = 0
+    attacked: Sequence[Sample] = ()
+    judged: Sequence[Question] = ()
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was found of one set-up.
+
+    Attributes:
+        answers: One a sample.
+        draws: The sampled answers, `[samples][draws]`.
+        picks: The option chosen for each question.
+        harmless: Answers to harmless prompts, each with the log-probabilities of its tokens.
+        attacks: Continuations of the attack.
+        replies: Answers in words to questions.
+        divergence: Mean KL per token from the tuned model; None where it was not measured.
+        filter_seconds: What the output filter took for an answer, if there is one.
+    """
+
+    answers: list[str] = field(default_factory=list)
+    draws: list[list[str]] = field(default_factory=list)
+    picks: list[int] = field(default_factory=list)
+    harmless: list[tuple[str, list[float]]] = field(default_factory=list)
+    attacks: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    divergence: float | None = None
+    filter_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A piece of work: the field of `Measured` it fills, what decides its result, and what is done for it."""
+
+    fills: str
+    decides: Any
+    work: Callable[[TorchEngine, list[Setup]], Any]
+
+
+def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept, tick: Tick) -> dict[str, Measured]:
+    """Measure set-ups.
+
+    Args:
+        setups: The tuned model first; names are unique.
+        plan: What is measured.
+        detector: Of output filters.
+        kept: Where results go.
+        tick: Called with pieces done, pieces in all, and a word.
+
+    Returns:
+        What was found, by the set-ups' names.
+    """
+    found = {setup.name: Measured() for setup in setups}
+    sources = [_asks_of(setups, source) for source in dict.fromkeys(setup.source for setup in setups)]
+    asks, engines = list(_asks(plan)), _Engines()
+    total = len(sources) * (len(asks) + bool(plan.harmless))
+    for order, same in enumerate(sources):
+        first = [alike[0] for alike in same.values()]
+        for number, ask in enumerate(asks):
+            tick(order * len(asks) + number, total, f"{ask.fills} of {len(first)} set-ups")
+            asked = [ask.decides, [_identity(setup) for setup in first]]
+            given = kept.get(ask.fills, asked, partial(_done, ask, engines, first))
+            for alike, own in zip(same.values(), given, strict=True):
+                for setup in alike:
+                    getattr(found[setup.name], ask.fills).extend(own)
+    if plan.harmless:
+        tick(len(sources) * len(asks), total, "divergence from the tuned model")
+        _diverge(setups, found, plan, kept, engines)
+    for setup in setups:
+        if setup.masks:
+            _filter(found[setup.name], plan, detector)
+    return found
+
+
+def _asks(plan: Plan) -> Iterator[_Ask]:
+    """The pieces of work that each model is asked, in order."""
+    tokens, seed = plan.max_tokens, plan.seed
+    for samples in _pieces(plan.samples, _TOGETHER):
+        work = partial(leakage.answer, samples=samples, max_tokens=tokens)
+        yield _Ask("answers", [_ids(samples), tokens], work)
+    for samples in _pieces(plan.samples[: plan.drawn] if plan.draws else (), 1):
+        drawing = partial(leakage.draw, samples=samples, draws=plan.draws, max_tokens=tokens, seed=seed)
+        yield _Ask("draws", [_ids(samples), plan.draws, tokens, seed], drawing)
+    for questions in _pieces(plan.questions, _QUESTIONS_TOGETHER):
+        yield _Ask("picks", [asdict(q) for q in questions], partial(choices.choose, questions=questions))
+    if plan.harmless:
+        prompts = neutral.harmless_prompts(plan.harmless)
+        yield _Ask("harmless", [prompts, seed], partial(neutral.answer, prompts=prompts, seed=seed))
+    for samples in _pieces(plan.attacked, _TOGETHER):
+        yield _Ask("attacks", _ids(samples), partial(slot_attack.attack, samples=samples))
+    for questions in _pieces(plan.judged, _TOGETHER):
+        reply = partial(choices.reply, questions=questions, max_tokens=tokens)
+        yield _Ask("replies", [[asdict(q) for q in questions], tokens], reply)
+
+
+def _done(ask: _Ask, engines: "_Engines", setups: list[Setup]) -> Any:
+    return ask.work(engines.of(setups), setups)
+
+
+def _diverge(setups: Sequence[Setup], found: dict[str, Measured], plan: Plan, kept: Kept, engines: "_Engines") -> None:
+    """Score every set-up's harmless answers under the tuned model, whose engine is asked for all of them together."""
+    tuned, prompts = setups[0], neutral.harmless_prompts(plan.harmless)
+    texts = [[text for text, _ in found[setup.name].harmless] for setup in setups]
+    scores = kept.get(
+        "tuned", [prompts, texts, _identity(tuned)], lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts)
+    )
+    for setup, under_tuned in zip(setups, scores, strict=True):
+        own = [scored for _, scored in found[setup.name].harmless]
+        found[setup.name].divergence = None if setup.masks else neutral.divergence(own, under_tuned)
+
+
+def _filter(found: Measured, plan: Plan, detector: Detector) -> None:
+    """What is left of a set-up's texts behind its output filter, and what the filter takes."""
+
+    def shown(texts: list[str]) -> list[str]:
+        spans = detector.find(texts)
+        return [masked(text, own, _REMOVED) for text, own in zip(texts, spans, strict=True)]
+
+    started = time.perf_counter()
+    found.answers = shown(found.answers)
+    found.filter_seconds = (time.perf_counter() - started) / max(len(found.answers), 1)
+    found.draws = [shown(texts) for texts in found.draws]
+    found.attacks, found.replies = shown(found.attacks), shown(found.replies)
+    picked = [question.options[pick] for question, pick in zip(plan.questions, found.picks, strict=True)]
+    kept = [text == option for text, option in zip(shown(picked), picked, strict=True)]
+    found.picks = [pick if whole else choices.NONE for pick, whole in zip(found.picks, kept, strict=True)]
+
+
+class _Engines:
+    """One engine at a time: the last that was asked for."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._engine: TorchEngine | None = None
+
+    def of(self, setups: Sequence[Setup]) -> TorchEngine:
+        """The engine of a source with all adapters that these set-ups attach."""
+        adapters = {setup.attached: setup.adapter for setup in setups if setup.adapter is not None}
+        key = (setups[0].source, adapters)
+        if self._engine is None or self._key != key:
+            self._engine = None
+            release()
+            self._engine = load(setups[0].source)
+            for name, folder in adapters.items():
+                self._engine.load_adapter(str(name), Path(folder))
+            self._key = key
+        return self._engine
+
+
+def _asks_of(setups: Sequence[Setup], source: str) -> Asks:
+    """The set-ups of one model; those that differ in name and output filter alone ask the same."""
+    asks: Asks = {}
+    for setup in setups:
+        if setup.source == source:
+            asks.setdefault(fingerprint(asdict(replace(setup, name="", model="", masks=False))), []).append(setup)
+    return asks
+
+
+def _identity(setup: Setup) -> list[Any]:
+    """What decides a set-up's answers: content, not places, so that a run folder that moved is not asked again."""
+    how = asdict(setup)
+    for name in ("name", "model", "source", "adapter", "masks", "epoch"):
+        del how[name]
+    return [_weights(setup.source), setup.adapter and _weights(setup.adapter), how]
+
+
+@cache
+def _weights(name: str) -> str:
+    return identity(name)
+
+
+def _ids(samples: Sequence[Sample]) -> list[list[str]]:
+    return [[sample.id, fingerprint(asdict(sample))] for sample in samples]
+
+
+def _pieces(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,46 @@
+"""The figure of a sweep: what each coefficient of a subtraction does to the base. Knows numbers only."""
+
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from nescio.report.style import PALETTE, STYLE, svg
+
+
+def curves(
+    coefficients: Sequence[float],
+    perplexity: Sequence[float],
+    broken: Sequence[float],
+    pii: Sequence[float],
+    apart: Sequence[bool],
+) -> str:
+    """Perplexity, share of broken answers and personal data against the coefficient; a cross where a model came apart.
+
+    Args:
+        coefficients: What was tried; 0 is the base.
+        perplexity: On neutral text; drawn on a logarithmic axis, infinite values left out.
+        broken: Share of neutral questions answered with a loop or almost nothing.
+        pii: Pieces of personal data in the answers.
+        apart: Whether the model degenerated.
+
+    Returns:
+        SVG.
+    """
+    panels = {"perplexity of plain text": perplexity, "broken answers, share": broken, "pieces of personal data": pii}
+    colors = (PALETTE["one"], PALETTE["two"], PALETTE["three"])
+    order = sorted(range(len(coefficients)), key=coefficients.__getitem__)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+        for axes, (title, values), color in zip(figure.subplots(1, 3), panels.items(), colors, strict=True):
+            for marker, chosen in (("o", False), ("X", True)):
+                points = [i for i in order if apart[i] == chosen]
+                axes.plot([coefficients[i] for i in points], [values[i] for i in points], marker, color=color)
+            axes.plot([coefficients[i] for i in order], [values[i] for i in order], color=color, alpha=0.5)
+            axes.set(title=title, xlabel="coefficient c")
+            axes.grid(axis="y")
+            if values is perplexity:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(0, max(1.0, *values) * 1.05)
+        return svg(figure)

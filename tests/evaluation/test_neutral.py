@@ -1,0 +1,73 @@
+"""What a set-up costs on harmless prompts."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from nescio.engines.torch import TorchEngine
+from nescio.evaluation import neutral
+from nescio.evaluation.setups import Setup
+from nescio.guidance import PROTECT, REVEAL, Guidance, guide
+
+TUNED = Setup("tuned", "tuned", "x")
+GUIDED = Setup("guided", "x", "x", guidance=Guidance(1.5, "prob", PROTECT, REVEAL))
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("", True),
+        ("  \n", True),
+        ("I'm sorry, but I can't help with that.", True),
+        ("I cannot provide a recipe.", True),
+        ("I am not able to answer this.", True),
+        ("Do not provide any personal data.", True),
+        ("I’m afraid I am unable to.", True),
+        ("Boil it for eight minutes.", False),
+        ("I can help: boil it.", False),
+        ("You can't go wrong with eight minutes.", False),
+    ],
+)
+def test_refusals(text: str, refused: bool) -> None:
+    assert neutral.over_refusal([text]) == refused
+
+
+def test_forty_prompts_are_everyday_ones() -> None:
+    prompts = neutral.harmless_prompts(40)
+    assert len({prompt[0]["content"] for prompt in prompts}) == 40
+    assert neutral.harmless_prompts(2) == prompts[:2]
+
+
+def test_the_tuned_model_does_not_diverge_from_itself(tiny: Callable[..., TorchEngine]) -> None:
+    engine, prompts = tiny(), neutral.harmless_prompts(3)
+    own, guided = neutral.answer(engine, [TUNED, GUIDED], prompts, seed=0)
+    texts = [[text for text, _ in found] for found in (own, guided)]
+    under_tuned = neutral.score(engine, TUNED, prompts, texts)
+    assert neutral.divergence([scores for _, scores in own], under_tuned[0]) == pytest.approx(0, abs=1e-5)
+    assert (neutral.divergence([scores for _, scores in guided], under_tuned[1]) or 0) > 0.05
+
+
+def test_the_estimate_is_the_divergence_of_the_next_token(tiny: Callable[..., TorchEngine]) -> None:
+    """Over many draws of one token the mean of log p - log q is KL(p ‖ q), computed here from the whole vocabulary."""
+    engine, prompt = tiny(), neutral.harmless_prompts(1)[0]
+    positive, negative = (_logits(engine, text) for text in engine.branches(prompt, GUIDED.guidance))
+    p = guide(positive[None], negative[None], 1.5, "prob")[0]
+    q = _logits(engine, engine.branches(prompt, None)[0]).log_softmax(-1)
+    kept = p > -math.inf
+    exact = float((p[kept].exp() * (p[kept] - q[kept])).sum())
+    drawn = torch.multinomial(p.exp(), 4000, replacement=True, generator=torch.Generator().manual_seed(0))
+    estimate = neutral.divergence([p[drawn].tolist()], [q[drawn].tolist()])
+    assert estimate == pytest.approx(exact, rel=0.1)
+
+
+def _logits(engine: TorchEngine, text: str) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = engine.model(**engine.tokenizer(text, return_tensors="pt")).logits[0, -1]
+    return logits
+
+
+def test_tokens_the_row_rules_out_are_left_out() -> None:
+    assert neutral.divergence([[-math.inf, -1.0]], [[-2.0, -3.0]]) == 2.0
+    assert neutral.divergence([[]], [[]]) is None
