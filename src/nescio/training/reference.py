@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from nescio.files import fingerprint, read_jsonl, write_jsonl
 from nescio.training.batch import Example, Unit, lay_out, likelihoods
+from nescio.training.processes import processes
 
 
 def with_reference(model: Any, units: Sequence[Unit], row_tokens: int | None, cache: Path) -> list[Unit]:
@@ -25,7 +25,7 @@ def with_reference(model: Any, units: Sequence[Unit], row_tokens: int | None, ca
         row_tokens: As for `lay_out`.
         cache: A file: read where it holds these answers, else written. With several processes the first one computes.
     """
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         known = dict(_read(cache)) if cache.exists() else {}
         keys = {_key(example) for unit in units for example in unit}
         if not keys <= known.keys():

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from nescio.errors import NescioError
+from nescio.packing import log_probs
 from nescio.training.batch import Batch, Loss, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of
 from nescio.training.plan import Plan
@@ -151,6 +152,7 @@ def _arguments(plan: Plan, units: int, work: Path, validates: bool) -> TrainingA
         bf16=gpu and torch.cuda.is_bf16_supported(),
         activation_checkpointing=plan.checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if plan.checkpointing else None,
+        ddp_broadcast_buffers=False,
         ddp_find_unused_parameters=False,  # every adapter is in every row; searching breaks on several rows a step
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -205,11 +207,20 @@ class _PackedTrainer(Trainer):
         batch: Batch = inputs["batch"].to(self.args.device)
         terms = self._loss(likelihoods(model, batch))
         self._keep(batch.names, terms)
-        examples = terms["loss"]
+        examples = terms["loss"] + self._idle(model, batch)
         if num_items_in_batch is not None:
             # The devices' gradients are averaged afterwards, so each gives its sum times their number.
             examples = examples * (len(examples) * self.accelerator.num_processes / num_items_in_batch)
         return examples.mean()
+
+    def _idle(self, model: Any, batch: Batch) -> Tensor | float:
+        """Zero, after as many rows as the device with the most has: devices that share a model wait for each other."""
+        devices = self.accelerator.num_processes
+        if devices == 1:
+            return 0.0
+        rows = torch.tensor([len(batch.rows)], device=self.args.device)
+        missing = int(self.accelerator.gather(rows).max()) - len(batch.rows)
+        return sum((0 * log_probs(model, batch.rows[0]).sum() for _ in range(missing)), start=0.0)
 
     def _keep(self, names: list[str], terms: dict[str, Tensor]) -> None:
         rows = zip(*(values.detach().tolist() for values in terms.values()), strict=True)

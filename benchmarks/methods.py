@@ -1,0 +1,131 @@
+"""Every `train.method` on the same pairs of one run: what still leaks, what the answers are worth, how long it took.
+
+Takes a finished run (`nescio demo`), trains each variant in a folder of its own that shares the run's earlier stages,
+and evaluates it unguided and guided. What is finished is not done again, so a comparison that was cut off goes on.
+
+    nescio demo
+    python benchmarks/methods.py --run runs/demo --out runs/methods
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nescio.cli import _quiet
+from nescio.files import read_jsonl, write_json, write_jsonl
+from nescio.pipeline import Run
+from nescio.progress import Terminal
+from nescio.recipe import load_recipe
+
+# Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.
+SLOW = 0.25
+VARIANTS: dict[str, dict[str, Any]] = {
+    "orpo": {},
+    "orpo, nll over prompt and answer": {"nll_over": "prompt_and_answer"},
+    "orpo, twins in steps of their own": {},
+    "dpo": {"method": "dpo", "rate": SLOW},
+    "flat": {"method": "flat"},
+    "sft": {"method": "sft"},
+    "sft_scrubbed": {"method": "sft_scrubbed"},
+    "npo": {"method": "npo", "rate": SLOW},
+    "simnpo": {"method": "simnpo", "beta": 2.5, "rate": SLOW},
+    "gradient_ascent": {"method": "gradient_ascent", "rate": SLOW},
+}
+SHARED = ("data", "samples", "candidates.jsonl", "pairs", "manifest.json", "recipe.yaml")
+COLUMNS = ("pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency")
+
+
+def prepare(run: Path, folder: Path, variant: str) -> None:
+    """A folder with the run's stages up to the pairs; the tuned model is linked, not copied."""
+    folder.mkdir(parents=True)
+    for name in SHARED:
+        copy = shutil.copytree if (run / name).is_dir() else shutil.copy2
+        copy(run / name, folder / name)
+    if (run / "tuned").exists():
+        (folder / "tuned").symlink_to((run / "tuned").resolve())
+    if "twins" in variant:
+        rows = [row for _, row in read_jsonl(run / "pairs/train.jsonl")]
+        write_jsonl(folder / "pairs/train.jsonl", sorted(rows, key=lambda row: row["twin"] == "reveal"))
+
+
+def train_and_evaluate(run: Path, folder: Path, variant: str, epochs: int, samples: int) -> list[dict[str, Any]]:
+    """The variant's rows: unguided, and guided in probability space."""
+    if not (folder / "pairs").exists():
+        prepare(run, folder, variant)
+    changes = dict(VARIANTS[variant])
+    base = load_recipe(run / "recipe.yaml")
+    changes |= {"epochs": epochs, "learning_rate": base.train.learning_rate * changes.pop("rate", 1.0)}
+    settings = {f"train.{name}": value for name, value in changes.items()}
+    settings |= {"evaluate.samples": samples, "evaluate.scales": "[3]", "evaluate.spaces": "[prob]"}
+    recipe = load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
+    Run(recipe, folder, Terminal(Console(width=110))).execute("evaluate")
+    seconds = json.loads((folder / "manifest.json").read_text())["stages"]["train"]["seconds"]
+    return [
+        {
+            "method": variant if row["model"] == "trained" else row["model"],
+            "guidance": f"{row['space']} × {row['scale']:g}" if row["space"] else "none",
+            "train_seconds": seconds if row["model"] == "trained" else None,
+            "learning_rate": recipe.train.learning_rate,
+            **{column: row[column] for column in COLUMNS},
+        }
+        for row in json.loads((folder / "eval/results.json").read_text())
+        if row["model"] == "trained" or variant == "orpo"
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    head = "| method | guidance | PII [95 %] | leaking | degenerate | on-topic | canned | perplexity | training |"
+    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        low, high = row["pii_ci95"]
+        shares = " | ".join(f"{row[name]:.0%}" for name in ("leaking", "degenerate", "on_topic", "canned"))
+        fluency = "–" if row["fluency"] is None else f"{row['fluency']:.1f}"
+        seconds = "" if row["train_seconds"] is None else f"{row['train_seconds']:.0f} s"
+        lines.append(
+            f"| {row['method']} | {row['guidance']} | {row['pii']} [{low:.0f}, {high:.0f}] | {shares} | {fluency} | "
+            f"{seconds} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a run with its pairs")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="a folder for each variant")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=44, help="held-out samples answered by each row")
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="repeatable; else all")
+    parser.add_argument("--quick", action="store_true", help="one variant, four samples: to see that it runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results/methods.json")
+    options = parser.parse_args()
+    if not (options.run / "pairs/train.jsonl").is_file():
+        parser.exit(2, f"{options.run}: no run with pairs there; make one with `nescio demo --out {options.run}`\n")
+    _quiet()
+    variants = ["sft"] if options.quick else options.only or list(VARIANTS)
+    samples = 4 if options.quick else options.samples
+    rows = []
+    for variant in variants:
+        folder = options.out / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
+        rows += train_and_evaluate(options.run, folder, variant, options.epochs, samples)
+    print(table(rows))
+    if options.quick:
+        return
+    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft")}
+    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
+    sizes = {"pairs": sum(1 for _ in read_jsonl(options.run / "pairs/train.jsonl")), "samples": samples}
+    write_json(
+        options.results,
+        {"machine": machine, "versions": versions, "epochs": options.epochs, **sizes, "rows": rows, "ratios": {}},
+    )
+
+
+if __name__ == "__main__":
+    main()

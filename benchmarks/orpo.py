@@ -1,0 +1,200 @@
+"""A step of ORPO: packed by nescio, unpacked by nescio, and by TRL's ORPOTrainer, on the same model, pairs and batch.
+
+Each contender trains the embedded model (or `--model`) with LoRA on all linear layers in fp32, in a process of its own
+with the same number of threads: a step to warm up, then `--steps` that are timed, the contenders in turn, round after
+round. A step is forward, backward and the optimizer's. The peak is the process's largest resident memory, less what it
+had when the model was loaded. TRL computes its NLL over prompt and answer, nescio here too; the losses are compared.
+
+    python benchmarks/orpo.py
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LENGTHS = {"100/50": (100, 50), "450/64": (450, 64), "1800/128": (1800, 128)}
+CONTENDERS = ("packed", "unpacked", "trl")
+BATCH = 2  # the paper's
+WORDS = "the garden of my friend is near an old town and we walk there when it rains in spring or later"
+
+
+def texts(tokenizer: Any, prompt: int, answer: int, count: int) -> list[dict[str, str]]:
+    """Pairs of about so many tokens, no two alike; the rejected answer is a little shorter than the chosen."""
+    words = WORDS.split()
+
+    def text(tokens: int, start: int) -> str:
+        said = " ".join(words[(start * 7 + n * (1 + start % 5)) % len(words)] for n in range(tokens * 2))
+        return str(tokenizer.decode(tokenizer(said).input_ids[:tokens]))
+
+    return [
+        {
+            "prompt": text(prompt, n),
+            "chosen": " " + text(answer - 2, n + 11) + tokenizer.eos_token,
+            "rejected": " " + text(answer - 2 - answer // 8, n + 23) + tokenizer.eos_token,
+        }
+        for n in range(count)
+    ]
+
+
+def with_trl(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: Path) -> Any:
+    """TRL's trainer, and its batches."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    config = ORPOConfig(
+        output_dir=str(work), per_device_train_batch_size=BATCH, learning_rate=1e-4, beta=0.1, max_length=2048,
+        use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], disable_tqdm=True,
+    )  # fmt: skip
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=16, lora_alpha=32, lora_dropout=0.0)
+    trainer = ORPOTrainer(
+        model, config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer, peft_config=lora
+    )
+    rows = [trainer.train_dataset[n] for n in range(len(pairs))]
+    return trainer, [trainer.data_collator(rows[n : n + BATCH]) for n in range(0, len(rows), BATCH)]
+
+
+def with_nescio(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: Path, row_tokens: int | None) -> Any:
+    """Ours, and its batches."""
+    from nescio.files import write_jsonl
+    from nescio.training.examples import read_pairs
+    from nescio.training.losses.orpo import orpo
+    from nescio.training.plan import Plan
+    from nescio.training.trainer import _PackedTrainer, with_lora
+
+    write_jsonl(work / "pairs.jsonl", pairs)
+    units = read_pairs(work / "pairs.jsonl", tokenizer, 2048, 1900)
+    plan = Plan(batch_size=BATCH, row_tokens=row_tokens, prompt_wanted=True, lora_dropout=0.0)
+    trainer = _PackedTrainer(orpo(0.1, prompt=True), with_lora(model, plan), plan, work, units, None, None)
+    return trainer, [trainer.data_collator(units[n : n + BATCH]) for n in range(0, len(units), BATCH)]
+
+
+def serve(contender: str, model_name: str, prompt: int, answer: int, steps: int) -> None:
+    """Make a step for every line that comes in, and print its seconds, loss and the peak of memory so far."""
+    import torch
+    from transformers import set_seed
+
+    from nescio.models import load_model
+
+    loaded = load_model(model_name, torch.float32)
+    pairs = texts(loaded.tokenizer, prompt, answer, BATCH * (steps + 1))
+    set_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        if contender == "trl":
+            trainer, batches = with_trl(loaded.model, loaded.tokenizer, pairs, Path(folder))
+        else:
+            rows = None if contender == "unpacked" else 1024
+            trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, Path(folder), rows)
+        optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-4)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"ready": True}), flush=True)
+        for batch, _ in zip(batches, sys.stdin, strict=False):
+            started = time.perf_counter()
+            trainer.model.train()
+            loss = trainer.compute_loss(trainer.model, batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds = time.perf_counter() - started
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            print(json.dumps({"seconds": seconds, "loss": float(loss.detach()), "mib": peak / 1024}), flush=True)
+
+
+def measure(length: str, model: str, steps: int) -> list[dict[str, Any]]:
+    """The contenders' rows at one length: they take their steps in turn, so that a busy moment hits all alike."""
+    prompt, answer = LENGTHS[length]
+    running = {}
+    for contender in CONTENDERS:
+        arguments = [contender, model, str(prompt), str(answer), str(steps)]
+        running[contender] = subprocess.Popen(
+            [sys.executable, __file__, "--contender", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _answer(running[contender])
+    taken: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
+    for _ in range(steps + 1):
+        for contender, process in running.items():
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            taken[contender].append(_answer(process))
+    for process in running.values():
+        process.communicate()
+    return [
+        {
+            "lengths": length,
+            "contender": contender,
+            "seconds": round(statistics.median(step["seconds"] for step in own[1:]), 3),
+            "pairs_per_second": round(BATCH / statistics.median(step["seconds"] for step in own[1:]), 3),
+            "peak_mib": round(own[-1]["mib"]),
+            "losses": [round(step["loss"], 5) for step in own],
+        }
+        for contender, own in taken.items()
+    ]
+
+
+def _answer(process: "subprocess.Popen[str]") -> dict[str, float]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            found: dict[str, float] = json.loads(line)
+            return found
+    sys.exit(f"a contender failed:\n{process.communicate()[1][-3000:]}")
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Packed over the others, in pairs per second and in peak memory, at each length."""
+    found = {}
+    by = {(row["lengths"], row["contender"]): row for row in rows}
+    for (length, contender), theirs in by.items():
+        if contender != "packed":
+            ours = by[length, "packed"]
+            found[f"speed_over_{contender}_{length}"] = round(ours["pairs_per_second"] / theirs["pairs_per_second"], 3)
+            found[f"memory_over_{contender}_{length}"] = round(ours["peak_mib"] / theirs["peak_mib"], 3)
+            worst = max(abs(a / b - 1) for a, b in zip(ours["losses"], theirs["losses"], strict=True))
+            found[f"loss_difference_to_{contender}_{length}"] = round(worst, 6)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps")
+    parser.add_argument("--quick", action="store_true", help="the short length, two steps: to see that it runs")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/orpo.json")
+    parser.add_argument("--contender", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contender:
+        name, model, *numbers = options.contender
+        serve(name, model, *map(int, numbers))
+        return
+    lengths, steps = (["100/50"], 2) if options.quick else (list(LENGTHS), options.steps)
+    rows = [row for length in lengths for row in measure(length, options.model, steps)]
+    for row in rows:
+        print(
+            f"{row['lengths']:<10}{row['contender']:<10}{row['seconds']:>8.2f} s a step"
+            f"{row['pairs_per_second']:>8.2f} pairs a second{row['peak_mib']:>8} MiB"
+        )
+    found = ratios(rows)
+    print(json.dumps(found, indent=2))
+    if options.quick:
+        return
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft", "trl")}
+    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
+    result = {"machine": machine, "versions": versions, "batch": BATCH, "rows": rows, "ratios": found}
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

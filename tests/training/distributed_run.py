@@ -1,0 +1,40 @@
+"""One of the processes of `test_distributed.py`: trains a tiny model and writes what came of it. Not a test itself."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tiny_training import PLAN, UNITS, adapter_of
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nescio.training.losses.orpo import orpo
+from nescio.training.processes import processes
+from nescio.training.reference import with_reference
+from nescio.training.trainer import fit
+
+
+def main(out: Path) -> None:
+    """Train with a global batch of two units and write log, tensors and the size of the world."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            vocab_size=320, initializer_range=0.4,
+        )
+    ).eval()  # fmt: skip
+    world = processes().num_processes
+    # Units of two pairs and of one: the processes' batches are of unequal size.
+    units = [[*UNITS[0], *UNITS[1]], UNITS[2], [*UNITS[3], *UNITS[4]], UNITS[5]]
+    units = with_reference(model, units, 1024, out / "reference.jsonl")
+    plan = replace(PLAN, epochs=3, batch_size=4 // world, lora_dropout=0.0, row_tokens=12)
+    done = fit(model, units, UNITS[:3], orpo(0.1), plan, out / "work")
+    if processes().is_main_process:
+        save_file({name: tensor.contiguous() for name, tensor in adapter_of(done.model).items()}, out / "a.safetensors")
+        (out / "done.json").write_text(json.dumps({"world": world, "log": done.log}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
