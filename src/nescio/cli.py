@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nescio.commands import key
+from nescio.commands import adapter, key
 from nescio.commands.quiet import quiet_libraries
 from nescio.commands.serve import serve
 from nescio.errors import NescioError
@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(adapter.app, name="adapter")
 
 Out = Annotated[Path, typer.Option("--out", help="Run folder; what is done there is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]

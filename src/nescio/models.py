@@ -16,6 +16,7 @@ import torch
 
 from nescio.errors import NescioError
 from nescio.files import atomic_write, file_hash
+from nescio.one_bit import expand, is_one_bit
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -173,7 +174,7 @@ def best_dtype() -> torch.dtype:
 
 
 def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
-    """Attach a PEFT adapter to a model, which becomes (or stays) a PEFT model.
+    """Attach a PEFT adapter, full or of one bit a weight, to a model, which becomes (or stays) a PEFT model.
 
     Raises:
         NescioError: The folder is no adapter, or it does not fit the model (the first module that differs is named).
@@ -182,6 +183,8 @@ def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
 
     if not (folder / "adapter_config.json").is_file():
         raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
+    if is_one_bit(folder):
+        return _attach_one_bit(model, folder, name)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name)
@@ -189,6 +192,25 @@ def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
         return PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
     except Exception as error:  # PEFT raises what its backends raise
         raise NescioError(f"{folder}: the adapter does not fit the model ({_misfit(error)})") from error
+
+
+def _attach_one_bit(model: Any, folder: Path, name: str) -> Any:
+    from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+
+    tensors = expand(folder)
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        if isinstance(model, PeftModel):
+            model.add_adapter(name, config)
+        else:
+            model = get_peft_model(model, config, adapter_name=name)
+        result: Any = set_peft_model_state_dict(model, tensors, adapter_name=name)
+    except Exception as error:  # PEFT raises what its backends raise
+        raise NescioError(f"{folder}: the adapter does not fit the model ({_misfit(error)})") from error
+    if result.unexpected_keys:
+        raise NescioError(f"{folder}: the adapter does not fit the model ({result.unexpected_keys[0]} is not in it)")
+    return model.eval()
 
 
 def _misfit(error: Exception) -> str:
