@@ -19,10 +19,10 @@ from typing import Any
 from rich.console import Console
 
 from nescio.cli import _quiet
-from nescio.files import read_jsonl, write_json, write_jsonl
+from nescio.files import atomic_write, read_jsonl, write_json, write_jsonl
 from nescio.pipeline import Run
 from nescio.progress import Terminal
-from nescio.recipe import load_recipe
+from nescio.recipe import Recipe, load_recipe
 
 # Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.
 SLOW = 0.25
@@ -38,34 +38,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "simnpo": {"method": "simnpo", "beta": 2.5, "rate": SLOW},
     "gradient_ascent": {"method": "gradient_ascent", "rate": SLOW},
 }
-SHARED = ("data", "samples", "candidates.jsonl", "pairs", "manifest.json", "recipe.yaml")
+SHARED = ("data", "samples", "candidates.jsonl", "manifest.json")
 COLUMNS = ("pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency")
 
 
-def prepare(run: Path, folder: Path, variant: str) -> None:
-    """A folder with the run's stages up to the pairs; the tuned model is linked, not copied."""
-    folder.mkdir(parents=True)
-    for name in SHARED:
-        copy = shutil.copytree if (run / name).is_dir() else shutil.copy2
-        copy(run / name, folder / name)
-    if (run / "tuned").exists():
-        (folder / "tuned").symlink_to((run / "tuned").resolve())
-    if "twins" in variant:
-        rows = [row for _, row in read_jsonl(run / "pairs/train.jsonl")]
-        write_jsonl(folder / "pairs/train.jsonl", sorted(rows, key=lambda row: row["twin"] == "reveal"))
-
-
-def train_and_evaluate(run: Path, folder: Path, variant: str, epochs: int, samples: int) -> list[dict[str, Any]]:
-    """The variant's rows: unguided, and guided in probability space."""
-    if not (folder / "pairs").exists():
-        prepare(run, folder, variant)
-    changes = dict(VARIANTS[variant])
+def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
+    """The run's recipe with the variant's training; the run's tuned model is taken as given."""
     base = load_recipe(run / "recipe.yaml")
-    changes |= {"epochs": epochs, "learning_rate": base.train.learning_rate * changes.pop("rate", 1.0)}
+    changes = {"epochs": options.epochs} | VARIANTS[variant]
+    changes["learning_rate"] = base.train.learning_rate * changes.pop("rate", 1.0)
     settings = {f"train.{name}": value for name, value in changes.items()}
-    settings |= {"evaluate.samples": samples, "evaluate.scales": "[3]", "evaluate.spaces": "[prob]"}
-    recipe = load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
-    Run(recipe, folder, Terminal(Console(width=110))).execute("evaluate")
+    settings |= {"tune": "null", "tuned": (run / "tuned").resolve() if base.tune else base.tuned}
+    settings |= {"evaluate.samples": options.samples, "evaluate.scales": "[3]", "evaluate.spaces": "[prob]"}
+    return load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
+
+
+def train_and_evaluate(run: Path, folder: Path, variant: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The variant's rows: unguided, and guided in probability space."""
+    recipe, terminal = recipe_of(run, variant, options), Terminal(Console(width=110))
+    if not folder.exists():
+        with atomic_write(folder) as beside:
+            beside.mkdir()
+            for name in SHARED:
+                copy = shutil.copytree if (run / name).is_dir() else shutil.copy2
+                copy(run / name, beside / name)
+            Run(recipe, beside, terminal).execute("pairs")
+            choose_pairs(beside / "pairs/train.jsonl", options.pairs, "twins" in variant)
+    Run(recipe, folder, terminal).execute("evaluate")
     seconds = json.loads((folder / "manifest.json").read_text())["stages"]["train"]["seconds"]
     return [
         {
@@ -78,6 +77,12 @@ def train_and_evaluate(run: Path, folder: Path, variant: str, epochs: int, sampl
         for row in json.loads((folder / "eval/results.json").read_text())
         if row["model"] == "trained" or variant == "orpo"
     ]
+
+
+def choose_pairs(path: Path, limit: int, torn: bool) -> None:
+    """Keep the first pairs, twins together; or part the twins, so that each pair is a unit of its own."""
+    rows = [row for _, row in read_jsonl(path)][:limit]
+    write_jsonl(path, sorted(rows, key=lambda row: row["twin"] == "reveal") if torn else rows)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -101,30 +106,33 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a run with its pairs")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="a folder for each variant")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=44, help="held-out samples answered by each row")
+    parser.add_argument(
+        "--pairs", type=int, default=120, help="of the run's, an even number: pairs come with their twins"
+    )
+    parser.add_argument("--samples", type=int, default=30, help="held-out samples answered by each row")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="repeatable; else all")
     parser.add_argument("--quick", action="store_true", help="one variant, four samples: to see that it runs")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results/methods.json")
     options = parser.parse_args()
-    if not (options.run / "pairs/train.jsonl").is_file():
-        parser.exit(2, f"{options.run}: no run with pairs there; make one with `nescio demo --out {options.run}`\n")
+    if not (options.run / "candidates.jsonl").is_file():
+        parser.exit(
+            2, f"{options.run}: no run with candidates there; make one with `nescio demo --out {options.run}`\n"
+        )
     _quiet()
+    if options.quick:
+        options.samples, options.pairs = 4, 8
     variants = ["sft"] if options.quick else options.only or list(VARIANTS)
-    samples = 4 if options.quick else options.samples
     rows = []
     for variant in variants:
         folder = options.out / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
-        rows += train_and_evaluate(options.run, folder, variant, options.epochs, samples)
+        rows += train_and_evaluate(options.run, folder, variant, options)
     print(table(rows))
     if options.quick:
         return
     versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft")}
     machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    sizes = {"pairs": sum(1 for _ in read_jsonl(options.run / "pairs/train.jsonl")), "samples": samples}
-    write_json(
-        options.results,
-        {"machine": machine, "versions": versions, "epochs": options.epochs, **sizes, "rows": rows, "ratios": {}},
-    )
+    sizes = {name: getattr(options, name) for name in ("epochs", "pairs", "samples")}
+    write_json(options.results, {"machine": machine, "versions": versions, **sizes, "rows": rows, "ratios": {}})
 
 
 if __name__ == "__main__":

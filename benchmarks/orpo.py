@@ -1,7 +1,7 @@
 """A step of ORPO: packed by nescio, unpacked by nescio, and by TRL's ORPOTrainer, on the same model, pairs and batch.
 
 Each contender trains the embedded model (or `--model`) with LoRA on all linear layers in fp32, in a process of its own
-with the same number of threads: a step to warm up, then `--steps` that are timed, the contenders in turn, round after
+with the same number of threads: a step to warm up, then some that are timed, the contenders in turn, round after
 round. A step is forward, backward and the optimizer's. The peak is the process's largest resident memory, less what it
 had when the model was loaded. TRL computes its NLL over prompt and answer, nescio here too; the losses are compared.
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LENGTHS = {"100/50": (100, 50), "450/64": (450, 64), "1800/128": (1800, 128)}
+STEPS = {"100/50": 6, "450/64": 3, "1800/128": 1}  # timed, after one to warm up
 CONTENDERS = ("packed", "unpacked", "trl")
 BATCH = 2  # the paper's
 WORDS = "the garden of my friend is near an old town and we walk there when it rains in spring or later"
@@ -169,7 +170,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps")
+    parser.add_argument("--steps", type=int, help="timed steps; else 6, 3 and 1, the more the shorter")
     parser.add_argument("--quick", action="store_true", help="the short length, two steps: to see that it runs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/orpo.json")
     parser.add_argument("--contender", nargs=5, help=argparse.SUPPRESS)
@@ -178,8 +179,8 @@ def main() -> None:
         name, model, *numbers = options.contender
         serve(name, model, *map(int, numbers))
         return
-    lengths, steps = (["100/50"], 2) if options.quick else (list(LENGTHS), options.steps)
-    rows = [row for length in lengths for row in measure(length, options.model, steps)]
+    plan = {"100/50": 2} if options.quick else {length: options.steps or STEPS[length] for length in LENGTHS}
+    rows = [row for length, steps in plan.items() for row in measure(length, options.model, steps)]
     for row in rows:
         print(
             f"{row['lengths']:<10}{row['contender']:<10}{row['seconds']:>8.2f} s a step"
