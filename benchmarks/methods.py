@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nescio.cli import _quiet
+from nescio.commands.quiet import quiet_libraries
 from nescio.files import atomic_write, read_jsonl, write_json, write_jsonl
 from nescio.pipeline import Run
 from nescio.progress import Terminal
@@ -118,7 +118,7 @@ def main() -> None:
         parser.exit(
             2, f"{options.run}: no run with candidates there; make one with `nescio demo --out {options.run}`\n"
         )
-    _quiet()
+    quiet_libraries()
     if options.quick:
         options.samples, options.pairs = 4, 8
     variants = ["sft"] if options.quick else options.only or list(VARIANTS)
