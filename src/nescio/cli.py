@@ -24,8 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(adapter.app, name="adapter")
-
 Out = Annotated[Path, typer.Option("--out", help="Run folder; what is done there is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
 Until = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
@@ -177,3 +175,4 @@ def subtract(
 
 app.command()(serve)
 app.add_typer(key.app, name="key")
+app.add_typer(adapter.app, name="adapter")
