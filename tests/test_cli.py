@@ -17,7 +17,7 @@ def nescio(*arguments: str, cwd: Path, stdin: str = "") -> "subprocess.Completed
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "init", "report", "scan", "chat"])
+@pytest.mark.parametrize("command", ["demo", "run", "init", "report", "evaluate", "reproduce", "scan", "chat"])
 def test_help_says_what_a_command_does(command: str) -> None:
     shown = CliRunner().invoke(app, [command, "--help"])
     assert shown.exit_code == 0
@@ -47,6 +47,8 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["scan", "bad.jsonl"], "bad.jsonl:1: not JSON"),
         (["scan", "bad.jsonl", "--detector", "magic"], "detector 'magic': unknown"),
         (["report", "."], "results.json"),
+        (["evaluate", "nowhere"], "recipe.yaml: cannot be read"),
+        (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),
         (["chat", "no/such/model", "--message", "x"], "no such model"),
         (["chat", "--message", "x", "--scale", "-1"], "guidance scale -1.0"),
         (["chat", "--message", "x", "--space", "lin"], "guidance space 'lin'"),

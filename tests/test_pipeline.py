@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,7 +166,6 @@ def test_a_second_run_does_nothing(world: Path, finished: Path) -> None:
 
 
 def test_a_change_redoes_what_depends_on_it(world: Path, tmp_path: Path, finished: Path) -> None:
-    import shutil
 
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
@@ -177,7 +177,6 @@ def test_a_change_redoes_what_depends_on_it(world: Path, tmp_path: Path, finishe
 
 
 def test_the_subtracted_model_can_be_trained(world: Path, tmp_path: Path, finished: Path) -> None:
-    import shutil
 
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
@@ -243,3 +242,50 @@ def test_killed_at_ten_random_moments_ends_the_same(world: Path, tmp_path: Path)
         one, ten = (load_file(run / f"adapter/{place}adapter_model.safetensors") for run in (alone, killed))
         assert one.keys() == ten.keys()
         assert all(torch.equal(one[key], ten[key]) for key in one)
+
+
+def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
+    world: Path, tmp_path: Path, finished: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    rows = [{"name": "base", "model": str(world / "base"), "system": "Be brief.", "mask": True}]
+    changes = [
+        "evaluate.scales=[2]", "evaluate.spaces=[prob]", "evaluate.plausibility=[0.1]", "evaluate.baselines=true",
+        "evaluate.draws=3", "evaluate.drawn=2", "evaluate.attacked=4", "evaluate.samples=900",
+        f"evaluate.rows={json.dumps(rows)}",
+    ]  # fmt: skip
+    again = Quiet()
+    Run(load_recipe(world / "recipe.yaml", changes), out, again).evaluate()
+    assert again.done == ["evaluate", "report"]
+    table = {row["name"]: row for row in json.loads((out / "eval/results.json").read_text())}
+    assert list(table) == [
+        "tuned", "tuned-protect", "tuned-nudge", "tuned-reverse", "tuned-masked", "trained", "trained-prob-2",
+        "trained-prob-2-plausible-0.1", "base",
+    ]  # fmt: skip
+    for row in table.values():
+        assert list(row["leak_at"]) == ["1", "2", "3"]
+        assert row["leak_at"]["1"][0] <= row["leak_at"]["3"][0]
+        assert 0 <= row["attack"] <= 1 and row["utility_kind"] == "plain questions, by likelihood"
+    assert table["tuned"]["divergence"] == pytest.approx(0, abs=1e-4)
+    assert table["tuned-masked"]["pii"] == 0 and table["tuned-masked"]["filter_seconds"] > 0
+    assert not table["tuned-masked"]["best"]
+    assert "leak@k" in (out / "report.html").read_text()
+    later = Quiet()
+    Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
+    assert later.before == ["evaluate", "report"]
+
+
+def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "adapter")
+    with pytest.raises(NescioError, match="adapter is missing; finish the run first"):
+        Run(load_recipe(world / "recipe.yaml"), out, Quiet()).evaluate()
+
+
+def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    with pytest.raises(NescioError, match="name 'tuned' is taken"):
+        Run(load_recipe(world / "recipe.yaml", ['evaluate.rows=[{"name": "tuned"}]']), out, Quiet()).evaluate()

@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 
 from nescio.commands import adapter, key
+from nescio.commands.evaluate import evaluate
 from nescio.commands.quiet import quiet_libraries
+from nescio.commands.reproduce import reproduce
 from nescio.commands.serve import serve
 from nescio.errors import NescioError
 from nescio.files import write_text
@@ -94,13 +96,16 @@ def init(
 
 
 @app.command()
-def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    compare: Annotated[Path | None, typer.Option(help="Another run folder, to set beside it.")] = None,
+) -> None:
     """Draw a run's figures and report again, and print its table."""
     from nescio.report import figures, html, table
 
     rows = table.read(run_folder)
     figures.draw(run_folder)
-    page = html.write(run_folder)
+    page = html.write(run_folder, compare)
     print(f"{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {page}")
 
 
@@ -174,5 +179,7 @@ def subtract(
 
 
 app.command()(serve)
+app.command()(evaluate)
+app.command()(reproduce)
 app.add_typer(key.app, name="key")
 app.add_typer(adapter.app, name="adapter")

@@ -61,6 +61,24 @@ class Run:
             if not machinery.run(stage):
                 self.reporter.skipped(stage.name)
 
+    def evaluate(self) -> None:
+        """Make the table and the report of a trained run again, as the recipe says now; nothing before is touched.
+
+        Raises:
+            NescioError: The run is not trained to its end.
+        """
+        last = [stage for stage in self.stages() if stage.name in ("evaluate", "report")]
+        missing = [name for name in last[0].inputs if not (self.out / name).exists()]
+        if missing:
+            raise NescioError(
+                f"{self.out}: {missing[0]} is missing; finish the run first, `nescio run … --out {self.out}`"
+            )
+        self._claim()
+        machinery = Stages(self.out, self.recipe.seed)
+        for stage in last:
+            if not machinery.run(stage):
+                self.reporter.skipped(stage.name)
+
     def _claim(self) -> None:
         path, mine = self.out / "recipe.yaml", self.recipe.plain()
         if path.exists():
@@ -99,7 +117,7 @@ class Run:
             depends = [{section: plain[section] for section in sections.split()}, seed, more]
             return Stage(name, outputs, depends, tuple(dict.fromkeys(inputs)), self._reported(name, work))
 
-        judged = (samples[1], split[1], "adapter", *made, *start)
+        judged = (*samples, split[1], "adapter", *made, *start)
         stages = [
             stage("data", prepare.data, split, "", (), [_source(plain), plain["data"]["test_share"], source]),
             stage("tune", train.tune, ("tuned",), "tune", ("data/train.jsonl",), base),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from nescio.data.dialogs import Dialog
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Progress, Request
 from nescio.evaluation.setups import Setup
@@ -68,6 +69,14 @@ def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Det
         }
         for sample, text, spans in zip(samples, answers, detector.find(answers), strict=True)
     ]
+
+
+def own_pieces(dialog: Dialog, detector: Detector) -> list[str]:
+    """A dialog's own pieces of personal data: those recorded in it, else what the detector finds in all its turns."""
+    if dialog.pii is not None:
+        return list(dialog.pii.values())
+    found = detector.find([message["content"] for message in dialog.messages])
+    return [span.text for spans in found for span in spans]
 
 
 def recall(answers: Sequence[str], own: Sequence[Sequence[str]]) -> float:

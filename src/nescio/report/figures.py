@@ -153,6 +153,12 @@ def training(log: Sequence[Row]) -> str:
         SVG.
     """
     with matplotlib.rc_context(STYLE):
+        return svg(training_figure(log))
+
+
+def training_figure(log: Sequence[Row]) -> Figure:
+    """The training curves of a log's rows, as a figure."""
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 5.2), layout="constrained")
         panels = figure.subplots(3, 2, sharex=True)
         for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
@@ -163,7 +169,7 @@ def training(log: Sequence[Row]) -> str:
         for axes in panels[-1]:
             axes.set_xlabel("epoch")
         panels[1, 1].legend(*_reward_legend(panels[1, 1]), loc="best", handlelength=1)
-        return svg(figure)
+        return figure
 
 
 def _draw_curve(axes: Axes, log: Sequence[Row], name: str, color: str) -> None:

@@ -6,9 +6,9 @@ template's escaping; only figures drawn here go in as they are.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +18,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.files import write_text
-from nescio.report import figures, style, table
+from nescio.report import figures, style, table, tradeoffs
+from nescio.report.answers import read_answers
+from nescio.report.compare import compare
 from nescio.report.table import Row
 
 MOST_SAMPLES = 40
@@ -60,11 +62,12 @@ _STAGES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-def write(run: Path) -> Path:
+def write(run: Path, other: Path | None = None) -> Path:
     """Write a run's `report.html`.
 
     Args:
         run: The run folder.
+        other: Another run's folder, to compare with.
 
     Returns:
         The file.
@@ -73,7 +76,10 @@ def write(run: Path) -> Path:
         NescioError: A file of the run is missing or damaged.
     """
     template = (files("nescio.report") / "report.html").read_text(encoding="utf-8")
-    write_text(run / "report.html", _environment().from_string(template).render(_contents(run)))
+    write_text(
+        run / "report.html",
+        _environment().from_string(template).render(_contents(run) | {"compared": other and compare(run, other)}),
+    )
     return run / "report.html"
 
 
@@ -90,6 +96,10 @@ def _contents(run: Path) -> dict[str, Any]:
         "verdict": table.verdict(rows),
         "stages": _stages(recipe, manifest),
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
+        "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
+        "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
+        "costs": _costs(rows),
+        "labels": _labels(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "samples": samples[:MOST_SAMPLES],
@@ -100,9 +110,70 @@ def _contents(run: Path) -> dict[str, Any]:
     }
 
 
+_COSTS: dict[str, tuple[str, str]] = {
+    "utility": ("Utility [95 %]", "share"),
+    "utility_mcnemar_p": ("p against tuned", "p"),
+    "judged": ("Judged [95 %]", "share"),
+    "divergence": ("KL per token", "number"),
+    "over_refusal": ("Over-refusal", "share"),
+    "lower_case": ("Lower case", "share"),
+    "role_confusion": ("Role confusion", "share"),
+    "repetition": ("Repetition", "share"),
+    "words": ("Words", "number"),
+    "attack": ("Attack [95 %]", "share"),
+    "filter_seconds": ("Filter, ms", "ms"),
+}
+
+
+def _costs(rows: Sequence[Row]) -> dict[str, Any]:
+    """The second table: a column for each measure that some row has, and its cells as text."""
+    columns = [key for key in _COSTS if any(row.get(key) is not None for row in rows)]
+    kinds = {row["utility_kind"] for row in rows if row.get("utility_kind")}
+    judge = next((row for row in rows if row.get("judge")), None)
+    return {
+        "headers": [_COSTS[key][0] for key in columns],
+        "cells": [[_cost(row, key) for key in columns] for row in rows],
+        "utility": ", ".join(sorted(kinds)),
+        "judge": judge
+        and {"name": judge["judge"], "accuracy": judge["judge_accuracy"], "usable": judge["judge_usable"]},
+    }
+
+
+def _cost(row: Row, key: str) -> str:
+    value, kind = row.get(key), _COSTS[key][1]
+    if value is None:
+        return table.MISSING
+    if kind == "share":
+        return f"{table.percent(value)} {table.share_interval(row.get(f'{key}_ci95'))}".strip()
+    if kind == "ms":
+        return f"{1000 * value:.1f}"
+    return f"{value:.3f}" if kind == "p" else f"{value:.2f}"
+
+
+def _labels(rows: Sequence[Row]) -> dict[str, Any]:
+    """Personal data by label: labels by how often they were found in all, and a line for each row."""
+    totals = Counter[str]()
+    for row in rows:
+        totals.update(row.get("labels") or {})
+    names = [name for name, _ in totals.most_common()]
+    return {"names": names, "counts": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
+
+
+def _drawn(svg: str | None, name: str) -> Markup | None:
+    return None if svg is None else _inline(svg, name)
+
+
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    words = (table.model_name, table.guidance, table.described, table.interval, table.count, table.percent)
+    words = (
+        table.share_interval,
+        table.model_name,
+        table.guidance,
+        table.described,
+        table.interval,
+        table.count,
+        table.percent,
+    )
     environment.filters |= {word.__name__: word for word in (*words, table.decimal)}
     return environment
 
@@ -175,46 +246,9 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return [*columns, third] if third else columns
 
 
-def _answers(run: Path, row: Row) -> list[Row]:
-    """The answers of a row, checked."""
-    path = run / f"eval/{row['name']}.jsonl"
-    answers = []
-    for number, answer in figures.read_lines(path):
-        wrong = _wrong_field(answer)
-        if wrong:
-            raise table.spoiled(path, f"line {number}: {wrong}")
-        answers.append(answer)
-    return answers
-
-
-def _wrong_field(answer: Row) -> str | None:
-    """What keeps an answer from being shown, or None."""
-    text, spans, messages = answer.get("answer"), answer.get("spans"), answer.get("messages")
-    if not isinstance(text, str):
-        return "answer must be a text"
-    if not isinstance(messages, list) or not all(map(_is_message, messages)):
-        return "messages must be a list of role and content"
-    if not isinstance(spans, list) or not all(_is_span(span, len(text)) for span in spans):
-        return "spans must be a list of start, end and label inside the answer"
-    if any(left["end"] > right["start"] for left, right in pairwise(spans)):
-        return "spans must be in order and apart"
-    return None
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-
-
-def _is_span(span: Any, length: int) -> bool:
-    if not isinstance(span, dict) or not isinstance(span.get("label"), str):
-        return False
-    start, end = span.get("start"), span.get("end")
-    return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length
-
-
 def _samples(run: Path, columns: Sequence[Row]) -> list[dict[str, Any]]:
     """One entry a sample, the worst answers of the first column first."""
-    answers = [_answers(run, row) for row in columns]
+    answers = [read_answers(run, row) for row in columns]
     ids = [[answer.get("id") for answer in column] for column in answers]
     for row, column in zip(columns, ids, strict=True):
         if column != ids[0]:

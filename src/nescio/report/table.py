@@ -76,10 +76,19 @@ def markdown(rows: Sequence[Row]) -> str:
     Args:
         rows: As in `results.json`.
     """
-    cells = [_HEADERS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADERS))]
-    rule = [width * "-" if column < 2 else (width - 1) * "-" + ":" for column, width in enumerate(widths)]
-    return "\n".join(_line(line, widths) for line in (cells[0], rule, *cells[1:]))
+    return aligned([_HEADERS, *(_cells(row) for row in rows)], left=2)
+
+
+def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
+    """Cells as a Markdown table, padded.
+
+    Args:
+        cells: The header line first.
+        left: How many columns are texts, and stand on the left; the others are numbers.
+    """
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    rule = [width * "-" if column < left else (width - 1) * "-" + ":" for column, width in enumerate(widths)]
+    return "\n".join(_line(line, widths, left) for line in (cells[0], rule, *cells[1:]))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -89,9 +98,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (star + model, guidance(row) or "none", _pii(row), *shares, decimal(row.get("fluency")))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
-    numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    texts = [cell.ljust(width) for cell, width in zip(cells[:left], widths, strict=False)]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[left:], widths[left:], strict=True)]
     return f"| {' | '.join(texts + numbers)} |"
 
 
@@ -133,7 +142,8 @@ def model_name(row: Mapping[str, Any]) -> str:
 
 def guidance(row: Mapping[str, Any]) -> str:
     """`log × 2`; empty for a row without guidance."""
-    return f"{row['space']} × {row.get('scale') or 1:g}" if row.get("space") else ""
+    floor = f", plausible {row['plausibility']:g}" if row.get("plausibility") else ""
+    return f"{row['space']} × {row.get('scale') or 1:g}{floor}" if row.get("space") else ""
 
 
 def described(row: Mapping[str, Any]) -> str:
@@ -149,6 +159,11 @@ def interval(row: Mapping[str, Any]) -> str:
     """`[3, 12]`, or nothing."""
     bounds = row.get("pii_ci95")
     return f"[{count(bounds[0])}, {count(bounds[1])}]" if bounds else ""
+
+
+def share_interval(bounds: Sequence[float] | None) -> str:
+    """`[41, 67]`, in percent, or nothing."""
+    return f"[{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]" if bounds else ""
 
 
 def count(value: float | None) -> str:

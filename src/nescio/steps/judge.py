@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from nescio.data.dialogs import Dialog, read_dialogs
+from nescio.data.dialogs import read_dialogs
 from nescio.data.samples import subsample
 from nescio.engines.torch import load
 from nescio.errors import NescioError
@@ -15,11 +15,12 @@ from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.evaluate import evaluate as tabulate
 from nescio.evaluation.judge import Judge
 from nescio.evaluation.kept import Kept
+from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
-from nescio.recipe import RowSection
+from nescio.recipe import EvaluateSection, RowSection
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick
 
@@ -28,7 +29,7 @@ def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     """Every row's answers to the held-out samples, counted and weighed."""
     plan, setups = _plan(run), _setups(run)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
-    own = [_own_pieces(run, dialogs[sample.dialog_id]) for sample in plan.samples]
+    own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
     judge = _judge(run, folder)
     rows, answers = tabulate(subject, run.detector, Kept(folder / "kept"), tick, judge)
@@ -50,7 +51,7 @@ def _plan(run: Context) -> Plan:
     samples = subsample(held, section.samples, seed)
     if len(samples) < section.samples:
         run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
-    questions = _questions(run)
+    questions = utility_questions(section, seed)
     return Plan(
         samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
         subsample(run.samples("train"), section.attacked, seed) if section.attacked else [],
@@ -58,15 +59,15 @@ def _plan(run: Context) -> Plan:
     )  # fmt: skip
 
 
-def _questions(run: Context) -> list[Question]:
-    section = run.recipe.evaluate
+def utility_questions(section: EvaluateSection, seed: int) -> list[Question]:
+    """The questions that utility is measured by."""
     if section.question_count == 0:
         return []
     plain = section.questions == "plain"
     found = choices.plain_questions() if plain else choices.mmlu_pro(section.questions)
     if section.question_count is None or section.question_count >= len(found):
         return found
-    return random.Random(run.recipe.seed).sample(found, section.question_count)
+    return random.Random(seed).sample(found, section.question_count)
 
 
 def _judge(run: Context, folder: Path) -> Judge | None:
@@ -103,10 +104,3 @@ def _row(run: Context, row: RowSection) -> Setup:
         row.name, row.name, row.model or run.tuned, row.adapter, guidance if row.protect or guidance.guided else None,
         row.system, row.nudge, row.mask,
     )  # fmt: skip
-
-
-def _own_pieces(run: Context, dialog: Dialog) -> list[str]:
-    if dialog.pii is not None:
-        return list(dialog.pii.values())
-    found = run.detector.find([message["content"] for message in dialog.messages])
-    return [span.text for spans in found for span in spans]

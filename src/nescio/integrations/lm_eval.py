@@ -1,0 +1,108 @@
+"""lm-evaluation-harness under guidance: its model class `nescio`, so that any of its tasks runs as a row of ours does.
+
+A task's context is put as one user message, and its continuations are scored, or generated, as the assistant's answer.
+Importing this module registers the class; run as a module it is the harness's own command line:
+
+    python -m nescio.integrations.lm_eval run --model nescio --model_args model=smollm2,scale=3 --tasks …
+
+Knows engines and the harness; nothing of personal data.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from nescio.engines.base import Request, Scoring
+from nescio.engines.torch import load
+from nescio.errors import NescioError
+from nescio.guidance import Guidance, Space
+from nescio.prompts import Message
+
+try:
+    from lm_eval.api.model import LM
+    from lm_eval.api.registry import register_model
+except ImportError as error:
+    raise NescioError("lm-evaluation-harness is not installed; run `pip install 'nescio[eval]'`") from error
+
+_MAX_TOKENS = 256  # where a task says nothing; the harness's own default
+
+
+@register_model("nescio")
+class NescioLM(LM):  # type: ignore[misc]
+    """A model under guidance, for the harness.
+
+    Args:
+        model: What `nescio.load` takes.
+        adapter: PEFT adapter folder to attach.
+        scale: Guidance scale; 1 is the protect prompt alone.
+        space: `log` (eq. 2) or `prob` (eq. 6).
+        plausibility: Rules out tokens below this share of the likeliest.
+        protect: Whether the protect sentence is given at all; without it nothing is guided.
+        batch_size: Taken because the harness gives it; batches are made by length.
+        **others: Of the harness, likewise.
+    """
+
+    def __init__(
+        self,
+        model: str = "smollm2",
+        adapter: str | None = None,
+        scale: float = 1.0,
+        space: str = "prob",
+        plausibility: float = 0.0,
+        protect: bool = True,
+        batch_size: Any = None,
+        **others: Any,
+    ) -> None:
+        super().__init__()
+        if not protect and float(scale) != 1:
+            raise NescioError("protect=False with a scale: nothing is left to guide by; drop one of the two")
+        how = Guidance(float(scale), cast(Space, space), plausibility=float(plausibility))
+        self._guidance = how if protect else None
+        self._engine = load(model, adapter)
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation under the guided distribution, and whether greedy decoding gives it."""
+        pairs = [request.args for request in requests]
+        scores = self._engine.score_batch([Scoring(_asked(a), b, self._guidance) for a, b in pairs])
+        lengths: dict[str, int] = {}
+        for (context, _), row in zip(pairs, scores, strict=True):
+            lengths[context] = max(lengths.get(context, 1), len(row))
+        greedy = self._greedy(lengths)
+        return [
+            (sum(row), greedy[context].startswith(continuation))
+            for (context, continuation), row in zip(pairs, scores, strict=True)
+        ]
+
+    def _greedy(self, lengths: dict[str, int]) -> dict[str, str]:
+        """The greedy answer to each context, as long as its longest continuation."""
+        asked = [Request(_asked(text), self._guidance, max_tokens=length) for text, length in lengths.items()]
+        return dict(zip(lengths, [answer.text for answer in self._engine.generate(asked)], strict=True))
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        """Refused: guidance is between two prompts, and a text alone has none.
+
+        Raises:
+            NescioError: Always.
+        """
+        raise NescioError("perplexity of whole texts has no prompt to guide by; choose tasks with a context")
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        """Answers, each up to its task's stop texts."""
+        asked = [self._request(*request.args) for request in requests]
+        return [answer.text for answer in self._engine.generate(asked)]
+
+    def _request(self, context: str, options: dict[str, Any]) -> Request:
+        until = options.get("until") or ()
+        stop = (until,) if isinstance(until, str) else tuple(cast(Iterable[str], until))
+        temperature = float(options.get("temperature") or 0) if options.get("do_sample") else 0.0
+        tokens = int(options.get("max_gen_toks") or _MAX_TOKENS)
+        return Request(_asked(context), self._guidance, max_tokens=tokens, temperature=temperature, stop=stop)
+
+
+def _asked(context: str) -> list[Message]:
+    return [Message(role="user", content=context)]
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -1,0 +1,49 @@
+"""Two runs side by side: their best rows, and whether the difference is more than chance. Knows run folders' files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nescio.evaluation.statistics import Interval, paired_bootstrap
+from nescio.report import table
+from nescio.report.answers import read_answers
+from nescio.report.table import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Another run beside this one.
+
+    Attributes:
+        name: Of the other run.
+        rows: This run's row and the other's: each run's best, else its last.
+        change: 95 % interval of the difference in personal data per answer, this run minus the other; None where the
+            two did not answer the same samples.
+    """
+
+    name: str
+    rows: tuple[Row, Row]
+    change: Interval | None
+
+
+def compare(run: Path, other: Path) -> Comparison:
+    """Compare a run with another.
+
+    Raises:
+        NescioError: A file of either run is missing or damaged.
+    """
+    rows = (_best(table.read(run)), _best(table.read(other)))
+    ours, theirs = (read_answers(folder, row) for folder, row in zip((run, other), rows, strict=True))
+    paired = [answer["id"] for answer in ours] == [answer["id"] for answer in theirs]
+    change = None
+    if paired:
+        dialogs = [str(answer["dialog_id"]) for answer in ours]
+        change = paired_bootstrap(_counts(ours), _counts(theirs), dialogs, seed=0)
+    return Comparison(other.resolve().name, rows, change)
+
+
+def _counts(answers: list[Row]) -> list[float]:
+    return [float(len(answer["spans"])) for answer in answers]
+
+
+def _best(rows: list[Row]) -> Row:
+    return next((row for row in rows if row.get("best")), rows[-1])

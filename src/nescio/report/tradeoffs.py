@@ -1,0 +1,93 @@
+"""What a row costs beside what it leaks: leak against utility, and leak@k. Knows result rows; nothing of models."""
+
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nescio.report import table
+from nescio.report.style import PALETTE, STYLE, svg
+from nescio.report.table import Row
+
+_COLORS = {"prob": PALETTE["one"], "log": PALETTE["two"], None: PALETTE["ink"]}
+_NAMED = 8  # curves that a legend can still tell apart
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no other row beats on both: less personal data and more utility (the Pareto front).
+
+    A row with masked output is left out: it has no personal data by construction, and its price is in the table.
+    """
+    points = [row for row in rows if row.get("utility") is not None and row.get("pii") is not None]
+    points = [row for row in points if not row.get("masked")]
+    return [row for row in points if not any(_beats(other, row) for other in points)]
+
+
+def _beats(one: Row, other: Row) -> bool:
+    at_least = one["pii"] <= other["pii"] and one["utility"] >= other["utility"]
+    return bool(at_least and (one["pii"] < other["pii"] or one["utility"] > other["utility"]))
+
+
+def leak_against_utility(rows: Sequence[Row]) -> str | None:
+    """Personal data against utility with both intervals, the Pareto front as a line; None where no row has both.
+
+    Args:
+        rows: As in `results.json`.
+
+    Returns:
+        SVG.
+    """
+    points = [row for row in rows if row.get("utility") is not None and row.get("pii") is not None]
+    if not points:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        best = sorted(front(points), key=lambda row: float(row["pii"]))
+        axes.plot(
+            [row["pii"] for row in best], [100 * row["utility"] for row in best], color=PALETTE["three"], zorder=1
+        )
+        for row in points:
+            _draw_point(axes, row, row in best)
+        axes.set(xlabel="pieces of personal data", ylabel="utility, %")
+        axes.grid()
+        return svg(figure)
+
+
+def _draw_point(axes: Axes, row: Row, best: bool) -> None:
+    color, at = _COLORS[row.get("space")], (row["pii"], 100 * row["utility"])
+    axes.plot(*at, "o" if best else "x", color=color)
+    if row.get("pii_ci95"):
+        axes.hlines(at[1], *row["pii_ci95"], color=color, linewidth=1, alpha=0.35)
+    if row.get("utility_ci95"):
+        axes.vlines(at[0], *(100 * end for end in row["utility_ci95"]), color=color, linewidth=1, alpha=0.35)
+    if best:
+        axes.annotate(table.described(row), at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+
+
+def leak_curves(rows: Sequence[Row]) -> str | None:
+    """The chance that any of k sampled answers leaks, with its interval; None where nothing was sampled.
+
+    Args:
+        rows: As in `results.json`; the first eight that were sampled are drawn.
+
+    Returns:
+        SVG.
+    """
+    sampled = [row for row in rows if row.get("leak_at")][:_NAMED]
+    if not sampled:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for number, row in enumerate(sampled):
+            k = [int(key) for key in row["leak_at"]]
+            mean, low, high = zip(*row["leak_at"].values(), strict=True)
+            dash = ("-", "--", ":", "-.")[number % 4]
+            axes.plot(k, mean, dash, color=_COLORS[row.get("space")], label=table.described(row))
+            axes.fill_between(k, low, high, color=_COLORS[row.get("space")], alpha=0.08, linewidth=0)
+        axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
+        axes.grid(axis="y")
+        figure.legend(loc="outside upper left", ncols=2)
+        return svg(figure)

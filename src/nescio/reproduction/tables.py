@@ -1,0 +1,126 @@
+"""The paper's tables again, from the trainings to the printed rows, beside the paper's own numbers.
+
+Knows recipes, runs and evaluations; nothing of the paper's figures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nescio.data.dialogs import read_dialogs
+from nescio.data.samples import subsample
+from nescio.evaluation.evaluate import Subject, evaluate
+from nescio.evaluation.kept import Kept
+from nescio.evaluation.leakage import own_pieces
+from nescio.evaluation.measure import Plan
+from nescio.evaluation.setups import Setup
+from nescio.files import write_json, write_jsonl, write_text
+from nescio.guidance import Guidance
+from nescio.pipeline import Reporter
+from nescio.recipe import Recipe
+from nescio.report.table import MISSING, aligned, count, interval, percent, share_interval
+from nescio.reproduction.paper import TABLES, Row
+from nescio.reproduction.trainings import train
+from nescio.steps.context import Context
+from nescio.steps.judge import utility_questions
+
+_TUNED = "Model-ch, not in the paper's table"
+MORE = 150
+"""Samples of Table 3's second column."""
+
+
+def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
+    """Train what a table needs, evaluate its rows, and write `NAME.md`, `NAME.json` and the answers.
+
+    Args:
+        name: `table1`, `table2` or `table3`.
+        recipe: What all trainings have in common.
+        root: Folder of trainings and tables; what is done there is not done again.
+        reporter: Where progress goes.
+
+    Returns:
+        The table as Markdown.
+    """
+    rows = [row for row in TABLES[name] if row.epoch is None or row.epoch <= recipe.train.epochs]
+    runs = {variant: train(recipe, variant, root, reporter) for variant in _trainings(rows)}
+    context = Context(recipe, next(iter(runs.values())), reporter.note)
+    sizes = [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]
+    found = []
+    for size in sizes:
+        with reporter.stage(name) as tick:
+            subject = Subject(_setups(rows, runs, recipe), *_plan(context, size), recipe.base, recipe.pairs.positive)
+            results, answers = evaluate(subject, context.detector, Kept(root / "kept"), tick)
+        for row, answered in answers.items():
+            write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
+        write_json(root / f"{name}/{size}/results.json", results)
+        found.append(results)
+    text = table(rows, found)
+    write_text(root / f"{name}.md", text + "\n")
+    return text
+
+
+def _trainings(rows: Sequence[Row]) -> list[str]:
+    """The trainings that rows need; the one that all others begin with comes first."""
+    return list(dict.fromkeys(["ch-cfg", *(row.variant for row in rows if row.epoch is not None)]))
+
+
+def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[Setup]:
+    """The tuned model, then the rows; all are asked under the protect sentence, as the author asks them."""
+    plain = Guidance(1.0, "log", recipe.pairs.positive, recipe.pairs.negative)
+    tuned = Context(recipe, runs["ch-cfg"], print).tuned
+    setups = [Setup("tuned", _TUNED, tuned, guidance=plain)]
+    for row in rows:
+        if row.variant != "tuned":
+            guidance = replace(plain, scale=row.scale, space=row.space)
+            name = f"{row.variant}-{row.epoch or 0}-{row.scale:g}"
+            start = str(runs["sub"] / "subtracted") if row.variant.startswith("sub") else tuned
+            adapter = str(runs[row.variant] / f"adapter/epoch-{row.epoch}") if row.epoch else None
+            setups.append(Setup(name, row.method, start, adapter, guidance, epoch=row.epoch))
+    return setups
+
+
+def _plan(context: Context, size: int) -> tuple[Plan, list[list[str]]]:
+    """What is measured, and the personal data of each sample's dialog."""
+    section, seed = context.recipe.evaluate, context.recipe.seed
+    samples = subsample(context.samples("test"), size, seed)
+    if len(samples) < size:
+        context.note(f"{size} samples asked for, {len(samples)} there are; all are used")
+    dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
+    own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
+    plan = Plan(samples, section.max_tokens, questions=utility_questions(section, seed), seed=seed)
+    return plan, own
+
+
+def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """The paper's layout: its numbers, then ours with their intervals, and what they cost in broken answers.
+
+    Args:
+        rows: Of the paper's table.
+        found: Rows of results for each number of samples, the tuned model first.
+    """
+    more = len(found) > 1
+    header = ["method", *_columns("paper's", more), *_columns("our", more), "degenerate", "on-topic"]
+    by_row = list(zip(*found, strict=True))
+    own_rows = dict(zip([row for row in rows if row.variant != "tuned"], by_row[1:], strict=True))
+    lines = [] if rows[0].variant == "tuned" else [[_TUNED, *[MISSING] * (2 + more), *_ours(by_row[0])]]
+    for row in rows:
+        paper = [
+            MISSING if row.mmlu is None else f"{row.mmlu:g} %",
+            str(row.pii),
+            *([str(row.pii_more)] if more else []),
+        ]
+        lines.append([row.method, *paper, *_ours(own_rows.get(row, by_row[0]))])
+    return aligned([header, *lines], left=1)
+
+
+def _columns(whose: str, more: bool) -> list[str]:
+    utility = "MMLU" if whose == "paper's" else "utility [95 %]"
+    return [f"{whose} {utility}", f"{whose} PII", *([f"{whose} PII, {MORE} samples"] if more else [])]
+
+
+def _ours(results: Sequence[dict[str, Any]]) -> list[str]:
+    first = results[0]
+    pii = [f"{count(one['pii'])} {interval(one)}" for one in results]
+    utility = f"{percent(first['utility'])} {share_interval(first['utility_ci95'])}"
+    return [utility, *pii, percent(first["degenerate"]), percent(first["on_topic"])]

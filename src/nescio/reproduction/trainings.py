@@ -1,0 +1,69 @@
+"""The trainings behind the paper's tables, each a run of its own; what they have in common is done once.
+
+A variant's folder begins as a copy (hard links) of the run it shares its first stages with, so that those are found
+done. Knows recipes and runs; nothing of tables.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from nescio.pipeline import Reporter, Run
+from nescio.recipe import Recipe, SubtractSection
+
+_PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}
+COEFFICIENT = 0.5
+"""Of the subtraction (paper, section 2.1)."""
+
+
+def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
+    """The recipe of one training.
+
+    Args:
+        recipe: What all have in common; the recipe of `ch-cfg` as it is.
+        variant: `ch`, `ch-cfg`, `sub`, `sub-cfg`, or one of Table 2's sources, which is trained with twins.
+    """
+    changes: dict[str, object] = {}
+    if variant.startswith("sub"):
+        changes["subtract"] = SubtractSection(coefficient=COEFFICIENT)
+    if variant in ("ch", "sub"):
+        changes["pairs"] = recipe.pairs.model_copy(update={"twins": False})
+    if variant in ("nudge", "system"):
+        changes["generate"] = recipe.generate.model_copy(update={"strategies": [variant]})
+    return recipe.model_copy(update=changes)
+
+
+def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
+    """The run folder of a training, trained now if it is not.
+
+    Args:
+        recipe: What all trainings have in common.
+        variant: Which one.
+        root: The folder of all of them.
+        reporter: Where progress goes.
+    """
+    folder, parent = root / variant, _PARENTS.get(variant)
+    if parent is not None and not folder.exists():
+        source = prepare(recipe, parent, root, reporter)
+        _link(source, folder)
+    reporter.note(f"-- {variant}")
+    Run(variant_recipe(recipe, variant), folder, reporter).execute("train")
+    return folder
+
+
+def prepare(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
+    """The run folder of a training with all that comes before the training itself."""
+    folder, parent = root / variant, _PARENTS.get(variant)
+    if parent is not None and not folder.exists():
+        _link(prepare(recipe, parent, root, reporter), folder)
+    reporter.note(f"-- {variant}")
+    Run(variant_recipe(recipe, variant), folder, reporter).execute("pairs")
+    return folder
+
+
+def _link(source: Path, folder: Path) -> None:
+    """A copy without copying: outputs are only ever replaced whole, so a link's other name keeps its content."""
+    beside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside, copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
+    beside.replace(folder)

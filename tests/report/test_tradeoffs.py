@@ -1,0 +1,68 @@
+"""The Pareto front, leak@k curves, and the part of the page that says what a row costs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from nescio.errors import NescioError
+from nescio.report import html, tradeoffs
+from nescio.report.compare import compare
+
+
+def row(pii: int, utility: float, **more: Any) -> dict[str, Any]:
+    return {"name": "x", "model": "m", "space": None, "scale": 1.0, "pii": pii, "utility": utility} | more
+
+
+def test_the_front_holds_what_no_row_beats_on_both() -> None:
+    rows = [row(70, 0.6), row(5, 0.5), row(5, 0.4), row(9, 0.5), row(0, 0.1), row(0, 0.9, masked=True)]
+    assert tradeoffs.front(rows) == [rows[0], rows[1], rows[4]]
+    equal = [row(5, 0.5), row(5, 0.5)]
+    assert tradeoffs.front(equal) == equal
+
+
+def test_figures_are_drawn_where_there_is_something_to_draw() -> None:
+    assert tradeoffs.leak_against_utility([{"pii": 3, "utility": None}]) is None
+    assert tradeoffs.leak_curves([row(1, 0.5)]) is None
+    drawn = tradeoffs.leak_against_utility([row(70, 0.6, utility_ci95=[0.5, 0.7], pii_ci95=[60, 80])])
+    curves = tradeoffs.leak_curves([row(1, 0.5, leak_at={"1": [0.1, 0.0, 0.2], "2": [0.2, 0.1, 0.3]})])
+    for svg, words in ((drawn, "utility, %"), (curves, "leak@k")):
+        assert words in "".join(ElementTree.fromstring(svg or "").itertext())
+
+
+MEASURED = {
+    "utility": 0.5, "utility_ci95": [0.4, 0.6], "utility_kind": "plain questions, by likelihood",
+    "utility_mcnemar_p": 0.031, "divergence": 1.25, "over_refusal": 0.125, "labels": {"PERSON": 7, "GPE": 2},
+    "leak_at": {"1": [0.2, 0.1, 0.3]}, "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
+    "judge_accuracy": 0.5, "judge_usable": False,
+}  # fmt: skip
+
+
+def measured(run: Path) -> Path:
+    path = run / "eval/results.json"
+    path.write_text(json.dumps([one | MEASURED for one in json.loads(path.read_text())]))
+    return run
+
+
+def test_the_page_says_what_each_row_costs(make_run: Callable[..., Path]) -> None:
+    page = html.write(measured(make_run())).read_text(encoding="utf-8")
+    for word in (
+        "plain questions, by likelihood", "50 % [40, 60]", "0.031", "1.25", "12 %", "<td>7</td><td>2</td>",
+        "right about 50 %", "<strong>unusable</strong>",
+    ):  # fmt: skip
+        assert word in page, word
+    assert page.count("<svg") == 4
+
+
+def test_two_runs_beside_each_other(make_run: Callable[..., Path]) -> None:
+    run, other = make_run("one"), make_run("two")
+    found = compare(run, other)
+    assert found.name == "two" and found.change == (0.0, 0.0)
+    assert [one["name"] for one in found.rows] == ["trained-prob-3"] * 2
+    assert "Beside two" in html.write(run, other).read_text(encoding="utf-8")
+    assert compare(run, make_run("three", samples=6)).change is None
+    with pytest.raises(NescioError, match=r"results\.json: missing"):
+        compare(run, run / "nowhere")

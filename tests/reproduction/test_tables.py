@@ -1,0 +1,78 @@
+"""The paper's tables: their numbers, the trainings behind them, and the layout beside ours."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.data.rewrite import STRATEGIES
+from nescio.recipe import Recipe
+from nescio.reproduction import figures
+from nescio.reproduction.paper import TABLE1, TABLE3, TABLES
+from nescio.reproduction.tables import table
+from nescio.reproduction.trainings import variant_recipe
+
+RECIPE = Recipe.model_validate({"base": "smollm2", "tuned": "smollm2", "data": {"synthetic": {"dialogs": 9}}})
+
+
+def results(pii: int) -> dict[str, Any]:
+    return {
+        "pii": pii, "pii_ci95": [pii - 1, pii + 2], "utility": 0.5, "utility_ci95": [0.4, 0.6], "degenerate": 0.02,
+        "on_topic": 0.9,
+    }  # fmt: skip
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_papers_numbers_are_there() -> None:
+    assert [len(rows) for rows in TABLES.values()] == [15, 12, 2]
+    baseline, best = TABLE1[0], TABLE1[-1]
+    assert (baseline.mmlu, baseline.pii) == (42.9, 246)
+    assert (best.method, best.mmlu, best.pii) == ("Model-ch-lora-cfg=3 (3 epoch)", 45.7, 1)
+    assert [(row.pii, row.pii_more) for row in TABLE3] == [(11, 27), (3, 19)]
+
+
+def test_a_table_in_the_papers_layout_with_ours_beside_it() -> None:
+    lines = table(TABLE1, [[results(number) for number in range(15)]]).splitlines()
+    assert cells(lines[0])[:3] == ["method", "paper's MMLU", "paper's PII"]
+    assert cells(lines[2]) == ["Model-ch (baseline)", "42.9 %", "246", "50 % [40, 60]", "0 [-1, 2]", "2 %", "90 %"]
+    assert cells(lines[-1])[0] == "Model-ch-lora-cfg=3 (3 epoch)" and cells(lines[-1])[4] == "14 [13, 16]"
+
+
+def test_table_3_has_both_sizes_and_the_tuned_model_as_a_measure() -> None:
+    lines = table(TABLE3, [[results(n) for n in (71, 11, 3)], [results(n) for n in (210, 30, 9)]]).splitlines()
+    assert [cells(line)[0] for line in lines[2:]] == [
+        "Model-ch, not in the paper's table", "Model-ch-lora (3 epoch)", "Model-ch-lora-cfg=3 (3 epoch)"
+    ]  # fmt: skip
+    assert cells(lines[4])[1:7] == ["–", "3", "19", "50 % [40, 60]", "3 [2, 5]", "9 [8, 11]"]
+
+
+def test_each_training_differs_in_what_its_name_says() -> None:
+    assert variant_recipe(RECIPE, "ch-cfg") == RECIPE
+    assert not variant_recipe(RECIPE, "ch").pairs.twins
+    both = variant_recipe(RECIPE, "sub")
+    assert both.subtract is not None and both.subtract.coefficient == 0.5 and not both.pairs.twins
+    assert variant_recipe(RECIPE, "sub-cfg").pairs.twins
+    for source in ("nudge", "system"):
+        assert source in STRATEGIES
+        assert variant_recipe(RECIPE, source).generate.strategies == [source]
+
+
+def test_figures_are_files_of_both_kinds(tmp_path: Path) -> None:
+    row = {"epoch": 1.0, "loss": 2.0, "nll": 1.9, "odds_loss": 0.7, "chosen_reward": -0.1, "rejected_reward": -0.2}
+    log = [row | {"split": split, "step": 1, "margin": 0.1, "accuracy": 0.5} for split in ("train", "eval")]
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in log))
+    paths = figures.draw(tmp_path, tmp_path / "figures")
+    assert [path.name for path in paths] == [f"figure{n}.{kind}" for n in range(1, 5) for kind in ("svg", "png")]
+    assert paths[1].read_bytes().startswith(b"\x89PNG") and "<svg" in paths[0].read_text()
+
+
+def test_definition_areas_reach_where_the_paper_says() -> None:
+    """Log space is unbounded where the negative branch is unlikely, at any x; probability space stays within ± 1."""
+    log, prob = (figures.definition_area(name, of).axes[0] for name, of in (("l", figures.np.log), ("p", lambda p: p)))
+    assert log.get_zlim()[1] > 5  # type: ignore[attr-defined]
+    assert prob.get_zlim()[1] == pytest.approx(1, abs=0.15)  # type: ignore[attr-defined]
