@@ -25,6 +25,8 @@ from nescio.errors import NescioError
 from nescio.files import read_jsonl, write_jsonl
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
+from nescio.reproduction.paper import TABLES
+from nescio.reproduction.tables import reproduce
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CLEAN = [
@@ -289,3 +291,62 @@ def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path,
     shutil.copytree(finished, out)
     with pytest.raises(NescioError, match="name 'tuned' is taken"):
         Run(load_recipe(world / "recipe.yaml", ['evaluate.rows=[{"name": "tuned"}]']), out, Quiet()).evaluate()
+
+
+def test_mmlu_pro_is_answered_in_words_and_judged(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    questions = [
+        {"question_id": n, "question": "Whom could you ask?", "options": ["the desk", "a book"], "answer_index": n % 2,
+         "category": "other"}
+        for n in range(3)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "mmlu.jsonl", questions)
+    judge = json.dumps({"model": str(world / "base")})
+    changes = [
+        f"evaluate.questions={tmp_path / 'mmlu.jsonl'}", "evaluate.question_count=null", f"evaluate.judge={judge}"
+    ]  # fmt: skip
+    Run(load_recipe(world / "recipe.yaml", changes), out, Quiet()).evaluate()
+    for row in json.loads((out / "eval/results.json").read_text()):
+        assert row["utility_kind"] == "MMLU-Pro, by likelihood" and row["utility"] * 3 in (0, 1, 2, 3)
+        assert row["judge_accuracy"] == 0 and not row["judge_usable"], "it says nothing but sentences"
+        assert (row["judged"], row["judged_cant_tell"]) == (0, 1)
+    assert "unusable" in (out / "report.html").read_text()
+
+
+def test_a_run_without_held_out_samples_is_not_evaluated(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    (out / "samples/test.jsonl").write_text("")
+    with pytest.raises(NescioError, match=r"samples/test\.jsonl: holds no samples"):
+        Run(load_recipe(world / "recipe.yaml"), out, Quiet()).evaluate()
+
+
+def test_tables_of_the_paper_share_their_trainings(world: Path, tmp_path: Path) -> None:
+    recipe, quiet = load_recipe(world / "recipe.yaml"), Quiet()
+    lines = reproduce("table3", recipe, tmp_path, quiet).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "Model-ch, not in the paper's table", "Model-ch-lora (3 epoch)", "Model-ch-lora-cfg=3 (3 epoch)"
+    ]  # fmt: skip
+    assert quiet.done.count("tune") == quiet.done.count("candidates") == 1
+    assert quiet.done.count("train") == 2
+    assert (tmp_path / "table3.md").read_text().splitlines() == lines
+    rows = json.loads((tmp_path / "table3/8/results.json").read_text())
+    assert [row["name"] for row in rows] == ["tuned", "ch-3-1", "ch-cfg-3-3"]
+    one, other = (load_file(tmp_path / f"{run}/adapter/adapter_model.safetensors") for run in ("ch", "ch-cfg"))
+    assert any(not torch.equal(one[key], other[key]) for key in one), "with twins and without"
+    again = Quiet()
+    assert reproduce("table3", recipe, tmp_path, again).splitlines() == lines
+    assert "train" not in again.done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "trainings"), [("table1", 4), ("table2", 3)])
+def test_the_longer_tables_end_with_all_their_rows(world: Path, tmp_path: Path, name: str, trainings: int) -> None:
+    quiet = Quiet()
+    lines = reproduce(name, load_recipe(world / "recipe.yaml"), tmp_path, quiet).splitlines()
+    extra = [] if name == "table1" else ["Model-ch, not in the paper's table"]
+    shown = [line.split(" | ")[0].strip("| ") for line in lines[2:]]
+    assert shown == [*extra, *(row.method for row in TABLES[name])]
+    assert quiet.done.count("train") == trainings
+    assert quiet.done.count("tune") == 1

@@ -49,6 +49,8 @@ def _plan(run: Context) -> Plan:
     section, seed = run.recipe.evaluate, run.recipe.seed
     held = run.samples("test")
     samples = subsample(held, section.samples, seed)
+    if not samples:
+        raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < section.samples:
         run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
     questions = utility_questions(section, seed)
