@@ -119,5 +119,4 @@ def test_the_embedded_model_is_clearly_above_chance(smollm2: TorchEngine) -> Non
 def test_mmlu_pros_validation_split_is_read() -> None:
     questions = mmlu_pro(str(SHARED))
     assert len(questions) == 70
-    assert len(mmlu_pro(str(SHARED), rows=5)) == 5
     assert {question.field for question in questions} >= {"math", "law", "physics"}

@@ -67,18 +67,17 @@ def plain_questions() -> list[Question]:
     ]
 
 
-def mmlu_pro(source: str, rows: int | None = None) -> list[Question]:
+def mmlu_pro(source: str) -> list[Question]:
     """MMLU-Pro's questions.
 
     Args:
         source: `validation` or `test` (from the hub), or a JSONL file with MMLU-Pro's fields.
-        rows: At most so many, from the beginning; None: all.
 
     Raises:
         NescioError: The file is missing, empty or not MMLU-Pro's, or the hub can't be reached.
     """
     found = _from_hub(source) if source in ("validation", "test") else list(read_jsonl(Path(source)))
-    questions = [_parse(source, number, row) for number, row in found[:rows]]
+    questions = [_parse(source, number, row) for number, row in found]
     if not questions:
         raise NescioError(f"{source}: holds no questions; give MMLU-Pro's validation or test split, or a JSONL file")
     return questions

@@ -8,7 +8,7 @@ from typing import Any
 
 from nescio.data.dialogs import Dialog
 from nescio.data.samples import Sample
-from nescio.engines.base import Engine, Progress, Request
+from nescio.engines.base import Engine, Request
 from nescio.evaluation.setups import Setup
 from nescio.pii.detector import Detector
 
@@ -18,7 +18,6 @@ def answer(
     setups: Sequence[Setup],
     samples: Sequence[Sample],
     max_tokens: int,
-    progress: Progress | None = None,
 ) -> list[list[str]]:
     """Greedy answers (temperature 0, as in the paper) of every set-up to every sample.
 
@@ -32,7 +31,7 @@ def answer(
         for setup in setups
         for sample in samples
     ]
-    texts = [given.text for given in engine.generate(requests, progress)]
+    texts = [given.text for given in engine.generate(requests)]
     return [texts[start : start + len(samples)] for start in range(0, len(texts), len(samples))]
 
 

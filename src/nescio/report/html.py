@@ -6,7 +6,6 @@ template's escaping; only figures drawn here go in as they are.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.files import write_text
-from nescio.report import figures, style, table, tradeoffs
+from nescio.report import costs, figures, style, table, tradeoffs
 from nescio.report.answers import read_answers
 from nescio.report.compare import compare
 from nescio.report.table import Row
@@ -98,8 +97,8 @@ def _contents(run: Path) -> dict[str, Any]:
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
         "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
         "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
-        "costs": _costs(rows),
-        "labels": _labels(rows),
+        "costs": costs.costs(rows),
+        "labels": costs.labels(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "samples": samples[:MOST_SAMPLES],
@@ -108,55 +107,6 @@ def _contents(run: Path) -> dict[str, Any]:
         "seed": manifest.get("seed"),
         "versions": versions if isinstance(versions, dict) else {},
     }
-
-
-_COSTS: dict[str, tuple[str, str]] = {
-    "utility": ("Utility [95 %]", "share"),
-    "utility_mcnemar_p": ("p against tuned", "p"),
-    "judged": ("Judged [95 %]", "share"),
-    "divergence": ("KL per token", "number"),
-    "over_refusal": ("Over-refusal", "share"),
-    "lower_case": ("Lower case", "share"),
-    "role_confusion": ("Role confusion", "share"),
-    "repetition": ("Repetition", "share"),
-    "words": ("Words", "number"),
-    "attack": ("Attack [95 %]", "share"),
-    "filter_seconds": ("Filter, ms", "ms"),
-}
-
-
-def _costs(rows: Sequence[Row]) -> dict[str, Any]:
-    """The second table: a column for each measure that some row has, and its cells as text."""
-    columns = [key for key in _COSTS if any(row.get(key) is not None for row in rows)]
-    kinds = {row["utility_kind"] for row in rows if row.get("utility_kind")}
-    judge = next((row for row in rows if row.get("judge")), None)
-    return {
-        "headers": [_COSTS[key][0] for key in columns],
-        "cells": [[_cost(row, key) for key in columns] for row in rows],
-        "utility": ", ".join(sorted(kinds)),
-        "judge": judge
-        and {"name": judge["judge"], "accuracy": judge["judge_accuracy"], "usable": judge["judge_usable"]},
-    }
-
-
-def _cost(row: Row, key: str) -> str:
-    value, kind = row.get(key), _COSTS[key][1]
-    if value is None:
-        return table.MISSING
-    if kind == "share":
-        return f"{table.percent(value)} {table.share_interval(row.get(f'{key}_ci95'))}".strip()
-    if kind == "ms":
-        return f"{1000 * value:.1f}"
-    return f"{value:.3f}" if kind == "p" else f"{value:.2f}"
-
-
-def _labels(rows: Sequence[Row]) -> dict[str, Any]:
-    """Personal data by label: labels by how often they were found in all, and a line for each row."""
-    totals = Counter[str]()
-    for row in rows:
-        totals.update(row.get("labels") or {})
-    names = [name for name, _ in totals.most_common()]
-    return {"names": names, "counts": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
 
 
 def _drawn(svg: str | None, name: str) -> Markup | None:

@@ -42,22 +42,15 @@ def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
         root: The folder of all of them.
         reporter: Where progress goes.
     """
-    folder, parent = root / variant, _PARENTS.get(variant)
-    if parent is not None and not folder.exists():
-        source = prepare(recipe, parent, root, reporter)
-        _link(source, folder)
-    reporter.note(f"-- {variant}")
-    Run(variant_recipe(recipe, variant), folder, reporter).execute("train")
-    return folder
+    return _run(recipe, variant, root, reporter, "train")
 
 
-def prepare(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
-    """The run folder of a training with all that comes before the training itself."""
+def _run(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: str) -> Path:
     folder, parent = root / variant, _PARENTS.get(variant)
     if parent is not None and not folder.exists():
-        _link(prepare(recipe, parent, root, reporter), folder)
+        _link(_run(recipe, parent, root, reporter, "pairs"), folder)
     reporter.note(f"-- {variant}")
-    Run(variant_recipe(recipe, variant), folder, reporter).execute("pairs")
+    Run(variant_recipe(recipe, variant), folder, reporter).execute(until)
     return folder
 
 

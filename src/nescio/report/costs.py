@@ -1,0 +1,56 @@
+"""What each row costs beside what it leaks, and its personal data by label, as tables of text. Knows result rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from nescio.report import table
+from nescio.report.table import Row
+
+_COSTS: dict[str, tuple[str, str]] = {
+    "utility": ("Utility [95 %]", "share"),
+    "utility_mcnemar_p": ("p against tuned", "p"),
+    "judged": ("Judged [95 %]", "share"),
+    "divergence": ("KL per token", "number"),
+    "over_refusal": ("Over-refusal", "share"),
+    "lower_case": ("Lower case", "share"),
+    "role_confusion": ("Role confusion", "share"),
+    "repetition": ("Repetition", "share"),
+    "words": ("Words", "number"),
+    "attack": ("Attack [95 %]", "share"),
+    "filter_seconds": ("Filter, ms", "ms"),
+}
+
+
+def costs(rows: Sequence[Row]) -> dict[str, Any]:
+    """The second table: a column for each measure that some row has, and its cells as text."""
+    columns = [key for key in _COSTS if any(row.get(key) is not None for row in rows)]
+    kinds = {row["utility_kind"] for row in rows if row.get("utility_kind")}
+    judge = next((row for row in rows if row.get("judge")), None)
+    return {
+        "headers": [_COSTS[key][0] for key in columns],
+        "cells": [[_cost(row, key) for key in columns] for row in rows],
+        "utility": ", ".join(sorted(kinds)),
+        "judge": judge
+        and {"name": judge["judge"], "accuracy": judge["judge_accuracy"], "usable": judge["judge_usable"]},
+    }
+
+
+def _cost(row: Row, key: str) -> str:
+    value, kind = row.get(key), _COSTS[key][1]
+    if value is None:
+        return table.MISSING
+    if kind == "share":
+        return f"{table.percent(value)} {table.share_interval(row.get(f'{key}_ci95'))}".strip()
+    if kind == "ms":
+        return f"{1000 * value:.1f}"
+    return f"{value:.3f}" if kind == "p" else f"{value:.2f}"
+
+
+def labels(rows: Sequence[Row]) -> dict[str, Any]:
+    """Personal data by label: labels by how often they were found in all, and a line for each row."""
+    totals = Counter[str]()
+    for row in rows:
+        totals.update(row.get("labels") or {})
+    names = [name for name, _ in totals.most_common()]
+    return {"names": names, "counts": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
