@@ -23,7 +23,7 @@ def serve(
     drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
 ) -> None:
-    """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic."""
+    """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic, and a playground at /."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
