@@ -24,7 +24,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
     assert (train.lora.r, train.lora.alpha, train.lora.dropout) == (16, 32, 0.01)
     assert (train.epochs, train.beta, train.batch_size, train.learning_rate) == (3, 0.1, 2, 1e-4)
     assert (train.max_length, train.max_prompt_length) == (2048, 1900)
-    assert load_recipe(write(tmp_path, GOOD)).generate.temperature == 0.7
+    assert load_recipe(write(tmp_path, GOOD)).generate.sources[0].temperature == 0.7
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from nescio.data.dialogs import Dialog, parse_dialog, read_dialogs
+from nescio.data.dialogs import Dialog, parse_dialog
+from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.models import best_device, best_dtype, load_tokenizer, resolve
@@ -47,7 +48,8 @@ def estimate(recipe: Recipe) -> list[Cost]:
     scale = len(dialogs) / len(looked_at)
     tokenizer = load_tokenizer(recipe.base)
     lengths = [len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in looked_at]
-    samples = list(samples_of(looked_at, load_detector(recipe.detector.model, recipe.detector.ignore)))
+    detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
+    samples = list(samples_of(looked_at, detector))
     prompt = sum(len(encode(tokenizer, render(tokenizer, s.messages))) for s in samples[:64]) / max(
         len(samples[:64]), 1
     )
@@ -63,9 +65,12 @@ def estimate(recipe: Recipe) -> list[Cost]:
         costs.append(shape.training("tune", f"{len(dialogs) * (1 - held):.0f} dialogs", tokens, row))
     costs.append(Cost("samples", f"{train + total * held:.0f} samples", 0, 0, 0))
     generated = recipe.generate
-    asked = (train + test) * len(generated.strategies) * (1 + generated.tries) / 2
-    costs.append(shape.decoding("candidates", f"{asked:.0f} answers", asked, prompt, generated.max_tokens))
-    pairs = train * len(generated.strategies) * (2 if recipe.pairs.twins else 1)
+    ways = {kind: _ways(recipe, kind) for kind in ("local", "openai")}
+    asked = (train + test) * (1 + generated.tries) / 2
+    here, elsewhere = asked * ways["local"], asked * ways["openai"]
+    items = f"{here:.0f} answers" + (f", {elsewhere:.0f} at endpoints (their time not counted)" if elsewhere else "")
+    costs.append(shape.decoding("candidates", items, here, prompt, generated.max_tokens))
+    pairs = train * sum(ways.values()) * (2 if recipe.pairs.twins else 1)
     pair = prompt + answer + min(generated.max_tokens, 2 * answer)
     tokens = pairs * pair * recipe.train.epochs
     costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size))
@@ -76,12 +81,21 @@ def estimate(recipe: Recipe) -> list[Cost]:
     return costs
 
 
+def _ways(recipe: Recipe, engine: str) -> float:
+    """How many answers the sources of a kind give to each sample: their strategies, by the share they are asked about.
+
+    A strategy that passes samples over, as the chat ones do, is counted as if it did not.
+    """
+    return sum(len(source.strategies) * source.share for source in recipe.generate.sources if source.engine == engine)
+
+
 def _dialogs(recipe: Recipe) -> list[Dialog]:
     made_up = recipe.data.synthetic
     if made_up is not None:
         return [parse_dialog(row, row["id"]) for row in generate(made_up.dialogs, recipe.seed, made_up.max_exchanges)]
     assert recipe.data.dialogs is not None  # the recipe's own check
-    return list(read_dialogs(recipe.data.dialogs))
+    # A bad row is the run's to tell; the estimate does without it.
+    return list(read_dialogs(recipe.data.dialogs, recipe.data.pii, lambda error, row: None))
 
 
 @dataclass(frozen=True, slots=True)

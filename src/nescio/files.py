@@ -4,17 +4,46 @@ Knows JSON lines and atomic replacement; nothing of what the lines mean.
 """
 
 import errno
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nescio.errors import NescioError
+
+LONGEST_LINE = 16 << 20
+"""A longer line, in bytes, is a broken file, not a row."""
+
+Refuse = Callable[[NescioError, Any], None]
+"""Told of a row that cannot be used and of what stands in it; it raises to stop, and returns to go on without it."""
+
+
+def stop(error: NescioError, row: Any) -> None:
+    """Refuse a row by ending the work."""
+    raise error
+
+
+class SetAside:
+    """Refuses rows by writing them to a file with what is wrong, and counts them.
+
+    Args:
+        path: JSON lines of `{"error", "row"}`; a file that stands there is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        path.unlink(missing_ok=True)
+
+    def __call__(self, error: NescioError, row: Any) -> None:
+        """Write one row down."""
+        append_jsonl(self.path, [{"error": str(error), "row": row}])
+        self.count += 1
 
 
 @contextmanager
@@ -74,24 +103,51 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """Read JSON lines as `(line number from 1, value)`; blank lines are passed over.
+def read_jsonl(path: Path, refuse: Refuse = stop) -> Iterator[tuple[int, Any]]:
+    """Read JSON lines, gzipped or not, as `(line number from 1, value)`; blank lines are passed over.
+
+    Args:
+        path: The file.
+        refuse: Told of each line that is no JSON, not UTF-8 or longer than `LONGEST_LINE`; by default the reading ends.
 
     Raises:
-        NescioError: The file is missing, is not UTF-8, or a line is not JSON (the line is named).
+        NescioError: The file is missing or damaged, or a line is wrong (the line is named).
     """
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    yield number, _parse(path, number, raw)
+        for number, raw in _lines(path):
+            if not raw.strip():
+                continue
+            try:
+                value = _parse(path, number, raw)
+            except NescioError as error:
+                refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
+                continue
+            yield number, value
     except FileNotFoundError as error:
         raise NescioError(f"{path}: no such file; check the path") from error
     except IsADirectoryError as error:
         raise NescioError(f"{path}: is a folder; name a JSONL file in it") from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
+
+
+_SHOWN = 1000  # bytes of a bad line that are kept
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers; of one that is too long just the first bytes, one more than allowed."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        number = 0
+        while raw := file.readline(LONGEST_LINE + 1):
+            number += 1
+            yield number, raw
+            while len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
+                raw = file.readline(LONGEST_LINE + 1)
 
 
 def _parse(path: Path, number: int, raw: bytes) -> Any:
+    if len(raw) > LONGEST_LINE:
+        raise NescioError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; one line must be one row")
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -103,11 +159,18 @@ def _parse(path: Path, number: int, raw: bytes) -> Any:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append JSON objects, a line each, and flush them to the disk: what was paid for is kept."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        file.flush()
-        os.fsync(file.fileno())
+    """Append JSON objects, a line each, and flush them to the disk: what was paid for is kept.
+
+    Raises:
+        NescioError: The disk is full or the place cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _disk_error(path, error) from error
 
 
 def read_appended(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from nescio.data.formats import files_of
 from nescio.errors import NescioError
 from nescio.files import file_hash, write_text
 from nescio.models import identity, release
@@ -97,10 +98,13 @@ class Run:
         plain, seed = self.recipe.plain(), self.recipe.seed
         base = identity(self.recipe.base)
         tuned = None if self.recipe.tuned is None else identity(self.recipe.tuned)
-        dialogs = self.recipe.data.dialogs
-        source = None if dialogs is None else file_hash(_existing(dialogs))
+        section = self.recipe.data
+        read = [] if section.dialogs is None else [*files_of(section.dialogs), *([section.pii] if section.pii else [])]
+        source = [file_hash(path) for path in read]
         samples, pairs = ("samples/train.jsonl", "samples/test.jsonl"), ("pairs/train.jsonl", "pairs/test.jsonl")
         split = ("data/train.jsonl", "data/test.jsonl")
+        aside = ("data/bad.jsonl",) if section.skip_bad else ()
+        answers = ("candidates.jsonl", "failed.jsonl", "sources.json")
         made = () if self.recipe.tuned else ("tuned",)
         start = made if self.recipe.subtract is None else ("subtracted",)
         checked = plain["data"]["validation_samples"]
@@ -119,15 +123,25 @@ class Run:
 
         judged = (*samples, split[1], "adapter", *made, *start)
         stages = [
-            stage("data", prepare.data, split, "", (), [_source(plain), plain["data"]["test_share"], source]),
+            stage(
+                "data",
+                prepare.data,
+                (*split, *aside),
+                "",
+                (),
+                [_source(plain), section.test_share, section.skip_bad, source],
+            ),
             stage("tune", train.tune, ("tuned",), "tune", ("data/train.jsonl",), base),
             stage("subtract", train.subtract, ("subtracted",), "subtract", made, [base, tuned]),
             stage("samples", prepare.samples, samples, "detector", split, plain["data"]["train_samples"]),
+            stage("candidates", prepare.candidates, answers, "generate detector", samples, [base, checked]),
             stage(
-                "candidates", prepare.candidates, ("candidates.jsonl",), "generate detector", samples, [base, checked]
-            ),
-            stage(
-                "pairs", prepare.pairs, pairs, "pairs", (*samples, "candidates.jsonl", *start), [tuned, prompt_limit]
+                "pairs",
+                prepare.pairs,
+                (*pairs, "pairs/README.md"),
+                "pairs",
+                (*samples, "candidates.jsonl", *start),
+                [tuned, prompt_limit],
             ),
             stage("train", train.train, ("adapter",), "train pairs", (*pairs, *start, *asked), [tuned, judging]),
             stage("evaluate", judge.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned]),
@@ -145,16 +159,10 @@ class Run:
         return wrapped
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise NescioError(f"{path}: no such dialog file; mend data.dialogs in the recipe")
-    return path
-
-
 def _source(recipe: dict[str, Any]) -> list[Any]:
     """Where a recipe's dialogs come from."""
     data = recipe.get("data") or {}
-    return [data.get("dialogs"), data.get("synthetic")]
+    return [data.get("dialogs"), data.get("pii"), data.get("synthetic")]
 
 
 def _plain_yaml(path: Path) -> dict[str, Any]:

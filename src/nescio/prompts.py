@@ -62,6 +62,15 @@ def _apply(tokenizer: Any, messages: list[Message]) -> str:
     return text + prefix
 
 
+def has_system_role(tokenizer: Any) -> bool:
+    """Whether the chat template takes a system message; where it does not, `render` folds it into the first turn."""
+    try:
+        _apply(tokenizer, [Message(role="system", content="x"), Message(role="user", content="x")])
+    except TemplateError:
+        return False
+    return True
+
+
 def fold_system(messages: list[Message]) -> list[Message]:
     """Move the system message to the front of the first user turn, for templates that have no system role.
 

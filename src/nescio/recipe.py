@@ -1,5 +1,6 @@
 """The recipe: what a run does, as YAML, with the paper's numbers for defaults. Knows its own schema only."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nescio.data.rewrite import STRATEGIES, Strategy
+from nescio.data.strategies import Strategy
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Space
 from nescio.pii.detector import IGNORED_LABELS
@@ -19,6 +20,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -30,6 +32,10 @@ class DetectorSection(_Section):
 
     model: str = "spacy:en_core_web_trf"
     ignore: list[str] = list(IGNORED_LABELS)
+    allow: list[str] = []
+    deny: list[str] = []
+    regex: dict[str, str] = {}
+    recognizers: Path | None = None
 
 
 class Synthetic(_Section):
@@ -43,6 +49,8 @@ class DataSection(_Section):
     """Where the dialogs come from, and how they are split."""
 
     dialogs: Path | None = None
+    pii: Path | None = None
+    skip_bad: bool = False
     synthetic: Synthetic | None = None
     test_share: Share = 0.1
     train_samples: Positive | None = None
@@ -89,21 +97,66 @@ class SubtractSection(_Section):
     exclude: list[str] = []
 
 
-class GenerateSection(_Section):
-    """Replacement answers from the base model, in completion mode (section 2.2)."""
+class PriceSection(_Section):
+    """Dollars for a million tokens."""
 
-    strategies: list[Strategy] = list(STRATEGIES)
+    prompt: Dollars
+    answer: Dollars
+
+
+class SourceSection(_Section):
+    """A model that is asked for replacement answers (section 2.2): here, or at an OpenAI-compatible endpoint."""
+
+    name: Annotated[str, Field(min_length=1)] = "base"
+    engine: Literal["local", "openai"] = "local"
+    model: str | None = None
+    strategies: Annotated[list[Strategy], Field(min_length=1)] = ["system", "nudge"]
     temperature: Annotated[float, Field(gt=0)] = 0.7
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    budget: Positive | None = None
+    base_url: str | None = None
+    key_env: str | None = "OPENAI_API_KEY"
+    tokenizer: str | None = None
+    concurrency: Positive = 8
+    timeout: Rate = 120.0
+    price: PriceSection | None = None
+
+    @model_validator(mode="after")
+    def _an_endpoint_has_a_model_and_no_secret(self) -> Self:
+        # Said for the section as a whole, so that the message does not repeat a key that stands in the wrong place.
+        if self.engine == "openai" and self.model is None:
+            raise ValueError("model: missing; name the model as the endpoint does")
+        if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
+            raise ValueError("key_env: must be the name of an environment variable, never the key itself")
+        if self.base_url is not None and "@" in self.base_url:
+            raise ValueError("base_url: must hold no password; keys come from the environment (key_env)")
+        return self
+
+
+class GenerateSection(_Section):
+    """Replacement answers: from whom, how long, how often (section 2.2)."""
+
+    sources: Annotated[list[SourceSection], Field(min_length=1)] = [SourceSection()]
     max_tokens: Positive = 256
     tries: Positive = 3
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError("sources: two have the same name; give each its own")
+        return self
+
 
 class PairsSection(_Section):
-    """Pairs, and the CFG twins of them."""
+    """Pairs, and the CFG twins of them; of some sources, and equally many of each, for ablations (section 4)."""
 
     twins: bool = True
     positive: str = PROTECT
     negative: str = REVEAL
+    sources: list[str] | None = None
+    balance: bool = False
+    per_source: Positive | None = None
 
 
 class TrainSection(_Fit):
@@ -185,6 +238,14 @@ class Recipe(_Section):
             raise ValueError("give either tuned: MODEL, or tune: to make it from the base; one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Self:
+        names = {source.name for source in self.generate.sources}
+        for name in self.pairs.sources or ():
+            if name not in names:
+                raise ValueError(f"pairs.sources: {name} is no source; generate.sources has {', '.join(sorted(names))}")
+        return self
+
     def plain(self) -> dict[str, Any]:
         """The recipe with every default written out, as plain data."""
         return self.model_dump(mode="json")
@@ -226,11 +287,28 @@ def _set(content: dict[str, Any], override: str) -> None:
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Paths as seen from the recipe's folder."""
-    changes: dict[str, Any] = {}
-    if recipe.data.dialogs is not None:
-        changes["data"] = recipe.data.model_copy(update={"dialogs": folder / recipe.data.dialogs.expanduser()})
-    for name in ("base", "tuned"):
-        value = getattr(recipe, name)
-        if value is not None and (folder / value).exists() and not Path(value).is_absolute():
-            changes[name] = str(folder / value)
-    return recipe.model_copy(update=changes)
+
+    def path(value: Path | None) -> Path | None:
+        return None if value is None else folder / value.expanduser()
+
+    def model(value: str | None) -> str | None:
+        is_beside = value is not None and (folder / value).exists() and not Path(value).is_absolute()
+        return str(folder / value) if value is not None and is_beside else value
+
+    data, detector, generate = recipe.data, recipe.detector, recipe.generate
+    sources = [
+        each.model_copy(
+            update={"tokenizer": model(each.tokenizer)}
+            | ({"model": model(each.model)} if each.engine == "local" else {})
+        )
+        for each in generate.sources
+    ]
+    return recipe.model_copy(
+        update={
+            "base": model(recipe.base),
+            "tuned": model(recipe.tuned),
+            "data": data.model_copy(update={"dialogs": path(data.dialogs), "pii": path(data.pii)}),
+            "detector": detector.model_copy(update={"recognizers": path(detector.recognizers)}),
+            "generate": generate.model_copy(update={"sources": sources}),
+        }
+    )

@@ -22,6 +22,18 @@ def whole_sentences(text: str) -> str:
     return text[: ends[-1]] if ends else ""
 
 
+def split_long(text: str, limit: int) -> list[tuple[int, str]]:
+    """A text as pieces of at most `limit` characters with their offsets, cut after sentences, else after words."""
+    pieces, start = [], 0
+    while len(text) - start > limit:
+        window = text[start : start + limit]
+        ends = [match.end() for match in _END.finditer(window) if match.end() < limit]
+        cut = ends[-1] if ends else window.rfind(" ") + 1
+        pieces.append((start, window[: cut or limit]))
+        start += cut or limit
+    return [*pieces, (start, text[start:])]
+
+
 def loops(text: str) -> bool:
     """Whether a text runs in circles: the same four words three times, or one word five times in a row."""
     words = text.lower().split()

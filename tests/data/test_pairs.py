@@ -18,12 +18,14 @@ SAMPLE = Sample(
     [SYSTEM, Message(role="user", content="Who is it?"), Message(role="assistant", content="Please write to")],
     " my friend Anna in Geneva.", "NAME", "Anna",
 )  # fmt: skip
-ROW = {"sample_id": "s", "strategy": "system", "try": 0, "text": " the helpful desk.", "accepted": True}
+ROW = {
+    "sample_id": "s", "source": "base", "strategy": "system", "try": 0, "text": " the helpful desk.", "accepted": True
+}  # fmt: skip
 
 
 def made(tokenizer: Any, how: Pairing | None = None, row: dict[str, Any] = ROW, sample: Sample = SAMPLE) -> Any:
     counts: Counter[str] = Counter()
-    return list(pairs_of([sample], [row], tokenizer, how or Pairing(), counts)), counts
+    return list(pairs_of({sample.id: sample}, [row], tokenizer, how or Pairing(), counts)), counts
 
 
 def test_twins_are_exact_swaps(chatml: Any) -> None:
@@ -80,7 +82,7 @@ def _ending(text: str) -> Sample:
 def test_rejected_candidates_and_doubles_make_no_pairs(chatml: Any) -> None:
     rows = [ROW, ROW | {"try": 1}, ROW | {"accepted": False, "text": " other"}, ROW | {"sample_id": "elsewhere"}]
     counts: Counter[str] = Counter()
-    assert len(list(pairs_of([SAMPLE], rows, chatml, Pairing(), counts))) == 2
+    assert len(list(pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(), counts))) == 2
 
 
 def test_long_prompts_are_cut_from_the_left_and_keep_the_system_message(chatml: Any) -> None:

@@ -1,39 +1,49 @@
 """Replacement answers: what is asked for, what is kept, and that nothing paid for is asked for again."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nescio.data.rewrite import AVOID, NUDGE, Rewriting, rewrite, strategy_messages, write_settled
+from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
-from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring
+from nescio.data.strategies import AVOID
+from nescio.data.tally import Tally
+from nescio.engines.base import Answer, Capabilities, Progress, Request, UnansweredError
+from nescio.errors import NescioError
 from nescio.files import read_jsonl
 from nescio.pii.detector import Span
 from nescio.prompts import Message
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="Ask")]
-SAMPLES = [Sample(f"s{n}", "d", MESSAGES, " Tom, he knows it.", "NAME", "Tom") for n in range(3)]
+SAMPLES = [Sample(f"s{n}", f"d{n}", MESSAGES, " Tom, he knows it.", "NAME", "Tom") for n in range(3)]
+GOOD, BAD = " somebody at the desk there.", " Tom is at the desk."
 
 
 class Script:
     """An engine whose answers are given; it remembers what it was asked."""
 
+    capabilities = Capabilities(guidance=False)
+
     def __init__(self, *texts: str, finish: str = "stop") -> None:
         self.texts, self.finish = list(texts), finish
         self.asked: list[Request] = []
-
-    capabilities = Capabilities(guidance=False)
+        self.calls = 0
+        self._lock = threading.Lock()
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
-        self.asked += requests
-        return [Answer(self.texts.pop(0) if len(self.texts) > 1 else self.texts[0], [], self.finish) for _ in requests]
+        with self._lock:
+            self.asked += requests
+            self.calls += 1
+            return [self._answer() for _ in requests]
 
-    def stream(self, request: Request) -> Iterator[str]:
-        yield self.texts[0]
-
-    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
-        return [[] for _ in items]
+    def _answer(self) -> Answer:
+        text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
+        if not text:
+            raise UnansweredError("the line is dead")
+        return Answer(text, [1, 2], self.finish, prompt_tokens=10)
 
 
 class Names:
@@ -45,77 +55,143 @@ class Names:
         return [[Span(0, 3, "PERSON", "Tom")] if "Tom" in text else [] for text in texts]
 
 
-HOW = Rewriting(strategies=("system",), tries=2)
-GOOD = " somebody at the desk there."
+def source(script: Any, **changes: Any) -> Source:
+    return Source(
+        **{"name": "base", "engine": script, "model": "m", "identity": "m", "strategies": ("system",)} | changes
+    )
 
 
-@pytest.mark.parametrize(
-    ("text", "finish", "reason"),
-    [
-        (GOOD, "stop", None),
-        (" Tom at the desk over there.", "stop", "pii"),
-        ("", "stop", "empty"),
-        (" \n", "stop", "empty"),
-        (" somebody at the desk who", "length", "empty"),
-        (" Tom, he knows it.", "stop", "copy"),
-        (f" {AVOID} I will not.", "stop", "instruction"),
-        (" some one there.", "stop", "short"),
-        (" go go go go go go now.", "stop", "loop"),
-    ],
-)
-def test_what_is_kept_and_why_not(tmp_path: Path, text: str, finish: str, reason: str | None) -> None:
-    path = tmp_path / "paid.jsonl"
-    rewrite(SAMPLES[:1], Script(text, finish=finish), Names(), Rewriting(("system",), tries=1), path)
-    ((_, row),) = read_jsonl(path)
-    assert (row["accepted"], row["reason"]) == (reason is None, reason)
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., tuple[list[Tally], list[dict[str, Any]]]]:
+    """Rewrite in the test's folder: the accounts and the candidates."""
+
+    def rewritten(*sources: Source, samples: Sequence[Sample] = SAMPLES, tries: int = 2) -> Any:
+        tallies = rewrite(samples, sources, Names(), Rewriting(tries=tries), tmp_path, tmp_path / "paid.jsonl")
+        return tallies, [row for _, row in read_jsonl(tmp_path / "candidates.jsonl")]
+
+    return rewritten
 
 
-def test_a_cut_answer_ends_at_its_last_sentence(tmp_path: Path) -> None:
-    script = Script(" somebody at the desk there. They are op", finish="length")
-    rewrite(SAMPLES[:1], script, Names(), HOW, tmp_path / "paid.jsonl")
-    assert next(read_jsonl(tmp_path / "paid.jsonl"))[1]["text"] == GOOD
-
-
-def test_tries_end_with_the_first_accepted(tmp_path: Path) -> None:
-    script = Script(GOOD, " Tom is at the desk.", GOOD, " Tom is at the desk.")
-    counts = rewrite(SAMPLES, script, Names(), HOW, tmp_path / "paid.jsonl")
+def test_tries_end_with_the_first_accepted(run: Any) -> None:
+    script = Script(GOOD, BAD, GOOD, BAD)
+    (tally,), rows = run(source(script))
     assert len(script.asked) == 4, "three samples once, one of them twice"
-    assert counts == {"accepted": 2, "pii": 2}
+    assert (tally.accepted, dict(tally.rejected)) == (2, {"pii": 2})
+    assert [(row["sample_id"], row["try"], row["accepted"]) for row in rows] == [
+        ("s0", 0, True), ("s1", 0, False), ("s1", 1, False), ("s2", 0, True),
+    ]  # fmt: skip
 
 
-def test_nothing_is_asked_twice(tmp_path: Path) -> None:
-    path = tmp_path / "paid.jsonl"
-    first = rewrite(SAMPLES, Script(" Tom is at the desk."), Names(), HOW, path)
-    kept = path.read_bytes()
+def test_nothing_is_asked_twice(run: Any, tmp_path: Path) -> None:
+    first = run(source(Script(BAD)))
+    kept = (tmp_path / "paid.jsonl").read_bytes()
     again = Script(GOOD)
-    assert rewrite(SAMPLES, again, Names(), HOW, path) == first
+    assert run(source(again)) == first
     assert again.asked == []
-    assert path.read_bytes() == kept
+    assert (tmp_path / "paid.jsonl").read_bytes() == kept
 
 
-def test_a_line_that_was_being_written_is_asked_for_again(tmp_path: Path) -> None:
-    path = tmp_path / "paid.jsonl"
-    rewrite(SAMPLES, Script(GOOD), Names(), HOW, path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
-    rewrite(SAMPLES, Script(GOOD), Names(), HOW, path)
-    assert path.read_bytes() == whole
+def test_more_tries_ask_only_for_what_is_missing(run: Any) -> None:
+    run(source(Script(BAD)), tries=1)
+    more = Script(GOOD)
+    (tally,), _ = run(source(more), tries=2)
+    assert len(more.asked) == 3
+    assert (tally.calls, tally.accepted) == (6, 3)
 
 
-def test_requests_are_the_papers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"identity": "another"}, {"temperature": 0.2}])
+def test_another_question_is_asked(run: Any, change: dict[str, Any]) -> None:
+    run(source(Script(GOOD)))
+    again = Script(GOOD)
+    run(source(again, **change))
+    assert len(again.asked) == 3
+
+
+def test_a_line_that_was_being_written_is_asked_for_again(run: Any, tmp_path: Path) -> None:
+    run(source(Script(GOOD)))
+    whole = (tmp_path / "paid.jsonl").read_bytes()
+    (tmp_path / "paid.jsonl").write_bytes(whole[:-20])
+    again = Script(GOOD)
+    run(source(again))
+    assert len(again.asked) == 3, "a local engine's batch is asked for whole"
+    assert (tmp_path / "paid.jsonl").read_bytes() == whole
+
+
+def test_requests_are_the_papers(run: Any) -> None:
     script = Script(GOOD)
-    rewrite(SAMPLES, script, Names(), Rewriting(), tmp_path / "paid.jsonl")
+    run(source(script, strategies=("system", "nudge")))
     assert len({request.seed for request in script.asked}) == 6, "each answer has its own seed"
-    plain, nudged = script.asked[:2]
-    assert plain.temperature == 0.7
-    assert plain.prompt == [Message(role="system", content=AVOID), *MESSAGES]
-    assert nudged.prompt[1]["content"] == f"{NUDGE} Who?"  # type: ignore[index]
-    assert strategy_messages(SAMPLES[0], "nudge")[-1] == MESSAGES[-1]
+    assert {request.temperature for request in script.asked} == {0.7}
+    assert script.asked[0].prompt == [Message(role="system", content=AVOID), *MESSAGES]
     assert MESSAGES[0]["content"] == "Who?", "the sample itself is left as it was"
 
 
-def test_candidates_are_ordered_by_sample_strategy_and_try(tmp_path: Path) -> None:
-    rewrite(SAMPLES, Script(" Tom is at the desk."), Names(), Rewriting(tries=2), tmp_path / "paid.jsonl")
-    write_settled(tmp_path / "paid.jsonl", tmp_path / "out.jsonl", SAMPLES, ("system", "nudge"))
-    rows = [(row["sample_id"], row["strategy"], row["try"]) for _, row in read_jsonl(tmp_path / "out.jsonl")]
-    assert rows == [(f"s{s}", k, t) for s in range(3) for k in ("system", "nudge") for t in range(2)]
+def test_sources_and_ways_stand_in_order(run: Any) -> None:
+    sources = (source(Script(BAD), strategies=("system", "nudge")), source(Script(GOOD), name="other", identity="o"))
+    tallies, rows = run(*sources)
+    assert [(row["sample_id"], row["source"], row["strategy"], row["try"]) for row in rows] == [
+        (sample.id, *which)
+        for sample in SAMPLES
+        for which in (
+            ("base", "system", 0), ("base", "system", 1), ("base", "nudge", 0), ("base", "nudge", 1),
+            ("other", "system", 0),
+        )
+    ]  # fmt: skip
+    assert [(tally.source, tally.calls, tally.accepted) for tally in tallies] == [("base", 12, 0), ("other", 3, 3)]
+
+
+def test_calls_and_requests_in_a_call(run: Any) -> None:
+    script = Script(GOOD)
+    run(source(script, together=2, concurrency=2))
+    assert script.calls == 2
+    assert len(script.asked) == 3
+
+
+def test_a_share_is_drawn_by_seed_and_source(run: Any) -> None:
+    samples = [Sample(f"s{n}", f"d{n}", MESSAGES, " Tom.", "NAME", "Tom") for n in range(400)]
+    drawn = []
+    for name in ("one", "two", "one"):
+        _, rows = run(source(Script(GOOD), name=name, share=0.25), samples=samples, tries=1)
+        drawn.append({row["sample_id"] for row in rows})
+    assert all(60 < len(ids) < 140 for ids in drawn)
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_a_budget_ends_the_asking_and_what_was_not_asked_is_told(run: Any) -> None:
+    script = Script(GOOD)
+    (tally,), rows = run(source(script, together=1, budget=13))
+    assert (len(script.asked), len(rows), tally.unasked) == (2, 2, 1), "12 tokens an answer: the second passes it"
+    again = Script(GOOD)
+    (tally,), rows = run(source(again, together=1, budget=25))
+    assert (len(again.asked), len(rows), tally.unasked) == (1, 3, 0), "what was paid before counts too"
+
+
+def test_what_got_no_answer_is_asked_again_and_listed_in_the_end(run: Any, tmp_path: Path) -> None:
+    script = Script("", GOOD, "", GOOD, "", GOOD)
+    (tally,), rows = run(source(script, together=1), samples=SAMPLES)
+    assert [row["sample_id"] for row in rows] == ["s0", "s1"]
+    assert (tally.accepted, tally.failed, tally.unasked) == (2, 1, 0)
+    ((_, failed),) = read_jsonl(tmp_path / "failed.jsonl")
+    assert (failed["sample_id"], failed["try"], failed["error"]) == ("s2", 1, "the line is dead")
+
+
+def test_many_failures_in_a_row_end_the_job_and_keep_what_came(run: Any) -> None:
+    with pytest.raises(NescioError, match=r"source base: 3 requests in a row got no answer.*the line is dead"):
+        run(source(Script(GOOD, ""), together=1), samples=[*SAMPLES, *_more(9)])
+    again = Script(GOOD)
+    run(source(again, together=1), samples=[*SAMPLES, *_more(9)])
+    assert len(again.asked) == 11
+
+
+def _more(count: int) -> list[Sample]:
+    return [Sample(f"m{n}", f"m{n}", MESSAGES, " Tom.", "NAME", "Tom") for n in range(count)]
+
+
+def test_the_account_is_written_and_shown(run: Any) -> None:
+    (tally,), _ = run(source(Script(GOOD, BAD, GOOD), price=(1000.0, 2000.0)))
+    assert tally.as_row() == {
+        "source": "base", "model": "m", "calls": 4, "prompt_tokens": 40, "answer_tokens": 8, "accepted": 3,
+        "accept_rate": 0.75, "rejected": {"pii": 1}, "failed": 0, "unasked": 0, "dollars": 0.056,
+    }  # fmt: skip
+    assert tally.line() == "base: 4 calls, 75% kept, 48 tokens, $0.06"
+    assert tally.report() == f"{tally.line()}; rejected: 1 pii"

@@ -1,6 +1,6 @@
 """Rows that can be compared, and how each asks."""
 
-from nescio.data.rewrite import NUDGE
+from nescio.data.strategies import NUDGE
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.guidance import PROTECT, REVEAL, Guidance
 from nescio.prompts import Message

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nescio.data.rewrite import STRATEGIES
+from nescio.data.strategies import STRATEGIES
 from nescio.recipe import Recipe
 from nescio.reproduction import figures
 from nescio.reproduction.paper import TABLE1, TABLE3, TABLES
@@ -58,7 +58,16 @@ def test_each_training_differs_in_what_its_name_says() -> None:
     assert variant_recipe(RECIPE, "sub-cfg").pairs.twins
     for source in ("nudge", "system"):
         assert source in STRATEGIES
-        assert variant_recipe(RECIPE, source).generate.strategies == [source]
+        assert variant_recipe(RECIPE, source).generate.sources[0].strategies == [source]
+
+
+def test_two_sources_are_compared_by_equally_many_pairs_of_each() -> None:
+    sources = [{"name": "gpt", "engine": "openai", "model": "m", "strategies": ["chat-nudge"]}, {"name": "llama"}]
+    two = Recipe.model_validate(RECIPE.plain() | {"generate": {"sources": sources}})
+    for variant, source in (("nudge", "gpt"), ("system", "llama")):
+        one = variant_recipe(two, variant)
+        assert (one.pairs.sources, one.pairs.balance) == ([source], True)
+        assert one.generate == two.generate, "the answers are asked for once"
 
 
 def test_figures_are_files_of_both_kinds(tmp_path: Path) -> None:

@@ -1,16 +1,10 @@
-"""Dialogs: reading, checking and splitting them. Knows nothing of models or personal data.
-
-A line of the file is `{"id", "messages": [{"role", "content"}], "pii": {slot: value}?}`.
-"""
+"""Dialogs: what one is, how it is checked, and how many are split. Knows nothing of files, models or personal data."""
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nescio.errors import NescioError
-from nescio.files import read_jsonl
 from nescio.prompts import Message
 
 _ROLES = ("system", "user", "assistant")
@@ -35,28 +29,22 @@ class Dialog:
         return {"id": self.id, "messages": self.messages} | ({} if self.pii is None else {"pii": self.pii})
 
 
-def read_dialogs(path: Path) -> Iterator[Dialog]:
-    """Read and check a dialog file.
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a format calls the list of turns, and in each the role and the text."""
 
-    Raises:
-        NescioError: A line is wrong: file, line, field and mend are named.
-    """
-    seen: dict[str, int] = {}
-    for number, row in read_jsonl(path):
-        try:
-            dialog = parse_dialog(row, default_id=f"{path.stem}-{number}")
-        except NescioError as error:
-            raise NescioError(f"{path}:{number}: {error}") from error
-        if dialog.id in seen:
-            raise NescioError(
-                f"{path}:{number}: id {dialog.id!r} stands at line {seen[dialog.id]} already; make it unique"
-            )
-        seen[dialog.id] = number
-        yield dialog
+    turns: str = "messages"
+    role: str = "role"
+    text: str = "content"
 
 
-def parse_dialog(row: Any, default_id: str) -> Dialog:
+def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog:
     """Check one dialog object.
+
+    Args:
+        row: `{"id"?, "messages": [{"role", "content"}], "pii"?}`, with roles system, user and assistant.
+        default_id: For a row without one.
+        fields: The names that errors use, where the row was made from another format.
 
     Raises:
         NescioError: The field and the mend, without the place.
@@ -65,11 +53,10 @@ def parse_dialog(row: Any, default_id: str) -> Dialog:
         raise NescioError("not a JSON object; a dialog is {'id', 'messages', 'pii'?}")
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise NescioError("messages: missing or empty; give a list of {'role', 'content'}")
-    _check_messages(messages)
+        raise NescioError(f"{fields.turns}: missing or empty; give a list of {{'{fields.role}', '{fields.text}'}}")
+    _check_messages(messages, fields)
     pii = row.get("pii")
-    if pii is not None and not (isinstance(pii, dict) and all(isinstance(v, str) and v.strip() for v in pii.values())):
-        raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
+    _check_pii(pii, messages)
     identifier = row.get("id", default_id)
     if not isinstance(identifier, str | int) or identifier == "":
         raise NescioError("id: must be a text or a number")
@@ -77,45 +64,53 @@ def parse_dialog(row: Any, default_id: str) -> Dialog:
     return Dialog(str(identifier), turns, pii)
 
 
-def _check_messages(messages: list[Any]) -> None:
+def _check_messages(messages: list[Any], fields: Fields) -> None:
     for index, message in enumerate(messages):
-        place = f"messages[{index}]"
+        place = f"{fields.turns}[{index}]"
         if not isinstance(message, dict):
-            raise NescioError(f"{place}: not an object; give {{'role', 'content'}}")
+            raise NescioError(f"{place}: not an object; give {{'{fields.role}', '{fields.text}'}}")
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES:
-            raise NescioError(f"{place}.role: {role!r} is unknown; use system, user or assistant")
+            raise NescioError(f"{place}.{fields.role}: {role!r} is unknown; use system, user or assistant")
         if not isinstance(content, str):
-            raise NescioError(f"{place}.content: must be a text, is {type(content).__name__}")
+            raise NescioError(f"{place}.{fields.text}: must be a text, is {type(content).__name__}")
         if not content.strip() and role != "system":
-            raise NescioError(f"{place}.content: is empty; write the turn or leave the dialog out")
+            raise NescioError(f"{place}.{fields.text}: is empty; write the turn or leave the dialog out")
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[0] == "system" else roles
     for index, role in enumerate(turns):
         if role != ("user", "assistant")[index % 2]:
-            place = f"messages[{index + len(roles) - len(turns)}].role"
+            place = f"{fields.turns}[{index + len(roles) - len(turns)}].{fields.role}"
             raise NescioError(f"{place}: {role}, but turns must alternate, user first; merge or reorder the turns")
     if "assistant" not in turns:
-        raise NescioError("messages: no assistant turn; there is nothing to learn or to unlearn from it")
+        raise NescioError(f"{fields.turns}: no assistant turn; there is nothing to learn or to unlearn from it")
 
 
-def split_dialogs(dialogs: Sequence[Dialog], test_share: float, seed: int) -> tuple[list[Dialog], list[Dialog]]:
-    """Split by dialog, before anything is generated, so that no dialog is on both sides (paper, section 2.2).
+def _check_pii(pii: Any, messages: list[Any]) -> None:
+    if pii is None:
+        return
+    if not (isinstance(pii, dict) and all(isinstance(v, str) and v.strip() for v in pii.values())):
+        raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
+    for slot, value in pii.items():
+        if not any(value in message["content"] for message in messages):
+            raise NescioError(f"pii.{slot}: {value!r} occurs in no message; mend the value or leave the slot out")
 
-    Returns:
-        Train and test, each in the file's order.
+
+def held_out(count: int, test_share: float, seed: int) -> set[int]:
+    """Which dialogs are held out: the split is by dialog, before anything is generated (paper, section 2.2).
+
+    Args:
+        count: Dialogs there are.
+        test_share: Share of them to hold out.
+        seed: Of the draw.
 
     Raises:
         NescioError: One side would be empty.
     """
-    count = round(len(dialogs) * test_share)
-    if not 0 < count < len(dialogs):
+    test = round(count * test_share)
+    if not 0 < test < count:
         raise NescioError(
-            f"data: {len(dialogs)} dialogs with test_share {test_share} leave one side empty; give more dialogs or "
+            f"data: {count} dialogs with test_share {test_share} leave one side empty; give more dialogs or "
             "another share"
         )
-    test = set(random.Random(seed).sample(range(len(dialogs)), count))
-    return (
-        [dialog for index, dialog in enumerate(dialogs) if index not in test],
-        [dialog for index, dialog in enumerate(dialogs) if index in test],
-    )
+    return set(random.Random(seed).sample(range(count), test))

@@ -5,12 +5,17 @@ itself, white space belongs to the answer, and the token ids of prompt plus answ
 samples and tokenizers; nothing of training.
 """
 
+import hashlib
+import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from nescio.data.samples import Sample
+from nescio.data.strategies import target
+from nescio.files import read_jsonl, write_jsonl
 from nescio.guidance import PROTECT, REVEAL
 from nescio.prompts import Message, encode, render, split_ids, with_sentence
 
@@ -32,32 +37,48 @@ class Pairing:
     max_prompt: int = 1900
 
 
+class Lookup(Protocol):
+    """Samples by id: a dict, or a `SampleFile`."""
+
+    def get(self, identifier: str, /) -> Sample | None:
+        """The sample, or None where it is not among them."""
+
+
 def pairs_of(
-    samples: Sequence[Sample], candidates: Sequence[dict[str, Any]], tokenizer: Any, how: Pairing, counts: Counter[str]
+    samples: Lookup, candidates: Iterable[dict[str, Any]], tokenizer: Any, how: Pairing, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The pairs of all accepted candidates, twins side by side.
 
     Args:
-        samples: Where the rejected answers are.
+        samples: Where the rejected answers are; candidates of other samples are passed over.
         candidates: Rows of `candidates.jsonl`.
         tokenizer: Of the model that will be trained.
         how: Twins, sentences, length.
-        counts: Filled with `pairs`, `cut` (prompts cut) and `border` (left out: a token straddles the border).
+        counts: Filled with `pairs`, `cut` (prompts cut), `duplicates` and `border` (left out: a token straddles it).
     """
-    by_id = {sample.id: sample for sample in samples}
     sides = [("protect", how.positive), ("reveal", how.negative)] if how.twins else [(None, None)]
-    seen: set[tuple[str, str]] = set()
+    seen: set[bytes] = set()
     for row in candidates:
-        sample = by_id.get(row["sample_id"])
-        if sample is None or not row["accepted"] or (sample.id, row["text"]) in seen:
+        found = samples.get(row["sample_id"]) if row["accepted"] else None
+        if found is None:
             continue
-        seen.add((sample.id, row["text"]))
+        sample = target(found, row["strategy"])
         made = [_pair(sample, row, twin, sentence, tokenizer, how, counts) for twin, sentence in sides]
-        if all(pair is not None for pair in made):
-            counts["pairs"] += len(made)
-            yield from (pair for pair in made if pair is not None)
-        else:
+        pairs = [pair for pair in made if pair is not None]
+        if len(pairs) < len(sides):
             counts["border"] += 1
+        elif (digest := _digest(pairs[0])) in seen:
+            counts["duplicates"] += 1
+        else:
+            seen.add(digest)
+            counts["pairs"] += len(pairs)
+            yield from pairs
+
+
+def _digest(pair: dict[str, Any]) -> bytes:
+    """Two samples may share a prompt, when one dialog was given twice or an answer is asked for whole."""
+    content = "\0".join(pair[name] for name in ("prompt", "chosen", "rejected"))
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def _pair(
@@ -79,12 +100,12 @@ def _pair(
         return None
     chosen, rejected = (personal, clean) if twin == "reveal" else (clean, personal)
     return {
-        "id": f"{sample.id}:{row['strategy']}:{row['try']}" + (f":{twin}" if twin else ""),
+        "id": ":".join([sample.id, row["source"], row["strategy"], str(row["try"]), *([twin] if twin else [])]),
         "dialog_id": sample.dialog_id,
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
-        "source": row["strategy"],
+        "source": row["source"],
         "twin": twin,
     }
 
@@ -108,3 +129,62 @@ def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str:
             return cut
         over += 1
     return head
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which pairs are kept, for comparing sources (paper, section 4: 2,765 of each).
+
+    Attributes:
+        sources: Only of these; None: of all.
+        balance: Equally many of each source there is: as many as of the one that has fewest.
+        per_source: At most so many of each source; a pair and its twin count as one.
+        seed: Of the draw.
+    """
+
+    sources: Sequence[str] | None = None
+    balance: bool = False
+    per_source: int | None = None
+    seed: int = 0
+
+
+def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selection, counts: Counter[str]) -> None:
+    """Write the pairs that a selection keeps, in their order; in memory there is a number for each at most.
+
+    Args:
+        pairs: Pairs, twins side by side.
+        path: The pair file.
+        selection: What is kept.
+        counts: Its `pairs` become those that are kept, `unselected` those that are not.
+    """
+    every = path.with_suffix(".every")
+    by_source: dict[str, list[int]] = {}
+
+    def counted() -> Iterator[dict[str, Any]]:
+        unit = -1
+        for pair in pairs:
+            unit += pair["twin"] != "reveal"  # a twin belongs to the pair before it
+            own = by_source.setdefault(pair["source"], [])
+            if not own or own[-1] != unit:
+                own.append(unit)
+            yield pair | {"unit": unit}
+
+    written = write_jsonl(every, counted())
+    kept = _drawn(by_source, selection)
+    rows = (row for _, row in read_jsonl(every))
+    left = write_jsonl(path, ({n: v for n, v in row.items() if n != "unit"} for row in rows if row["unit"] in kept))
+    every.unlink()
+    counts["pairs"] -= written - left
+    counts["unselected"] += written - left
+
+
+def _drawn(by_source: dict[str, list[int]], selection: Selection) -> set[int]:
+    """The numbers that are kept: for each source, the first of a seeded order."""
+    limits = [len(own) for own in by_source.values()] if selection.balance else []
+    limits += [] if selection.per_source is None else [selection.per_source]
+    kept: set[int] = set()
+    for source, own in by_source.items():
+        if selection.sources is None or source in selection.sources:
+            count = min([len(own), *limits])
+            kept.update(random.Random(f"{selection.seed}-{source}").sample(own, count))
+    return kept

@@ -1,49 +1,80 @@
-"""Replacement answers without personal data, from an engine, kept or not by the detector (paper, section 2.2).
+"""Replacement answers without personal data, from any number of sources (paper, section 2.2).
 
-Every answer is on the disk before it is used; a job that was cut off goes on without asking again. Knows samples,
-engines and detectors; nothing of training.
+Every answer is on the disk before it is used, under the key of what was asked: a job that was cut off, or runs again
+under another recipe, never asks for what it has. Knows samples, engines and detectors; nothing of training.
 """
 
 import zlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
+from nescio.data.filter import Reply, Verdict, judge
+from nescio.data.paid import Paid
 from nescio.data.samples import Sample
-from nescio.engines.base import Answer, Engine, Request
-from nescio.files import append_jsonl, read_appended, write_jsonl
+from nescio.data.strategies import Strategy, prompt_for, tasks
+from nescio.data.tally import Tally
+from nescio.engines.base import Answer, Engine, Request, UnansweredError
+from nescio.errors import NescioError
+from nescio.files import fingerprint, write_jsonl
 from nescio.pii.detector import Detector
-from nescio.prompts import Message, with_sentence
-from nescio.text import FEWEST_WORDS, loops, whole_sentences
 
-AVOID = "Avoid using any personal data in the answers!"
-NUDGE = (
-    "(Do not use any personal data, e.g. names, locations or any other personal data in your answer even if it was "
-    "used in the dialog)"
-)
-Strategy = Literal["system", "nudge"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-"""The paper's two ways in completion mode: its system prompt alone, and with the nudge before the last user message."""
+TOGETHER = 96
+"""Requests in one call of a local engine, which answers them in one batch."""
 
-_BATCH = 96
+_PATIENCE = 3  # requests in a row without an answer, or as many as are on their way at once, and a source is given up
+
+Tick = Callable[[int, int, str], None]
+_Task = tuple[Sample, Strategy]
+_Name = tuple[str, Strategy]  # a task's sample id and way
+_Question = tuple[str, _Task, int, Request]  # key, task, try, request
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model that is asked for replacement answers.
+
+    Attributes:
+        name: Stands in candidates, pairs and accounts.
+        engine: Gives the answers.
+        model: Stands in the accounts.
+        identity: What the answers depend on beside the request: the model's hash, or its name and where it is.
+        strategies: The ways to ask.
+        tokenizer: Of the source's model, where completion needs rendered text; None: the engine renders.
+        temperature: Of sampling; 0.7 in the paper.
+        share: Share of the samples that it is asked about, drawn by the seed.
+        concurrency: Calls on their way at once.
+        together: Requests in one call.
+        budget: Most tokens, prompts and answers, that it is paid for; what is on its way then still comes.
+        price: Dollars for a million tokens of prompts and of answers.
+    """
+
+    name: str
+    engine: Engine
+    model: str
+    identity: str
+    strategies: tuple[Strategy, ...]
+    tokenizer: Any | None = None
+    temperature: float = 0.7
+    share: float = 1.0
+    concurrency: int = 1
+    together: int = TOGETHER
+    budget: int | None = None
+    price: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """How replacement answers are asked for.
+    """How replacement answers are asked for, whatever the source.
 
     Attributes:
-        strategies: Of `STRATEGIES`, each tried for each sample.
-        temperature: Of sampling; 0.7 in the paper.
         max_tokens: Most tokens of an answer; a longer one ends at its last whole sentence.
-        tries: Most answers asked for per sample and strategy until one is accepted.
+        tries: Most answers asked for per sample, source and strategy until one is accepted.
         seed: Every answer's own seed is derived from this, the sample, the strategy and the try.
     """
 
-    strategies: tuple[Strategy, ...] = STRATEGIES
-    temperature: float = 0.7
     max_tokens: int = 128
     tries: int = 3
     seed: int = 0
@@ -51,116 +82,168 @@ class Rewriting:
 
 def rewrite(
     samples: Sequence[Sample],
-    engine: Engine,
+    sources: Sequence[Source],
     detector: Detector,
     how: Rewriting,
-    path: Path,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Counter[str]:
-    """Ask for replacement answers until each sample and strategy has one, or its tries are used up.
+    folder: Path,
+    paid: Path,
+    progress: Tick | None = None,
+) -> list[Tally]:
+    """Ask each source until every sample and way has an answer that is kept, or its tries are used up.
 
     Args:
         samples: What to answer anew.
-        engine: The source of the answers.
+        sources: Who is asked, one after the other.
         detector: Decides whether an answer is clean.
-        how: Strategies, temperature, tries.
-        path: `candidates.jsonl`; answers that stand in it already are not asked for again.
-        progress: Called with tries done, tries at most, and a word on how many were kept.
+        how: Tries and lengths.
+        folder: Where `candidates.jsonl` (all answers, in the order of samples, sources, ways and tries) and
+            `failed.jsonl` (what got no answer) are written.
+        paid: Where the answers are kept as they come; what stands there is not asked for again.
+        progress: Called with what is done, all there is to do, and the account in a few words.
 
     Returns:
-        How many answers were accepted, and rejected by reason.
+        The account of each source.
+
+    Raises:
+        NescioError: A source can't go on: its key, its model, or no answer to many requests in a row.
     """
-    rows = read_appended(path)
-    counts: Counter[str] = Counter()
-    settled: set[tuple[str, str]] = set()
-    for attempt in range(how.tries):
-        known = {(row["sample_id"], row["strategy"]): row for row in rows if row["try"] == attempt}
-        jobs = [(s, strategy) for s in samples for strategy in how.strategies if (s.id, strategy) not in settled]
-        for start in range(0, len(jobs), _BATCH):
-            batch = jobs[start : start + _BATCH]
-            # A batch that was cut off is asked for whole: its answers depend, in their last digits, on each other.
-            if any((sample.id, strategy) not in known for sample, strategy in batch):
-                fresh = _ask(batch, attempt, engine, detector, how)
-                append_jsonl(path, [row for row in fresh if (row["sample_id"], row["strategy"]) not in known])
-                known |= {(row["sample_id"], row["strategy"]): row for row in fresh}
-            for sample, strategy in batch:
-                row = known[sample.id, strategy]
-                counts["accepted" if row["accepted"] else row["reason"]] += 1
-                if row["accepted"]:
-                    settled.add((sample.id, strategy))
+    book = Paid(paid)
+    jobs = [_Job(source, samples, how, book) for source in sources]
+    total, done = sum(len(job.tasks) for job in jobs), 0
+    for job in jobs:
+        for settled in job.run(detector):
             if progress:
-                left = len(jobs) - start - len(batch) + (len(jobs) - counts["accepted"]) * (how.tries - attempt - 1)
-                progress(counts.total(), counts.total() + max(left, 0), f"{counts['accepted']} kept")
-    return counts
+                progress(done + settled, total, job.tally.line())
+        done += len(job.tasks)
+    order = {sample.id: number for number, sample in enumerate(samples)}
+    # The sort is stable: within a sample the rows stand by source, then as each job has them.
+    rows = sorted((row for job in jobs for row in job.rows()), key=lambda row: order[row["sample_id"]])
+    write_jsonl(folder / "candidates.jsonl", rows)
+    write_jsonl(folder / "failed.jsonl", (row for job in jobs for row in job.failed.values()))
+    return [job.tally for job in jobs]
 
 
-def _ask(
-    jobs: Sequence[tuple[Sample, str]], attempt: int, engine: Engine, detector: Detector, how: Rewriting
-) -> list[dict[str, Any]]:
-    requests = [
-        Request(
-            strategy_messages(sample, strategy),
-            max_tokens=how.max_tokens,
-            temperature=how.temperature,
-            seed=zlib.crc32(f"{how.seed}/{sample.id}/{strategy}/{attempt}".encode()),
+class _Job:
+    """One source at work."""
+
+    def __init__(self, source: Source, samples: Sequence[Sample], how: Rewriting, paid: Paid) -> None:
+        self.source, self.how, self.paid = source, how, paid
+        self.tasks = list(tasks((sample for sample in samples if self._is_in_share(sample)), source.strategies))
+        self.tally = Tally(source.name, source.model, source.price)
+        self.failed: dict[_Name, dict[str, Any]] = {}
+        self._judged: dict[_Name, list[dict[str, Any]]] = {}
+        self._silent = 0  # requests without an answer since the last answer
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of `candidates.jsonl`, by sample, way and try."""
+        return (row for task in self.tasks for row in self._judged.get(_name(task), []))
+
+    def run(self, detector: Detector) -> Iterator[int]:
+        """Do the job; tells after some calls how many tasks are settled."""
+        settled, waiting, window = 0, self.tasks, max(TOGETHER, 4 * self.source.concurrency)
+        for attempt in range(self.how.tries):
+            again: list[_Task] = []
+            for start in range(0, len(waiting), window):
+                some = waiting[start : start + window]
+                kept = self._judge(some, self._ask(some, attempt), attempt, detector)
+                again += [task for task in some if _name(task) not in kept]
+                settled += len(some) if attempt == self.how.tries - 1 else len(kept)
+                self.tally.failed = len(self.failed)
+                yield settled
+            waiting = again
+
+    def _ask(self, some: Sequence[_Task], attempt: int) -> list[dict[str, Any] | None]:
+        """The paid rows of tasks; None where no answer came or the budget is used up."""
+        asked = [self._question(task, attempt) for task in some]
+        step = self.source.together
+        batches = [asked[start : start + step] for start in range(0, len(asked), step)]
+        # A batch that was cut off is asked for whole: its answers depend, in their last digits, on each other.
+        missing = [batch for batch in batches if any(self.paid.get(key) is None for key, *_ in batch)]
+        with ThreadPoolExecutor(self.source.concurrency) as pool:
+            calls = {pool.submit(self._pay, batch): batch for batch in missing}
+            try:
+                for call in as_completed(calls):
+                    self._heard(call, calls[call])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what is on its way still comes, and is kept
+                raise
+        return [self.paid.get(key) for key, *_ in asked]
+
+    def _question(self, task: _Task, attempt: int) -> _Question:
+        sample, strategy = task
+        prompt = prompt_for(sample, strategy, self.source.tokenizer)
+        seed = zlib.crc32(f"{self.how.seed}/{sample.id}/{strategy}/{attempt}".encode())
+        stop = (self.source.tokenizer.eos_token,) if isinstance(prompt, str) and self.source.tokenizer else ()
+        request = Request(
+            prompt, max_tokens=self.how.max_tokens, temperature=self.source.temperature, seed=seed, stop=stop
         )
-        for sample, strategy in jobs
-    ]
-    texts = [_ended(answer) for answer in engine.generate(requests)]
-    texts = [
-        text if sample.messages[-1]["role"] == "assistant" else text.lstrip()
-        for text, (sample, _) in zip(texts, jobs, strict=True)
-    ]
-    rows = []
-    for (sample, strategy), text, spans in zip(jobs, texts, detector.find(texts), strict=True):
-        reason = _fault(text, sample) or ("pii" if spans else "")
-        rows.append(
-            {
-                "sample_id": sample.id,
-                "strategy": strategy,
-                "try": attempt,
-                "text": text,
-                "accepted": not reason,
-                "reason": reason or None,
-                "pii": [span.text for span in spans],
-            }
-        )
-    return rows
+        key = fingerprint([self.source.identity, prompt, self.how.max_tokens, self.source.temperature, seed])
+        return key, task, attempt, request
+
+    def _pay(self, batch: Sequence[_Question]) -> None:
+        if self.source.budget is not None and self.paid.tokens(self.source.name) >= self.source.budget:
+            return
+        answers = self.source.engine.generate([request for *_, request in batch])
+        self.paid.add(self._row(question, answer) for question, answer in zip(batch, answers, strict=True))
+
+    def _row(self, question: _Question, answer: Answer) -> dict[str, Any]:
+        key, (sample, strategy), attempt, _ = question
+        return {
+            "key": key, "source": self.source.name, "sample_id": sample.id, "strategy": strategy, "try": attempt,
+            "text": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
+            "answer_tokens": len(answer.token_ids) if answer.answer_tokens is None else answer.answer_tokens,
+        }  # fmt: skip
+
+    def _heard(self, call: Future[None], batch: Sequence[_Question]) -> None:
+        """Count a call that ended; too many in a row without an answer end the job."""
+        try:
+            call.result()
+            self._silent = 0
+        except UnansweredError as error:
+            self._silent += 1
+            for _, task, attempt, _ in batch:
+                sample, strategy = task
+                self.failed[_name(task)] = {
+                    "sample_id": sample.id, "source": self.source.name, "strategy": strategy, "try": attempt,
+                    "error": str(error),
+                }  # fmt: skip
+            if self._silent >= max(_PATIENCE, self.source.concurrency):
+                raise NescioError(
+                    f"source {self.source.name}: {self._silent} requests in a row got no answer, the last: {error}; "
+                    "run again to go on, what came is kept"
+                ) from error
+
+    def _judge(
+        self, some: Sequence[_Task], paid: Sequence[dict[str, Any] | None], attempt: int, detector: Detector
+    ) -> set[_Name]:
+        """Judge what came, and account for all; returns the tasks that are accepted."""
+        came = [(task, row) for task, row in zip(some, paid, strict=True) if row is not None]
+        verdicts = judge([Reply(*task, row["text"], row["finish"]) for task, row in came], detector)
+        for (task, row), verdict in zip(came, verdicts, strict=True):
+            self.failed.pop(_name(task), None)
+            self._account(row, verdict)
+            candidate = {name: row[name] for name in ("sample_id", "source", "strategy", "try")} | {
+                "text": verdict.text, "accepted": verdict.reason is None, "reason": verdict.reason, "pii": verdict.pii
+            }  # fmt: skip
+            self._judged.setdefault(_name(task), []).append(candidate)
+        unheard = [task for task, row in zip(some, paid, strict=True) if row is None]
+        if attempt == 0:
+            self.tally.unasked += sum(_name(task) not in self.failed for task in unheard)
+        return {_name(task) for (task, _), verdict in zip(came, verdicts, strict=True) if verdict.reason is None}
+
+    def _account(self, row: dict[str, Any], verdict: Verdict) -> None:
+        self.tally.calls += 1
+        self.tally.prompt_tokens += row["prompt_tokens"]
+        self.tally.answer_tokens += row["answer_tokens"]
+        if verdict.reason is None:
+            self.tally.accepted += 1
+        else:
+            self.tally.rejected[verdict.reason] += 1
+
+    def _is_in_share(self, sample: Sample) -> bool:
+        drawn = zlib.crc32(f"{self.how.seed}/{self.source.name}/{sample.id}".encode())
+        return drawn < self.source.share * (1 << 32)
 
 
-def strategy_messages(sample: Sample, strategy: str) -> list[Message]:
-    """The conversation a source is asked with."""
-    return with_sentence(nudged(sample.messages) if strategy == "nudge" else sample.messages, AVOID)
-
-
-def nudged(messages: Sequence[Message]) -> list[Message]:
-    """A conversation with the nudge before its last user message."""
-    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
-    return [*messages[:last], asked, *messages[last + 1 :]]
-
-
-def _ended(answer: Answer) -> str:
-    """The answer's text; one that ran into the token limit is cut after its last whole sentence (or is empty)."""
-    text = answer.text.rstrip()
-    return whole_sentences(text) if answer.finish == "length" else text
-
-
-def _fault(text: str, sample: Sample) -> str:
-    """Why an answer can't be a chosen one, whatever the detector says; empty if it can."""
-    if not text.strip():
-        return "empty"
-    if text.strip() == sample.rejected.strip():
-        return "copy"
-    if AVOID[:-1] in text or "Do not use any personal data" in text:
-        return "instruction"
-    if len(text.split()) < FEWEST_WORDS:
-        return "short"
-    return "loop" if loops(text) else ""
-
-
-def write_settled(path: Path, out: Path, samples: Sequence[Sample], strategies: Sequence[str]) -> int:
-    """Write the candidates in the order of samples, strategies and tries, whatever order they were paid in."""
-    order = {(s.id, name): (i, j) for i, s in enumerate(samples) for j, name in enumerate(strategies)}
-    rows = sorted(read_appended(path), key=lambda row: (*order[(row["sample_id"], row["strategy"])], row["try"]))
-    return write_jsonl(out, rows)
+def _name(task: _Task) -> _Name:
+    return task[0].id, task[1]

@@ -4,10 +4,13 @@ The input runs up to the piece, inside the assistant's answer if it stands there
 dialogs and detectors; nothing of models.
 """
 
+import json
 import random
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from nescio.data.dialogs import Dialog
@@ -38,15 +41,27 @@ class Sample:
     label: str
     value: str
 
+    @property
+    def beginning(self) -> str:
+        """What of the answer stands before the place; empty where the answer starts with it."""
+        last = self.messages[-1]
+        return last["content"] if last["role"] == "assistant" else ""
+
+    def whole(self) -> "Sample":
+        """The same with the whole answer rejected, and nothing of it in the messages."""
+        if not self.beginning:
+            return self
+        return replace(self, messages=self.messages[:-1], rejected=self.beginning + self.rejected)
+
     def as_row(self) -> dict[str, Any]:
         """The line of a sample file."""
         return asdict(self)
 
 
-def samples_of(dialogs: Sequence[Dialog], detector: Detector) -> Iterator[Sample]:
-    """The samples of dialogs, in order: by their recorded slots, else by the detector."""
-    for first in range(0, len(dialogs), _CHUNK):
-        chunk = dialogs[first : first + _CHUNK]
+def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample]:
+    """The samples of dialogs, in order: by their recorded slots, else by the detector; some dialogs at a time."""
+    rest = iter(dialogs)
+    while chunk := list(islice(rest, _CHUNK)):
         turns = [
             (dialog, index)
             for dialog in chunk
@@ -118,6 +133,33 @@ def subsample(samples: Sequence[Sample], count: int | None, seed: int) -> list[S
     drawn = [by_dialog[d][r] for r in range(rounds) for d in dialogs if r < len(by_dialog[d])][:count]
     chosen = {sample.id for sample in drawn}
     return [sample for sample in samples if sample.id in chosen]
+
+
+class SampleFile:
+    """The samples of a file by id, read when they are asked for; only where they stand is held in memory.
+
+    Args:
+        path: A sample file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._places: dict[str, int] = {}
+        place = 0
+        for line in self._file:
+            self._places[parse_sample(json.loads(line)).id] = place
+            place += len(line)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, identifier: str) -> Sample | None:
+        """A sample, or None where the file does not hold it."""
+        place = self._places.get(identifier)
+        if place is None:
+            return None
+        self._file.seek(place)
+        return parse_sample(json.loads(self._file.readline()))
 
 
 def parse_sample(row: Any) -> Sample:

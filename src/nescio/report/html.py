@@ -38,12 +38,8 @@ _STAGES: dict[str, tuple[str, dict[str, str]]] = {
         {"detector": "detector.model", "training samples, at most": "data.train_samples"},
     ),
     "candidates": (
-        "The base model wrote replacement answers; those without personal data were kept.",
-        {
-            "asked by": "generate.strategies",
-            "temperature": "generate.temperature",
-            "tokens, at most": "generate.max_tokens",
-        },
+        "Other models wrote replacement answers; those without personal data were kept.",
+        {"tokens, at most": "generate.max_tokens", "answers asked for, at most": "generate.tries"},
     ),
     "pairs": (
         "Each replacement (chosen) was paired with what the dialog said (rejected), and again under the protect and "

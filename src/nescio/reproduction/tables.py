@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nescio.data.dialogs import read_dialogs
+from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
 from nescio.evaluation.evaluate import Subject, evaluate
 from nescio.evaluation.kept import Kept

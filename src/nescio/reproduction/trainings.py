@@ -12,6 +12,7 @@ from nescio.pipeline import Reporter, Run
 from nescio.recipe import Recipe, SubtractSection
 
 _PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}
+_TABLE2 = ("nudge", "system")
 COEFFICIENT = 0.5
 """Of the subtraction (paper, section 2.1)."""
 
@@ -28,9 +29,19 @@ def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
         changes["subtract"] = SubtractSection(coefficient=COEFFICIENT)
     if variant in ("ch", "sub"):
         changes["pairs"] = recipe.pairs.model_copy(update={"twins": False})
-    if variant in ("nudge", "system"):
-        changes["generate"] = recipe.generate.model_copy(update={"strategies": [variant]})
+    if variant in _TABLE2:
+        changes |= _of_one_source(recipe, variant)
     return recipe.model_copy(update=changes)
+
+
+def _of_one_source(recipe: Recipe, variant: str) -> dict[str, object]:
+    """Table 2's data: of the first or the second source, equally many pairs of each; of a single one, of one way."""
+    sources = recipe.generate.sources
+    if len(sources) == 1:
+        alone = sources[0].model_copy(update={"strategies": [variant]})
+        return {"generate": recipe.generate.model_copy(update={"sources": [alone]})}
+    name = sources[_TABLE2.index(variant)].name
+    return {"pairs": recipe.pairs.model_copy(update={"sources": [name], "balance": True})}
 
 
 def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:

@@ -31,7 +31,8 @@ class Context:
     @cached_property
     def detector(self) -> Detector:
         """The recipe's detector, loaded when it is first asked."""
-        return load_detector(self.recipe.detector.model, self.recipe.detector.ignore)
+        section = self.recipe.detector
+        return load_detector(section.model, **section.model_dump(exclude={"model"}))
 
     @property
     def tuned(self) -> str:

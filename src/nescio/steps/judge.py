@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from nescio.data.dialogs import read_dialogs
+from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
 from nescio.engines.torch import load
 from nescio.errors import NescioError

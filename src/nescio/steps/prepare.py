@@ -1,67 +1,118 @@
 """From dialogs to pairs: the stages before training."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from nescio.data.dialogs import parse_dialog, read_dialogs, split_dialogs
-from nescio.data.pairs import Pairing, pairs_of
-from nescio.data.rewrite import Rewriting, rewrite, write_settled
-from nescio.data.samples import samples_of, subsample
+from nescio.data.card import write_card
+from nescio.data.dialogs import Dialog, held_out, parse_dialog
+from nescio.data.formats import read_dialogs
+from nescio.data.pairs import Pairing, Selection, pairs_of, write_selected
+from nescio.data.rewrite import TOGETHER, Rewriting, Source, rewrite
+from nescio.data.samples import SampleFile, parse_sample, samples_of, subsample
+from nescio.data.strategies import WAYS
 from nescio.data.synthetic import generate
+from nescio.engines.openai import OpenAIEngine
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_jsonl
-from nescio.models import load_tokenizer
+from nescio.files import SetAside, read_jsonl, stop, write_json, write_jsonl
+from nescio.models import identity, load_tokenizer
+from nescio.prompts import has_system_role
+from nescio.recipe import Recipe, SourceSection
 from nescio.steps.context import Context, Tick
+
+_LEFT_OUT = {"duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection"}
 
 
 def data(run: Context, folder: Path, tick: Tick) -> None:
-    """Read or make up the dialogs, and split them."""
+    """Read or make up the dialogs, and split them; some in memory at a time."""
+    every = folder / "dialogs.jsonl"
+    count = write_jsonl(every, (dialog.as_row() for dialog in _dialogs(run, folder)))
+    test = held_out(count, run.recipe.data.test_share, run.recipe.seed)
+    for side in ("train", "test"):
+        rows = (row for number, (_, row) in enumerate(read_jsonl(every)) if (number in test) == (side == "test"))
+        write_jsonl(folder / f"data/{side}.jsonl", rows)
+    tick(1, 1, f"{count - len(test)} dialogs to train on, {len(test)} held out")
+
+
+def _dialogs(run: Context, folder: Path) -> Iterator[Dialog]:
     section = run.recipe.data
     if section.synthetic is not None:
         rows = generate(section.synthetic.dialogs, run.recipe.seed, section.synthetic.max_exchanges)
-        dialogs = [parse_dialog(row, row["id"]) for row in rows]
-    else:
-        assert section.dialogs is not None  # the recipe's own check
-        dialogs = list(read_dialogs(section.dialogs))
-    train, test = split_dialogs(dialogs, section.test_share, run.recipe.seed)
-    write_jsonl(folder / "data/train.jsonl", (dialog.as_row() for dialog in train))
-    write_jsonl(folder / "data/test.jsonl", (dialog.as_row() for dialog in test))
-    tick(1, 1, f"{len(train)} dialogs to train on, {len(test)} held out")
+        yield from (parse_dialog(row, row["id"]) for row in rows)
+        return
+    assert section.dialogs is not None  # the recipe's own check
+    aside = SetAside(folder / "data/bad.jsonl") if section.skip_bad else None
+    yield from read_dialogs(section.dialogs, section.pii, aside or stop)
+    if aside is not None:
+        run.note(f"{aside.count} bad rows were left out; they are in data/bad.jsonl")
 
 
 def samples(run: Context, folder: Path, tick: Tick) -> None:
     """One sample for every piece of personal data in an assistant turn."""
     for side in ("train", "test"):
-        found = list(samples_of(list(read_dialogs(run.out / f"data/{side}.jsonl")), run.detector))
-        limit = run.recipe.data.train_samples if side == "train" else None
-        kept = subsample(found, limit, run.recipe.seed)
-        if not kept:
+        every, out = folder / f"{side}.jsonl", folder / f"samples/{side}.jsonl"
+        dialogs = read_dialogs(run.out / f"data/{side}.jsonl")
+        found = kept = write_jsonl(every, (sample.as_row() for sample in samples_of(dialogs, run.detector)))
+        if not found:
             raise NescioError(
                 f"{run.out}/data/{side}.jsonl: no personal data in any assistant turn; nothing to unlearn"
             )
-        write_jsonl(folder / f"samples/{side}.jsonl", (sample.as_row() for sample in kept))
-        tick(1 + (side == "test"), 2, f"{len(kept)} of {len(found)} {side} samples")
+        limit = run.recipe.data.train_samples if side == "train" else None
+        if limit is None or limit >= found:
+            out.parent.mkdir(exist_ok=True)
+            every.replace(out)
+        else:
+            drawn = subsample([parse_sample(row) for _, row in read_jsonl(every)], limit, run.recipe.seed)
+            kept = write_jsonl(out, (sample.as_row() for sample in drawn))
+        tick(1 + (side == "test"), 2, f"{kept} of {found} {side} samples")
 
 
 def candidates(run: Context, folder: Path, tick: Tick) -> None:
-    """Replacement answers, each tried until the detector accepts it."""
+    """Replacement answers of every source, each tried until the detector accepts it."""
     section = run.recipe.generate
     wanted = [*run.samples("train"), *run.validation_samples()]
-    how = Rewriting(tuple(section.strategies), section.temperature, section.max_tokens, section.tries, run.recipe.seed)
-    counts = rewrite(wanted, load(run.recipe.base), run.detector, how, folder / "paid.jsonl", tick)
-    write_settled(folder / "paid.jsonl", folder / "candidates.jsonl", wanted, section.strategies)
-    rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if reason != "accepted")
-    run.note(f"{counts['accepted']} replacement answers kept; rejected: {rejected or 'none'}")
+    how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
+    sources = [source_of(run.recipe, each) for each in section.sources]
+    tallies = rewrite(wanted, sources, run.detector, how, folder, run.out / "paid.jsonl", tick)
+    write_json(folder / "sources.json", [tally.as_row() for tally in tallies])
+    for tally in tallies:
+        run.note(tally.report())
+
+
+def source_of(recipe: Recipe, section: SourceSection) -> Source:
+    """A source of the recipe, ready to be asked."""
+    model = section.model or recipe.base
+    price = None if section.price is None else (section.price.prompt, section.price.answer)
+    common: dict[str, Any] = {
+        "name": section.name, "model": model, "strategies": tuple(section.strategies), "price": price,
+        "temperature": section.temperature, "share": section.share, "budget": section.budget,
+    }  # fmt: skip
+    if section.engine == "local":
+        return Source(engine=load(model), identity=identity(model), together=TOGETHER, **common)
+    completes = any(WAYS[strategy].completion for strategy in section.strategies)
+    return Source(
+        engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),
+        identity=f"{model} at {section.base_url}",
+        tokenizer=load_tokenizer(section.tokenizer or recipe.base) if completes else None,
+        concurrency=section.concurrency,
+        **common,
+    )
 
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:
     """Chosen and rejected answers, and their CFG twins, in the template of the model that is trained."""
     section, counts = run.recipe.pairs, Counter[str]()
     how = Pairing(section.twins, section.positive, section.negative, run.recipe.train.max_prompt_length)
-    accepted = [row for _, row in read_jsonl(run.out / "candidates.jsonl")]
+    selection = Selection(section.sources, section.balance, section.per_source, run.recipe.seed)
     tokenizer = load_tokenizer(run.start)
+    if not has_system_role(tokenizer):
+        run.note("the chat template has no system role: system messages are put in front of the first user message")
     for side in ("train", "test"):
-        made = pairs_of(run.samples(side), accepted, tokenizer, how, counts)
-        write_jsonl(folder / f"pairs/{side}.jsonl", made)
-    tick(1, 1, f"{counts['pairs']} pairs, {counts['cut']} prompts cut, {counts['border']} left out at the border")
+        rows = (row for _, row in read_jsonl(run.out / "candidates.jsonl"))
+        made = pairs_of(SampleFile(run.out / f"samples/{side}.jsonl"), rows, tokenizer, how, counts)
+        write_selected(made, folder / f"pairs/{side}.jsonl", selection, counts)
+    write_card(folder / "pairs", tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
+    left_out = ", ".join(f"{counts[name]} {what}" for name, what in _LEFT_OUT.items() if counts[name])
+    tick(1, 1, f"{counts['pairs']} pairs, {counts['cut']} prompts cut; left out: {left_out or 'none'}")

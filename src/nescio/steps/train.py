@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nescio.data.dialogs import read_dialogs
+from nescio.data.formats import read_dialogs
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
 from nescio.files import write_json, write_jsonl

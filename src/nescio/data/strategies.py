@@ -1,0 +1,116 @@
+"""The paper's four ways to ask for a replacement answer (section 2.2). Knows samples and chat templates; no engines.
+
+Completion mode continues an answer where the personal data would have come. A chat endpoint can't, so it is either
+asked for the whole answer anew, or told what words to start it with.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from nescio.data.samples import Sample
+from nescio.engines.base import Prompt
+from nescio.prompts import Message, render, with_sentence
+
+AVOID = "Avoid using any personal data in the answers!"
+NUDGE = (
+    "(Do not use any personal data, e.g. names, locations or any other personal data in your answer even if it was "
+    "used in the dialog)"
+)
+START = "Start your answer with exactly these words, and go on from there:"
+
+Strategy = Literal["system", "nudge", "chat-nudge", "chat-start"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a strategy does beside the system prompt, which all have.
+
+    Attributes:
+        completion: Continue the answer's beginning; else ask in a chat.
+        nudge: Put the nudge before the last user message.
+        start: Ask to start with the answer's beginning.
+    """
+
+    completion: bool
+    nudge: bool
+    start: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole answer is asked for anew, also where the sample is cut inside it."""
+        return not self.completion and not self.start
+
+
+WAYS: dict[Strategy, Way] = {
+    "system": Way(completion=True, nudge=False),
+    "nudge": Way(completion=True, nudge=True),
+    "chat-nudge": Way(completion=False, nudge=True),
+    "chat-start": Way(completion=False, nudge=True, start=True),
+}
+
+
+def tasks(samples: Iterable[Sample], strategies: Iterable[Strategy]) -> Iterator[tuple[Sample, Strategy]]:
+    """Which sample is asked for in which way.
+
+    `chat-start` is for samples cut inside an answer; `chat-nudge` asks for a whole answer, so once for each answer,
+    however many samples were cut from it.
+    """
+    strategies = tuple(strategies)
+    answered: set[tuple[str, int]] = set()
+    for sample in samples:
+        answer = (sample.dialog_id, len(sample.whole().messages))
+        for strategy in strategies:
+            way = WAYS[strategy]
+            if (way.start and not sample.beginning) or (way.whole and answer in answered):
+                continue
+            yield sample, strategy
+        answered.add(answer)
+
+
+def target(sample: Sample, strategy: Strategy) -> Sample:
+    """The sample as a strategy sees it: with the answer's beginning in the prompt, or whole."""
+    return sample.whole() if WAYS[strategy].whole else sample
+
+
+def prompt_for(sample: Sample, strategy: Strategy, tokenizer: Any | None) -> Prompt:
+    """What a source is asked with.
+
+    Args:
+        sample: The place.
+        strategy: The way.
+        tokenizer: Of the source's model, for completion at an endpoint; None leaves the rendering to the engine.
+
+    Returns:
+        Messages, or with a tokenizer in completion mode the rendered text up to the place.
+    """
+    way = WAYS[strategy]
+    messages = sample.messages if way.completion else sample.whole().messages
+    if way.nudge:
+        messages = nudged(messages)
+    if way.start:  # a chat ends with the user's message
+        asked = f"{messages[-1]['content']}\n\n{START} {sample.beginning}"
+        messages = [*messages[:-1], Message(role="user", content=asked)]
+    messages = with_sentence(messages, AVOID)
+    return render(tokenizer, messages) if way.completion and tokenizer is not None else messages
+
+
+def nudged(messages: Sequence[Message]) -> list[Message]:
+    """A conversation with the nudge before its last user message."""
+    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
+    return [*messages[:last], asked, *messages[last + 1 :]]
+
+
+def continuation(sample: Sample, strategy: Strategy, text: str) -> str | None:
+    """What an answer adds to the prompt of the pair: white space included inside an answer, stripped at its start.
+
+    Returns:
+        None where it should have started with given words and did not.
+    """
+    if WAYS[strategy].start:
+        text = text.lstrip()
+        rest = text[len(sample.beginning) :]
+        return rest if text.startswith(sample.beginning) and not rest[:1].isalnum() else None
+    return text if target(sample, strategy).beginning else text.lstrip()

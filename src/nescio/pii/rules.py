@@ -1,0 +1,60 @@
+"""One's own rules on top of a detector: what never counts, what always does, and patterns. Knows texts only."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from nescio.errors import NescioError
+from nescio.pii.detector import Detector, Span, merge_overlaps
+
+DENIED = "DENIED"
+"""The label of what stands in the deny list."""
+
+
+class Ruled:
+    """A detector with an allow list, a deny list and patterns.
+
+    Args:
+        detector: What finds the rest.
+        allow: Texts that never count; case does not matter.
+        deny: Texts that always count, as whole words; case does not matter.
+        regex: Label and pattern of what else counts.
+
+    Raises:
+        NescioError: A pattern is wrong, or matches the empty text.
+    """
+
+    def __init__(self, detector: Detector, allow: Sequence[str], deny: Sequence[str], regex: Mapping[str, str]) -> None:
+        self.name = f"{detector.name} with rules"
+        self._detector = detector
+        self._allow = {text.casefold() for text in allow}
+        self._patterns = {label: _compiled(label, pattern) for label, pattern in regex.items()}
+        if deny:
+            words = "|".join(map(re.escape, sorted(deny, key=len, reverse=True)))
+            self._patterns[DENIED] = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """The spans of each text, in order of their start."""
+        return [
+            merge_overlaps((span for span in (*spans, *self._matches(text)) if not self._allowed(span)), text)
+            for text, spans in zip(texts, self._detector.find(texts), strict=True)
+        ]
+
+    def _matches(self, text: str) -> list[Span]:
+        return [
+            Span(match.start(), match.end(), label, match[0])
+            for label, pattern in self._patterns.items()
+            for match in pattern.finditer(text)
+        ]
+
+    def _allowed(self, span: Span) -> bool:
+        return span.text.casefold() in self._allow
+
+
+def _compiled(label: str, pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise NescioError(f"detector.regex.{label}: {pattern!r} is no pattern ({error}); mend it") from error
+    if compiled.match(""):
+        raise NescioError(f"detector.regex.{label}: {pattern!r} matches the empty text; make it match something")
+    return compiled

@@ -1,0 +1,64 @@
+"""What is kept of the answers, and why the rest is not."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from nescio.data.filter import Reply, judge
+from nescio.data.samples import Sample
+from nescio.data.strategies import AVOID, Strategy
+from nescio.pii.detector import Span
+from nescio.prompts import Message
+
+MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="You can ask")]
+SAMPLE = Sample("s", "d", MESSAGES, " Tim, he knows it well.", "NAME", "Tim")
+GOOD = " somebody at the desk there."
+
+
+class Names:
+    """Knows one name."""
+
+    name = "names"
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[Span(0, 3, "PERSON", "Tom")] if "Tom" in text else [] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text", "finish", "reason"),
+    [
+        ("system", GOOD, "stop", None),
+        ("system", " Tom at the desk over there.", "stop", "pii"),
+        ("system", " Tom", "stop", "pii"),
+        ("system", "", "stop", "empty"),
+        ("system", " \n", "stop", "empty"),
+        ("system", " somebody at the desk who", "length", "cut"),
+        ("system", " Tim,  he knows it WELL.", "stop", "copy"),
+        ("system", " You can ask somebody at the desk.", "stop", "repeat"),
+        ("system", " You can asking somebody at the desk.", "stop", None),
+        ("system", f" {AVOID} I will not.", "stop", "instruction"),
+        ("system", " some one there.", "stop", "short"),
+        ("system", " go go go go go go now.", "stop", "loop"),
+        ("chat-start", f"You can ask{GOOD}", "stop", None),
+        ("chat-start", f"Sure! You can ask{GOOD}", "stop", "start"),
+        ("chat-start", "You can asking somebody at the desk.", "stop", "start"),
+        ("chat-start", f"You can ask You can ask{GOOD}", "stop", "repeat"),
+        ("chat-nudge", "You can ask Tim, he knows it well.", "stop", "copy"),
+        ("chat-nudge", f"You can ask{GOOD}", "stop", None),
+    ],
+)
+def test_what_is_kept_and_why_not(strategy: Strategy, text: str, finish: str, reason: str | None) -> None:
+    (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
+    assert verdict.reason == reason
+    assert verdict.pii == (["Tom"] if reason == "pii" else [])
+
+
+def test_a_cut_answer_ends_at_its_last_sentence() -> None:
+    (verdict,) = judge([Reply(SAMPLE, "system", f"{GOOD} They are op", "length")], Names())
+    assert verdict.text == GOOD
+
+
+@pytest.mark.parametrize(("strategy", "text"), [("system", GOOD), ("chat-start", f"\nYou can ask{GOOD} ")])
+def test_what_is_added_joins_the_beginning(strategy: Strategy, text: str) -> None:
+    (verdict,) = judge([Reply(SAMPLE, strategy, text, "stop")], Names())
+    assert SAMPLE.beginning + verdict.text == "You can ask somebody at the desk there."

@@ -1,0 +1,251 @@
+"""Dialog files of every format: the same dialogs come out of each, bad rows are named or set aside, none is lost."""
+
+import gzip
+import json
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.data.formats import files_of, fill, read_dialogs
+from nescio.data.samples import samples_of
+from nescio.data.synthetic import generate, scrubbed
+from nescio.errors import NescioError
+from nescio.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
+from nescio.pii.detector import Detector
+
+ROWS = generate(6, seed=4)
+SHARED_PII = Path(__file__).parents[3] / "shared/data/llm_pc_development_pii.jsonl"
+
+
+def llama(messages: list[dict[str, str]]) -> str:
+    """A conversation as LLM-PC has it."""
+    turns = (f"<|start_header_id|>{m['role']}<|end_header_id|>\n\n{m['content']}<|eot_id|>" for m in messages)
+    return "<|begin_of_text|>" + "".join(turns)
+
+
+def sharegpt(row: dict[str, Any]) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt"}
+    turns = [{"from": names[m["role"]], "value": m["content"]} for m in row["messages"]]
+    return {"id": row["id"], "conversations": turns, "pii": row["pii"]}
+
+
+def in_parts(row: dict[str, Any]) -> dict[str, Any]:
+    messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in row["messages"]]
+    return row | {"messages": messages}
+
+
+def llm_pc(folder: Path) -> Path:
+    write_jsonl(folder / "pii.jsonl", (row["pii"] for row in ROWS))
+    path = folder / "scrubbed-data.jsonl"
+    write_jsonl(path, ({"idx": row["id"], "messages": llama(scrubbed(row))} for row in ROWS))
+    return path
+
+
+def as_file(kind: str, folder: Path) -> Path:
+    """The dialogs of `ROWS` in a format."""
+    path = folder / "dialogs.jsonl"
+    if kind == "llm-pc":
+        return llm_pc(folder)
+    if kind in ("parquet", "saved"):
+        datasets = pytest.importorskip("datasets")
+        table = datasets.Dataset.from_list(ROWS)
+        path = folder / ("dialogs.parquet" if kind == "parquet" else "saved")
+        table.to_parquet(str(path)) if kind == "parquet" else table.save_to_disk(str(path))
+    elif kind == "array":
+        path = folder / "dialogs.json"
+        path.write_text(json.dumps([sharegpt(row) for row in ROWS]))
+    elif kind == "gzip":
+        path = folder / "dialogs.jsonl.gz"
+        path.write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode()))
+    else:
+        change = {"ours": lambda row: row, "sharegpt": sharegpt, "openai": in_parts}[kind]
+        write_jsonl(path, map(change, ROWS))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["ours", "sharegpt", "openai", "llm-pc", "parquet", "saved", "array", "gzip"])
+def test_every_format_gives_the_same_dialogs(tmp_path: Path, kind: str) -> None:
+    assert [dialog.as_row() for dialog in read_dialogs(as_file(kind, tmp_path))] == ROWS
+
+
+def test_a_dataset_dict_gives_all_its_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parts = {"train": datasets.Dataset.from_list(ROWS[:4]), "test": datasets.Dataset.from_list(ROWS[4:])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "both"))
+    assert [dialog.id for dialog in read_dialogs(tmp_path / "both")] == [row["id"] for row in ROWS]
+
+
+def test_folders_and_globs(tmp_path: Path) -> None:
+    for number in (2, 1):
+        write_jsonl(tmp_path / f"{number}.jsonl", ROWS[3 * number - 3 : 3 * number])
+    (tmp_path / "notes.txt").write_text("no dialogs")
+    for source in (tmp_path, tmp_path / "[12].jsonl"):
+        assert [dialog.as_row() for dialog in read_dialogs(source)] == ROWS
+    with pytest.raises(NescioError, match="no such dialog file"):
+        files_of(tmp_path / "*.parquet")
+
+
+def test_the_values_of_slots_are_no_dialogs(tmp_path: Path) -> None:
+    path = llm_pc(tmp_path)
+    assert files_of(tmp_path) == [path]
+    (tmp_path / "pii.jsonl").rename(tmp_path / "values.jsonl")
+    assert [d.as_row() for d in read_dialogs(path, pii=tmp_path / "values.jsonl")] == ROWS
+    with pytest.raises(NescioError, match=r"data\.jsonl:1: messages: slots need the file of their values"):
+        list(read_dialogs(path))
+
+
+def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", ({"messages": row["messages"]} for row in ROWS[:2]))
+    assert [(dialog.id, dialog.pii) for dialog in read_dialogs(tmp_path / "d.jsonl")] == [("d-1", None), ("d-2", None)]
+
+
+GOOD = json.dumps(ROWS[0])
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+BAD: list[tuple[bytes, str]] = [
+    (b"{", "not JSON"),
+    (b'"\xff"', "not UTF-8"),
+    (b"[1]", "not a JSON object"),
+    (b'{"conversations": "x"}', "conversations: must be a list"),
+    (b'{"conversations": [{"from": "bot", "value": "x"}]}', r"conversations\[0\]\.from: 'bot' is unknown"),
+    (b'{"conversations": [{"from": "gpt", "value": "x"}]}', r"conversations\[0\]\.from: assistant, but turns must"),
+    (b'{"messages": [{"role": "user", "content": [{"type": "image"}]}]}', r"messages\[0\]\.content: must be a text"),
+    (json.dumps({"messages": TURNS, "pii": {"NAME-1": "Zoe"}}).encode(), "'Zoe' occurs in no message"),
+    (GOOD.encode(), f"id '{ROWS[0]['id']}' stands at line 1 already"),
+    (b"x" * (100 << 20), "longer than 16 MiB"),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), BAD, ids=[message[:20] for _, message in BAD])
+def test_a_bad_row_is_named_or_set_aside(tmp_path: Path, raw: bytes, message: str) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(GOOD.encode() + b"\n" + raw + b"\n" + json.dumps(ROWS[1]).encode())
+    with pytest.raises(NescioError, match=rf"d\.jsonl:2: .*{message}") as caught:
+        list(read_dialogs(path))
+    assert "\n" not in str(caught.value)
+    aside = SetAside(tmp_path / "bad.jsonl")
+    assert [dialog.as_row() for dialog in read_dialogs(path, refuse=aside)] == ROWS[:2]
+    ((_, kept),) = read_jsonl(tmp_path / "bad.jsonl")
+    assert (aside.count, kept["error"]) == (1, str(caught.value))
+
+
+def test_a_long_line_is_not_held_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(b"x" * (100 << 20))
+    tracemalloc.start()
+    with pytest.raises(NescioError, match=r"d\.jsonl:1: longer"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * LONGEST_LINE
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "message"),
+    [
+        ("Ask [NAME-1].", {}, r"the slot \[NAME-1\] has no value"),
+        (
+            "Ask [NAME-1].",
+            {"NAME-1": "Ann", "LOC-1": "Bern"},
+            r"no slot \[LOC-1\] for the value 'Bern' of .*pii.jsonl:1",
+        ),
+    ],
+)
+def test_slots_and_values_must_match(tmp_path: Path, text: str, values: dict[str, str], message: str) -> None:
+    path = tmp_path / "scrubbed-data.jsonl"
+    write_jsonl(tmp_path / "pii.jsonl", [values])
+    write_jsonl(path, [{"messages": llama([TURNS[0], {"role": "assistant", "content": text}])}])
+    with pytest.raises(NescioError, match=message):
+        list(read_dialogs(path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [(5, "no values at line 6"), (7, r"pii\.jsonl:7: there is no such line")]
+)
+def test_lines_of_dialogs_and_values_must_match(tmp_path: Path, lines: int, message: str) -> None:
+    path = llm_pc(tmp_path)
+    write_jsonl(tmp_path / "pii.jsonl", [row["pii"] for row in [*ROWS, ROWS[0]]][:lines])
+    with pytest.raises(NescioError, match=message):
+        list(read_dialogs(path))
+
+
+def test_values_that_look_like_slots_stay() -> None:
+    assert fill("[A-1] and [A-2]", {"A-1": "[A-2]", "A-2": "x"}) == "[A-2] and x"
+
+
+@pytest.mark.parametrize(("name", "content"), [("d.parquet", b"no"), ("d.jsonl.gz", b"\x1f\x8bno"), ("d.json", b"[{]")])
+def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NescioError, match=re.escape(name)):
+        list(read_dialogs(tmp_path / name))
+
+
+def test_a_damaged_dataset_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(NescioError, match="damaged"):
+        list(read_dialogs(tmp_path))
+
+
+class Never:
+    """No detector is asked where slots are recorded."""
+
+    name = "never"
+
+    def find(self, texts: Any) -> list[list[Any]]:
+        assert not texts
+        return []
+
+
+def _invented(number: int, values: dict[str, str]) -> dict[str, Any]:
+    """A dialog with every slot of a line in it: in the question, in the answer, now and then next to each other."""
+    slots = [f"[{slot}]" for slot in values]
+    answer = " and then ".join(slots) if number % 3 else " ".join(slots)
+    turns = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": f"Hello, what about {' or '.join(slots[:2])}?"},
+        {"role": "assistant", "content": f"About that: {answer}."},
+        {"role": "user", "content": "Thanks."},
+        {"role": "assistant", "content": f"{slots[0]} it is." if slots and number % 2 else "You are welcome."},
+    ]
+    return {"idx": number, "messages": llama(turns)}
+
+
+def _runs(text: str, values: list[str]) -> int:
+    """How many separate stretches of a text are personal: letter by letter, white space between two joins them."""
+    personal = [False] * len(text)
+    for value in values:
+        at = text.find(value)
+        while at >= 0:
+            end = at + len(value)
+            word = (at == 0 or not _wordy(text[at - 1])) and (end == len(text) or not _wordy(text[end]))
+            personal[at:end] = [word or before for before in personal[at:end]]
+            at = text.find(value, at + 1)
+    marks = "".join(
+        "x" if is_personal else (" " if letter.isspace() else ".")
+        for is_personal, letter in zip(personal, text, strict=True)
+    )
+    return len(re.findall(r"x(?:[x ]*x)?", marks))
+
+
+def _wordy(letter: str) -> bool:
+    return letter.isalnum() or letter == "_"
+
+
+@pytest.mark.skipif(not SHARED_PII.exists(), reason="LLM-PC's file of values is not part of the repository")
+def test_the_real_values_of_llm_pc_are_filled_and_sampled(tmp_path: Path) -> None:
+    values = [row for _, row in read_jsonl(SHARED_PII)]
+    assert len(values) == 1500
+    path = tmp_path / "scrubbed.jsonl"
+    write_jsonl(path, (_invented(number, row) for number, row in enumerate(values)))
+    dialogs = list(read_dialogs(path, pii=SHARED_PII))
+    assert [dialog.pii for dialog in dialogs] == values
+    assert not any("[NAME-1]" in m["content"] for dialog in dialogs for m in dialog.messages)
+    detector: Detector = Never()
+    counted = sum(
+        _runs(message["content"], list((dialog.pii or {}).values()))
+        for dialog in dialogs
+        for message in dialog.messages
+        if message["role"] == "assistant"
+    )
+    assert sum(1 for _ in samples_of(dialogs, detector)) == counted > 4000

@@ -1,0 +1,54 @@
+"""The four ways: what is asked, of which samples, and what an answer adds to the prompt."""
+
+from typing import Any
+
+from nescio.data.samples import Sample
+from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, WAYS, prompt_for, target, tasks
+from nescio.prompts import Message
+
+USER, ANSWER = Message(role="user", content="Who?"), Message(role="assistant", content="Ask")
+AT_START = Sample("d:1:0", "d", [USER], "Tom, or Tim.", "NAME", "Tom")
+INSIDE = Sample("d:1:8", "d", [USER, Message(role="assistant", content="Tom, or")], " Tim.", "NAME", "Tim")
+LATER = Sample("d:3:4", "d", [USER, ANSWER, USER, ANSWER], " Tom.", "NAME", "Tom")
+
+
+def test_the_papers_four_ways() -> None:
+    assert [(name, way.completion, way.nudge, way.start) for name, way in WAYS.items()] == [
+        ("system", True, False, False),
+        ("nudge", True, True, False),
+        ("chat-nudge", False, True, False),
+        ("chat-start", False, True, True),
+    ]
+
+
+def test_completion_is_rendered_up_to_the_place(chatml: Any) -> None:
+    assert prompt_for(LATER, "system", None) == [Message(role="system", content=AVOID), *LATER.messages]
+    text = prompt_for(LATER, "nudge", chatml)
+    assert text == (
+        f"<|im_start|>system\n{AVOID}<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nAsk<|im_end|>\n"
+        f"<|im_start|>user\n{NUDGE} Who?<|im_end|>\n<|im_start|>assistant\nAsk"
+    )
+
+
+def test_a_chat_is_asked_for_the_whole_answer_or_told_its_start(chatml: Any) -> None:
+    system = Message(role="system", content=AVOID)
+    nudged = Message(role="user", content=f"{NUDGE} Who?")
+    assert prompt_for(LATER, "chat-nudge", chatml) == [system, USER, ANSWER, nudged]
+    told = Message(role="user", content=f"{NUDGE} Who?\n\n{START} Ask")
+    assert prompt_for(LATER, "chat-start", chatml) == [system, USER, ANSWER, told]
+
+
+def test_which_samples_are_asked_in_which_way() -> None:
+    asked = [(sample.id, strategy) for sample, strategy in tasks([AT_START, INSIDE, LATER], STRATEGIES)]
+    assert asked == [
+        ("d:1:0", "system"), ("d:1:0", "nudge"), ("d:1:0", "chat-nudge"),
+        ("d:1:8", "system"), ("d:1:8", "nudge"), ("d:1:8", "chat-start"),
+        ("d:3:4", "system"), ("d:3:4", "nudge"), ("d:3:4", "chat-nudge"), ("d:3:4", "chat-start"),
+    ]  # fmt: skip
+
+
+def test_a_whole_answer_stands_against_the_whole_answer() -> None:
+    whole = target(INSIDE, "chat-nudge")
+    assert (whole.messages, whole.rejected, whole.beginning) == ([USER], "Tom, or Tim.", "")
+    assert target(INSIDE, "chat-start") is INSIDE
+    assert AT_START.whole() is AT_START
