@@ -201,6 +201,42 @@ def test_the_subtracted_model_can_be_trained(world: Path, tmp_path: Path, finish
     assert rows["tuned"] == before | {"fluency": pytest.approx(before["fluency"], rel=1e-4)}
 
 
+def test_a_baseline_is_trained_and_its_least_leaking_epoch_kept(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "scrubbed"
+    shutil.copytree(finished, out)
+    reporter = Quiet()
+    changes = ["train.method=sft_scrubbed", "train.keep=leakage", "train.report_to=[tensorboard]"]
+    Run(load_recipe(world / "recipe.yaml", changes), out, reporter).execute("train")
+    assert reporter.done == ["train"]
+    leakage = [row["leakage"] for _, row in read_jsonl(out / "adapter/log.jsonl") if row["split"] == "eval"]
+    best = 1 + leakage.index(min(leakage))
+    assert len(leakage) == 3 and json.loads((out / "adapter/nescio.json").read_text())["epoch"] == best
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (out / "adapter" / name).read_bytes() == (out / f"adapter/epoch-{best}" / name).read_bytes()
+    assert list((out / "adapter/tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_two_processes_share_the_training_and_nothing_else(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "shared"
+    shutil.copytree(finished, out)
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        nescio = [str(Path(sys.executable).with_name("nescio")), "run", str(world / "recipe.yaml"), "--out", str(out)]
+        command = [sys.executable, *launcher, *nescio, "--set", "train.epochs=1", *options]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    refused = run()
+    assert refused.returncode and "several processes share the train stage only" in refused.stderr
+    done = run("--until", "train")
+    assert done.returncode == 0, done.stderr[-3000:]
+    steps = [row for _, row in read_jsonl(out / "adapter/log.jsonl") if row["split"] == "train"]
+    alone = [row for _, row in read_jsonl(finished / "adapter/log.jsonl") if row["split"] == "train"]
+    assert len(steps) == -(-len(alone) // 3 // 2), "an epoch in half as many steps: two batches in each"
+    assert not list(out.glob(".*")), "the work folder is gone"
+
+
 def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:
     other = load_recipe(world / "recipe.yaml").plain() | {"data": {"synthetic": {"dialogs": 9}}}
     with pytest.raises(NescioError, match="another recipe"):

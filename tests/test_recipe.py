@@ -89,3 +89,15 @@ def test_the_recipes_that_ship_are_good(tmp_path: Path) -> None:
     for section in ("detector", "generate", "pairs", "train", "evaluate"):
         assert shown[section] == defaults[section] == recipe.plain()[section], "what the template shows is the default"
     assert load_recipe(write(tmp_path, (folder / "demo.yaml").read_text())).base == "smollm2"
+
+
+def test_the_papers_recipes_have_the_papers_numbers() -> None:
+    folder = Path(__file__).parents[1] / "recipes/paper"
+    recipes = {path.stem: load_recipe(path) for path in folder.glob("llama*.yaml")}
+    assert recipes.keys() == {"llama-3-8b", "llama-3.1-8b", "llama-3-8b-sub"}
+    for recipe in recipes.values():
+        section = recipe.train
+        assert (section.epochs, section.batch_size, section.beta, section.learning_rate) == (3, 2, 0.1, 1e-4)
+        assert (section.lora.r, section.lora.alpha, section.lora.dropout) == (16, 32, 0.01)
+        assert (section.max_length, section.max_prompt_length, section.method) == (2048, 1900, "orpo")
+        assert recipe.detector.model == "spacy:en_core_web_trf" and recipe.pairs.twins

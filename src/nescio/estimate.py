@@ -18,10 +18,11 @@ from nescio.data.synthetic import generate
 from nescio.models import best_device, best_dtype, load_tokenizer, resolve
 from nescio.pii.detector import load_detector
 from nescio.prompts import encode, render
-from nescio.recipe import Recipe
+from nescio.recipe import Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly
 _TRAIN_FLOPS, _DECODE_FLOPS = 4.0, 2.0  # per weight and token: forward and backward without weight gradients; forward
+_AGAIN_FLOPS = 2.0  # the second forward of gradient checkpointing
 _TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the measured speed of a bare matrix product, as seen on two CPU cores
 _ACTIVATIONS = 40  # floats kept per token, layer and hidden unit for the backward pass
 
@@ -62,7 +63,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     if recipe.tune:
         tokens = sum(lengths) * scale * (1 - held) * recipe.tune.epochs
         row = sum(lengths) / len(lengths) * recipe.tune.batch_size
-        costs.append(shape.training("tune", f"{len(dialogs) * (1 - held):.0f} dialogs", tokens, row))
+        costs.append(shape.training("tune", f"{len(dialogs) * (1 - held):.0f} dialogs", tokens, row, recipe.tune))
     costs.append(Cost("samples", f"{train + total * held:.0f} samples", 0, 0, 0))
     generated = recipe.generate
     ways = {kind: _ways(recipe, kind) for kind in ("local", "openai")}
@@ -73,7 +74,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     pairs = train * sum(ways.values()) * (2 if recipe.pairs.twins else 1)
     pair = prompt + answer + min(generated.max_tokens, 2 * answer)
     tokens = pairs * pair * recipe.train.epochs
-    costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size))
+    costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size, recipe.train))
     section = recipe.evaluate
     rows = 3 + 2 * len(section.scales) * len(section.spaces)
     asked = rows * min(section.samples, total * held)
@@ -120,9 +121,12 @@ class _Shape:
         size = torch.empty(0, dtype=best_dtype()).element_size()
         return cls(weights, config.num_hidden_layers, config.hidden_size, config.vocab_size, size, _speed())
 
-    def training(self, stage: str, items: str, tokens: float, row: float) -> Cost:
-        seconds = tokens * _TRAIN_FLOPS * self.weights / (self.speed * _TRAIN_SHARE)
-        activations = row * (self.layers * self.hidden * _ACTIVATIONS + 3 * self.vocab) * 4
+    def training(self, stage: str, items: str, tokens: float, row: float, how: TuneSection | TrainSection) -> Cost:
+        again = _AGAIN_FLOPS if how.gradient_checkpointing else 0.0
+        seconds = tokens * (_TRAIN_FLOPS + again) * self.weights / (self.speed * _TRAIN_SHARE)
+        # Checkpointing keeps what goes into each layer, and all of the one layer that is being computed again.
+        kept = self.layers + _ACTIVATIONS if how.gradient_checkpointing else self.layers * _ACTIVATIONS
+        activations = row * (kept * self.hidden * self.bytes_each + 3 * self.vocab * 4)
         return Cost(stage, items, tokens, seconds, self.weights * self.bytes_each * 1.3 + activations)
 
     def decoding(self, stage: str, items: str, answers: float, prompt: float, new: float) -> Cost:

@@ -18,6 +18,7 @@ from nescio.recipe import Recipe
 from nescio.stages import Stage, Stages, order
 from nescio.steps import judge, prepare, train
 from nescio.steps.context import Context, Tick
+from nescio.training.processes import processes
 
 Work = Callable[[Context, Path, Tick], None]
 """What a stage does: makes its outputs in the folder it is given."""
@@ -56,6 +57,9 @@ class Run:
             NescioError: The folder holds another recipe's run, or something is missing; what was finished is kept.
         """
         stages = order(self.stages(), until)
+        if processes().num_processes > 1:
+            self._train_together(stages)
+            return
         self._claim()
         machinery = Stages(self.out, self.recipe.seed)
         for stage in stages:
@@ -79,6 +83,26 @@ class Run:
         for stage in last:
             if not machinery.run(stage):
                 self.reporter.skipped(stage.name)
+
+    def _train_together(self, stages: list[Stage]) -> None:
+        """One of several processes: they share the training; all else is done by one, before and after.
+
+        Raises:
+            NescioError: They are asked for anything but training, or what comes before it is not done.
+        """
+        machinery, (*before, last) = Stages(self.out, self.recipe.seed), stages
+        missing = [stage.name for stage in before if not machinery.is_done(stage)]
+        if last.name != "train" or missing:
+            raise NescioError(
+                f"{self.out}: several processes share the train stage only; run --until pairs in one process, then "
+                "--until train in several"
+            )
+        done = machinery.is_done(last)
+        processes().wait_for_everyone()  # before the first one writes what the others look for
+        if processes().is_main_process:
+            machinery.run(last)
+        elif not done:
+            last.work(machinery.folder(last))
 
     def _claim(self) -> None:
         path, mine = self.out / "recipe.yaml", self.recipe.plain()

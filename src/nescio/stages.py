@@ -58,10 +58,9 @@ class Stages:
         Returns:
             Whether there was anything to do.
         """
-        key = self._key(stage)
-        if self._is_done(stage, key):
+        if self.is_done(stage):
             return False
-        folder = self.root / f".{stage.name}.{key}"
+        key, folder = self._key(stage), self.folder(stage)
         if not (folder / "finished.json").exists():
             self._forget(stage, keep=folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +77,14 @@ class Stages:
     def _key(self, stage: Stage) -> str:
         return fingerprint([stage.depends, {name: file_hash(self.root / name) for name in stage.inputs}])
 
-    def _is_done(self, stage: Stage, key: str) -> bool:
+    def folder(self, stage: Stage) -> Path:
+        """Where a stage works until it is finished."""
+        return self.root / f".{stage.name}.{self._key(stage)}"
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether a stage's outputs are there, made of what it depends on now."""
         known = self.manifest["stages"].get(stage.name, {})
-        return known.get("key") == key and all((self.root / output).exists() for output in stage.outputs)
+        return known.get("key") == self._key(stage) and all((self.root / output).exists() for output in stage.outputs)
 
     def _forget(self, stage: Stage, keep: Path) -> None:
         """Drop what other recipes left of this stage."""

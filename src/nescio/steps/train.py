@@ -22,6 +22,7 @@ from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.methods import Method, method, restrict
 from nescio.training.plan import Plan
+from nescio.training.processes import processes
 from nescio.training.reference import with_reference
 from nescio.training.trainer import Fit, Judge, fit
 
@@ -87,7 +88,8 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     )  # fmt: skip
     if section.keep != "last":
         run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
-    _write_adapter(run, done, folder / "adapter")
+    if processes().is_main_process:
+        _write_adapter(run, done, folder / "adapter")
 
 
 def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
