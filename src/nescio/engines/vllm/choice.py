@@ -99,7 +99,7 @@ def draw(log_probs: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, u
 
 def uniform(seed: int, position: int) -> float:
     """The number in [0, 1) that decides the draw at a place of an answer: the same wherever and beside whom it runs."""
-    return float(np.random.Generator(np.random.Philox(key=[seed & _SEED_BITS, position])).random())
+    return float(np.random.Generator(np.random.Philox(key=(seed & _SEED_BITS) | position << 64)).random())
 
 
 def _numbers(values: Sequence[int], like: Tensor) -> Tensor:

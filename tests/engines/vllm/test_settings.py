@@ -1,0 +1,33 @@
+"""What vLLM may not be started with, without vLLM."""
+
+from typing import Any
+
+import pytest
+
+from nescio.engines.vllm.settings import check
+from nescio.errors import NescioError
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("speculative_config", {"method": "ngram"}, "drafts are checked against one branch"),
+        ("async_scheduling", True, "in step"), ("kv_transfer_config", {"kv_connector": "x"}, "different times"),
+        ("pipeline_parallel_size", 2, "tensor_parallel_size"), ("data_parallel_size", 2, "behind a router"),
+        ("scheduling_policy", "priority", "fcfs"), ("max_num_seqs", 1, "two rows"),
+        ("scheduler_cls", "x.Y", "keeps the two branches"), ("logits_processors", [], "both branches"),
+        ("logprobs_mode", "raw_logits", "log-probabilities"), ("max_logprobs", 5, "at most 20"),
+    ],
+)  # fmt: skip
+def test_what_guidance_cannot_live_with_is_refused_with_the_reason(option: str, value: Any, reason: str) -> None:
+    with pytest.raises(NescioError, match=reason) as error:
+        check({option: value})
+    assert option in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_rest_is_vllms_own() -> None:
+    check({
+        "tensor_parallel_size": 2, "pipeline_parallel_size": 1, "speculative_config": None, "async_scheduling": False,
+        "scheduling_policy": "fcfs", "max_num_seqs": 2,
+    })  # fmt: skip
