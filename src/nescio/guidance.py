@@ -3,7 +3,8 @@
 Pure functions on tensors `[batch, vocab]`. Knows nothing of models, tokenizers or decoding.
 
 Sources: Smirnov, "Classifier-free guidance in LLMs Safety", eqs. 1, 2 and 6; Sanchez et al. 2023, "Stay on topic with
-Classifier-Free Guidance" (eq. 1); Li et al. 2022, "Contrastive Decoding" (the plausibility constraint).
+Classifier-Free Guidance" (eq. 1); Li et al. 2022, "Contrastive Decoding" (the plausibility constraint); Wang et al.
+2025, "AdaCAD: Adaptively Decoding to Balance Conflicts" (the adaptive scale).
 """
 
 import math
@@ -32,6 +33,8 @@ class Guidance:
         positive: Sentence added to the system message of the positive branch; None: the adapter's own, or the paper's.
         negative: Sentence added to the system message of the negative branch; None: likewise.
         plausibility: Keep only tokens whose positive probability is at least this share of the largest; 0 keeps all.
+        adaptive: The scale follows the branches' divergence token by token, from 1 where they agree up to `scale`, so
+            that harmless tokens are left alone (AdaCAD).
 
     Raises:
         NescioError: A value is out of its range.
@@ -42,6 +45,7 @@ class Guidance:
     positive: str | None = None
     negative: str | None = None
     plausibility: float = 0.0
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale) or self.scale < 0:
@@ -61,7 +65,8 @@ class Guidance:
             return "unguided (scale 1: the positive branch alone)"
         where = "log space (eq. 2)" if self.space == "log" else "probability space (eq. 6)"
         floor = f", plausibility {self.plausibility:g}" if self.plausibility else ""
-        return f"guided at scale {self.scale:g} in {where}{floor}"
+        how = "up to scale" if self.adaptive else "at scale"
+        return f"guided {how} {self.scale:g} in {where}{floor}"
 
 
 def guide(
@@ -70,6 +75,7 @@ def guide(
     scale: float | Tensor = 1.0,
     space: Space | Sequence[Space] = "prob",
     plausibility: float | Tensor = 0.0,
+    adaptive: bool | Sequence[bool] = False,
 ) -> Tensor:
     """Combine two branches into one next-token distribution (eq. 2 in `log`, eq. 6 in `prob` space).
 
@@ -85,6 +91,9 @@ def guide(
         space: `log` or `prob`, one for all or one a row.
         plausibility: τ, one for all or one a row: tokens below τ times the largest positive probability are
             ruled out.
+        adaptive: One for all or one a row: γ is scaled down to 1 + (γ - 1) · JSD, the Jensen-Shannon divergence of the
+            branches in bits (0 where they agree, 1 where they share nothing), token by token (Wang et al. 2025, AdaCAD,
+            whose own is γ = 2 in `log`).
 
     Returns:
         `[batch, vocab]` normalised log-probabilities in fp32; ruled-out tokens are -inf.
@@ -99,6 +108,9 @@ def guide(
         raise NescioError(f"guide: branches differ in shape, {list(positive.shape)} and {list(negative_logits.shape)}")
     negative = negative_logits.float().log_softmax(-1)
     gamma = _per_row(scale, positive)
+    adapts = torch.as_tensor(adaptive, device=positive.device).reshape(-1, 1)
+    if bool(adapts.any()):
+        gamma = torch.where(adapts, 1 + (gamma - 1) * divergence(positive, negative), gamma)
     spaces = {space} if isinstance(space, str) else set(space)
     if not spaces <= set(_SPACES):
         raise NescioError(f"guidance space {sorted(spaces)}: must be 'log' (eq. 2) or 'prob' (eq. 6)")
@@ -109,6 +121,14 @@ def guide(
         guided = torch.where(in_log, _log_space(positive, negative, gamma), _prob_space(positive, negative, gamma))
     guided = torch.where(gamma == 1, positive, torch.where(gamma == 0, negative, guided))
     return _plausible(guided, positive, plausibility)
+
+
+def divergence(a: Tensor, b: Tensor) -> Tensor:
+    """Jensen-Shannon divergence `[batch, 1]` in bits, within [0, 1], of log-probabilities `[batch, vocab]`."""
+    middle = torch.logaddexp(a, b) - math.log(2)
+    # A token of no probability adds nothing; its -inf would make a NaN.
+    halves = [torch.where(p == -torch.inf, 0.0, p.exp() * (p - middle)).sum(-1, keepdim=True) for p in (a, b)]
+    return ((halves[0] + halves[1]) / (2 * math.log(2))).clamp(0, 1)
 
 
 def _log_space(positive: Tensor, negative: Tensor, gamma: Tensor) -> Tensor:

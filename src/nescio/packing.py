@@ -7,7 +7,7 @@ Knows token ids and tensors only.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,7 +184,7 @@ def logits(model: Any, packed: Packed) -> Tensor:
         packed: A row on the model's device. One of several branches needs a model that `unpackable` has nothing
             against; one of a single branch goes into any.
     """
-    core = _core(model)
+    core = core_of(model)
     how: dict[str, Any] = {}
     if packed.branches > 1:
         how = {"position_ids": packed.position_ids, "attention_mask": _attention_mask(core, packed)}
@@ -195,20 +195,24 @@ def logits(model: Any, packed: Packed) -> Tensor:
     return output if keeps else output[packed.sources]
 
 
-def _core(model: Any) -> Any:
+def core_of(model: Any) -> Any:
     """The model of Transformers inside what accelerate and PEFT wrap around it."""
     bare = getattr(model, "module", model)
     return bare.get_base_model() if hasattr(bare, "get_base_model") else bare
 
 
 def _attention_mask(core: Any, packed: Packed) -> Any:
-    """The mask as this model takes it: for each kind of its layers, if it has several."""
+    return by_kind(core, lambda window: _as_asked(core, packed, window))
+
+
+def by_kind(core: Any, made: Callable[[int | None], Any]) -> Any:
+    """The mask as this model takes it: what is `made` for a window, or one for each kind of its layers."""
     config = core.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if not kinds:  # all layers are alike: sliding, if the model knows of a window at all (Mistral, Phi)
-        return _as_asked(core, packed, window)
-    masks = {kind: _as_asked(core, packed, window if kind == "sliding_attention" else None) for kind in kinds}
+        return made(window)
+    masks = {kind: made(window if kind == "sliding_attention" else None) for kind in kinds}
     return masks if len(kinds) > 1 else next(iter(masks.values()))
 
 
@@ -220,8 +224,12 @@ def _as_asked(core: Any, packed: Packed, window: int | None) -> Any:
 
         n, device = len(packed.group_of), packed.group_of.device
         return create_block_mask(_sees(packed, window), 1, None, n, n, device=device)
-    mask = visible(packed, window)
-    if attention != "eager":
+    return as_read(core, visible(packed, window))
+
+
+def as_read(core: Any, mask: Tensor) -> Tensor:
+    """A boolean mask, for eager attention as the numbers that it adds."""
+    if core.config._attn_implementation != "eager":
         return mask
     return torch.zeros_like(mask, dtype=core.dtype).masked_fill(~mask, torch.finfo(core.dtype).min)
 
@@ -231,7 +239,7 @@ def unpackable(model: Any) -> str | None:
 
     What the model says of itself is read first; then a row of two short branches is computed both ways.
     """
-    core = _core(model)
+    core = core_of(model)
     config = core.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     if "position_ids" not in inspect.signature(core.forward).parameters:

@@ -1,60 +1,138 @@
-"""A key-value cache that grows in blocks and drops rows. Knows tensors only.
+"""Keys and values of the rows of a batch, in slots `0..n-1` of one buffer a layer. Knows tensors only.
 
-Transformers' own cache copies itself whole at every step, which for many rows costs as much as the step; and only the
-layers of full attention are replaced here, so that sliding-window models keep their own.
+A row's tokens stand at the columns of their positions, so rows of any lengths lie side by side and a row's numbers
+depend on no neighbour; what stands behind a row's end is masked, never read. Freed slots are filled with the last
+row, so that the rows of a step are always one view of the buffer and nothing is copied to be read.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin
 
-_BLOCK = 64
+BLOCK = 64
+"""Columns are read in multiples of this: attention sums in the same order whatever the longest row of the batch."""
+
+Kept = list[tuple[Tensor, Tensor]]
+"""The keys and values `[heads, n, head_dim]` of a row's first n tokens, layer by layer."""
 
 
-class _BlockLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values `[rows, heads, length, head_dim]` as views of buffers that are longer than needed."""
+def rounded(number: int, unit: int) -> int:
+    """The next multiple of a unit."""
+    return -(-number // unit) * unit
 
-    def __init__(self) -> None:
+
+class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Keys and values `[slots, heads, columns, head_dim]` of one layer, for the rows that `slots` names now."""
+
+    is_compileable = False
+    is_sliding = False
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, slots: "Slots") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._length = 0
-        self._buffers: tuple[Tensor, Tensor] | None = None
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        rows, columns = self.slots.size
+        self.keys, self.values = (
+            states.new_zeros(rows, states.shape[1], columns, states.shape[-1]) for states in (key_states, value_states)
+        )
+        self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self._length + key_states.shape[-2]
-        if self._buffers is None or self._buffers[0].shape[-2] < end:
-            self._buffers = (self._grown(key_states, 0, end), self._grown(value_states, 1, end))
-        keys, values = self._buffers
-        keys[:, :, self._length : end] = key_states
-        values[:, :, self._length : end] = value_states
-        self._length = end
-        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
-        return self.keys, self.values
+        first, starts, counts, width = self.slots.now
+        rows = slice(first, first + len(starts))
+        given = ((self.keys, key_states), (self.values, value_states))
+        for buffer, states in given:
+            if states.shape[2] == 1:
+                buffer[self.slots.rows, :, self.slots.columns] = states[:, :, 0].to(buffer.dtype)
+                continue
+            for row, (start, count) in enumerate(zip(starts, counts, strict=True)):
+                buffer[first + row, :, start : start + count] = states[row, :, :count]
+        return self.keys[rows, :, :width], self.values[rows, :, :width]
 
-    def _grown(self, states: Tensor, which: int, end: int) -> Tensor:
-        rows, heads, _, width = states.shape
-        buffer = states.new_zeros(rows, heads, (end // _BLOCK + 1) * _BLOCK, width)
-        if self._buffers is not None:
-            buffer[:, :, : self._length] = self._buffers[which][:, :, : self._length]
-        return buffer
+    def get_seq_length(self) -> int:
+        return 0
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows."""
-        if self._buffers is not None:
-            self._buffers = (self._buffers[0][indices], self._buffers[1][indices])
-            self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.slots.now[3], 0
 
 
-def new_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model of this config, its full-attention layers growing in blocks."""
-    cache = DynamicCache(config=config)
-    cache.layers = [_BlockLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+class Slots(Cache):
+    """The cache of all rows; grows to what is reserved, never beyond `most` tokens (rows times columns).
 
+    Args:
+        layers: How many layers the model has.
+        most: Most tokens held.
+    """
 
-def keep_rows(cache: DynamicCache, rows: list[int], device: torch.device) -> None:
-    """Drop all rows but these, in this order."""
-    cache.batch_select_indices(torch.tensor(rows, device=device))
+    def __init__(self, layers: int, most: int) -> None:
+        self.most = most
+        self.size = (0, 0)
+        self.now: tuple[int, list[int], list[int], int] = (0, [], [], 0)
+        self.rows = self.columns = torch.zeros(0, dtype=torch.long)
+        self._own = [_SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=[*self._own])
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Make room for that many rows of that many columns; what the rows hold is kept."""
+        have_rows, have_columns = self.size
+        if rows <= have_rows and columns <= have_columns:
+            return
+        grown = max(rows, have_rows), max(columns, have_columns)
+        self.size = grown if grown[0] * grown[1] <= self.most else (rows, columns)
+        for layer in self._own:
+            if layer.is_initialized:
+                layer.keys, layer.values = (self._resized(old) for old in (layer.keys, layer.values))
+
+    def _resized(self, old: Tensor) -> Tensor:
+        rows, columns = self.size
+        new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
+        kept_rows, kept_columns = min(rows, old.shape[0]), min(columns, old.shape[2])
+        new[:kept_rows, :, :kept_columns] = old[:kept_rows, :, :kept_columns]
+        return new
+
+    def point(self, first: int, starts: list[int], counts: list[int], device: torch.device) -> int:
+        """Say which rows come next and where their new tokens go.
+
+        Args:
+            first: The first row's slot; the others follow it.
+            starts: How many tokens each row holds.
+            counts: How many are added to each.
+            device: Of the buffers.
+
+        Returns:
+            How many columns the rows will be read at.
+        """
+        width = rounded(max(start + count for start, count in zip(starts, counts, strict=True)), BLOCK)
+        self.now = (first, starts, counts, width)
+        self.rows = torch.arange(first, first + len(starts), device=device)
+        self.columns = torch.tensor(starts, device=device)
+        return width
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of one row to another."""
+        for layer in self._own:
+            for buffer in (layer.keys, layer.values):
+                buffer[target, :, :tokens] = buffer[source, :, :tokens]
+
+    def read(self, row: int, tokens: int) -> Kept:
+        """A copy of a row's first tokens."""
+        return [(la.keys[row, :, :tokens].clone(), la.values[row, :, :tokens].clone()) for la in self._own]
+
+    def write(self, row: int, kept: Kept, tokens: int) -> None:
+        """Put the first tokens of what was read into a row."""
+        for layer, (keys, values) in zip(self._own, kept, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys[None], values[None])
+            layer.keys[row, :, :tokens] = keys[:, :tokens]
+            layer.values[row, :, :tokens] = values[:, :tokens]

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nescio.guidance import Guidance, guide
-from nescio.packing import Branch, Group, by_budget, logits, pack
+from nescio.packing import Branch, Group, apart, by_budget, logits, pack
 
 _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
 
@@ -24,10 +25,11 @@ class Scored:
     guidance: Guidance
 
 
-def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float]]]:
+def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[int, list[float]]]:
     """Yield `(number, log-probability of each token of its continuation)`, in the order in which they get done.
 
     Items that differ in their guidance alone share the model's work: it is done once, and guided in each item's way.
+    `packs` tells whether branches can share a row of this model (`packing.unpackable`).
     """
     by_prompt: dict[tuple[tuple[int, ...], ...], dict[tuple[int, ...], list[int]]] = {}
     for number, item in enumerate(items):
@@ -41,20 +43,23 @@ def score(model: Any, items: Sequence[Scored]) -> Iterator[tuple[int, list[float
         chosen = [index for index, prompt in enumerate(prompts) if len(prompt) == branches]
         for row in by_budget([groups[index][0] for index in chosen], _BUDGET // branches):
             taken = [chosen[position] for position in row]
-            yield from _score_row(model, [groups[index] for index in taken], [numbers[index] for index in taken], items)
+            own = [numbers[index] for index in taken]
+            yield from _score_row(model, [groups[index] for index in taken], own, items, packs)
 
 
 def _score_row(
-    model: Any, groups: list[list[Group]], numbers: list[list[list[int]]], items: Sequence[Scored]
+    model: Any, groups: list[list[Group]], numbers: list[list[list[int]]], items: Sequence[Scored], packs: bool
 ) -> Iterator[tuple[int, list[float]]]:
-    packed = [pack([group[branch] for group in groups]).to(model.device) for branch in range(len(groups[0]))]
-    both: list[Tensor] = [logits(model, row) for row in packed]
+    branches = [[group[branch] for group in groups] for branch in range(len(groups[0]))]
+    laid = [[pack(own)] if packs else apart(own) for own in branches]
+    both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in rows]) for rows in laid]
+    targets = torch.cat([row.targets for row in laid[0]]).to(model.device)
     start = 0
     for same in (alike for own in numbers for alike in own):
         end = start + len(items[same[0]].continuation)
         negative = both[1][start:end] if len(both) > 1 else None
         for number in same:
             how = items[number].guidance
-            log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility)
-            yield number, log_probs.gather(1, packed[0].targets[start:end, None])[:, 0].tolist()
+            log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility, how.adaptive)
+            yield number, log_probs.gather(1, targets[start:end, None])[:, 0].tolist()
         start = end

@@ -1,0 +1,180 @@
+"""Adapters of several requests in one batch: LoRA beside any module, each row with its own adapter or none.
+
+All loaded adapters' A stand one below the other, and so do their B; what a row's other adapters give is multiplied by
+zero between the two products. That is two small matrix products a module however the batch is mixed, over linear
+layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). Reads PEFT's files; knows
+nothing of requests.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from nescio.errors import NescioError
+
+_PREFIX = "base_model.model."
+_SIDES = {"lora_A.weight": 0, "lora_B.weight": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}
+_UNFIT = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "trainable_token_indices")
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """One adapter: `{module: (A [r, in], B [out, r] times its scale)}`, and its largest rank."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    rank: int
+
+
+class _LoraLayer(nn.Module):
+    """A linear layer or an embedding with the adapters beside it."""
+
+    def __init__(self, base: nn.Module, adapters: "Adapters") -> None:
+        super().__init__()
+        self.base = base
+        self.a = self.b = torch.zeros(0)
+        # A list keeps it out of the modules' tree, which would otherwise hold itself.
+        self._adapters = [adapters]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.base(x)
+        mask = self._adapters[0].mask
+        if mask is None:
+            return out
+        inner = nn.functional.embedding(x, self.a.T) if x.dtype == torch.long else nn.functional.linear(x, self.a)
+        return out + nn.functional.linear(inner * mask, self.b)
+
+
+class Adapters:
+    """The adapters loaded beside a model's modules.
+
+    Args:
+        model: The model; a module gets its layer when the first adapter names it.
+
+    Attributes:
+        mask: `[rows, 1, ranks]` of the batch that is computed now; None: no row has an adapter.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._modules = dict(model.named_modules())
+        self._layers: dict[str, _LoraLayer] = {}
+        self._loaded: dict[int, _Adapter] = {}
+        self._next = 0
+        self.mask: Tensor | None = None
+
+    def load(self, folder: Path) -> int:
+        """Load an adapter folder as PEFT writes it, and give the number by which rows ask for it.
+
+        Raises:
+            NescioError: It is no LoRA adapter, or does not fit the model; names the first module that differs.
+        """
+        adapter = _read(folder)
+        for name, (a, b) in adapter.factors.items():
+            self._check(folder, name, a, b)
+        number, self._next = self._next, self._next + 1
+        self._loaded[number] = adapter
+        for name in adapter.factors:
+            if name not in self._layers:
+                parent, _, leaf = name.rpartition(".")
+                self._layers[name] = _LoraLayer(self._modules[name], self)
+                setattr(self._modules[parent], leaf, self._layers[name])
+        self._stack()
+        return number
+
+    def drop(self, number: int) -> None:
+        """Drop an adapter."""
+        del self._loaded[number]
+        self._stack()
+
+    @contextmanager
+    def rows(self, numbers: Sequence[int | None]) -> Iterator[None]:
+        """Attach to each row of a batch its adapter, or none; a single number is for all rows."""
+        if any(number is not None for number in numbers):
+            spans = [torch.full((adapter.rank,), float(number)) for number, adapter in self._loaded.items()]
+            wanted = torch.tensor([-1.0 if number is None else float(number) for number in numbers])
+            mask = (wanted[:, None] == torch.cat(spans)[None, :])[:, None, :]
+            self.mask = mask.to(self._model.device, self._model.dtype)
+        try:
+            yield
+        finally:
+            self.mask = None
+
+    def _stack(self) -> None:
+        kind = {"device": self._model.device, "dtype": self._model.dtype}
+        for name, layer in self._layers.items():
+            outputs, inputs = _sizes(layer.base)
+            none = (torch.zeros(0, inputs), torch.zeros(outputs, 0))
+            pairs = [(*adapter.factors.get(name, none), adapter.rank) for adapter in self._loaded.values()]
+            layer.a = torch.cat([torch.zeros(0, inputs), *(_grown(a, rank, 0) for a, _, rank in pairs)]).to(**kind)
+            layer.b = torch.cat([torch.zeros(outputs, 0), *(_grown(b, rank, 1) for _, b, rank in pairs)], 1).to(**kind)
+
+    def _check(self, folder: Path, name: str, a: Tensor, b: Tensor) -> None:
+        module = self._modules.get(name)
+        if module is None:
+            raise NescioError(f"{folder}: the adapter does not fit the model: it has no module {name}")
+        outputs, inputs = _sizes(module)
+        if (b.shape[0], a.shape[1]) != (outputs, inputs):
+            raise NescioError(
+                f"{folder}: the adapter does not fit the model: {name} is {inputs} to {outputs}, the adapter's "
+                f"{a.shape[1]} to {b.shape[0]}"
+            )
+
+
+def _grown(side: Tensor, rank: int, axis: int) -> Tensor:
+    missing = rank - side.shape[axis]
+    return nn.functional.pad(side, (0, 0, 0, missing) if axis == 0 else (0, missing))
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear layer of any kind, a Conv1D of Transformers, or an embedding."""
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim, module.num_embeddings
+    own: Any = module
+    if hasattr(own, "out_features"):
+        return own.out_features, own.in_features
+    return (own.nf, own.nx) if hasattr(own, "nf") else (0, 0)
+
+
+def _read(folder: Path) -> _Adapter:
+    from peft import LoraConfig, PeftConfig
+    from peft.utils.other import get_pattern_key
+
+    if not (folder / "adapter_config.json").is_file():
+        raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        tensors = load_file(folder / "adapter_model.safetensors")
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NescioError(f"{folder}: the adapter can't be read ({first}); write it again") from error
+    unfit = [name for name in _UNFIT if getattr(config, name, None)]
+    if not isinstance(config, LoraConfig) or unfit:
+        raise NescioError(f"{folder}: {', '.join(unfit) or 'not a LoRA adapter'}: not served here; merge it instead")
+    pairs: dict[str, list[Tensor]] = {}
+    for name, tensor in tensors.items():
+        module, side = _place(folder, name)
+        pairs.setdefault(module, [tensor, tensor])[side] = tensor.float()
+    factors = {}
+    for module, (a, b) in pairs.items():
+        own = config.alpha_pattern or {}
+        alpha = own.get(get_pattern_key(list(own), module), config.lora_alpha)
+        factors[module] = (a, b * (alpha / (math.sqrt(len(a)) if config.use_rslora else len(a))))
+    if not factors:
+        raise NescioError(f"{folder}: the adapter holds no weights; write it again")
+    return _Adapter(factors, max(len(a) for a, _ in factors.values()))
+
+
+def _place(folder: Path, name: str) -> tuple[str, int]:
+    """The module a tensor belongs to, and whether it is its A or its B."""
+    for side, number in _SIDES.items():
+        if name.startswith(_PREFIX) and name.endswith(f".{side}"):
+            return name[len(_PREFIX) : -len(side) - 1], number
+    raise NescioError(f"{folder}: {name} is no LoRA weight; merge the adapter instead")

@@ -1,0 +1,118 @@
+"""The next-token logits of rows of token ids: a model of Transformers over slots of keys and values.
+
+Knows models, adapters by number, and token ids; nothing of requests, guidance or texts.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nescio.engines.kv_cache import BLOCK, Slots, rounded
+from nescio.engines.lora import Adapters
+from nescio.packing import as_read, by_kind, core_of, unpackable
+
+# On a CPU a row of a product is bitwise the same beside any others where the product's rows are a multiple of 4 (MKL),
+# and a query of attention where the queries are a multiple of 32 (its blocks). One row alone is not padded: it would
+# take twice as long. Its logits may differ from those in a batch by the rounding of fp32.
+_ROWS, _QUERIES = 4, 32
+
+
+@dataclass(slots=True)
+class Row:
+    """All token ids of a branch, how many of them its slot holds, and the number of its adapter."""
+
+    ids: list[int]
+    held: int = 0
+    adapter: int | None = None
+
+    @property
+    def missing(self) -> int:
+        """How many tokens are still to be computed."""
+        return len(self.ids) - self.held
+
+
+class Rows:
+    """Computes rows of a model.
+
+    Args:
+        model: A causal LM. One that can't be told by a mask what sees what is computed without a cache, row by row.
+        cache_tokens: Most tokens held at a time, padding included.
+        context: The model's own limit of a row.
+    """
+
+    def __init__(self, model: Any, cache_tokens: int, context: int) -> None:
+        self.adapters = Adapters(model)
+        self.slots = Slots(core_of(model).config.get_text_config().num_hidden_layers, cache_tokens)
+        self._model = model
+        self._core = core_of(model)
+        self._context = context
+        self.cached = unpackable(model) is None
+        self._keeps = "logits_to_keep" in inspect.signature(self._core.forward).parameters
+
+    @staticmethod
+    def columns(tokens: int) -> int:
+        """Columns that a row of this many tokens takes in its slot."""
+        return rounded(tokens, BLOCK)
+
+    @staticmethod
+    def padded(rows: int) -> int:
+        """Slots that this many rows take in a step."""
+        return rows if rows == 1 else rounded(rows, _ROWS)
+
+    def extend(self, first: int, rows: Sequence[Row], most: int) -> Tensor:
+        """Compute tokens that rows miss, and mark them held.
+
+        Args:
+            first: The slot of the first row; the others follow it.
+            rows: The rows; each misses a token at least.
+            most: Most tokens to compute of each; 1 is a step of all rows, from slot 0 on.
+
+        Returns:
+            `[rows, vocab]`: the logits after the last token computed of each.
+        """
+        if not self.cached:
+            return torch.cat([self._whole(row) for row in rows])
+        counts = [min(row.missing, most) for row in rows]
+        logits = self._forward(first, [*rows], counts, stepping=most == 1)
+        for row, count in zip(rows, counts, strict=True):
+            row.held += count
+        return logits
+
+    def _forward(self, first: int, rows: list[Row], counts: list[int], stepping: bool) -> Tensor:
+        device, wanted, longest = self._core.device, len(rows), 1
+        if stepping:  # the slots behind a step's rows are free
+            rows += [Row([0])] * (self.padded(wanted) - wanted)
+            counts = counts + [1] * (len(rows) - wanted)
+        else:
+            longest = rounded(max(counts), _QUERIES)
+        starts = [row.held for row in rows]
+        new = [row.ids[row.held : row.held + count] for row, count in zip(rows, counts, strict=True)]
+        ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in new], device=device)
+        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(longest, device=device)
+        width = self.slots.point(first, starts, counts, device)
+        columns = torch.arange(width, device=device)
+
+        def seen(window: int | None) -> Tensor:
+            back = positions[:, None, :, None] - columns
+            mask = back >= 0
+            return as_read(self._core, mask if window is None else mask & (back < window))
+
+        last = torch.tensor([count - 1 for count in counts[:wanted]], device=device)
+        kept, place = torch.unique(last, return_inverse=True)
+        with self.adapters.rows([row.adapter for row in rows]):
+            logits: Tensor = self._model(
+                input_ids=ids, position_ids=positions.clamp_max(self._context - 1), past_key_values=self.slots,
+                attention_mask=by_kind(self._core, seen), use_cache=True,
+                **({"logits_to_keep": kept} if self._keeps else {}),
+            ).logits  # fmt: skip
+        return logits[torch.arange(wanted, device=device), place if self._keeps else last]
+
+    def _whole(self, row: Row) -> Tensor:
+        with self.adapters.rows([row.adapter]):
+            logits: Tensor = self._model(input_ids=torch.tensor([row.ids], device=self._core.device)).logits[:, -1]
+        row.held = len(row.ids)
+        return logits
