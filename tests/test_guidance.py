@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from nescio.errors import NescioError
-from nescio.guidance import Guidance, Space, guide
+from nescio.guidance import Guidance, Space, divergence, guide
 
 VOCAB = 7
 finite = st.floats(-30, 30, width=32)
@@ -147,3 +148,24 @@ def test_an_unknown_space_is_refused_and_a_guidance_says_what_it_does_in_one_lin
     assert not Guidance().guided
     assert str(Guidance(3.0, "prob")) == "guided at scale 3 in probability space (eq. 6)"
     assert "plausibility 0.1" in str(Guidance(2.0, "log", plausibility=0.1))
+
+
+@given(rows(), rows(), scales, spaces)
+def test_an_adaptive_scale_is_a_distribution_between_the_positive_and_the_full_scale(
+    p: Tensor, n: Tensor, scale: float, space: Space
+) -> None:
+    adaptive = guide(p, n, scale, space, adaptive=True)
+    share = float(divergence(p.log_softmax(-1), n.log_softmax(-1)))
+    assert 0 <= share <= 1
+    assert float(adaptive.double().exp().sum()) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(adaptive, guide(p, n, 1 + (scale - 1) * share, space), atol=1e-3)
+    assert torch.allclose(guide(p, p, scale, space, adaptive=True), p.log_softmax(-1), atol=1e-5)
+
+
+def test_the_divergence_is_that_of_scipy_and_one_bit_where_nothing_is_shared() -> None:
+    p, n = torch.randn(2, 1, 50, generator=torch.manual_seed(0)).log_softmax(-1)
+    expected = jensenshannon(p.exp()[0].numpy(), n.exp()[0].numpy(), base=2) ** 2
+    assert float(divergence(p, n)) == pytest.approx(expected, abs=1e-6)
+    apart = torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]])
+    assert float(divergence(*apart)) == 1.0
+    assert str(Guidance(2.0, "log", adaptive=True)) == "guided up to scale 2 in log space (eq. 2)"

@@ -2,8 +2,8 @@
 
 All loaded adapters' A stand one below the other, and so do their B; what a row's other adapters give is multiplied by
 zero between the two products. That is two small matrix products a module however the batch is mixed, over linear
-layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). Reads PEFT's files; knows
-nothing of requests.
+layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). Reads PEFT's files and
+adapters of one bit a weight; knows nothing of requests.
 """
 
 import math
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nescio.errors import NescioError
+from nescio.one_bit import expand, is_one_bit
 
 _PREFIX = "base_model.model."
 _SIDES = {"lora_A.weight": 0, "lora_B.weight": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}
@@ -151,7 +152,7 @@ def _read(folder: Path) -> _Adapter:
         raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        tensors = load_file(folder / "adapter_model.safetensors")
+        tensors = expand(folder) if is_one_bit(folder) else load_file(folder / "adapter_model.safetensors")
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NescioError(f"{folder}: the adapter can't be read ({first}); write it again") from error

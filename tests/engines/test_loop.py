@@ -1,0 +1,208 @@
+"""The decoding loop: what a request gets does not depend on who comes, goes or is cancelled beside it."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from nescio.engines.base import Request
+from nescio.engines.half import halve
+from nescio.engines.torch import TorchEngine
+from nescio.errors import NescioError
+from nescio.guidance import Guidance
+
+Make = Callable[..., Any]
+WORDS = [
+    "My",
+    "name",
+    "is",
+    "Anna",
+    "Ferrari",
+    "and",
+    "I",
+    "live",
+    "in",
+    "Geneva",
+    "please",
+    "write",
+    "to",
+    "my",
+    "friend",
+    "Tom",
+    "about",
+    "the",
+    "garden",
+]
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, make_model: Make) -> dict[str, Path]:
+    """Two adapters of different ranks for different modules of the tiny Llama."""
+    for name, rank, targets in [("a", 4, ["q_proj", "down_proj"]), ("b", 2, ["v_proj", "o_proj", "down_proj"])]:
+        torch.manual_seed(rank)
+        config = LoraConfig(r=rank, lora_alpha=16, target_modules=targets, init_lora_weights=False)
+        get_peft_model(make_model("llama"), config).save_pretrained(tmp_path / name)
+    return {name: tmp_path / name for name in ("a", "b")}
+
+
+def random_request(draw: random.Random) -> Request:
+    def text() -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(1, 30)))
+
+    guided = draw.random() < 0.6
+    how = Guidance(
+        draw.choice([0.0, 0.5, 1.5, 3.0]),
+        draw.choice(["log", "prob"]),
+        plausibility=draw.choice([0.0, 0.1]),
+        adaptive=draw.random() < 0.3,
+    )
+    return Request(
+        text(),
+        how if guided else None,
+        text() if guided else None,
+        draw.choice(["a", "b", None]),
+        max_tokens=draw.randint(1, 24),
+        temperature=draw.choice([0.0, 0.0, 0.9]),
+        top_p=draw.choice([1.0, 0.9]),
+        seed=draw.randrange(1000),
+    )
+
+
+def idle(engine: TorchEngine) -> bool:
+    """Whether the loop comes to rest with nothing waiting and no slot taken."""
+    deadline = time.monotonic() + 10
+    while engine._loop.load != (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return engine._loop.load == (0, 0)
+
+
+@pytest.mark.parametrize("prefix_tokens", [0, 200])
+def test_two_hundred_requests_that_come_and_go_get_what_each_gets_alone(
+    make_model: Make, chatml: Any, adapters: dict[str, Path], prefix_tokens: int
+) -> None:
+    draw = random.Random(7)
+    requests = [random_request(draw) for _ in range(200)]
+    sizes = {"max_rows": 9, "cache_tokens": 1200, "prefix_tokens": prefix_tokens}
+    together, alone = TorchEngine(make_model("llama"), chatml, **sizes), TorchEngine(make_model("llama"), chatml)
+    for name, folder in adapters.items():
+        together.load_adapter(name, folder)
+        alone.load_adapter(name, folder)
+    streams = []
+    for request in requests:
+        streams.append(together.submit(request))
+        if draw.random() < 0.2:
+            streams[-1].cancel() if draw.random() < 0.5 else threading.Timer(0.02, streams[-1].cancel).start()
+        time.sleep(draw.choice([0, 0, 0.003]))
+    for request, stream in zip(requests, streams, strict=True):
+        whole, given = alone.generate([request])[0], stream.answer
+        if given.finish == "cancelled":
+            assert whole.token_ids[: len(given.token_ids)] == given.token_ids
+        else:
+            assert given == whole
+    assert idle(together)
+    assert together._loop.rows.slots.size[0] * together._loop.rows.slots.size[1] <= 1200
+
+
+@pytest.mark.parametrize("style", ["llama", "gpt2", "mistral", "gemma2", "gemma3", "qwen3", "bloom"])
+def test_one_row_is_enough_for_both_branches(tiny: Make, style: str) -> None:
+    draw = random.Random(3)
+    requests = [
+        Request(" ".join(draw.choices(WORDS, k=9)), Guidance(2.0, "log"), "Tom is my friend", max_tokens=9)
+        for _ in range(3)
+    ]
+    assert tiny(style, max_rows=1).generate(requests) == tiny(style).generate(requests)
+
+
+def test_adapters_of_a_batch_are_each_that_of_merged_weights(
+    make_model: Make, chatml: Any, adapters: dict[str, Path]
+) -> None:
+    from peft import PeftModel
+
+    engine = TorchEngine(make_model("llama"), chatml)
+    for name, folder in adapters.items():
+        engine.load_adapter(name, folder)
+    requests = [Request(word, adapter=name, max_tokens=8) for word in WORDS[:5] for name in ("a", None, "b")]
+    given = engine.generate(requests)
+    for place, name in enumerate(("a", None, "b")):
+        model = make_model("llama")
+        if name:
+            model = PeftModel.from_pretrained(model, str(adapters[name])).merge_and_unload()
+        plain = [Request(request.prompt, max_tokens=8) for request in requests[place::3]]
+        assert given[place::3] == TorchEngine(model, chatml).generate(plain)
+    assert given[::3] != given[1::3] != given[2::3]
+
+
+def test_an_adapter_is_dropped_under_a_request_that_keeps_it(
+    make_model: Make, chatml: Any, adapters: dict[str, Path]
+) -> None:
+    engine = TorchEngine(make_model("llama"), chatml)
+    engine.load_adapter("a", adapters["a"])
+    with pytest.raises(NescioError, match="loaded already"):
+        engine.load_adapter("a", adapters["a"])
+    request = Request(WORDS[0], adapter="a", max_tokens=100)
+    whole = engine.generate([request])[0]
+    stream = engine.submit(request)
+    engine.drop_adapter("a")
+    with pytest.raises(NescioError, match="'a' is not loaded"):
+        engine.submit(request)
+    engine.load_adapter("a", adapters["b"])
+    assert stream.answer == whole
+    assert engine.generate([request])[0] != whole
+    assert engine.capabilities.adapters == ("a",)
+
+
+def test_an_adapter_that_does_not_fit_names_the_module(
+    make_model: Make, chatml: Any, adapters: dict[str, Path]
+) -> None:
+    engine = TorchEngine(make_model("llama", hidden_size=64), chatml)
+    with pytest.raises(NescioError, match=r"down_proj is 64 to 64, the adapter's 64 to 32|q_proj is 64"):
+        engine.load_adapter("a", adapters["a"])
+    with pytest.raises(NescioError, match="has no module"):
+        TorchEngine(make_model("gpt2"), chatml).load_adapter("a", adapters["a"])
+    assert engine.capabilities.adapters == ()
+
+
+def test_a_prompt_that_begins_like_one_before_is_computed_from_there(tiny: Make) -> None:
+    engine, fresh = tiny(), tiny()
+    computed: list[int] = []
+    extend = engine._loop.rows.extend
+
+    def counted(first: int, rows: Any, most: int) -> Any:
+        computed.append(sum(min(row.missing, most) for row in rows))
+        return extend(first, rows, most)
+
+    engine._loop.rows.extend = counted
+    begin = " ".join(WORDS * 3)
+    for text, most in ((begin, 1000), (f"{begin} and Tom", 12), (begin, 0)):
+        computed.clear()
+        assert engine.complete(text, max_tokens=1) == fresh.complete(text, max_tokens=1)
+        assert sum(computed) <= most
+    engine.forget()
+    engine.complete(begin, max_tokens=1)
+    assert sum(computed) > 12
+
+
+def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(chatml: Any, make_model: Make) -> None:
+    engine = TorchEngine(make_model("llama"), chatml, max_rows=2, cache_tokens=512)
+    with pytest.raises(NescioError, match="never fit"):
+        engine.submit(Request("Tom", Guidance(2.0), "Anna", max_tokens=200))
+    streams = [engine.submit(Request("Tom", max_tokens=50)) for _ in range(5)]
+    assert len({stream.answer.text for stream in streams}) == 1
+    assert idle(engine)
+
+
+def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -> None:
+    model = make_model("llama")
+    halve(model)
+    half, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
+    for index in range(4):
+        text = " ".join(WORDS[index:])
+        assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
+    with pytest.raises(NescioError, match="fp32 weights"):
+        halve(make_model("llama").bfloat16())
