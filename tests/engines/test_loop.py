@@ -18,27 +18,8 @@ from nescio.errors import NescioError
 from nescio.guidance import Guidance
 
 Make = Callable[..., Any]
-WORDS = [
-    "My",
-    "name",
-    "is",
-    "Anna",
-    "Ferrari",
-    "and",
-    "I",
-    "live",
-    "in",
-    "Geneva",
-    "please",
-    "write",
-    "to",
-    "my",
-    "friend",
-    "Tom",
-    "about",
-    "the",
-    "garden",
-]
+NAME = ["My", "name", "is", "Anna", "Ferrari", "and", "I", "live", "in", "Geneva"]
+WORDS = [*NAME, "please", "write", "to", "my", "friend", "Tom", "about", "the", "garden"]
 
 
 @pytest.fixture
