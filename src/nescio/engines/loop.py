@@ -106,8 +106,8 @@ class Loop:
 
     def retire(self, adapter: int) -> None:
         """Drop an adapter as soon as no request on its way uses it."""
-        self._retired.add(adapter)
         with self._turn:
+            self._retired.add(adapter)
             self._drop_retired()
 
     def close(self) -> None:
@@ -133,9 +133,10 @@ class Loop:
                     self._step()
             except Exception as error:  # whatever the model raises is told to who waits for it
                 self._fail(NescioError(f"decoding failed ({type(error).__name__}: {error})"))
+        if left:  # only a closed loop leaves any; else another thread may have begun already
+            self._live, self._slots = [], []
         for work in left:
             work.fail(NescioError("the engine was closed before the answer was complete"))
-        self._live, self._slots = [], []
 
     def _fail(self, error: NescioError) -> None:
         failed, self._live, self._slots = self._live, [], []
@@ -193,7 +194,8 @@ class Loop:
         self._live = [work for work in self._live if work not in works]
 
     def _drop_retired(self) -> None:
-        used = {row.adapter for row in self._slots} | {row.adapter for work in self._waiting for row in work.rows}
+        with self._state:
+            used = {row.adapter for work in [*self._live, *self._waiting] for row in work.rows}
         for adapter in [adapter for adapter in self._retired if adapter not in used]:
             self.rows.adapters.drop(adapter)
             self._retired.discard(adapter)

@@ -3,6 +3,7 @@
 Knows models, prompts and guidance; nothing of dialogs or personal data.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -70,6 +71,8 @@ class TorchEngine:
         self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
         self._end_ids = _end_ids(model, tokenizer)
         self._names: dict[str, int] = {}
+        # Held from looking an adapter up until the request is queued: it is never answered without its adapter.
+        self._registry = threading.RLock()
         self._loop = Loop(Rows(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
 
     @property
@@ -85,10 +88,11 @@ class TorchEngine:
         """
         ended: SimpleQueue[None] = SimpleQueue()
         streams = [_Whole(ended) for _ in requests]
-        works = [self._work(request, stream) for request, stream in zip(requests, streams, strict=True)]
         try:
-            for work in sorted(works, key=lambda w: (-w.longest, w.rows[0].ids)):
-                self._loop.submit(work)
+            with self._registry:
+                works = [self._work(request, stream) for request, stream in zip(requests, streams, strict=True)]
+                for work in sorted(works, key=lambda w: (-w.longest, w.rows[0].ids)):
+                    self._loop.submit(work)
             for done in range(1, len(works) + 1):
                 ended.get()
                 if progress:
@@ -115,7 +119,8 @@ class TorchEngine:
             NescioError: A request that can never be served, or a closed engine.
         """
         stream = Stream()
-        self._loop.submit(self._work(request, stream))
+        with self._registry:
+            self._loop.submit(self._work(request, stream))
         return stream
 
     def load_adapter(self, name: str, path: Path) -> None:
@@ -124,7 +129,7 @@ class TorchEngine:
         Raises:
             NescioError: It does not fit the model, or the name is taken.
         """
-        with self._loop.paused():
+        with self._registry, self._loop.paused():
             if name in self._names:
                 raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
             self._names[name] = self._loop.rows.adapters.load(path)
@@ -135,9 +140,10 @@ class TorchEngine:
         Raises:
             NescioError: There is none of that name.
         """
-        if name not in self._names:
-            raise NescioError(self._unknown(name))
-        self._loop.retire(self._names.pop(name))
+        with self._registry:
+            if name not in self._names:
+                raise NescioError(self._unknown(name))
+            self._loop.retire(self._names.pop(name))
 
     def close(self) -> None:
         """End the requests that are left with an error. More than once is harmless."""
@@ -169,19 +175,20 @@ class TorchEngine:
         if self._loop.closed:
             raise NescioError("the engine is closed; load it again")
         scores: list[list[float]] = [[] for _ in items]
-        by_adapter: dict[int | None, list[int]] = {}
-        for index, item in enumerate(items):
-            if item.continuation:
-                by_adapter.setdefault(self._adapter(item.adapter), []).append(index)
-        done, wanted = 0, sum(map(len, by_adapter.values()))
-        for adapter, own in by_adapter.items():
-            scored = [self._scored(items[index]) for index in own]
-            with torch.inference_mode(), self._loop.paused(), self._loop.rows.adapters.rows([adapter]):
-                for number, row in score(self.model, scored, self._loop.rows.cached):
-                    scores[own[number]] = row
-                    done += 1
-                    if progress:
-                        progress(done, wanted)
+        with self._registry, self._loop.paused(), torch.inference_mode():
+            by_adapter: dict[int | None, list[int]] = {}
+            for index, item in enumerate(items):
+                if item.continuation:
+                    by_adapter.setdefault(self._adapter(item.adapter), []).append(index)
+            done, wanted = 0, sum(map(len, by_adapter.values()))
+            for adapter, own in by_adapter.items():
+                scored = [self._scored(items[index]) for index in own]
+                with self._loop.rows.adapters.rows([adapter]):
+                    for number, row in score(self.model, scored, self._loop.rows.cached):
+                        scores[own[number]] = row
+                        done += 1
+                        if progress:
+                            progress(done, wanted)
         return scores
 
     # -- from requests to token ids -----------------------------------------------------------------------------------
