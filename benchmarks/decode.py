@@ -1,0 +1,192 @@
+"""Decoding the embedded model: Transformers, the author's loop, and this engine, guided and not, side by side.
+
+The author's loop is Transformers' `guidance_scale`, one prompt after the other, whatever the batch. Every contender
+decodes the same prompts greedily; the best of the repetitions counts.
+
+    python benchmarks/decode.py
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from nescio.engines.base import Request
+from nescio.engines.torch import TorchEngine, load
+from nescio.guidance import Guidance
+from nescio.models import load_model
+from nescio.prompts import encode
+
+SCALE = 2.0
+TOPICS = (
+    "a garden in spring",
+    "my first week at work",
+    "a letter to a friend",
+    "how bread is made",
+    "a walk by the sea",
+)
+Row = dict[str, Any]
+
+
+def prompts(count: int) -> list[str]:
+    """Prompts of mixed lengths, none like another."""
+    return [f"Story {i}. " + f"Write about {TOPICS[i % 5]}. " * (1 + i % 4) for i in range(count)]
+
+
+def requests(count: int, tokens: int, guided: bool, adapter: str | None) -> list[Request]:
+    how = Guidance(SCALE, "log") if guided else None
+    return [
+        Request([{"role": "user", "content": text}], how, adapter=adapter, max_tokens=tokens) for text in prompts(count)
+    ]
+
+
+def best(run: Callable[[], int], times: int) -> float:
+    """Tokens a second of the fastest of some runs, after one that warms up."""
+    run()
+    rates = []
+    for _ in range(times):
+        start = time.perf_counter()
+        rates.append(run() / (time.perf_counter() - start))
+    return max(rates)
+
+
+def ours(engine: TorchEngine, asked: list[Request]) -> int:
+    engine.forget()
+    return sum(len(answer.token_ids) for answer in engine.generate(asked))
+
+
+def theirs(engine: TorchEngine, asked: list[Request]) -> int:
+    """Transformers, one prompt after the other."""
+    new = 0
+    for request in asked:
+        texts = engine.branches(request.prompt, request.guidance)
+        ids = [torch.tensor([encode(engine.tokenizer, text)]) for text in texts]
+        guided = {"guidance_scale": SCALE, "negative_prompt_ids": ids[-1]} if len(ids) > 1 else {}
+        given = engine.model.generate(
+            ids[0], attention_mask=torch.ones_like(ids[0]), do_sample=False, max_new_tokens=request.max_tokens, **guided
+        )
+        new += given.shape[1] - ids[0].shape[1]
+    return new
+
+
+def first_token(engine: TorchEngine, known: bool) -> float:
+    """Seconds to the first token after a prompt of some 500 tokens that was asked before, or not, up to its end."""
+    text = "Rules of the house. " * 100
+    seconds = []
+    for number in range(3):
+        engine.forget()
+        if known:
+            engine.complete(text + "Be kind.", max_tokens=1)
+        start = time.perf_counter()
+        next(iter(engine.submit(Request(f"{text}Question {number}:", max_tokens=1))))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Row]:
+    plain = TorchEngine((loaded := load_model("smollm2")).model, loaded.tokenizer)
+    batches = (1, 4) if options.quick else (1, 8, 16)
+
+    def row(name: str, batch: int, guided: bool, run: Callable[[], int]) -> Row:
+        found = {"contender": name, "batch": batch, "guided": guided, "tokens_per_second": best(run, options.repeat)}
+        print(
+            f"{name:<28}{batch:>4}{'  guided' if guided else '        '}{found['tokens_per_second']:>9.1f}", flush=True
+        )
+        return found
+
+    for guided in (False, True):
+        asked = requests(1, options.tokens, guided, None)
+        yield row("transformers", 1, guided, lambda asked=asked: theirs(plain, asked))
+    few = requests(4, options.tokens, True, None)
+    yield row("author's loop", 4, True, lambda: theirs(plain, few))
+    for precision in ("full", "half"):
+        engine = load("smollm2", adapter, precision=precision)  # type: ignore[arg-type]
+        for batch in batches:
+            for guided, name in ((False, None), (True, None), (True, "default")):
+                asked = requests(batch, options.tokens, guided, name)
+                label = f"nescio {precision}{' + adapter' if name else ''}"
+                yield row(label, batch, guided, lambda engine=engine, asked=asked: ours(engine, asked))
+        for known in (False, True):
+            seconds = first_token(engine, known)
+            yield {"contender": f"nescio {precision}", "known_prefix": known, "first_token_seconds": seconds}
+        engine.close()
+
+
+def agreement(tokens: int) -> Row:
+    """Teacher-forced: how often half precision's likeliest token is full precision's, and the mean KL to it."""
+    full, half = load("smollm2"), load("smollm2", precision="half")
+    same, divergences = [], []
+    with torch.inference_mode():
+        for request in requests(8, tokens, False, None):
+            text = full.branches(request.prompt, None)[0] + full.generate([request])[0].text
+            ids = torch.tensor([encode(full.tokenizer, text)])
+            a, b = (engine.model(ids).logits[0].log_softmax(-1) for engine in (full, half))
+            same.append((a.argmax(-1) == b.argmax(-1)).float())
+            divergences.append((a.exp() * (a - b)).sum(-1))
+    return {
+        "contender": "nescio half", "top1_agreement": float(torch.cat(same).mean()),
+        "mean_kl": float(torch.cat(divergences).mean()),
+    }  # fmt: skip
+
+
+def ratios(rows: list[Row]) -> dict[str, float]:
+    rate = {(r["contender"], r["batch"], r["guided"]): r["tokens_per_second"] for r in rows if "batch" in r}
+    first = {(r["contender"], r["known_prefix"]): r["first_token_seconds"] for r in rows if "known_prefix" in r}
+    most = max(batch for _, batch, _ in rate)
+    theirs_guided, loop = rate["transformers", 1, True], rate["author's loop", 4, True]
+    found = {}
+    for kind in ("full", "half"):
+        name = f"nescio {kind}"
+        found |= {
+            f"{kind}_guided_1_over_transformers_guided": rate[name, 1, True] / theirs_guided,
+            f"{kind}_guided_{most}_over_authors_loop": rate[name, most, True] / loop,
+            f"{kind}_adapter_step_1_over_without": rate[name, 1, True] / rate[f"{name} + adapter", 1, True],
+            f"{kind}_first_token_unknown_over_known_prefix": first[name, False] / first[name, True],
+        }
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def write_adapter(folder: Path) -> None:
+    """The demo's adapter in shape: rank 16 on all linear layers, of small random weights."""
+    torch.manual_seed(0)
+    model = get_peft_model(load_model("smollm2").model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1e-3)
+    model.save_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few tokens: to see that it runs, not to quote")
+    parser.add_argument("--tokens", type=int, help="new tokens of each answer; 48, or 8 with --quick")
+    parser.add_argument("--repeat", type=int, default=2, help="runs of each contender, of which the best counts")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/decode.json")
+    options = parser.parse_args()
+    options.tokens = options.tokens or (8 if options.quick else 48)
+    torch.set_num_threads(2)
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as work:
+        write_adapter(Path(work))
+        rows = [*measured(options, Path(work)), agreement(options.tokens)]
+    machine = {"cores": os.cpu_count(), "processor": platform.processor(), "load_before": round(load_before, 1)}
+    machine["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft")}
+    result = {"machine": machine, "versions": versions, "rows": rows, "ratios": ratios(rows)}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps({**result["ratios"], **rows[-1]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
