@@ -55,7 +55,7 @@ def show_sweep(
     if plot.suffix != ".svg":
         raise NescioError(f"--plot {plot}: the plot is SVG; give a name that ends in .svg")
     vector, finder = open_vector(base, tuned, relu, include, exclude), load_detector(detector)
-    engine = load(base)
+    engine = load(base, prefix_tokens=0)  # the weights change under it, and so would what is kept of prompts
     looks = [look(engine, finder) for _ in track(sweep(engine.model, vector, tried), "looking", len(tried))]
     apart = [seen.degenerate(looks[0]) for seen in looks]
     Console().print(_table(tried, looks, apart))
