@@ -114,6 +114,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one variant, four samples: to see that it runs")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results/methods.json")
     options = parser.parse_args()
+    if options.quick and not options.run.exists():
+        print(f"{options.run}: not there, so there is nothing to compare; make it with `nescio demo`")
+        return
     if not (options.run / "candidates.jsonl").is_file():
         parser.exit(
             2, f"{options.run}: no run with candidates there; make one with `nescio demo --out {options.run}`\n"
