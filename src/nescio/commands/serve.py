@@ -17,7 +17,10 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and prints it.")] = 8000,
-    engine: Annotated[str, typer.Option(help="What answers: torch.")] = "torch",
+    engine: Annotated[str, typer.Option(help="What answers: torch or vllm.")] = "torch",
+    vllm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable.")
+    ] = None,
     rows: Annotated[int, typer.Option(min=2, help="Rows of the batch; a guided answer takes two.")] = 32,
     queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; beyond them callers get 429.")] = 128,
     drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
@@ -31,13 +34,14 @@ def serve(
     except ImportError as error:
         raise NescioError(f"serve needs {error.name}; pip install 'nescio[serve]'") from error
     quiet_libraries()
-    from nescio.serve.opening import engine_kind
+    from nescio.serve.opening import engine_kind, engine_options
     from nescio.serve.server import Settings, run
 
     adapters = dict(_named(each) for each in adapter or ())
     if len(adapters) < len(adapter or ()):
         raise NescioError("--adapter: two adapters have the same name; give each its own")
-    run(Settings(model, adapters, policies, host, port, engine_kind(engine), rows, queue, drain, max_body))
+    options = engine_options(vllm or ())
+    run(Settings(model, adapters, policies, host, port, engine_kind(engine), rows, queue, drain, max_body, options))
 
 
 def _named(each: str) -> tuple[str, Path]:

@@ -1,16 +1,18 @@
 """Opening the engine that a server asks, and telling what can be named on it. Knows engines and models; no HTTP."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
+
+import yaml
 
 from nescio.engines.base import Engine
 from nescio.errors import NescioError
 from nescio.models import read_sentences
 from nescio.serve.admission import Served
 
-EngineKind = Literal["torch"]
+EngineKind = Literal["torch", "vllm"]
 
 
 def engine_kind(name: str) -> EngineKind:
@@ -25,7 +27,9 @@ def engine_kind(name: str) -> EngineKind:
     raise NescioError(f"--engine {name}: unknown; there is {', '.join(get_args(EngineKind))}")
 
 
-def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], rows: int) -> Engine:
+def open_engine(
+    kind: EngineKind, model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]
+) -> Engine:
     """Load a model and its adapters as an engine of this kind.
 
     Args:
@@ -33,16 +37,48 @@ def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], rows
         model: As for `nescio.load`.
         adapters: Folder of each adapter by the name that callers use.
         rows: Rows of the batch; a guided answer takes two.
+        options: Of vLLM's `EngineArgs`; none for another engine.
 
     Raises:
         NescioError: Something is missing, damaged, or does not fit.
     """
-    from nescio.engines import torch
-
-    engine: Engine = torch.load(model, max_rows=rows)
+    if options and kind != "vllm":
+        raise NescioError(f"--vllm {next(iter(options))}: only with --engine vllm")
+    engine = _torch(model, rows) if kind == "torch" else _vllm(model, adapters, rows, options)
     for name, folder in adapters.items():
         engine.load_adapter(name, folder)
     return engine
+
+
+def _torch(model: str, rows: int) -> Engine:
+    from nescio.engines import torch
+
+    return torch.load(model, max_rows=rows)
+
+
+def _vllm(model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]) -> Engine:
+    from nescio.engines.vllm import engine, settings
+
+    lora = settings.lora_options(list(adapters.values())) if adapters else {}
+    return engine.load(model, options={"max_num_seqs": rows, **lora, **options})
+
+
+def engine_options(given: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` options of vLLM; a value is YAML.
+
+    Raises:
+        NescioError: One can't be read.
+    """
+    options = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise NescioError(f"--vllm {each}: the value is no YAML") from error
+        if not (name and equals and value):
+            raise NescioError(f"--vllm {each}: must read NAME=VALUE")
+    return options
 
 
 def adapter_names(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:

@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -37,6 +38,7 @@ class Settings:
         queue: Most rows that wait for a place in the batch.
         drain: Seconds that a stopping server gives to what is running.
         max_body: Most bytes of a request's body.
+        options: Of vLLM's `EngineArgs`, where it is the engine.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Settings:
     queue: int = 128
     drain: float = 30.0
     max_body: int = 2**21
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _OneAtATime:
@@ -129,7 +132,7 @@ def run(settings: Settings) -> None:
     policies = load_policies(settings.policies, list(adapters))  # before the model: a mistake is told at once
     listening = _listen(settings)
     detector = _load_detector(policies)
-    engine = open_engine(settings.engine, settings.model, settings.adapters, settings.rows)
+    engine = open_engine(settings.engine, settings.model, settings.adapters, settings.rows, settings.options)
     served = served_by(engine, settings.model, adapters)
     serving = Serving(engine, served, policies, detector, settings.rows, settings.queue)
     config = uvicorn.Config(

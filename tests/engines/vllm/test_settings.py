@@ -1,10 +1,11 @@
 """What vLLM may not be started with, without vLLM."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nescio.engines.vllm.settings import check
+from nescio.engines.vllm.settings import check, lora_options
 from nescio.errors import NescioError
 
 
@@ -31,3 +32,17 @@ def test_the_rest_is_vllms_own() -> None:
         "tensor_parallel_size": 2, "pipeline_parallel_size": 1, "speculative_config": None, "async_scheduling": False,
         "scheduling_policy": "fcfs", "max_num_seqs": 2,
     })  # fmt: skip
+
+
+def test_adapters_get_room_for_all_of_them_at_the_smallest_rank_that_holds_each(tmp_path: Path) -> None:
+    for name, rank in (("a", 4), ("b", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(f'{{"r": {rank}}}')
+    folders = [tmp_path / "a", tmp_path / "b"]
+    assert lora_options(folders) == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 32}
+    (tmp_path / "b" / "adapter_config.json").write_text('{"r": 1000}')
+    with pytest.raises(NescioError, match="up to 512, this one's is 1000"):
+        lora_options(folders)
+    (tmp_path / "b" / "adapter_config.json").write_text("{}")
+    with pytest.raises(NescioError, match="names no LoRA rank"):
+        lora_options(folders)

@@ -4,7 +4,7 @@ Knows vLLM's options; nothing of requests.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def engine_config(weights: str, dtype: str, adapter: Path | None, options: Mappi
     from vllm.engine.arg_utils import EngineArgs
 
     check(options)
-    lora = {"enable_lora": True, "max_lora_rank": _rank(adapter)} if adapter is not None else {}
+    lora = lora_options([adapter]) if adapter is not None else {}
     ours = {
         "scheduler_cls": "nescio.engines.vllm.lockstep.LockstepScheduler",
         "logprobs_mode": "processed_logits",
@@ -87,6 +87,15 @@ def engine_config(weights: str, dtype: str, adapter: Path | None, options: Mappi
     module = "nescio.engines.vllm.second_runner" if second else "nescio.engines.vllm.processor"
     model.logits_processors = [f"{module}:GuidanceProcessor"]
     return config
+
+
+def lora_options(adapters: Sequence[Path]) -> dict[str, Any]:
+    """The options with which vLLM has room for these adapters, all of them in one batch.
+
+    Raises:
+        NescioError: One is no LoRA adapter, or of a rank that vLLM has no kernels for.
+    """
+    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": max(map(_rank, adapters))}
 
 
 def _rank(adapter: Path) -> int:
