@@ -270,3 +270,11 @@ def test_an_engine_tells_its_control_tokens_and_the_room_left(tiny: Make) -> Non
         engine.submit(Request(PROMPTS[0], max_tokens=512))
     answer = engine.submit(Request(PROMPTS[0], max_tokens=caught.value.room, stop=("e",))).answer
     assert answer.prompt_tokens + caught.value.room == 512
+
+
+def test_a_request_that_ends_does_not_take_its_double_with_it(make_model: Any, make_tokenizer: Any) -> None:
+    engine = TorchEngine(make_model("llama"), make_tokenizer())
+    long, short = (Request("Anna lives in Geneva", max_tokens=tokens) for tokens in (9, 3))
+    alone = engine.generate([long])[0].token_ids
+    both = engine.generate([long, short])
+    assert [answer.token_ids for answer in both] == [alone, alone[:3]]

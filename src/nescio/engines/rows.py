@@ -21,7 +21,7 @@ from nescio.packing import as_read, by_kind, core_of, unpackable
 _ROWS, _QUERIES = 4, 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # two requests may be alike to the last token; a row is only itself
 class Row:
     """All token ids of a branch, how many of them its slot holds, and the number of its adapter."""
 
