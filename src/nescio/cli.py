@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nescio.commands import adapter, key
+from nescio.commands import adapter, data, key
 from nescio.commands.evaluate import evaluate
 from nescio.commands.quiet import quiet_libraries
 from nescio.commands.reproduce import reproduce
@@ -181,5 +181,6 @@ def subtract(
 app.command()(serve)
 app.command()(evaluate)
 app.command()(reproduce)
+app.add_typer(data.app, name="data")
 app.add_typer(key.app, name="key")
 app.add_typer(adapter.app, name="adapter")

@@ -118,7 +118,7 @@ def read_jsonl(path: Path, refuse: Refuse = stop) -> Iterator[tuple[int, Any]]:
             if not raw.strip():
                 continue
             try:
-                value = _parse(path, number, raw)
+                value = parse_line(path, number, raw)
             except NescioError as error:
                 refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
                 continue
@@ -145,7 +145,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 raw = file.readline(LONGEST_LINE + 1)
 
 
-def _parse(path: Path, number: int, raw: bytes) -> Any:
+def parse_line(path: Path, number: int, raw: bytes) -> Any:
+    """The value of one line of JSON.
+
+    Raises:
+        NescioError: It is too long, not UTF-8 or no JSON; file and line are named.
+    """
     if len(raw) > LONGEST_LINE:
         raise NescioError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; one line must be one row")
     try:

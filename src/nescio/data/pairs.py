@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nescio.data.samples import Sample
-from nescio.data.strategies import target
+from nescio.data.strategies import WAYS, target
+from nescio.errors import NescioError
 from nescio.files import read_jsonl, write_jsonl
 from nescio.guidance import PROTECT, REVEAL
 from nescio.prompts import Message, encode, render, split_ids, with_sentence
+
+_CANDIDATE = {"sample_id", "source", "strategy", "try", "text", "accepted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,18 @@ class Lookup(Protocol):
 
     def get(self, identifier: str, /) -> Sample | None:
         """The sample, or None where it is not among them."""
+
+
+def read_candidates(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a candidate file back.
+
+    Raises:
+        NescioError: A line is not a candidate.
+    """
+    for number, row in read_jsonl(path):
+        if not (isinstance(row, dict) and row.keys() >= _CANDIDATE and row["strategy"] in WAYS):
+            raise NescioError(f"{path}:{number}: not a candidate; `nescio data rewrite` makes them of samples")
+        yield row
 
 
 def pairs_of(

@@ -117,9 +117,11 @@ def rewrite(
         done += len(job.tasks)
     order = {sample.id: number for number, sample in enumerate(samples)}
     # The sort is stable: within a sample the rows stand by source, then as each job has them.
-    rows = sorted((row for job in jobs for row in job.rows()), key=lambda row: order[row["sample_id"]])
-    write_jsonl(folder / "candidates.jsonl", rows)
-    write_jsonl(folder / "failed.jsonl", (row for job in jobs for row in job.failed.values()))
+    for name, rows in (
+        ("candidates", (row for job in jobs for row in job.rows())),
+        ("failed", (row for job in jobs for row in job.failed.values())),
+    ):
+        write_jsonl(folder / f"{name}.jsonl", sorted(rows, key=lambda row: order[row["sample_id"]]))
     return [job.tally for job in jobs]
 
 
@@ -133,6 +135,7 @@ class _Job:
         self.failed: dict[_Name, dict[str, Any]] = {}
         self._judged: dict[_Name, list[dict[str, Any]]] = {}
         self._silent = 0  # requests without an answer since the last answer
+        self._over = False  # the source can't go on: what waits is not asked any more
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows of `candidates.jsonl`, by sample, way and try."""
@@ -181,9 +184,14 @@ class _Job:
         return key, task, attempt, request
 
     def _pay(self, batch: Sequence[_Question]) -> None:
-        if self.source.budget is not None and self.paid.tokens(self.source.name) >= self.source.budget:
+        budget = self.source.budget
+        if self._over or (budget is not None and self.paid.tokens(self.source.name) >= budget):
             return
-        answers = self.source.engine.generate([request for *_, request in batch])
+        try:
+            answers = self.source.engine.generate([request for *_, request in batch])
+        except NescioError as error:
+            self._over = self._over or not isinstance(error, UnansweredError)
+            raise
         self.paid.add(self._row(question, answer) for question, answer in zip(batch, answers, strict=True))
 
     def _row(self, question: _Question, answer: Answer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from nescio.data.dialogs import Dialog
 from nescio.errors import NescioError
+from nescio.files import parse_line, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
 from nescio.prompts import Message
 
@@ -135,19 +136,43 @@ def subsample(samples: Sequence[Sample], count: int | None, seed: int) -> list[S
     return [sample for sample in samples if sample.id in chosen]
 
 
+def write_samples(
+    dialogs: Iterable[Dialog], detector: Detector, path: Path, limit: int | None = None, seed: int = 0
+) -> tuple[int, int]:
+    """Write the samples of dialogs, at most `limit` of them; without a limit, some dialogs are in memory at a time.
+
+    Returns:
+        How many were kept, and how many were found.
+    """
+    every = path.with_suffix(".every")
+    kept = found = write_jsonl(every, (sample.as_row() for sample in samples_of(dialogs, detector)))
+    if limit is None or limit >= found:
+        every.replace(path)
+    else:
+        kept = write_jsonl(path, (sample.as_row() for sample in subsample(list(read_samples(every)), limit, seed)))
+        every.unlink()
+    return kept, found
+
+
 class SampleFile:
     """The samples of a file by id, read when they are asked for; only where they stand is held in memory.
 
     Args:
         path: A sample file.
+
+    Raises:
+        NescioError: It cannot be read, or a line is not a sample.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise NescioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         self._places: dict[str, int] = {}
         place = 0
-        for line in self._file:
-            self._places[parse_sample(json.loads(line)).id] = place
+        for number, line in enumerate(self._file, start=1):
+            self._places[_sample_at(path, number, parse_line(path, number, line)).id] = place
             place += len(line)
 
     def __len__(self) -> int:
@@ -159,16 +184,20 @@ class SampleFile:
         if place is None:
             return None
         self._file.seek(place)
-        return parse_sample(json.loads(self._file.readline()))
+        return Sample(**json.loads(self._file.readline()))
 
 
-def parse_sample(row: Any) -> Sample:
-    """Read a line of a sample file back.
+def read_samples(path: Path) -> Iterator[Sample]:
+    """Read a sample file back.
 
     Raises:
-        NescioError: It is not one.
+        NescioError: A line is not a sample.
     """
+    return (_sample_at(path, number, row) for number, row in read_jsonl(path))
+
+
+def _sample_at(path: Path, number: int, row: Any) -> Sample:
     try:
         return Sample(**row)
     except TypeError as error:
-        raise NescioError("not a sample; run the samples stage again") from error
+        raise NescioError(f"{path}:{number}: not a sample; `nescio data samples` makes them of dialogs") from error

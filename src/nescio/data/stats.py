@@ -37,31 +37,51 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
     Raises:
         NescioError: It is none of these, or empty.
     """
-    kind, rows = "", 0
-    dialogs: set[str] = set()
-    counts: dict[str, Counter[str]] = {}
-    sums, longest = Counter[str](), Counter[str]()
-    seen = Counter[str]()
+    kind, found = "", _Found(length)
     for number, row in read_jsonl(path):
         kind = kind or _kind(path, number, row)
-        rows += 1
-        dialogs.add(row.get("dialog_id") or row.get("id") or row["sample_id"].rsplit(":", 2)[0])
-        for name in _COUNTED[kind]:
-            counts.setdefault(name, Counter())[str(row[name])] += 1
-        for name, text in _texts(kind, row):
-            size = length(text)
-            seen[name] += 1
-            sums[name] += size
-            longest[name] = max(longest[name], size)
-    if not rows:
+        try:
+            found.take(kind, row, number)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NescioError(f"{path}:{number}: cannot be read as one of the {kind}; mend the line") from error
+    if not found.rows:
         raise NescioError(f"{path}: is empty; there is nothing to count")
     return {
         "kind": kind,
-        "rows": rows,
-        "dialogs": len(dialogs),
-        "counts": {name: dict(counter.most_common()) for name, counter in counts.items()},
-        "lengths": {name: {"mean": round(sums[name] / seen[name], 1), "max": longest[name]} for name in _TEXTS[kind]},
+        "rows": found.rows,
+        "dialogs": len(found.dialogs),
+        "counts": {name: dict(counter.most_common()) for name, counter in found.counts.items()},
+        "lengths": {
+            name: {"mean": round(sum_ / n, 1), "max": longest} for name, (n, sum_, longest) in found.sizes.items()
+        },
     }
+
+
+class _Found:
+    """What was counted so far."""
+
+    def __init__(self, length: Length) -> None:
+        self.rows, self._length = 0, length
+        self.dialogs: set[str] = set()
+        self.counts: dict[str, Counter[str]] = {}
+        self.sizes: dict[str, tuple[int, int, int]] = {}  # texts, sum of their lengths, longest
+
+    def take(self, kind: str, row: dict[str, Any], number: int) -> None:
+        self.rows += 1
+        self.dialogs.add(str(_dialog(kind, row, number)))
+        for name in _COUNTED[kind]:
+            self.counts.setdefault(name, Counter())[str(row[name])] += 1
+        for name, text in _texts(kind, row):
+            texts, total, longest = self.sizes.get(name, (0, 0, 0))
+            size = self._length(text)
+            self.sizes[name] = texts + 1, total + size, max(longest, size)
+
+
+def _dialog(kind: str, row: dict[str, Any], number: int) -> Any:
+    """The id of the dialog that a row is or comes from."""
+    if kind == "dialogs":
+        return row.get("id", number)
+    return row["sample_id"].rsplit(":", 2)[0] if kind == "candidates" else row["dialog_id"]
 
 
 def _kind(path: Path, number: int, row: Any) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nescio.data.samples import Sample, parse_sample, subsample
-from nescio.files import read_jsonl
+from nescio.data.samples import Sample, read_samples, subsample
 from nescio.pii.detector import Detector, load_detector
 from nescio.recipe import Recipe
 
@@ -46,7 +45,7 @@ class Context:
 
     def samples(self, side: str) -> list[Sample]:
         """The samples of one side of the split, `train` or `test`."""
-        return [parse_sample(row) for _, row in read_jsonl(self.out / f"samples/{side}.jsonl")]
+        return list(read_samples(self.out / f"samples/{side}.jsonl"))
 
     def validation_samples(self) -> list[Sample]:
         """The held-out samples that get pairs for the validation pass."""

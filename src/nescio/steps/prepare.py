@@ -1,16 +1,16 @@
 """From dialogs to pairs: the stages before training."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
 from nescio.data.formats import read_dialogs
-from nescio.data.pairs import Pairing, Selection, pairs_of, write_selected
+from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, write_selected
 from nescio.data.rewrite import TOGETHER, Rewriting, Source, rewrite
-from nescio.data.samples import SampleFile, parse_sample, samples_of, subsample
+from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import WAYS
 from nescio.data.synthetic import generate
 from nescio.engines.openai import OpenAIEngine
@@ -52,30 +52,28 @@ def _dialogs(run: Context, folder: Path) -> Iterator[Dialog]:
 def samples(run: Context, folder: Path, tick: Tick) -> None:
     """One sample for every piece of personal data in an assistant turn."""
     for side in ("train", "test"):
-        every, out = folder / f"{side}.jsonl", folder / f"samples/{side}.jsonl"
         dialogs = read_dialogs(run.out / f"data/{side}.jsonl")
-        found = kept = write_jsonl(every, (sample.as_row() for sample in samples_of(dialogs, run.detector)))
+        limit = run.recipe.data.train_samples if side == "train" else None
+        kept, found = write_samples(dialogs, run.detector, folder / f"samples/{side}.jsonl", limit, run.recipe.seed)
         if not found:
             raise NescioError(
                 f"{run.out}/data/{side}.jsonl: no personal data in any assistant turn; nothing to unlearn"
             )
-        limit = run.recipe.data.train_samples if side == "train" else None
-        if limit is None or limit >= found:
-            out.parent.mkdir(exist_ok=True)
-            every.replace(out)
-        else:
-            drawn = subsample([parse_sample(row) for _, row in read_jsonl(every)], limit, run.recipe.seed)
-            kept = write_jsonl(out, (sample.as_row() for sample in drawn))
         tick(1 + (side == "test"), 2, f"{kept} of {found} {side} samples")
 
 
 def candidates(run: Context, folder: Path, tick: Tick) -> None:
     """Replacement answers of every source, each tried until the detector accepts it."""
-    section = run.recipe.generate
     wanted = [*run.samples("train"), *run.validation_samples()]
+    ask(run, wanted, folder, run.out / "paid.jsonl", tick)
+
+
+def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: Tick) -> None:
+    """Ask the recipe's sources about samples: `candidates.jsonl`, `failed.jsonl` and `sources.json` in the folder."""
+    section = run.recipe.generate
     how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
     sources = [source_of(run.recipe, each) for each in section.sources]
-    tallies = rewrite(wanted, sources, run.detector, how, folder, run.out / "paid.jsonl", tick)
+    tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)
     write_json(folder / "sources.json", [tally.as_row() for tally in tallies])
     for tally in tallies:
         run.note(tally.report())
@@ -103,16 +101,26 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:
     """Chosen and rejected answers, and their CFG twins, in the template of the model that is trained."""
+    samples = {side: run.out / f"samples/{side}.jsonl" for side in ("train", "test")}
+    said = pair(run, run.start, samples, run.out / "candidates.jsonl", folder / "pairs")
+    tick(1, 1, said)
+
+
+def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path, folder: Path) -> str:
+    """Make the recipe's pairs of sample files by side, a file each, and their card.
+
+    Returns:
+        What was made and what was left out, in a line.
+    """
     section, counts = run.recipe.pairs, Counter[str]()
     how = Pairing(section.twins, section.positive, section.negative, run.recipe.train.max_prompt_length)
     selection = Selection(section.sources, section.balance, section.per_source, run.recipe.seed)
-    tokenizer = load_tokenizer(run.start)
+    tokenizer = load_tokenizer(model)
     if not has_system_role(tokenizer):
         run.note("the chat template has no system role: system messages are put in front of the first user message")
-    for side in ("train", "test"):
-        rows = (row for _, row in read_jsonl(run.out / "candidates.jsonl"))
-        made = pairs_of(SampleFile(run.out / f"samples/{side}.jsonl"), rows, tokenizer, how, counts)
-        write_selected(made, folder / f"pairs/{side}.jsonl", selection, counts)
-    write_card(folder / "pairs", tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
+    for side, path in samples.items():
+        made = pairs_of(SampleFile(path), read_candidates(candidates), tokenizer, how, counts)
+        write_selected(made, folder / f"{side}.jsonl", selection, counts)
+    write_card(folder, tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
     left_out = ", ".join(f"{counts[name]} {what}" for name, what in _LEFT_OUT.items() if counts[name])
-    tick(1, 1, f"{counts['pairs']} pairs, {counts['cut']} prompts cut; left out: {left_out or 'none'}")
+    return f"{counts['pairs']} pairs, {counts['cut']} prompts cut; left out: {left_out or 'none'}"

@@ -1,0 +1,129 @@
+"""`nescio data …`: the steps from conversations to pairs, one at a time, from any file to any file."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from nescio.commands.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from nescio.progress import Terminal
+    from nescio.steps.context import Context
+
+_HELP = "The steps from conversations to pairs, one at a time; `nescio run` does all of them."
+
+app = typer.Typer(help=_HELP, no_args_is_help=True)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
+Samples = Annotated[Path, typer.Argument(help="Sample file (`nescio data samples`).")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="File, folder or glob: ours, ShareGPT, OpenAI, LLM-PC, Parquet, …")],
+    out: Annotated[Path, typer.Argument(help="JSONL file to write.")],
+    pii: Annotated[
+        Path | None, typer.Option(help="LLM-PC's file of slot values, where it does not lie beside.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Write bad rows to OUT's name with .bad.jsonl, and go on.")
+    ] = False,
+) -> None:
+    """Read conversations of any format, check every row, and write them in ours."""
+    from nescio.data.formats import read_dialogs
+    from nescio.files import SetAside, stop, write_jsonl
+
+    aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
+    count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))
+    print(f"{out}: {count} dialogs")
+    if aside is not None:
+        print(f"{aside.count} bad rows were left out" + (f"; they are in {aside.path}" if aside.count else ""))
+
+
+@app.command()
+def samples(
+    recipe: RecipeFile,
+    dialogs: Annotated[Path, typer.Argument(help="Conversations, in any format that convert reads.")],
+    out: Annotated[Path, typer.Argument(help="Sample file to write.")],
+    set_: Set = None,
+) -> None:
+    """Cut one sample at every piece of personal data in an assistant turn, by recorded slots or the detector."""
+    from nescio.data.formats import read_dialogs
+    from nescio.data.samples import write_samples
+
+    run, _ = _at_work(recipe, set_)
+    section = run.recipe.data
+    kept, found = write_samples(
+        read_dialogs(dialogs, section.pii), run.detector, out, section.train_samples, run.recipe.seed
+    )
+    print(f"{out}: {kept} of {found} samples")
+
+
+@app.command()
+def rewrite(
+    recipe: RecipeFile,
+    samples: Samples,
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where candidates and accounts go.")],
+    set_: Set = None,
+) -> None:
+    """Ask the recipe's sources for replacement answers. Goes on where it stopped; nothing is paid for twice."""
+    from nescio.data.samples import read_samples
+    from nescio.steps.prepare import ask
+
+    run, terminal = _at_work(recipe, set_)
+    wanted = list(read_samples(samples))
+    out.mkdir(parents=True, exist_ok=True)
+    with terminal.stage("rewrite") as tick:
+        ask(run, wanted, out, out / "paid.jsonl", tick)
+    print(f"{out / 'candidates.jsonl'} is written")
+
+
+@app.command()
+def pairs(
+    recipe: RecipeFile,
+    samples: Samples,
+    candidates: Annotated[Path, typer.Argument(help="Candidate file (`nescio data rewrite`).")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where train.jsonl and the dataset card go.")],
+    set_: Set = None,
+) -> None:
+    """Make preference pairs, and their twins, of samples and candidates, in the tuned model's chat template."""
+    from nescio.steps.prepare import pair
+
+    run, _ = _at_work(recipe, set_)
+    said = pair(run, run.recipe.tuned or run.recipe.base, {"train": samples}, candidates, out)
+    print(f"{out / 'train.jsonl'}: {said}")
+
+
+@app.command()
+def stats(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Dialogs, samples, candidates or pairs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Count what is in a file of this way: rows, dialogs, labels, sources, and lengths in characters."""
+    from nescio.data.stats import stats as count
+
+    found = count(path)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['rows']} {found['kind']} of {found['dialogs']} dialogs")
+    for name, values in found["counts"].items():
+        print(f"{name}: " + ", ".join(f"{value} {number}" for value, number in values.items()))
+    for name, size in found["lengths"].items():
+        print(f"{name}: {size['mean']} characters on average, {size['max']} at most")
+
+
+def _at_work(recipe: Path, overrides: list[str] | None) -> "tuple[Context, Terminal]":
+    """A recipe at work on files outside any run, and where its progress goes."""
+    quiet_libraries()
+    from nescio.progress import Terminal
+    from nescio.recipe import load_recipe
+    from nescio.steps.context import Context
+
+    terminal = Terminal(Console(width=None if sys.stdout.isatty() else 120))
+    return Context(load_recipe(recipe, overrides or ()), Path(), terminal.note), terminal

@@ -1,0 +1,173 @@
+"""`nescio data …`: each command does to a file what the stage of a run does, and names what is wrong in one line."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from endpoint import running
+
+from nescio.cli import main
+from nescio.data.synthetic import generate, scrubbed
+from nescio.files import read_jsonl, write_jsonl
+from nescio.pipeline import Run
+from nescio.progress import Terminal
+from nescio.recipe import load_recipe
+
+ROWS = generate(12, seed=2, max_exchanges=1)
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nescio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in the test's folder: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nescio", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def rows(path: Path) -> list[Any]:
+    return [row for _, row in read_jsonl(path)]
+
+
+def write_recipe(folder: Path, url: str = "http://127.0.0.1:9/v1", model: Path | None = None) -> None:
+    source = {"name": "desk", "engine": "openai", "model": "m", "base_url": url, "key_env": None,
+              "strategies": ["chat-nudge"]}  # fmt: skip
+    name = "smollm2" if model is None else str(model)
+    recipe = {
+        "base": name, "tuned": name, "data": {"dialogs": "dialogs.jsonl", "test_share": 0.25},
+        "detector": {"model": "spacy:en_core_web_sm"}, "generate": {"sources": [source]},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def test_convert_fills_the_slots_of_llm_pc(nescio: Command, tmp_path: Path) -> None:
+    turn = "<|start_header_id|>{role}<|end_header_id|>\n\n{content}<|eot_id|>"
+    texts = ({"idx": row["id"], "messages": "".join(turn.format(**m) for m in scrubbed(row))} for row in ROWS)
+    write_jsonl(tmp_path / "raw.jsonl", texts)
+    write_jsonl(tmp_path / "values.jsonl", (row["pii"] for row in ROWS))
+    assert nescio("data", "convert", "raw.jsonl", "out.jsonl", "--pii", "values.jsonl") == (
+        0, "out.jsonl: 12 dialogs\n", ""
+    )  # fmt: skip
+    assert rows(tmp_path / "out.jsonl") == ROWS
+
+
+def test_convert_sets_bad_rows_aside_and_counts_them(nescio: Command, tmp_path: Path) -> None:
+    lines = [json.dumps(ROWS[0]), '{"messages": []}', json.dumps(ROWS[1]), "{"]
+    (tmp_path / "raw.jsonl").write_text("\n".join(lines))
+    code, said, _ = nescio("data", "convert", "raw.jsonl", "out.jsonl", "--skip-bad")
+    assert (code, said) == (0, "out.jsonl: 2 dialogs\n2 bad rows were left out; they are in out.bad.jsonl\n")
+    assert rows(tmp_path / "out.jsonl") == ROWS[:2]
+    one, two = rows(tmp_path / "out.bad.jsonl")
+    assert one["row"] == {"messages": []} and one["error"].startswith("raw.jsonl:2: messages: missing or empty")
+    assert two["error"].startswith("raw.jsonl:4: not JSON")
+    (tmp_path / "raw.jsonl").write_text(lines[0])
+    assert nescio("data", "convert", "raw.jsonl", "out.jsonl", "--skip-bad")[1].endswith("\n0 bad rows were left out\n")
+    assert not (tmp_path / "out.bad.jsonl").exists()
+
+
+def test_step_by_step_gives_the_files_of_a_run(nescio: Command, tmp_path: Path, tiny_folder: Path) -> None:
+    """The training side of a run, and the same side made by the commands, file by file."""
+    write_jsonl(tmp_path / "dialogs.jsonl", ROWS)
+    with running() as endpoint:
+        write_recipe(tmp_path, endpoint.url, tiny_folder)
+        run = Run(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "run", Terminal(_silent()))
+        run.execute("pairs")
+        asked = sum(endpoint.came.values())
+        assert nescio("data", "samples", "recipe.yaml", "run/data/train.jsonl", "samples.jsonl")[0] == 0
+        assert rows(tmp_path / "samples.jsonl") == rows(tmp_path / "run/samples/train.jsonl")
+        code, said, _ = nescio("data", "rewrite", "recipe.yaml", "samples.jsonl", "answers")
+        assert code == 0 and "100% kept" in said
+        once = sum(endpoint.came.values()) - asked
+        assert nescio("data", "rewrite", "recipe.yaml", "samples.jsonl", "answers")[0] == 0
+        assert sum(endpoint.came.values()) - asked == once > 0, "nothing is asked twice"
+    mine = {row["id"] for row in rows(tmp_path / "samples.jsonl")}
+    both = rows(tmp_path / "run/candidates.jsonl")
+    assert rows(tmp_path / "answers/candidates.jsonl") == [row for row in both if row["sample_id"] in mine]
+    assert json.loads((tmp_path / "answers/sources.json").read_text())[0]["accepted"] == once
+    code, said, _ = nescio("data", "pairs", "recipe.yaml", "samples.jsonl", "answers/candidates.jsonl", "set")
+    assert (code, said) == (0, f"set/train.jsonl: {2 * once} pairs, 0 prompts cut; left out: none\n")
+    assert rows(tmp_path / "set/train.jsonl") == rows(tmp_path / "run/pairs/train.jsonl")
+    assert f"{2 * once} pairs of" in (tmp_path / "set/README.md").read_text()
+
+
+def _silent() -> Any:
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def test_stats_in_words_and_as_json(nescio: Command, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", ROWS)
+    code, said, _ = nescio("data", "stats", "d.jsonl", "--json")
+    turns = [len(m["content"]) for row in ROWS for m in row["messages"]]
+    sizes = {"mean": round(sum(turns) / len(turns), 1), "max": max(turns)}
+    assert code == 0
+    assert json.loads(said) == {"kind": "dialogs", "rows": 12, "dialogs": 12, "counts": {}, "lengths": {"turn": sizes}}
+    write_recipe(tmp_path)
+    nescio("data", "samples", "recipe.yaml", "d.jsonl", "s.jsonl")
+    lines = nescio("data", "stats", "s.jsonl")[1].splitlines()
+    assert lines[0] == f"{len(rows(tmp_path / 's.jsonl'))} samples of 12 dialogs"
+    assert lines[1].startswith("label: NAME ")
+    assert [line.split(":")[0] for line in lines[2:]] == ["prompt", "rejected"]
+
+
+BAD = '{"messages": [{"role": "bot", "content": "x"}]}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "none.jsonl", "out.jsonl"], "none.jsonl: no such dialog file; give"),
+        (["convert", "bad.jsonl", "out.jsonl"], "bad.jsonl:1: messages[0].role: 'bot' is unknown; use"),
+        (["convert", "bad.jsonl", "bad.jsonl/out.jsonl"], "cannot be written"),
+        (["samples", "none.yaml", "bad.jsonl", "out.jsonl"], "none.yaml: cannot be read"),
+        (["samples", "recipe.yaml", "bad.jsonl", "out.jsonl"], "bad.jsonl:1: messages[0].role: 'bot' is unknown; use"),
+        (["rewrite", "recipe.yaml", "bad.jsonl", "out"], "bad.jsonl:1: not a sample; `nescio data samples` makes"),
+        (["rewrite", "recipe.yaml", "none.jsonl", "out"], "none.jsonl: no such file"),
+        (["pairs", "recipe.yaml", "bad.jsonl", "bad.jsonl", "out"], "bad.jsonl:1: not a sample; `nescio data samples`"),
+        (["pairs", "recipe.yaml", "none.jsonl", "bad.jsonl", "out"], "none.jsonl: cannot be read (No such file"),
+        (
+            ["pairs", "recipe.yaml", "s.jsonl", "bad.jsonl", "out"],
+            "bad.jsonl:1: not a candidate; `nescio data rewrite`",
+        ),
+        (["stats", "empty.jsonl"], "empty.jsonl: is empty"),
+        (["stats", "bad.jsonl"], ""),
+        (
+            ["stats", "text.jsonl"],
+            "text.jsonl:1: neither dialogs, samples, candidates nor pairs; `nescio data convert`",
+        ),
+        (["stats", "mixed.jsonl"], "mixed.jsonl:2: cannot be read as one of the dialogs; mend the line"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    nescio: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write_recipe(tmp_path)
+    for name, text in {"bad": BAD, "empty": "", "text": '"Hello"', "mixed": f'{BAD}\n{{"text": 1}}'}.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    write_jsonl(tmp_path / "s.jsonl", [dict.fromkeys(("id", "dialog_id", "messages", "rejected", "label", "value"))])
+    before = _files(tmp_path)
+    code, _, error = nescio("data", *arguments)
+    assert code == (2 if message else 0)
+    assert message in error and len(error.splitlines()) == bool(message)
+    assert _files(tmp_path) == before, "nothing half-written"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("command", ["convert", "samples", "rewrite", "pairs", "stats"])
+def test_help_says_what_a_command_does(nescio: Command, command: str) -> None:
+    code, shown, _ = nescio("data", command, "--help")
+    assert code == 0 and len(shown.splitlines()) > 8
