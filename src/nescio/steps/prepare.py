@@ -9,7 +9,7 @@ from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
 from nescio.data.formats import read_dialogs
 from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, write_selected
-from nescio.data.rewrite import TOGETHER, Rewriting, Source, rewrite
+from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import WAYS
 from nescio.data.synthetic import generate
@@ -88,13 +88,14 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
     if section.engine == "local":
-        return Source(engine=load(model), identity=identity(model), together=TOGETHER, **common)
+        return Source(engine=load(model), identity=identity(model), **common)
     completes = any(WAYS[strategy].completion for strategy in section.strategies)
     return Source(
         engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),
         identity=f"{model} at {section.base_url}",
         tokenizer=load_tokenizer(section.tokenizer or recipe.base) if completes else None,
         concurrency=section.concurrency,
+        together=1,  # each answer is kept as it comes
         **common,
     )
 
