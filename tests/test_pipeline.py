@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from endpoint import running
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -382,7 +383,33 @@ def test_the_longer_tables_end_with_all_their_rows(world: Path, tmp_path: Path, 
     quiet = Quiet()
     lines = reproduce(name, load_recipe(world / "recipe.yaml"), tmp_path, quiet).splitlines()
     extra = [] if name == "table1" else ["Model-ch, not in the paper's table"]
-    shown = [line.split(" | ")[0].strip("| ") for line in lines[2:]]
+    shown = [line.split(" | ")[0].strip("| ") for line in lines[2:] if line.startswith("|")]
     assert shown == [*extra, *(row.method for row in TABLES[name])]
     assert quiet.done.count("train") == trainings
     assert quiet.done.count("tune") == 1
+
+
+@pytest.mark.slow
+def test_the_ablation_by_source_trains_an_adapter_of_each(world: Path, tmp_path: Path) -> None:
+    """Answers of a local model and of an endpoint: asked for once, equally many pairs of each, one table."""
+    with running(answer=CLEAN[0]) as endpoint:
+        far = {"name": "far", "engine": "openai", "model": "m", "base_url": endpoint.url, "key_env": None,
+               "strategies": ["chat-nudge", "nudge"], "share": 0.5}  # fmt: skip
+        sources = json.dumps([far, {"name": "near"}])
+        recipe = load_recipe(world / "recipe.yaml", [f"generate.sources={sources}", "train.epochs=1"])
+        quiet = Quiet()
+        lines = reproduce("table2", recipe, tmp_path, quiet).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:-2]] == [
+        "Model-ch, not in the paper's table",
+        *(row.method for row in TABLES["table2"] if row.epoch == 1),
+    ]
+    assert lines[-1] == "GPT-data: answers of far; Llama-data: answers of near"
+    assert (quiet.done.count("tune"), quiet.done.count("candidates"), quiet.done.count("train")) == (1, 1, 3)
+    assert set(endpoint.came.values()) == {1}
+    pairs = {name: [r for _, r in read_jsonl(tmp_path / f"{name}/pairs/train.jsonl")] for name in ("nudge", "system")}
+    assert {row["source"] for row in pairs["nudge"]} == {"far"} and {row["source"] for row in pairs["system"]} == {
+        "near"
+    }
+    assert len(pairs["nudge"]) == len(pairs["system"]) > 2
+    adapters = [load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in pairs]
+    assert any(not torch.equal(adapters[0][key], adapters[1][key]) for key in adapters[0])

@@ -21,7 +21,7 @@ from nescio.pipeline import Reporter
 from nescio.recipe import Recipe
 from nescio.report.table import MISSING, aligned, count, interval, percent, share_interval
 from nescio.reproduction.paper import TABLES, Row
-from nescio.reproduction.trainings import train
+from nescio.reproduction.trainings import train, whose_answers
 from nescio.steps.context import Context
 from nescio.steps.judge import utility_questions
 
@@ -56,6 +56,8 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
         write_json(root / f"{name}/{size}/results.json", results)
         found.append(results)
     text = table(rows, found)
+    if name == "table2":
+        text += "\n\nGPT-data: answers of {}; Llama-data: answers of {}".format(*whose_answers(recipe))
     write_text(root / f"{name}.md", text + "\n")
     return text
 

@@ -34,6 +34,14 @@ def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
+def whose_answers(recipe: Recipe) -> list[str]:
+    """Whose replacement answers the two trainings of Table 2 learn from."""
+    sources = recipe.generate.sources
+    if len(sources) == 1:
+        return [f"{sources[0].name}, asked in the way {way}" for way in _TABLE2]
+    return [source.name for source in sources[:2]]
+
+
 def _of_one_source(recipe: Recipe, variant: str) -> dict[str, object]:
     """Table 2's data: of the first or the second source, equally many pairs of each; of a single one, of one way."""
     sources = recipe.generate.sources

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on loopback for the tests of this folder, which goes wrong when it is told to."""
+"""An OpenAI-compatible endpoint on loopback for tests, which goes wrong when it is told to."""
 
 import json
 import threading
