@@ -33,12 +33,12 @@ class SetAside:
     """Refuses rows by writing them to a file with what is wrong, and counts them.
 
     Args:
-        path: JSON lines of `{"error", "row"}`; a file that stands there is dropped.
+        path: JSON lines of `{"error", "row"}`; begins empty, whatever stood there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
-        path.unlink(missing_ok=True)
+        write_text(path, "")
 
     def __call__(self, error: NescioError, row: Any) -> None:
         """Write one row down."""

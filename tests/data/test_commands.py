@@ -1,6 +1,7 @@
 """`nescio data …`: each command does to a file what the stage of a run does, and names what is wrong in one line."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,16 @@ from endpoint import running
 
 from nescio.cli import main
 from nescio.data.synthetic import generate, scrubbed
+from nescio.errors import NescioError
 from nescio.files import read_jsonl, write_jsonl
+from nescio.guidance import PROTECT, REVEAL
 from nescio.pipeline import Run
 from nescio.progress import Terminal
 from nescio.recipe import load_recipe
+from nescio.stages import Stages
 
 ROWS = generate(12, seed=2, max_exchanges=1)
+SENTENCES = {"protect": PROTECT, "reveal": REVEAL}
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -50,11 +55,15 @@ def write_recipe(folder: Path, url: str = "http://127.0.0.1:9/v1", model: Path |
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
 
-def test_convert_fills_the_slots_of_llm_pc(nescio: Command, tmp_path: Path) -> None:
+def write_llm_pc(dialogs: Path, values: Path) -> None:
     turn = "<|start_header_id|>{role}<|end_header_id|>\n\n{content}<|eot_id|>"
     texts = ({"idx": row["id"], "messages": "".join(turn.format(**m) for m in scrubbed(row))} for row in ROWS)
-    write_jsonl(tmp_path / "raw.jsonl", texts)
-    write_jsonl(tmp_path / "values.jsonl", (row["pii"] for row in ROWS))
+    write_jsonl(dialogs, texts)
+    write_jsonl(values, (row["pii"] for row in ROWS))
+
+
+def test_convert_fills_the_slots_of_llm_pc(nescio: Command, tmp_path: Path) -> None:
+    write_llm_pc(tmp_path / "raw.jsonl", tmp_path / "values.jsonl")
     assert nescio("data", "convert", "raw.jsonl", "out.jsonl", "--pii", "values.jsonl") == (
         0, "out.jsonl: 12 dialogs\n", ""
     )  # fmt: skip
@@ -71,8 +80,8 @@ def test_convert_sets_bad_rows_aside_and_counts_them(nescio: Command, tmp_path: 
     assert one["row"] == {"messages": []} and one["error"].startswith("raw.jsonl:2: messages: missing or empty")
     assert two["error"].startswith("raw.jsonl:4: not JSON")
     (tmp_path / "raw.jsonl").write_text(lines[0])
-    assert nescio("data", "convert", "raw.jsonl", "out.jsonl", "--skip-bad")[1].endswith("\n0 bad rows were left out\n")
-    assert not (tmp_path / "out.bad.jsonl").exists()
+    assert "\n0 bad rows" in nescio("data", "convert", "raw.jsonl", "out.jsonl", "--skip-bad")[1]
+    assert rows(tmp_path / "out.bad.jsonl") == []
 
 
 def test_step_by_step_gives_the_files_of_a_run(nescio: Command, tmp_path: Path, tiny_folder: Path) -> None:
@@ -119,6 +128,69 @@ def test_stats_in_words_and_as_json(nescio: Command, tmp_path: Path) -> None:
     assert lines[0] == f"{len(rows(tmp_path / 's.jsonl'))} samples of 12 dialogs"
     assert lines[1].startswith("label: NAME ")
     assert [line.split(":")[0] for line in lines[2:]] == ["prompt", "rejected"]
+
+
+def test_a_template_without_a_system_role_is_told_once(
+    nescio: Command, tmp_path: Path, tiny_folder: Path, no_system: Any
+) -> None:
+    no_system.save_pretrained(tiny_folder)
+    write_recipe(tmp_path, model=tiny_folder)
+    write_jsonl(tmp_path / "d.jsonl", ROWS)
+    nescio("data", "samples", "recipe.yaml", "d.jsonl", "s.jsonl")
+    same = {"source": "s", "strategy": "system", "try": 0, "accepted": True, "text": " the desk."}
+    candidates = [same | {"sample_id": one["id"]} for one in rows(tmp_path / "s.jsonl")]
+    write_jsonl(tmp_path / "c.jsonl", candidates)
+    code, said, _ = nescio("data", "pairs", "recipe.yaml", "s.jsonl", "c.jsonl", "set")
+    assert code == 0 and said.count("no system role") == 1
+    made = rows(tmp_path / "set/train.jsonl")
+    assert len(made) == 2 * len(candidates)
+    assert all(row["prompt"].startswith(f"<|im_start|>user\n{SENTENCES[row['twin']]}\n\n") for row in made)
+
+
+def test_a_run_sets_bad_rows_aside_too(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    (tmp_path / "dialogs.jsonl").write_bytes(b"\n".join([b'"\xff"', *(json.dumps(row).encode() for row in ROWS)]))
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["data.skip_bad=true"])
+    Run(recipe, tmp_path / "run", Terminal(_silent())).execute("data")
+    (bad,) = rows(tmp_path / "run/data/bad.jsonl")
+    assert bad["error"].startswith(f"{tmp_path / 'dialogs.jsonl'}:1: not UTF-8")
+    sides = [rows(tmp_path / f"run/data/{side}.jsonl") for side in ("train", "test")]
+    with pytest.raises(NescioError, match=r"dialogs\.jsonl:1: not UTF-8"):
+        Run(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "strict", Terminal(_silent())).execute("data")
+    assert sorted(row["id"] for side in sides for row in side) == sorted(row["id"] for row in ROWS)
+    write_jsonl(tmp_path / "dialogs.jsonl", ROWS)
+    clean = Run(recipe, tmp_path / "clean", Terminal(_silent()))
+    clean.execute("data")
+    assert rows(tmp_path / "clean/data/bad.jsonl") == []
+    assert all(Stages(clean.out, 0).is_done(stage) for stage in clean.stages()[:1]), "also where no row was bad"
+
+
+def _blocks(language: str) -> list[str]:
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
+
+
+def test_the_pages_commands_work_in_their_order(
+    nescio: Command, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    for folder in ("exports", "llm-pc"):
+        (tmp_path / folder).mkdir()
+    write_jsonl(tmp_path / "exports/chats.jsonl", ROWS[:4])
+    write_llm_pc(tmp_path / "llm-pc/scrubbed.jsonl", tmp_path / "llm-pc/values.jsonl")
+    generate_section, pairs_section = map(yaml.safe_load, _blocks("yaml"))
+    pairs_section["pairs"] |= {"per_source": 2}
+    with running() as endpoint:
+        for source in generate_section["generate"]["sources"]:
+            source |= {"base_url": endpoint.url, "tokenizer": str(tiny_folder)}
+        recipe = {"base": str(tiny_folder), "tuned": str(tiny_folder), "data": {"dialogs": "dialogs.jsonl"},
+                  "detector": {"model": "spacy:en_core_web_sm"}}  # fmt: skip
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe | generate_section | pairs_section))
+        lines = "".join(_blocks("sh")).splitlines()
+        ended = {line: nescio(*line.split()[1:]) for line in lines}
+    assert {line: code for line, (code, _, _) in ended.items() if code} == {} and len(ended) == 7
+    last = json.loads(ended[lines[-1]][1])
+    assert last["counts"]["source"] == {"gpt": 4, "llama": 4}, "two pairs of each, with twins"
 
 
 BAD = '{"messages": [{"role": "bot", "content": "x"}]}'

@@ -42,7 +42,7 @@ def convert(
     count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))
     print(f"{out}: {count} dialogs")
     if aside is not None:
-        print(f"{aside.count} bad rows were left out" + (f"; they are in {aside.path}" if aside.count else ""))
+        print(f"{aside.count} bad rows were left out; they are in {aside.path}")
 
 
 @app.command()
