@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from nescio.data.pairs import Pairing, pairs_of
+from nescio.data.card import write_card
+from nescio.data.pairs import Pairing, Selection, pairs_of, write_selected
 from nescio.data.samples import Sample
-from nescio.files import write_jsonl
+from nescio.files import read_jsonl, write_jsonl
 from nescio.guidance import PROTECT, REVEAL
 from nescio.prompts import Message, encode
 
@@ -107,3 +108,70 @@ def test_datasets_reads_the_file(chatml: Any, tmp_path: Path, monkeypatch: pytes
         "json", data_files=str(tmp_path / "p.jsonl"), split="train", cache_dir=str(tmp_path / "c")
     )
     assert list(read) == pairs
+
+
+def units(*sources: str) -> list[dict[str, Any]]:
+    """Pairs with their twins, a unit for each source named."""
+    return [
+        {"id": f"{number}:{twin}", "dialog_id": "d", "prompt": "p", "chosen": "c", "rejected": "r", "source": source,
+         "twin": twin}
+        for number, source in enumerate(sources)
+        for twin in ("protect", "reveal")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"),
+    [
+        (Selection(), {"a": 5, "b": 3, "c": 1}),
+        (Selection(sources=["b"]), {"b": 3}),
+        (Selection(per_source=2), {"a": 2, "b": 2, "c": 1}),
+        (Selection(balance=True), {"a": 1, "b": 1, "c": 1}),
+        (Selection(sources=["a"], balance=True), {"a": 1}),
+        (Selection(balance=True, per_source=9), {"a": 1, "b": 1, "c": 1}),
+    ],
+)
+def test_a_selection_keeps_pairs_with_their_twins(tmp_path: Path, selection: Selection, kept: dict[str, int]) -> None:
+    every = units(*"abacabaab")
+    counts = Counter({"pairs": len(every)})
+    write_selected(iter(every), tmp_path / "p.jsonl", selection, counts)
+    left = [row for _, row in read_jsonl(tmp_path / "p.jsonl")]
+    assert left == [row for row in every if row in left], "in their order, as they were"
+    assert Counter(row["source"] for row in left if row["twin"] == "protect") == kept
+    assert {row["id"].split(":")[0] for row in left if row["twin"] == "protect"} == {
+        row["id"].split(":")[0] for row in left if row["twin"] == "reveal"
+    }
+    assert counts["pairs"] == len(left) and counts["pairs"] + counts["unselected"] == len(every)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+def test_a_selection_is_drawn_by_its_seed(tmp_path: Path) -> None:
+    drawn = []
+    for seed in (1, 1, 2):
+        write_selected(units(*"a" * 40), tmp_path / "p.jsonl", Selection(per_source=10, seed=seed), Counter())
+        drawn.append((tmp_path / "p.jsonl").read_text())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_dialog_given_twice_makes_its_pairs_once(chatml: Any) -> None:
+    again = Sample("t", "e", SAMPLE.messages, SAMPLE.rejected, "NAME", "Anna")
+    counts: Counter[str] = Counter()
+    rows = [ROW, ROW | {"sample_id": "t"}, ROW | {"sample_id": "t", "text": " somebody else."}]
+    pairs = list(pairs_of({"s": SAMPLE, "t": again}, rows, chatml, Pairing(), counts))
+    assert [pair["dialog_id"] for pair in pairs] == ["d", "d", "e", "e"]
+    assert counts == {"pairs": 4, "duplicates": 1}
+
+
+def test_the_card_tells_what_is_in_the_files(chatml: Any, tmp_path: Path) -> None:
+    pairs, _ = made(chatml)
+    write_jsonl(tmp_path / "train.jsonl", pairs)
+    write_jsonl(tmp_path / "test.jsonl", [])
+    write_card(tmp_path, chatml, {"seed": 7, "detector": "spacy:x"})
+    card = (tmp_path / "README.md").read_text()
+    assert "  - {split: train, path: train.jsonl}\n" in card
+    assert "path: test.jsonl" not in card, "an empty file can't be loaded"
+    assert "| seed | 7 |" in card and "| detector | spacy:x |" in card
+    assert "2 pairs of 1 dialogs." in card
+    lengths = [len(chatml(pair["chosen"]).input_ids) for pair in pairs]
+    assert f"| chosen | {sum(lengths) / 2:.1f} | {max(lengths)} |" in card
+    assert "| protect | 1 |" in card and "| base | 2 |" in card
