@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from nescio import one_bit
 from nescio.cli import app
+from nescio.engines.lora import Adapters
 from nescio.errors import NescioError
-from nescio.models import attach_adapter
 from nescio.one_bit import compress, expand, sign_terms
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -71,13 +71,12 @@ def test_signs_are_kept_exactly_and_attached(make_model: Callable[..., Any], tmp
     model = make_model("llama")
     bare = model(IDS).logits
     expected = PeftModel.from_pretrained(make_model("llama"), str(source)).eval()(IDS).logits
+    adapters = Adapters(model)
     if held:
-        model = attach_adapter(model, adapter_in(tmp_path / "other", make_model("llama")))
-    attached = attach_adapter(model, tmp_path / "tiny", "tiny")
-    attached.set_adapter("tiny")
-    torch.testing.assert_close(attached(IDS).logits, expected, rtol=1e-3, atol=1e-4)
-    with attached.disable_adapter():
-        torch.testing.assert_close(attached(IDS).logits, bare)
+        adapters.load(adapter_in(tmp_path / "other", make_model("llama")))
+    with adapters.rows([adapters.load(tmp_path / "tiny")] * len(IDS)):
+        torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model(IDS).logits, bare)
 
 
 def test_it_is_a_small_file_and_says_what_it_kept(make_model: Callable[..., Any], tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_it_is_a_small_file_and_says_what_it_kept(make_model: Callable[..., Any]
         assert tiny[a_name].abs().unique().tolist() == [1.0], "the scales are on B's columns"
     assert done.kept == pytest.approx(1 - lost / energy, abs=1e-4)
     assert 0.2 < done.kept < 1
-    attach_adapter(make_model("llama", hidden_size=256, intermediate_size=512), tmp_path / "tiny")
+    Adapters(make_model("llama", hidden_size=256, intermediate_size=512)).load(tmp_path / "tiny")
 
 
 def test_more_terms_keep_more(make_model: Callable[..., Any], tmp_path: Path) -> None:
@@ -139,13 +138,13 @@ def test_dora_and_embeddings_are_refused(make_model: Callable[..., Any], tmp_pat
 def test_a_damaged_or_foreign_one_is_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
     compress(adapter_in(tmp_path / "full", make_model("llama")), tmp_path / "tiny")
     with pytest.raises(NescioError, match="does not fit the model"):
-        attach_adapter(make_model("gpt2"), tmp_path / "tiny")
+        Adapters(make_model("gpt2")).load(tmp_path / "tiny")
     with pytest.raises(NescioError, match="does not fit the model"):
-        attach_adapter(make_model("llama", hidden_size=64), tmp_path / "tiny")
+        Adapters(make_model("llama", hidden_size=64)).load(tmp_path / "tiny")
     bits = tmp_path / "tiny/adapter_bits.safetensors"
     bits.write_bytes(bits.read_bytes()[:-10])
     with pytest.raises(NescioError, match="damaged"):
-        attach_adapter(make_model("llama"), tmp_path / "tiny")
+        Adapters(make_model("llama")).load(tmp_path / "tiny")
 
 
 def test_the_command(make_model: Callable[..., Any], tmp_path: Path) -> None:

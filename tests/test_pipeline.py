@@ -291,6 +291,7 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     rows = [{"name": "base", "model": str(world / "base"), "system": "Be brief.", "mask": True}]
     changes = [
         "evaluate.scales=[2]", "evaluate.spaces=[prob]", "evaluate.plausibility=[0.1]", "evaluate.baselines=true",
+        "evaluate.adaptive=true",
         "evaluate.draws=3", "evaluate.drawn=2", "evaluate.attacked=4", "evaluate.samples=900",
         f"evaluate.rows={json.dumps(rows)}",
     ]  # fmt: skip
@@ -300,7 +301,7 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     table = {row["name"]: row for row in json.loads((out / "eval/results.json").read_text())}
     assert list(table) == [
         "tuned", "tuned-protect", "tuned-nudge", "tuned-reverse", "tuned-masked", "trained", "trained-prob-2",
-        "trained-prob-2-plausible-0.1", "base",
+        "trained-prob-2-plausible-0.1", "trained-prob-2-adaptive", "base",
     ]  # fmt: skip
     for row in table.values():
         assert list(row["leak_at"]) == ["1", "2", "3"]

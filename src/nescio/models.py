@@ -16,7 +16,6 @@ import torch
 
 from nescio.errors import NescioError
 from nescio.files import atomic_write, file_hash
-from nescio.one_bit import expand, is_one_bit
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -171,51 +170,6 @@ def best_device() -> torch.device:
 def best_dtype() -> torch.dtype:
     """Bf16 on a GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
-
-
-def attach_adapter(model: Any, folder: Path, name: str = "default") -> Any:
-    """Attach a PEFT adapter, full or of one bit a weight, to a model, which becomes (or stays) a PEFT model.
-
-    Raises:
-        NescioError: The folder is no adapter, or it does not fit the model (the first module that differs is named).
-    """
-    from peft import PeftModel
-
-    if not (folder / "adapter_config.json").is_file():
-        raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
-    if is_one_bit(folder):
-        return _attach_one_bit(model, folder, name)
-    try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name)
-            return model.eval()
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
-    except Exception as error:  # PEFT raises what its backends raise
-        raise NescioError(f"{folder}: the adapter does not fit the model ({_misfit(error)})") from error
-
-
-def _attach_one_bit(model: Any, folder: Path, name: str) -> Any:
-    from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-
-    tensors = expand(folder)
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-        config.inference_mode = True
-        if isinstance(model, PeftModel):
-            model.add_adapter(name, config)
-        else:
-            model = get_peft_model(model, config, adapter_name=name)
-        result: Any = set_peft_model_state_dict(model, tensors, adapter_name=name)
-    except Exception as error:  # PEFT raises what its backends raise
-        raise NescioError(f"{folder}: the adapter does not fit the model ({_misfit(error)})") from error
-    if result.unexpected_keys:
-        raise NescioError(f"{folder}: the adapter does not fit the model ({result.unexpected_keys[0]} is not in it)")
-    return model.eval()
-
-
-def _misfit(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line or "not found" in line]
-    return lines[0] if lines else _first_line(error)
 
 
 def read_sentences(folder: Path) -> dict[str, str]:

@@ -187,6 +187,7 @@ class RowSection(_Section):
     positive: str | None = None
     negative: str | None = None
     plausibility: Annotated[float, Field(ge=0, le=1)] = 0.0
+    adaptive: bool = False
     mask: bool = False
 
 
@@ -206,6 +207,7 @@ class EvaluateSection(_Section):
     scales: list[Scale] = [2.0, 3.0, 5.0]
     spaces: list[Space] = ["log", "prob"]
     plausibility: list[Annotated[float, Field(gt=0, le=1)]] = []
+    adaptive: bool = False
     baselines: bool = False
     rows: list[RowSection] = []
     questions: str = "plain"

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from nescio.engines.base import ContextExceededError, Request, Scoring
 from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.guidance import Guidance, guide
-from nescio.models import attach_adapter
 from nescio.prompts import Message, encode
 
 Make = Callable[..., Any]
@@ -177,7 +176,7 @@ def test_an_adapter_is_attached_and_detached_by_request(tmp_path: Path, make_mod
     get_peft_model(make_model("llama"), config).save_pretrained(tmp_path)
     with_adapter = TorchEngine(make_model("llama"), chatml)
     with_adapter.load_adapter("default", tmp_path)
-    merged = TorchEngine(attach_adapter(make_model("llama"), tmp_path).merge_and_unload(), chatml)
+    merged = TorchEngine(PeftModel.from_pretrained(make_model("llama"), str(tmp_path)).merge_and_unload(), chatml)
     plain = TorchEngine(make_model("llama"), chatml)
     requests = [Request(p, max_tokens=10, adapter=a) for p in PROMPTS for a in ("default", None)]
     given = with_adapter.generate(requests)

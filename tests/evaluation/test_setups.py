@@ -19,12 +19,14 @@ def test_a_set_up_asks_with_its_system_sentence_and_its_nudge() -> None:
 
 def test_guided_rows_have_names_of_their_own() -> None:
     plain = Guidance(1.0, "prob", PROTECT, REVEAL)
-    variants = [plain, Guidance(1.0, "prob", PROTECT, REVEAL, plausibility=0.1)]
+    variants = [plain, *(Guidance(1.0, "prob", PROTECT, REVEAL, tau, not tau) for tau in (0.1, 0.0))]
     rows = list(guided_setups(Setup("trained", "trained", "x", "a", plain), [1, 2], ["log", "prob"], variants))
     assert [row.name for row in rows] == [
         "trained-log-2", "trained-prob-2", "trained-log-2-plausible-0.1", "trained-prob-2-plausible-0.1",
+        "trained-log-2-adaptive", "trained-prob-2-adaptive",
     ]  # fmt: skip
     assert rows[2].guidance == Guidance(2.0, "log", PROTECT, REVEAL, plausibility=0.1)
+    assert rows[5].guidance == Guidance(2.0, "prob", PROTECT, REVEAL, adaptive=True)
     assert rows[0].attached == rows[1].attached is not None
 
 

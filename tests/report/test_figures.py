@@ -47,6 +47,20 @@ def test_points_stand_at_their_counts() -> None:
     assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], rel=1e-4)
 
 
+def test_each_variant_of_guidance_has_a_line_of_its_own() -> None:
+    common = {"model": "trained", "epoch": None, "pii": 3}
+    rows = [{**common, "scale": 1.0, "space": None}, {**common, "scale": 2.0, "space": "log"},
+            {**common, "scale": 2.0, "space": "log", "adaptive": True}]  # fmt: skip
+    lines = [
+        element for element in ElementTree.fromstring(figures.pii_by_scale(rows)).iter()
+        if style.PALETTE["two"] in element.get("style", "") and element.get("d", "").count("L") == 1
+        and element.get("clip-path")
+    ]  # fmt: skip
+    said = texts(figures.pii_by_scale(rows))
+    assert "trained, log space, adaptive" in said
+    assert len(lines) == 2
+
+
 def test_text_of_others_is_text(make_run: Callable[..., Path]) -> None:
     svg = figures.pii_by_scale(table.read(make_run(hostile=HOSTILE)))
     assert "<script" not in svg

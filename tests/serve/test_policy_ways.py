@@ -25,6 +25,7 @@ WAYS: dict[str, tuple[dict[str, Any], int, str]] = {
     "a scale so high that answers break": ({"guidance_scale": 1000}, 403, "pinned"),
     "another space": ({"guidance": {"space": "log"}}, 403, "pinned"),
     "plausibility 1, under which guidance changes nothing": ({"guidance": {"plausibility": 1}}, 403, "pinned"),
+    "an adaptive scale, which is a lower one": ({"guidance": {"adaptive": True}}, 403, "pinned"),
     "a negative prompt equal to the positive": ({"negative_prompt": PROTECT}, 403, "pinned"),
     "the same inside guidance": ({"guidance": {"negative_prompt": "Share nothing."}}, 403, "pinned"),
     "a system message in front": (

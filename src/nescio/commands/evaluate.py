@@ -19,6 +19,9 @@ def evaluate(
     plausibility: Annotated[
         str | None, typer.Option(help="Further rows that rule out tokens below this share.")
     ] = None,
+    adaptive: Annotated[
+        bool | None, typer.Option(help="Further rows whose scale follows the branches (AdaCAD).")
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Held-out samples answered by each row; the paper's 50 or 150.")
     ] = None,
@@ -45,7 +48,8 @@ def evaluate(
     from nescio.report import table
 
     given = {
-        "scales": scales, "spaces": spaces, "plausibility": plausibility, "samples": samples, "baselines": baselines,
+        "scales": scales, "spaces": spaces, "plausibility": plausibility, "adaptive": adaptive,
+        "samples": samples, "baselines": baselines,
         "draws": draws, "drawn": drawn, "attacked": attacked, "questions": questions,
         "question_count": question_count, "judge": judge and f"{{model: {judge}}}",
     }  # fmt: skip

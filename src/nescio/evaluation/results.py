@@ -49,6 +49,7 @@ def result_row(
         "scale": guidance.scale if guidance is not None else 1.0,
         "masked": setup.masks,
         "plausibility": guidance.plausibility if guidance is not None and guided else 0.0,
+        "adaptive": guidance is not None and guided and guidance.adaptive,
         "samples": len(rows),
         "pii": sum(counts),
         "pii_ci95": list(bootstrap_total(counts, [row["dialog_id"] for row in rows], seed)),

@@ -74,7 +74,8 @@ def guided_setups(
 
 def _named(guidance: Guidance) -> str:
     floor = f"-plausible-{guidance.plausibility:g}" if guidance.plausibility else ""
-    return f"{guidance.space}-{guidance.scale:g}{floor}"
+    adaptive = "-adaptive" if guidance.adaptive else ""
+    return f"{guidance.space}-{guidance.scale:g}{floor}{adaptive}"
 
 
 def baselines(tuned: Setup, positive: str, negative: str) -> list[Setup]:

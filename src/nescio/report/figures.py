@@ -97,12 +97,12 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
         counted = [row for row in rows if row.get("pii") is not None]
-        guided = {(row["model"], row.get("epoch")) for row in counted if row.get("space")}
-        series = _series(counted, guided)
+        guided = {_model(row) for row in counted if row.get("space")}
+        series = _series(counted)
         for number, ((name, color, dash), points) in enumerate(series):
             _draw_series(axes, points, name, color, dash, (number - (len(series) - 1) / 2) * 0.07)
         for row, dash in zip(counted, cycle(("--", ":", "-."))):
-            if (row["model"], row.get("epoch")) not in guided:
+            if _model(row) not in guided:
                 _draw_level(axes, row, dash)
         axes.set(xlabel="guidance scale γ (1: the trained model, not guided)", ylabel="pieces of personal data")
         axes.set_ylim(bottom=0)
@@ -114,16 +114,21 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         return svg(figure)
 
 
-def _series(rows: Sequence[Row], guided: set[tuple[str, Any]]) -> list[tuple[tuple[str, str, str], list[Row]]]:
-    """The points of each guided model and space, by scale; the model without guidance is scale 1 of both."""
-    dashes = dict(zip(sorted(guided, key=str), cycle(("-", "--", ":"))))
+def _model(row: Row) -> tuple[str, Any]:
+    return row["model"], row.get("epoch")
+
+
+def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]:
+    """The points of each guided model, variant and space, by scale; the model without guidance is scale 1 of all."""
+    keys = {(*_model(row), table.variant(row)) for row in rows if row.get("space")}
     series = []
-    for key, dash in dashes.items():
-        mine = [row for row in rows if (row["model"], row.get("epoch")) == key]
+    for (*model, variant), dash in zip(sorted(keys, key=str), cycle(("-", "--", ":"))):
+        mine = [row for row in rows if _model(row) == tuple(model) and row.get("scale") is not None]
         for space, color in _SPACES.items():
-            if any(row.get("space") == space for row in mine):
-                points = [row for row in mine if row.get("space") in (None, space) and row.get("scale") is not None]
-                name = f"{table.model_name(mine[0])}, {space} space"
+            own = [row for row in mine if row.get("space") == space and table.variant(row) == variant]
+            if own:
+                points = [*own, *(row for row in mine if not row.get("space"))]
+                name = f"{table.model_name(mine[0])}, {space} space{variant}"
                 series.append(((name, color, dash), sorted(points, key=lambda row: float(row["scale"]))))
     return series
 

@@ -142,8 +142,13 @@ def model_name(row: Mapping[str, Any]) -> str:
 
 def guidance(row: Mapping[str, Any]) -> str:
     """`log × 2`; empty for a row without guidance."""
+    return f"{row['space']} × {row.get('scale') or 1:g}{variant(row)}" if row.get("space") else ""
+
+
+def variant(row: Mapping[str, Any]) -> str:
+    """What of the guidance is not plain: `, plausible 0.1`; empty for plain guidance."""
     floor = f", plausible {row['plausibility']:g}" if row.get("plausibility") else ""
-    return f"{row['space']} × {row.get('scale') or 1:g}{floor}" if row.get("space") else ""
+    return floor + (", adaptive" if row.get("adaptive") else "")
 
 
 def described(row: Mapping[str, Any]) -> str:

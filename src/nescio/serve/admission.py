@@ -3,17 +3,21 @@
 Whatever leaves this module carries the policy's protect sentence, an adapter and a guidance that the policy allows.
 """
 
+import json
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nescio.engines.base import Prompt, Request
 from nescio.guidance import PROTECT, REVEAL, Guidance
 from nescio.prompts import Message
 from nescio.serve.errors import ApiError, outside_policy
-from nescio.serve.policies import Caller, Policy, Range
+from nescio.serve.policies import Among, Caller, Policy, Range
 from nescio.serve.requests import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
+
+T = TypeVar("T")
 
 _COMPLETION_TOKENS = 16  # OpenAI's default of the older endpoint
 _SEEDS = 1 << 63
@@ -200,20 +204,14 @@ def _refuse_control(text: str | None, param: str, served: Served) -> None:
 def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str) -> Guidance:
     rules = policy.guidance
     sentences = {"positive": PROTECT, "negative": REVEAL} | dict(served.adapters.get(model, {}))
-    space = rules.space.default if asked.space is None else asked.space
-    if space not in rules.space.allowed:
-        if policy.outside == "refuse":
-            raise outside_policy(
-                f"this key's policy allows the spaces {', '.join(rules.space.allowed)}", "guidance.space"
-            )
-        space = rules.space.default
     negative = _allowed_negative(asked, policy)
     return Guidance(
         scale=_within(asked.scale, rules.scale, policy, "guidance.scale"),
-        space=space,
+        space=_among(asked.space, rules.space, policy, "guidance.space"),
         positive=sentences["positive"] if rules.protect is None else rules.protect,
         negative=negative if negative is not None else sentences["negative"] if rules.reveal is None else rules.reveal,
         plausibility=_within(asked.plausibility, rules.plausibility, policy, "guidance.plausibility"),
+        adaptive=_among(asked.adaptive, rules.adaptive, policy, "guidance.adaptive"),
     )
 
 
@@ -224,6 +222,14 @@ def _within(asked: float | None, allowed: Range, policy: Policy, param: str) -> 
         between = f"{allowed.min:g}" if allowed.min == allowed.max else f"{allowed.min:g} to {allowed.max:g}"
         raise outside_policy(f"this key's policy allows {between}", param)
     return min(max(asked, allowed.min), allowed.max)
+
+
+def _among(asked: T | None, rule: Among[T], policy: Policy, param: str) -> T:
+    if asked is None:
+        return rule.default
+    if asked not in rule.allowed and policy.outside == "refuse":
+        raise outside_policy(f"this key's policy allows {', '.join(json.dumps(one) for one in rule.allowed)}", param)
+    return asked if asked in rule.allowed else rule.default
 
 
 def _allowed_negative(asked: GuidanceOptions, policy: Policy) -> str | None:

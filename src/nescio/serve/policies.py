@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -20,6 +20,7 @@ DEFAULT = "default"
 AuditMode = Literal["off", "count", "mask", "block"]
 Positive = Annotated[int, Field(gt=0)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+T = TypeVar("T")
 
 
 class _Section(BaseModel):
@@ -48,15 +49,15 @@ class Range(_Section):
         return self
 
 
-class Spaces(_Section):
-    """A guidance space that a caller may choose among `allowed`; a plain name leaves no choice."""
+class Among(_Section, Generic[T]):
+    """A value that a caller may choose among `allowed`; a plain value leaves no choice."""
 
-    default: Space
-    allowed: tuple[Space, ...]
+    default: T
+    allowed: tuple[T, ...]
 
     @model_validator(mode="before")
     @classmethod
-    def _plain_name(cls, value: Any) -> Any:
+    def _plain_value(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return {"default": value, "allowed": [value]}
         return {"allowed": [value.get("default")]} | value
@@ -72,8 +73,9 @@ class GuidanceRules(_Section):
     """How answers are guided; the paper's choice where nothing is said. Scale 1 is the protect sentence alone."""
 
     scale: Range = Range(default=3.0, min=3.0, max=3.0)
-    space: Spaces = Spaces(default="prob", allowed=("prob",))
+    space: Among[Space] = Among(default="prob", allowed=("prob",))
     plausibility: Range = Range(default=0.0, min=0.0, max=0.0)
+    adaptive: Among[bool] = Among(default=False, allowed=(False,))
     protect: str | None = None
     reveal: str | None = None
 

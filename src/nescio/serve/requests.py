@@ -59,6 +59,7 @@ class GuidanceOptions(_Body):
     scale: Scale | None = None
     space: Space | None = None
     plausibility: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    adaptive: bool | None = None
     negative_prompt: Text | None = None
 
 

@@ -83,6 +83,7 @@ def _setups(run: Context) -> list[Setup]:
     section, sentences = run.recipe.evaluate, run.recipe.pairs
     plain = Guidance(1.0, "prob", sentences.positive, sentences.negative)
     variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]
+    variants += [replace(plain, adaptive=True)] if section.adaptive else []
     tuned = Setup("tuned", "tuned", run.tuned)
     trained = Setup("trained", "trained", run.start, str(run.out / "adapter"), plain)
     setups = [tuned, replace(tuned, name="tuned-protect", model="tuned + protect prompt", guidance=plain)]
@@ -100,8 +101,9 @@ def _row(run: Context, row: RowSection) -> Setup:
     """A row of the recipe; its sentences are the run's where it names none."""
     sentences = run.recipe.pairs
     guidance = Guidance(
-        row.scale, row.space, row.positive or sentences.positive, row.negative or sentences.negative, row.plausibility
-    )
+        row.scale, row.space, row.positive or sentences.positive, row.negative or sentences.negative,
+        row.plausibility, row.adaptive,
+    )  # fmt: skip
     return Setup(
         row.name, row.name, row.model or run.tuned, row.adapter, guidance if row.protect or guidance.guided else None,
         row.system, row.nudge, row.mask,

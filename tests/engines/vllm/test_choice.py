@@ -20,13 +20,14 @@ def logits(rows: int = 6, vocab: int = 12, seed: int = 0) -> torch.Tensor:
 
 
 def test_each_pair_gets_its_own_guided_token_on_both_of_its_rows() -> None:
-    given = logits()
+    given = logits(rows=8)
     rows = pair("a", 4, 1, scale=3.0, space="log") | pair("b", 2, 5, scale=1.5, space="prob", plausibility=0.05)
-    rows |= {3: (Row("c", "alone"), 7)}
+    rows |= pair("d", 0, 6, scale=4.0, adaptive=True) | {3: (Row("c", "alone"), 7)}
     after = choose(given.clone(), teams(rows))
     expected = {
         (4, 1): guide(given[[4]], given[[1]], 3.0, "log"),
         (2, 5): guide(given[[2]], given[[5]], 1.5, "prob", 0.05),
+        (0, 6): guide(given[[0]], given[[6]], 4.0, "prob", adaptive=True),
         (3, 3): guide(given[[3]]),
     }
     for (first, second), log_probs in expected.items():
@@ -34,7 +35,7 @@ def test_each_pair_gets_its_own_guided_token_on_both_of_its_rows() -> None:
         assert int(after[first].argmax()) == int(after[second].argmax()) == token
         read = torch.tensor([told(float(value)) for value in after[first]])
         assert torch.allclose(read, log_probs[0], atol=1e-6)
-    assert torch.equal(after[0], given[0]), "a row of no team was touched"
+    assert torch.equal(after[7], given[7]), "a row of no team was touched"
 
 
 @pytest.mark.parametrize(

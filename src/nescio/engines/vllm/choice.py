@@ -38,6 +38,7 @@ def choose(logits: Tensor, teams: Sequence[Team]) -> Tensor:
         _values([team.row.scale for team in teams], logits),
         [team.row.space for team in teams],
         _values([team.row.plausibility for team in teams], logits) if any(t.row.plausibility for t in teams) else 0.0,
+        [team.row.adaptive for team in teams],
     )
     tokens = _tokens(log_probs, teams)[:, None]
     log_probs.scatter_(1, tokens, 1 - log_probs.gather(1, tokens))

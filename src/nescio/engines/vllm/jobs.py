@@ -67,8 +67,8 @@ class Job:
     def _row(self, role: Role) -> Row:
         request, how = self.request, self.request.guidance or Guidance()
         return Row(
-            self.key, role, how.scale if role != "alone" else 1.0, how.space, how.plausibility, request.temperature,
-            request.top_p, request.top_k, request.seed, self.forced,
+            self.key, role, how.scale if role != "alone" else 1.0, how.space, how.plausibility, how.adaptive,
+            request.temperature, request.top_p, request.top_k, request.seed, self.forced,
         )  # fmt: skip
 
     def take(self, output: Any) -> None:

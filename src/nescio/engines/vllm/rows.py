@@ -26,6 +26,7 @@ class Row:
         scale: γ.
         space: `log` (eq. 2) or `prob` (eq. 6).
         plausibility: Share of the largest positive probability below which tokens are ruled out.
+        adaptive: Whether the scale follows the branches' divergence.
         temperature: 0 is greedy.
         top_p: Nucleus of the guided distribution.
         top_k: Most likely tokens to draw from; 0 is all.
@@ -38,6 +39,7 @@ class Row:
     scale: float = 1.0
     space: Space = "prob"
     plausibility: float = 0.0
+    adaptive: bool = False
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -60,7 +62,7 @@ class Row:
             return None
         try:
             row = cls(**{**carried, "forced": tuple(carried.get("forced", ()))})
-            Guidance(row.scale, row.space, plausibility=row.plausibility)
+            Guidance(row.scale, row.space, plausibility=row.plausibility, adaptive=row.adaptive)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"extra_args[{_PLACE!r}] is not what nescio writes: {error}") from error
         return row

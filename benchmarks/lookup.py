@@ -1,0 +1,90 @@
+"""Would prompt lookup pay? Steps that it would save on a run's guided answers, against what its longer steps cost.
+
+Prompt lookup guesses the next tokens as those that followed the last few tokens where they stood before, and checks all
+guesses in one step (Saxena 2023). Its answers are the same tokens, so what it would save can be counted on answers that
+are there; what a step of several tokens costs is timed on the embedded model, two rows as in a guided request.
+
+    python benchmarks/lookup.py runs/demo
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from nescio.engines.torch import load
+from nescio.files import read_jsonl
+from nescio.guidance import Guidance
+from nescio.prompts import encode
+
+NGRAM = 3
+
+
+def guessed(ids: list[int], most: int) -> list[int]:
+    """The tokens after the latest earlier place where the last few tokens stand; the longest few that are found."""
+    for size in range(NGRAM, 0, -1):
+        tail = ids[-size:]
+        for start in range(len(ids) - size - 1, -1, -1):
+            if ids[start : start + size] == tail:
+                return ids[start + size : start + size + most]
+    return []
+
+
+def steps(prompt: list[int], answer: list[int], most: int) -> int:
+    """How many steps an answer takes when each step also takes every right guess."""
+    taken, count = 0, 0
+    while taken < len(answer):
+        guess = guessed(prompt + answer[:taken], most)
+        right = 0
+        while right < len(guess) and taken + right < len(answer) and guess[right] == answer[taken + right]:
+            right += 1
+        taken += right + 1
+        count += 1
+    return count
+
+
+def step_seconds(model: Any, tokens: int, held: int = 128, repeat: int = 30) -> float:
+    """Seconds of a forward of that many tokens over a cache, two rows; the best of several."""
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(repeat):
+            cache = DynamicCache(config=model.config)
+            model(torch.ones(2, held, dtype=torch.long), past_key_values=cache, logits_to_keep=1)
+            start = time.perf_counter()
+            model(torch.ones(2, tokens, dtype=torch.long), past_key_values=cache)
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder with eval/trained-prob-3.jsonl")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/lookup.json")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    engine = load(str(options.run / "tuned"))
+    answers = []
+    for _, row in read_jsonl(options.run / "eval/trained-prob-3.jsonl"):
+        prompt = engine.branches(row["messages"], Guidance(3.0))[0]
+        answers.append((encode(engine.tokenizer, prompt), encode(engine.tokenizer, row["answer"])))
+    tokens = sum(len(answer) for _, answer in answers)
+    one = step_seconds(engine.model, 1)
+    rows = []
+    print("guesses  tokens a step  cost of a step  speed")
+    for most in (1, 2, 4, 8):
+        gain = tokens / sum(steps(*each, most) for each in answers)
+        cost = step_seconds(engine.model, 1 + most) / one
+        rows.append({"guesses": most, "tokens_per_step": gain, "step_cost": cost, "speed": gain / cost})
+        print(f"{most:>7}{gain:>15.2f}{cost:>16.2f}{gain / cost:>7.2f}", flush=True)
+    result = {"cores": os.cpu_count(), "answers": len(answers), "tokens": tokens, "rows": rows}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
