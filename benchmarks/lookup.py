@@ -4,7 +4,7 @@ Prompt lookup guesses the next tokens as those that followed the last few tokens
 guesses in one step (Saxena 2023). Its answers are the same tokens, so what it would save can be counted on answers that
 are there; what a step of several tokens costs is timed on the embedded model, two rows as in a guided request.
 
-    python benchmarks/lookup.py runs/demo
+    python benchmarks/lookup.py --run runs/demo
 """
 
 import argparse
@@ -48,7 +48,7 @@ def steps(prompt: list[int], answer: list[int], most: int) -> int:
     return count
 
 
-def step_seconds(model: Any, tokens: int, held: int = 128, repeat: int = 30) -> float:
+def step_seconds(model: Any, tokens: int, repeat: int, held: int = 128) -> float:
     """Seconds of a forward of that many tokens over a cache, two rows; the best of several."""
     best = float("inf")
     with torch.inference_mode():
@@ -63,9 +63,13 @@ def step_seconds(model: Any, tokens: int, held: int = 128, repeat: int = 30) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder with eval/trained-prob-3.jsonl")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a finished run, for its answers")
+    parser.add_argument("--quick", action="store_true", help="each step timed once: to see that it runs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/lookup.json")
     options = parser.parse_args()
+    if options.quick and not options.run.exists():
+        print(f"{options.run}: not there, so there are no answers to count; make it with `nescio demo`")
+        return
     torch.set_num_threads(2)
     engine = load(str(options.run / "tuned"))
     answers = []
@@ -73,12 +77,12 @@ def main() -> None:
         prompt = engine.branches(row["messages"], Guidance(3.0))[0]
         answers.append((encode(engine.tokenizer, prompt), encode(engine.tokenizer, row["answer"])))
     tokens = sum(len(answer) for _, answer in answers)
-    one = step_seconds(engine.model, 1)
-    rows = []
+    rows, repeat = [], 1 if options.quick else 30
+    one = step_seconds(engine.model, 1, repeat)
     print("guesses  tokens a step  cost of a step  speed")
     for most in (1, 2, 4, 8):
         gain = tokens / sum(steps(*each, most) for each in answers)
-        cost = step_seconds(engine.model, 1 + most) / one
+        cost = step_seconds(engine.model, 1 + most, repeat) / one
         rows.append({"guesses": most, "tokens_per_step": gain, "step_cost": cost, "speed": gain / cost})
         print(f"{most:>7}{gain:>15.2f}{cost:>16.2f}{gain / cost:>7.2f}", flush=True)
     result = {"cores": os.cpu_count(), "answers": len(answers), "tokens": tokens, "rows": rows}

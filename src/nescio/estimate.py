@@ -15,10 +15,11 @@ from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
+from nescio.evaluation.choices import plain_questions
 from nescio.models import best_device, best_dtype, load_tokenizer, resolve
 from nescio.pii.detector import load_detector
 from nescio.prompts import encode, render
-from nescio.recipe import Recipe, TrainSection, TuneSection
+from nescio.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly
 _TRAIN_FLOPS, _DECODE_FLOPS = 4.0, 2.0  # per weight and token: forward and backward without weight gradients; forward
@@ -75,11 +76,21 @@ def estimate(recipe: Recipe) -> list[Cost]:
     pair = prompt + answer + min(generated.max_tokens, 2 * answer)
     tokens = pairs * pair * recipe.train.epochs
     costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size, recipe.train))
-    section = recipe.evaluate
-    rows = 3 + 2 * len(section.scales) * len(section.spaces)
-    asked = rows * min(section.samples, total * held)
-    costs.append(shape.decoding("evaluate", f"{asked:.0f} answers", asked, prompt, section.max_tokens))
+    asked = _asked(recipe.evaluate, min(recipe.evaluate.samples, total * held))
+    costs.append(shape.decoding("evaluate", f"{asked:.0f} answers", asked, prompt, recipe.evaluate.max_tokens))
     return costs
+
+
+def _asked(section: EvaluateSection, samples: float) -> float:
+    """Answers of all rows, two where a row is guided; a question costs about as much as an answer."""
+    variants = 1 + len(section.plausibility) + section.adaptive
+    rows = 3 + 2 * len(section.scales) * len(section.spaces) * variants + len(section.rows)
+    rows += 4 * section.baselines
+    questions = len(plain_questions()) if section.question_count is None else section.question_count
+    drawn = section.draws * min(section.drawn, samples)
+    return rows * (
+        samples + drawn + section.harmless + section.attacked + questions * (1 + (section.judge is not None))
+    )
 
 
 def _ways(recipe: Recipe, engine: str) -> float:
@@ -137,15 +148,15 @@ class _Shape:
 
 
 def _speed() -> float:
-    """Floating-point operations a second of a matrix product of a language model's size, measured for a moment."""
+    """Floating-point operations a second of a matrix product of a language model's size: the best of a moment."""
     one = torch.randn(256, 1024, device=best_device(), dtype=best_dtype())
     other = torch.randn(1024, 1024, device=best_device(), dtype=best_dtype())
     (one @ other).sum().item()
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < 0.3:
+    best, started = float("inf"), time.perf_counter()
+    while (begun := time.perf_counter()) - started < 0.3:
         (one @ other).sum().item()
-        count += 1
-    return count * 2 * 256 * 1024 * 1024 / (time.perf_counter() - started)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * 256 * 1024 * 1024 / best
 
 
 def describe(costs: list[Cost]) -> Table:

@@ -1,6 +1,7 @@
 """What is kept of the answers, and why the rest is not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -62,3 +63,13 @@ def test_a_cut_answer_ends_at_its_last_sentence() -> None:
 def test_what_is_added_joins_the_beginning(strategy: Strategy, text: str) -> None:
     (verdict,) = judge([Reply(SAMPLE, strategy, text, "stop")], Names())
     assert SAMPLE.beginning + verdict.text == "You can ask somebody at the desk there."
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(" somebody at the desk, if you ask.", "short"), (" somebody at the desk there, if you ask.", None)],
+)
+def test_half_the_words_of_what_is_replaced_are_needed(text: str, reason: str | None) -> None:
+    sample = replace(SAMPLE, rejected=" Tim, who knows it well and will be there all day, from nine to five.")
+    (verdict,) = judge([Reply(sample, "system", text, "stop")], Names())
+    assert verdict.reason == reason

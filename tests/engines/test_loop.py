@@ -187,3 +187,26 @@ def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -
         assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
     with pytest.raises(NescioError, match="fp32 weights"):
         halve(make_model("llama").bfloat16())
+
+
+def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tiny("llama")
+    alone = engine.complete("Tom and I", max_tokens=5)
+    engine.forget()
+    forward = engine.model.forward
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(engine.model, "forward", forward)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine.model, "forward", fails_once)
+    streams = [
+        engine.submit(Request(text, Guidance(2.0), "Please write", max_tokens=5))
+        for text in ("Tom and I", "My name is")
+    ]
+    with pytest.raises(NescioError, match=r"decoding failed \(RuntimeError: out of memory\)"):
+        list(streams[0])
+    assert engine.complete("Tom and I", max_tokens=5) == alone
+    assert idle(engine)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
 from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
-from nescio.guidance import Guidance, guide
+from nescio.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.prompts import Message, encode
 
 Make = Callable[..., Any]
@@ -40,10 +41,12 @@ def two_forwards(engine: TorchEngine, request: Request, tokens: int) -> list[int
     return found
 
 
-def transformers_guided(engine: TorchEngine, index: int, scale: float, tokens: int) -> list[int]:
-    prompt, negative = (torch.tensor([encode(engine.tokenizer, t)]) for t in (PROMPTS[index], NEGATIVES[index]))
+def transformers_guided(engine: TorchEngine, request: Request) -> list[int]:
+    texts = engine.branches(request.prompt, request.guidance, request.negative)
+    prompt, negative = (torch.tensor([encode(engine.tokenizer, text)]) for text in texts)
     given = engine.model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens, guidance_scale=scale,
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=request.max_tokens,
+        guidance_scale=request.guidance.scale if request.guidance else None,
         negative_prompt_ids=negative, negative_prompt_attention_mask=torch.ones_like(negative),
         eos_token_id=engine.tokenizer.eos_token_id, pad_token_id=0,
     )[0, prompt.shape[1] :].tolist()  # fmt: skip
@@ -55,16 +58,28 @@ def transformers_guided(engine: TorchEngine, index: int, scale: float, tokens: i
 @pytest.mark.parametrize("scale", [1.5, 3.0])
 def test_guided_greedy_tokens_are_those_of_transformers(tiny: Make, style: str, scale: float) -> None:
     engine = tiny(style)
-    ours = engine.generate([guided(i, scale) for i in range(len(PROMPTS))])
-    theirs = [transformers_guided(engine, i, scale, 12) for i in range(len(PROMPTS))]
+    requests = [guided(i, scale) for i in range(len(PROMPTS))]
+    ours = engine.generate(requests)
+    theirs = [transformers_guided(engine, request) for request in requests]
     assert [answer.token_ids for answer in ours] == theirs
     assert len({tuple(row) for row in theirs}) == len(PROMPTS), "the comparison is empty"
 
 
 @pytest.mark.parametrize("scale", [1.5, 3.0])
 def test_the_embedded_models_guided_greedy_tokens_are_those_of_transformers(smollm2: TorchEngine, scale: float) -> None:
-    ours = smollm2.generate([guided(i, scale, tokens=8) for i in range(2)])
-    assert [a.token_ids for a in ours] == [transformers_guided(smollm2, i, scale, 8) for i in range(2)]
+    requests = [guided(i, scale, tokens=8) for i in range(2)]
+    ours = smollm2.generate(requests)
+    assert [a.token_ids for a in ours] == [transformers_guided(smollm2, request) for request in requests]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_so_are_its_answers_to_twenty_conversations(smollm2: TorchEngine, scale: float) -> None:
+    how = Guidance(scale, "log", PROTECT, REVEAL)
+    requests = [Request(row["messages"][:1], how, max_tokens=24) for row in generate(20, seed=0, max_exchanges=1)]
+    ours = smollm2.generate(requests)
+    assert [a.token_ids for a in ours] == [transformers_guided(smollm2, request) for request in requests]
+    assert len({tuple(answer.token_ids) for answer in ours}) == 20
 
 
 @pytest.mark.parametrize("style", STYLES)

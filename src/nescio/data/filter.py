@@ -42,7 +42,8 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
 
     Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (ran into the token limit before
     its first sentence ended); `copy` (of the rejected answer); `repeat` (starts with the beginning that stands in the
-    prompt already); `instruction` (repeats what it was told); `short`; `loop`.
+    prompt already); `instruction` (repeats what it was told); `short` (under five words, or under half of what the
+    rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`.
     """
     added = [continuation(reply.sample, reply.strategy, reply.text) for reply in replies]
     texts = [_ended(text or "", reply.finish) for text, reply in zip(added, replies, strict=True)]
@@ -67,7 +68,7 @@ def _fault(text: str, reply: Reply) -> str | None:
         return "repeat"
     if any(words in text for words in _INSTRUCTIONS):
         return "instruction"
-    if len(text.split()) < FEWEST_WORDS:
+    if len(text.split()) < max(FEWEST_WORDS, len(sample.rejected.split()) / 2):
         return "short"
     return "loop" if loops(text) else None
 

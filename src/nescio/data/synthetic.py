@@ -21,7 +21,7 @@ from faker.providers.person.en_US import Provider as American
 from nescio.errors import NescioError
 
 _LENGTH_WEIGHTS = (45, 30, 15, 10)  # of 1, 2, 3 and 4 exchanges
-_PLAIN, _TOPICAL, _CLOSING, _LEAD_IN = 0.15, 0.6, 0.4, 0.45
+_PLAIN, _TOPICAL, _CLOSING, _LEAD_IN, _LEAD_OUT = 0.15, 0.6, 0.4, 0.45, 0.35
 # Each dialog's room in the orders below: at least as many as the patterns have variables for people and telephones.
 _PEOPLE, _PHONES = 16, 4
 _GENDERS = {"she": "female", "he": "male"}
@@ -58,6 +58,7 @@ class Patterns:
     greetings: Sequence[str]
     intros: Sequence[str]
     lead_ins: Sequence[str]
+    lead_outs: Sequence[str]
     values: dict[str, dict[str, Sequence[str]]]
 
 
@@ -76,6 +77,7 @@ def load_patterns() -> Patterns:
         greetings=raw["greetings"].splitlines(),
         intros=raw["intros"].splitlines(),
         lead_ins=raw["lead_ins"].splitlines(),
+        lead_outs=raw["lead_outs"].splitlines(),
         values={
             slot: {kind: forms.splitlines() for kind, forms in kinds.items()} for slot, kinds in raw["values"].items()
         },
@@ -231,8 +233,11 @@ def _ask(random: Random, scene: Scene) -> str:
 
 
 def _answer(random: Random, scene: Scene) -> str:
-    answer = random.choice(scene.answers)
-    return f"{random.choice(load_patterns().lead_ins)} {answer}" if random.random() < _LEAD_IN else answer
+    """What the assistant says, often with a few words before it, mostly with some after it."""
+    patterns = load_patterns()
+    before = random.choice(patterns.lead_ins) if random.random() < _LEAD_IN else ""
+    after = random.choice(patterns.lead_outs) if random.random() < _LEAD_OUT else ""
+    return " ".join(filter(None, (before, random.choice(scene.answers), after)))
 
 
 def _compose(world: _World, number: int, max_exchanges: int) -> tuple[list[str], dict[str, str]]:

@@ -22,6 +22,7 @@ from nescio.prompts import has_system_role
 from nescio.recipe import Recipe, SourceSection
 from nescio.steps.context import Context, Tick
 
+_PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
 _LEFT_OUT = {"duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection"}
 
 
@@ -88,7 +89,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
     if section.engine == "local":
-        return Source(engine=load(model), identity=identity(model), **common)
+        return Source(engine=load(model, prefix_tokens=_PREFIX_TOKENS), identity=identity(model), **common)
     completes = any(WAYS[strategy].completion for strategy in section.strategies)
     return Source(
         engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),

@@ -1,0 +1,47 @@
+"""What a run is said to take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from nescio.estimate import Cost, describe, estimate
+from nescio.recipe import load_recipe
+
+PAPER = Path(__file__).parents[1] / "recipes/paper"
+LLAMA_3_8B = {
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256,
+}  # fmt: skip
+
+
+def costs_of(recipe: Path, folder: Path, tokenizer: Any, *changes: str) -> dict[str, Cost]:
+    """The estimate of a recipe with a model of Llama-3-8B's shape, of which there is nothing but the configuration."""
+    LlamaConfig(**LLAMA_3_8B).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = [
+        f"base={folder}", f"tuned={folder}", "data.dialogs=null", "data.synthetic={dialogs: 40}",
+        "detector.model=spacy:en_core_web_sm", *changes,
+    ]  # fmt: skip
+    return {cost.stage: cost for cost in estimate(load_recipe(recipe, settings))}
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "llama-3-8b-sub", "llama-3.1-8b"])
+def test_the_papers_recipes_are_estimated_without_the_weights(name: str, tmp_path: Path, llama3: Any) -> None:
+    costs = costs_of(PAPER / f"{name}.yaml", tmp_path, llama3)
+    weights = 8.03e9 * 4  # fp32, as on this CPU
+    assert weights < costs["train"].memory < 2 * weights
+    assert all(cost.seconds > 0 for cost in costs.values() if cost.stage in ("candidates", "train", "evaluate"))
+    assert "all" in {str(cell) for cell in describe(list(costs.values())).columns[0].cells}
+
+
+def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any) -> None:
+    recipe = PAPER / "llama-3-8b.yaml"
+    few = costs_of(recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless=0")["evaluate"]
+    for change in ("harmless=10", "question_count=10", "draws=4", "attacked=9", "baselines=true", "adaptive=true"):
+        more = costs_of(
+            recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless=0",
+            f"evaluate.{change}",
+        )["evaluate"]  # fmt: skip
+        assert more.tokens > few.tokens, change
