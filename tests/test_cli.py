@@ -79,6 +79,6 @@ def test_chat_answers_on_the_embedded_model(tmp_path: Path) -> None:
 def test_dry_run_prints_an_estimate_and_does_nothing(tmp_path: Path) -> None:
     ended = nescio("demo", "--dry-run", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    for word in ("tune", "candidates", "train", "evaluate", "GiB", "170 dialogs"):
+    for word in ("tune", "candidates", "train", "evaluate", "GiB", "200 dialogs"):
         assert word in ended.stdout
     assert not list(tmp_path.iterdir())
