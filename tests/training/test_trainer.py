@@ -2,14 +2,17 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_training import PLAN, UNITS, adapter_of, largest_difference
+from transformers import TrainingArguments
 
 from nescio.errors import NescioError
 from nescio.packing import Group
@@ -174,6 +177,45 @@ def test_the_lowest_validation_loss_is_kept_and_stops_early(make_model: Callable
     held = [row["loss"] for row in done.log if row["split"] == "eval"]
     assert held == sorted(held) and len(held) == 3, "one that was best, and two of patience"
     assert done.best == 1
+
+
+@pytest.mark.parametrize("last", [2, 3], ids=["while it waits", "when it has stopped"])
+def test_patience_outlives_a_kill(make_model: Callable[..., Any], tmp_path: Path, last: int) -> None:
+    plan = replace(PLAN, epochs=6, keep="leakage", patience=2)
+    measured = [1.0, 5.0, 5.0, 0.5, 0.4, 0.3]  # it would be better, had patience not been lost
+
+    def trained(folder: str, said: list[float], progress: Any = None) -> Any:
+        values = iter(said)
+        return fit(
+            make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path / folder, progress, lambda _: next(values)
+        )
+
+    whole = trained("whole", measured)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for step in range(3 * last + 3, 19, 3):
+        shutil.rmtree(tmp_path / f"cut/checkpoint-{step}", ignore_errors=True)
+    resumed = trained("cut", measured[last:])
+    assert [folder.name for folder in resumed.checkpoints] == [folder.name for folder in whole.checkpoints]
+    assert len(whole.checkpoints) == 3 and resumed.best == whole.best == 1
+    assert resumed.log == whole.log
+    one, other = adapter_of(whole.model), adapter_of(resumed.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TwoGpus(TrainingArguments):  # type: ignore[misc]
+    @cached_property
+    def _setup_devices(self) -> Any:
+        device = super()._setup_devices
+        self._n_gpu = 2
+        return device
+
+
+def test_one_process_trains_on_one_gpu(
+    make_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nescio.training.trainer.TrainingArguments", TwoGpus)
+    done = fit(make_model("llama"), UNITS, None, orpo(0.1), replace(PLAN, epochs=1), tmp_path)
+    assert len(done.log) == 3, "the batches of one device, in the place of twice as large ones cut in two"
 
 
 def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Path) -> None:

@@ -51,3 +51,10 @@ def last_checkpoint(work: Path) -> str | None:
         except (OSError, ValueError):
             shutil.rmtree(folder, ignore_errors=True)
     return str(whole[-1]) if whole else None
+
+
+def stopped(checkpoint: Path) -> bool:
+    """Whether training had lost its patience when a checkpoint was made."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    control = (state.get("stateful_callbacks") or {}).get("TrainerControl") or {}
+    return bool(control.get("args", {}).get("should_training_stop"))

@@ -27,7 +27,7 @@ from transformers import (
 from nescio.errors import NescioError
 from nescio.packing import log_probs
 from nescio.training.batch import Batch, Loss, Unit, lay_out, likelihoods
-from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of
+from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
 from nescio.training.plan import Plan
 
 StepProgress = Callable[[int, int], None]
@@ -88,7 +88,11 @@ def fit(
         trainer.add_callback(EarlyStoppingCallback(plan.patience))
     if progress:
         trainer.add_callback(_Progress(progress))
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    last = last_checkpoint(work)
+    if last and plan.patience is not None and stopped(Path(last)):
+        # The Trainer forgets at its start that it was to stop: it is given no epoch more.
+        trainer.args.num_train_epochs = len(checkpoints(work))
+    trainer.train(resume_from_checkpoint=last)
     folders = checkpoints(work)
     steps = [step_of(folder) for folder in folders]
     best = len(steps) if plan.keep == "last" else 1 + steps.index(trainer.state.best_global_step or 0)
@@ -135,7 +139,7 @@ def _check(plan: Plan, test: Sequence[Unit] | None, judge: Judge | None) -> None
 
 def _arguments(plan: Plan, units: int, work: Path, validates: bool) -> TrainingArguments:
     gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=plan.epochs,
         per_device_train_batch_size=units,
@@ -165,7 +169,11 @@ def _arguments(plan: Plan, units: int, work: Path, validates: bool) -> TrainingA
         report_to=list(plan.reporters),
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        restore_callback_states_from_checkpoint=True,  # how long patience has lasted already
     )
+    # One process with several GPUs would be wrapped in DataParallel, which cuts packed rows across the devices.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class _PackedTrainer(Trainer):
