@@ -37,6 +37,13 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  lora:\n    r: -1\n", r"r\.yaml:7: train\.lora\.r: "),
         (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: "),
         (GOOD + "evaluate:\n  scales: [.nan]\n", r"evaluate\.scales\.0: "),
+        (
+            GOOD + "train:\n  max_length: 1024\n",
+            r"r\.yaml:5: train: max_prompt_length: 1900 leaves no room .* of 1024; set",
+        ),
+        (
+            GOOD + "evaluate:\n  judge: {model: x, key_env: sk-1}\n",
+        ),
         ("base: smollm2\ndata: {dialogs: d}\n", "give either tuned: MODEL, or tune:"),
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),

@@ -180,6 +180,15 @@ class RowSection(_Section):
     model: str | None = None
     adapter: str | None = None
     system: str | None = None
+    @model_validator(mode="after")
+    def _answers_have_room(self) -> Self:
+        if self.max_prompt_length >= self.max_length:
+            raise ValueError(
+                f"max_prompt_length: {self.max_prompt_length} leaves no room for answers in a max_length of "
+                f"{self.max_length}; set it lower, as 1900 of 2048"
+            )
+        return self
+
     nudge: bool = False
     protect: bool = False
     scale: Scale = 1.0

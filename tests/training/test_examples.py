@@ -82,6 +82,13 @@ def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
     assert counts == {"pairs": 1, "cut_prompts": 1, "cut_answers": 1 + (len(rejected.ids) == 10)}
 
 
+@pytest.mark.parametrize("max_prompt", [40, 90])
+def test_a_prompt_of_the_whole_length_leaves_room_for_a_token(tmp_path: Path, chatml: Any, max_prompt: int) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50)])
+    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, max_prompt)
+    assert (len(example.group.prompt), [len(branch.ids) for branch in example.group.branches]) == (39, [1, 1])
+
+
 @pytest.mark.parametrize("field", ["prompt", "chosen", "rejected"])
 @pytest.mark.parametrize("value", ["", "  ", None, 3])
 def test_a_bad_pair_is_named(tmp_path: Path, chatml: Any, field: str, value: Any) -> None:

@@ -33,7 +33,7 @@ def read_pairs(
         path: JSON lines with `prompt`, `chosen`, `rejected`.
         tokenizer: Of the model that is trained.
         max_length: Most tokens of prompt and answer; longer answers lose their end.
-        max_prompt: Most tokens of the prompt; longer ones lose their beginning.
+        max_prompt: Most tokens of the prompt, and one less than `max_length`; longer ones lose their beginning.
         counts: Filled with `pairs`, `cut_prompts` and `cut_answers`.
         scrub: Masks the personal data in a text; given, the scrubbed rejected answer takes the place of the chosen.
 
@@ -65,14 +65,15 @@ def read_pairs(
 
 
 def _group(tokenizer: Any, text: str, answers: tuple[str, ...], limits: tuple[int, int], counts: Counter[str]) -> Group:
-    max_length, max_prompt = limits
+    max_length = limits[0]
+    max_prompt = max(1, min(limits[1], max_length - 1))
     prompt, *_ = encoded = _ids(tokenizer, text, answers[0])
     branches = [encoded[1], *(_ids(tokenizer, text, answer)[1] for answer in answers[1:])]
     counts["pairs"] += 1
     if len(prompt) > max_prompt:
         prompt = prompt[-max_prompt:]
         counts["cut_prompts"] += 1
-    room = max_length - len(prompt)
+    room = max(1, max_length - len(prompt))  # an answer without a token teaches nothing
     counts["cut_answers"] += sum(len(ids) > room for ids in branches)
     return Group(prompt, [Branch(ids[:room]) for ids in branches])
 
