@@ -96,3 +96,8 @@ def test_epochs_and_guidance_are_named() -> None:
     row: dict[str, Any] = {"model": "trained", "epoch": 2, "space": "log", "scale": 2.5}
     assert table.described(row) == "trained, epoch 2, log × 2.5"
     assert table.described({"model": "trained"}) == "trained, unguided"
+
+
+def test_scale_0_is_not_scale_1() -> None:
+    assert table.guidance({"space": "log", "scale": 0.0}) == "log × 0"
+    assert table.guidance({"space": "log", "scale": None}) == "log × 1"

@@ -17,44 +17,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.files import write_text
-from nescio.report import costs, figures, style, table, tradeoffs
+from nescio.report import costs, figures, making, style, table, tradeoffs
 from nescio.report.answers import read_answers
 from nescio.report.compare import compare
 from nescio.report.table import Row
 
 MOST_SAMPLES = 40
-
-_STAGES: dict[str, tuple[str, dict[str, str]]] = {
-    "data": (
-        "The dialogs were split; those held out were never trained on.",
-        {"made-up dialogs": "data.synthetic.dialogs", "dialogs": "data.dialogs", "held out": "data.test_share"},
-    ),
-    "tune": (
-        "The base model was fine-tuned on the training dialogs: this is the tuned model, the one that leaks.",
-        {"base": "base", "epochs": "tune.epochs", "learning rate": "tune.learning_rate", "LoRA r": "tune.lora.r"},
-    ),
-    "samples": (
-        "Each piece of personal data in an assistant's turn became a sample: the dialog up to that point.",
-        {"detector": "detector.model", "training samples, at most": "data.train_samples"},
-    ),
-    "candidates": (
-        "Other models wrote replacement answers; those without personal data were kept.",
-        {"tokens, at most": "generate.max_tokens", "answers asked for, at most": "generate.tries"},
-    ),
-    "pairs": (
-        "Each replacement (chosen) was paired with what the dialog said (rejected), and again under the protect and "
-        "the reveal prompt.",
-        {"protect prompt": "pairs.positive", "reveal prompt": "pairs.negative"},
-    ),
-    "train": (
-        "An adapter was trained on the pairs with ORPO.",
-        {"epochs": "train.epochs", "learning rate": "train.learning_rate", "β": "train.beta", "LoRA r": "train.lora.r"},
-    ),
-    "evaluate": (
-        "Every model answered the same held-out samples, and the personal data in its answers was counted.",
-        {"samples, at most": "evaluate.samples", "tokens, at most": "evaluate.max_tokens"},
-    ),
-}
 
 
 def write(run: Path, other: Path | None = None) -> Path:
@@ -89,7 +57,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "rows": rows,
         "most_pii": max(row.get("pii") or 0 for row in rows) or 1,
         "verdict": table.verdict(rows),
-        "stages": _stages(recipe, manifest),
+        "stages": making.stages(recipe, manifest),
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
         "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
         "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
@@ -134,47 +102,6 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise table.spoiled(path, "damaged")
     return value
-
-
-def _stages(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was done, in the recipe's numbers, without the report itself: drawing it again changes nothing."""
-    done = manifest.get("stages")
-    stages = []
-    for name, record in done.items() if isinstance(done, dict) else ():
-        if name != "report" and isinstance(record, dict):
-            text, fields = _STAGES.get(name, ("", {}))
-            values = {word: _look_up(recipe, field) for word, field in fields.items()}
-            facts = [f"{word}: {_plain(value)}" for word, value in values.items() if value is not None]
-            stages.append({"name": name, "text": text, "facts": facts} | _record(record))
-    return stages
-
-
-def _record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How long a stage took and what it made, as far as the manifest says."""
-    seconds, outputs = record.get("seconds"), record.get("outputs")
-    return {
-        "duration": _duration(seconds) if isinstance(seconds, int | float) else "",
-        "key": record.get("key") or "",
-        "outputs": outputs if isinstance(outputs, dict) else {},
-    }
-
-
-def _look_up(recipe: Mapping[str, Any], field: str) -> Any:
-    value: Any = recipe
-    for name in field.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:

@@ -142,7 +142,8 @@ def model_name(row: Mapping[str, Any]) -> str:
 
 def guidance(row: Mapping[str, Any]) -> str:
     """`log × 2`; empty for a row without guidance."""
-    return f"{row['space']} × {row.get('scale') or 1:g}{variant(row)}" if row.get("space") else ""
+    scale = 1 if row.get("scale") is None else row["scale"]  # 0 is the negative branch alone
+    return f"{row['space']} × {scale:g}{variant(row)}" if row.get("space") else ""
 
 
 def variant(row: Mapping[str, Any]) -> str:
