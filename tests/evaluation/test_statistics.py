@@ -11,6 +11,7 @@ from scipy import stats
 from nescio.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_means,
+    bootstrap_shares,
     bootstrap_total,
     leak_at,
     mcnemar,
@@ -62,6 +63,17 @@ def test_wilson_agrees_with_scipy(successes: int, trials: int) -> None:
     successes = min(successes, trials)
     theirs = stats.binomtest(successes, trials).proportion_ci(method="wilson")
     assert wilson(successes, trials) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_none_in_a_few_dialogs_is_not_none_ever() -> None:
+    dialogs = [str(n // 2) for n in range(20)]
+    low, high = bootstrap_total([0] * 20, dialogs, seed=0)
+    share = stats.binomtest(0, 10).proportion_ci(0.9, method="exact").high  # one-sided at 95 %
+    assert (low, high) == (0, pytest.approx(20 * share))
+    assert bootstrap_total([0] * 20, ["one"] * 20, seed=0)[1] == pytest.approx(19)
+    never, always, mixed = bootstrap_shares([[0.0, 1.0, n % 3 / 2] for n in range(20)], dialogs, seed=0)
+    assert never == (0, pytest.approx(share)) and always == (pytest.approx(1 - share), 1)
+    assert [mixed] == bootstrap_means([[n % 3 / 2] for n in range(20)], dialogs, seed=0)
 
 
 def test_a_share_of_nothing_is_refused() -> None:

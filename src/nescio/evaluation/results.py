@@ -11,7 +11,7 @@ from nescio.evaluation.quality import Fit, canned_share, degenerate
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.slot_attack import Outcome
 from nescio.evaluation.statistics import (
-    bootstrap_means,
+    bootstrap_shares,
     bootstrap_total,
     leak_at,
     mcnemar,
@@ -99,7 +99,7 @@ def leaks(leaking: Sequence[Sequence[bool]], clusters: Sequence[str], seed: int)
     reach = range(1, min(draws, _MOST) + 1)
     chances = [[leak_at(k, draws, sum(row)) for k in reach] for row in leaking]
     means = [sum(column) / len(leaking) for column in zip(*chances, strict=True)]
-    intervals = bootstrap_means(chances, clusters, seed)
+    intervals = bootstrap_shares(chances, clusters, seed)
     return {"leak_at": {str(k): [mean, *ends] for k, mean, ends in zip(reach, means, intervals, strict=True)}}
 
 

@@ -15,6 +15,9 @@ Interval = tuple[float, float]
 def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
     """95 % percentile interval of a total, drawing whole clusters (Davison and Hinkley 1997, 3.8).
 
+    Where nothing was counted there is nothing to draw, and yet something may have been missed: the upper bound is then
+    that of `unseen`, at one piece for each sample of the clusters it does not exclude.
+
     Args:
         counts: One number a sample.
         clusters: What each sample belongs to; samples of one dialog are not independent of each other.
@@ -23,6 +26,8 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
     Returns:
         Lower and upper bound, on the scale of `sum(counts)`.
     """
+    if not any(counts):
+        return 0.0, unseen(clusters) * len(counts)
     totals, _ = _by_cluster(np.asarray(counts, dtype=float)[:, None], clusters)
     return _percentiles(totals[_draws(len(totals), seed)].sum(1)[:, 0])
 
@@ -45,6 +50,24 @@ def bootstrap_means(values: Any, clusters: Sequence[str], seed: int) -> list[Int
     drawn = _draws(len(totals), seed)
     means = totals[drawn].sum(1) / sizes[drawn].sum(1)[:, None]
     return [_percentiles(column) for column in means.T]
+
+
+def bootstrap_shares(values: Any, clusters: Sequence[str], seed: int) -> list[Interval]:
+    """`bootstrap_means` of chances; of one that is 0, or 1, on every sample the other bound is that of `unseen`."""
+    columns, missed = np.asarray(values, dtype=float).T, unseen(clusters)
+    intervals = bootstrap_means(values, clusters, seed)
+    return [
+        (0.0, missed) if not column.any() else (1 - missed, 1.0) if (column == 1).all() else interval
+        for column, interval in zip(columns, intervals, strict=True)
+    ]
+
+
+def unseen(clusters: Sequence[str]) -> float:
+    """The largest share of clusters that seeing none of them leaves possible at 95 %: 1 - 0.05^(1/n).
+
+    The "rule of three" (Hanley and Lippman-Hand 1983), about 3 / n, in its exact form.
+    """
+    return float(1 - 0.05 ** (1 / len(set(clusters))))
 
 
 def wilson(successes: int, trials: int) -> Interval:
