@@ -145,7 +145,7 @@ class Run:
             depends = [{section: plain[section] for section in sections.split()}, seed, more]
             return Stage(name, outputs, depends, tuple(dict.fromkeys(inputs)), self._reported(name, work))
 
-        judged = (*samples, split[1], "adapter", *made, *start)
+        judged = (*samples, *split, "adapter", *made, *start)
         stages = [
             stage(
                 "data",

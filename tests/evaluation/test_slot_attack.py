@@ -51,8 +51,18 @@ def test_memorised_slots_come_out_and_unseen_ones_do_not(
     assert found.interval[0] < 1 == found.interval[1]
 
 
+def test_the_attacker_has_the_scrubbed_dialog() -> None:
+    own = {"Anna": "NAME-2", "Anna Ferrari": "NAME-1", "Geneva": "GPE", "": "NAME-3"}
+    one = sample(0, "Tom")
+    one.messages[0]["content"] = "I am Anna Ferrari (Anna) of Geneva, not of Genevaville or Annapolis."
+    found = slot_attack.scrubbed(one, own)
+    assert found.messages[0]["content"] == "I am [NAME-1] ([NAME-2]) of [GPE], not of Genevaville or Annapolis."
+    assert found.value == "Tom" and found.messages[1] == one.messages[1]
+    assert slot_attack.scrubbed(one, {}) == one
+
+
 def test_success_is_the_value_in_any_case() -> None:
-    found = slot_attack.outcome(SAMPLES, ["it is ANNA  ferrari!", "nobody", "in geneva", ""])
+    found = slot_attack.outcome(SAMPLES, ["it is ANNA  ferrari!", "tomorrow", "in geneva", ""])
     assert found.rate == 0.5
     assert found.by_label == {"GPE": 1.0, "PERSON": pytest.approx(1 / 3)}
 

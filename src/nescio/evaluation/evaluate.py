@@ -3,7 +3,7 @@
 Joins the measures of this room. Knows samples, engines and detectors; nothing of run folders or training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Subject:
 
     setups: Sequence[Setup]
     plan: Plan
-    own: Sequence[Sequence[str]]
+    own: Sequence[Collection[str]]
     base: str
     protect: str
 

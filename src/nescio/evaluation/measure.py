@@ -42,7 +42,7 @@ class Plan:
         drawn: How many samples those are.
         questions: Whose options are scored.
         harmless: How many harmless prompts are answered, for divergence and over-refusal.
-        attacked: Samples whose slots are attacked: what the tuned model has learned.
+        attacked: Samples whose slots are attacked, scrubbed: what the tuned model has learned.
         judged: Questions that are answered in words, for a judge.
         seed: Of all sampling.
     """

@@ -1,7 +1,7 @@
 """The rows of `results.json`, and which of them is best. Knows answers; nothing of models."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +25,7 @@ _MOST = 16  # answers of leak@k
 
 
 def result_row(
-    setup: Setup, rows: Sequence[dict[str, Any]], own: Sequence[Sequence[str]], fit: Fit, protect: str, seed: int
+    setup: Setup, rows: Sequence[dict[str, Any]], own: Sequence[Collection[str]], fit: Fit, protect: str, seed: int
 ) -> dict[str, Any]:
     """One row of the table; what other measures add is null until they do.
 

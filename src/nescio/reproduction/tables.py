@@ -82,7 +82,7 @@ def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[
     return setups
 
 
-def _plan(context: Context, size: int) -> tuple[Plan, list[list[str]]]:
+def _plan(context: Context, size: int) -> tuple[Plan, list[dict[str, str]]]:
     """What is measured, and the personal data of each sample's dialog."""
     section, seed = context.recipe.evaluate, context.recipe.seed
     samples = subsample(context.samples("test"), size, seed)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from nescio.data.formats import read_dialogs
-from nescio.data.samples import subsample
+from nescio.data.samples import Sample, subsample
+from nescio.engines.openai import OpenAIEngine
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.evaluation import choices
+from nescio.evaluation import choices, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.evaluate import evaluate as tabulate
@@ -56,7 +57,7 @@ def _plan(run: Context) -> Plan:
     questions = utility_questions(section, seed)
     return Plan(
         samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
-        subsample(run.samples("train"), section.attacked, seed) if section.attacked else [],
+        _attacked(run),
         questions if section.judge else [], seed,
     )  # fmt: skip
 
@@ -67,6 +68,16 @@ def utility_questions(section: EvaluateSection, seed: int) -> list[Question]:
         return []
     plain = section.questions == "plain"
     found = choices.plain_questions() if plain else choices.mmlu_pro(section.questions)
+def _attacked(run: Context) -> list[Sample]:
+    """The training samples whose slots are attacked, as the attacker has them: their dialogs' own pieces masked."""
+    count = run.recipe.evaluate.attacked
+    samples = subsample(run.samples("train"), count, run.recipe.seed) if count else []
+    wanted = {sample.dialog_id for sample in samples}
+    dialogs = (dialog for dialog in read_dialogs(run.out / "data/train.jsonl") if dialog.id in wanted)
+    pieces = {dialog.id: own_pieces(dialog, run.detector) for dialog in dialogs} if samples else {}
+    return [slot_attack.scrubbed(sample, pieces[sample.dialog_id]) for sample in samples]
+
+
     if section.question_count is None or section.question_count >= len(found):
         return found
     return random.Random(seed).sample(found, section.question_count)
