@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import neutral
@@ -71,3 +74,13 @@ def _logits(engine: TorchEngine, text: str) -> torch.Tensor:
 def test_tokens_the_row_rules_out_are_left_out() -> None:
     assert neutral.divergence([[-math.inf, -1.0]], [[-2.0, -3.0]]) == 2.0
     assert neutral.divergence([[]], [[]]) is None
+
+
+def test_other_tokens_are_not_compared(make_tokenizer: Callable[..., Any]) -> None:
+    assert neutral.divergence([[-1.0], [-1.0, -2.0]], [[-1.0], [-1.0]]) is None
+    one, bytes_alone = make_tokenizer(), PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    alphabet = trainers.BpeTrainer(vocab_size=256, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    bytes_alone.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_alone.backend_tokenizer.train_from_iterator([], alphabet)
+    assert neutral.cut_alike(one, make_tokenizer(), ["the garden"])
+    assert not neutral.cut_alike(one, bytes_alone, ["the garden"])

@@ -19,7 +19,7 @@ from nescio.evaluation.kept import Kept
 from nescio.evaluation.quality import masked
 from nescio.evaluation.setups import Setup
 from nescio.files import fingerprint
-from nescio.models import identity, release
+from nescio.models import identity, load_tokenizer, release
 from nescio.pii.detector import Detector
 
 _TOGETHER = 22  # samples, prompts or slots asked about before their answers are on the disk
@@ -69,7 +69,7 @@ class Measured:
         harmless: Answers to harmless prompts, each with the log-probabilities of its tokens.
         attacks: Continuations of the attack.
         replies: Answers in words to questions.
-        divergence: Mean KL per token from the tuned model; None where it was not measured.
+        divergence: Mean KL per token from the tuned model; None where it was not measured, or their tokens differ.
         filter_seconds: What the output filter took for an answer, if there is one.
     """
 
@@ -159,9 +159,14 @@ def _diverge(setups: Sequence[Setup], found: dict[str, Measured], plan: Plan, ke
     scores = kept.get(
         "tuned", [prompts, texts, _identity(tuned)], lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts)
     )
-    for setup, under_tuned in zip(setups, scores, strict=True):
+    for setup, said, under_tuned in zip(setups, texts, scores, strict=True):
         own = [scored for _, scored in found[setup.name].harmless]
-        found[setup.name].divergence = None if setup.masks else neutral.divergence(own, under_tuned)
+        if not setup.masks and _cut_alike(setup.source, tuned.source, said):
+            found[setup.name].divergence = neutral.divergence(own, under_tuned)
+
+
+def _cut_alike(source: str, tuned: str, texts: Sequence[str]) -> bool:
+    return source == tuned or neutral.cut_alike(load_tokenizer(source), load_tokenizer(tuned), texts)
 
 
 def _filter(found: Measured, plan: Plan, detector: Detector) -> None:

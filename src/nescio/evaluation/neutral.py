@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 from nescio.engines.base import Engine, Request, Scoring
 from nescio.evaluation.setups import Setup
@@ -77,10 +78,20 @@ def divergence(own: Sequence[list[float]], tuned: Sequence[list[float]]) -> floa
     Args:
         own: Log-probabilities of each answer's tokens under the row that gave it.
         tuned: The same under the tuned model, asked plainly.
+
+    Returns:
+        None where nothing can be compared: no tokens, or other ones.
     """
+    if any(len(a) != len(b) for a, b in zip(own, tuned, strict=True)):
+        return None
     pairs = [pair for a, b in zip(own, tuned, strict=True) for pair in zip(a, b, strict=True)]
     finite = [a - b for a, b in pairs if a != float("-inf")]
     return sum(finite) / len(finite) if finite else None
+
+
+def cut_alike(one: Any, other: Any, texts: Sequence[str]) -> bool:
+    """Whether two tokenizers cut texts into the same tokens; else token by token they can't be compared."""
+    return all(one.tokenize(text) == other.tokenize(text) for text in texts)
 
 
 def over_refusal(answers: Sequence[str]) -> float:
