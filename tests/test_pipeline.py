@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nescio.data.synthetic import generate
 from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_jsonl
+from nescio.files import fingerprint, read_jsonl, write_jsonl
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
 from nescio.reproduction.paper import TABLES
@@ -314,6 +314,20 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     later = Quiet()
     Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
     assert later.before == ["evaluate", "report"]
+
+
+def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    monkeypatch.chdir(world.parent)
+    again = Quiet()
+    Run(load_recipe(Path(world.name) / "recipe.yaml"), out, again).execute()
+    assert again.done == []
+    monkeypatch.chdir(tmp_path)
+    Run(load_recipe(Path("copy/recipe.yaml")), Path("copy"), again).evaluate()
+    assert again.done == []
 
 
 def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, finished: Path) -> None:

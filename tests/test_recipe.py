@@ -88,6 +88,35 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.base == "smollm2"
 
 
+def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "adapter", "ner", "judge", "tokenizer", "test"):
+        (tmp_path / name).mkdir()
+    for name in ("q.jsonl", "more.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "more.jsonl").rename(tmp_path.parent / "more.jsonl")
+    text = GOOD + (
+        "detector: {model: 'spacy:ner + spacy:en_core_web_sm', recognizers: r.yaml}\n"
+        "generate: {sources: [{model: mine}, {name: far, engine: openai, model: mine, tokenizer: tokenizer}]}\n"
+        "evaluate:\n  questions: q.jsonl\n"
+        "  rows: [{name: x, model: mine, adapter: adapter}, {name: y, model: owner/hub}]\n"
+    )
+    write(tmp_path, text)
+    monkeypatch.chdir(tmp_path.parent)
+    recipe = load_recipe(Path(tmp_path.name) / "r.yaml")
+    assert recipe.data.dialogs == tmp_path / "d.jsonl" and recipe.detector.recognizers == tmp_path / "r.yaml"
+    assert recipe.detector.model == f"spacy:{tmp_path / 'ner'} + spacy:en_core_web_sm"
+    assert [source.model for source in recipe.generate.sources] == [str(tmp_path / "mine"), "mine"]
+    assert recipe.generate.sources[1].tokenizer == str(tmp_path / "tokenizer")
+    section = recipe.evaluate
+    assert section.questions == str(tmp_path / "q.jsonl")
+    assert [(row.model, row.adapter) for row in section.rows] == [
+        (str(tmp_path / "mine"), str(tmp_path / "adapter")), ("owner/hub", None)
+    ]  # fmt: skip
+    given = load_recipe(tmp_path / "r.yaml", ["evaluate.questions=more.jsonl"]).evaluate.questions
+    assert given == str(tmp_path.parent / "more.jsonl"), "what a command names lies in the working directory"
+    assert load_recipe(tmp_path / "r.yaml", ["evaluate.questions=test"]).evaluate.questions == "test"
+
+
 def test_the_recipes_that_ship_are_good(tmp_path: Path) -> None:
     folder = files("nescio") / "recipes"
     template = (folder / "template.yaml").read_text()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nescio.beside import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Space
@@ -30,12 +31,12 @@ class _Section(BaseModel):
 class DetectorSection(_Section):
     """What counts as personal data."""
 
-    model: str = "spacy:en_core_web_trf"
+    model: DetectorName = "spacy:en_core_web_trf"
     ignore: list[str] = list(IGNORED_LABELS)
     allow: list[str] = []
     deny: list[str] = []
     regex: dict[str, str] = {}
-    recognizers: Path | None = None
+    recognizers: FilePath | None = None
 
 
 class Synthetic(_Section):
@@ -48,8 +49,8 @@ class Synthetic(_Section):
 class DataSection(_Section):
     """Where the dialogs come from, and how they are split."""
 
-    dialogs: Path | None = None
-    pii: Path | None = None
+    dialogs: FilePath | None = None
+    pii: FilePath | None = None
     skip_bad: bool = False
     synthetic: Synthetic | None = None
     test_share: Share = 0.1
@@ -109,14 +110,14 @@ class SourceSection(_Section):
 
     name: Annotated[str, Field(min_length=1)] = "base"
     engine: Literal["local", "openai"] = "local"
-    model: str | None = None
+    model: Asked | None = None
     strategies: Annotated[list[Strategy], Field(min_length=1)] = ["system", "nudge"]
     temperature: Annotated[float, Field(gt=0)] = 0.7
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     budget: Positive | None = None
     base_url: str | None = None
     key_env: str | None = "OPENAI_API_KEY"
-    tokenizer: str | None = None
+    tokenizer: Named | None = None
     concurrency: Positive = 8
     timeout: Rate = 120.0
     price: PriceSection | None = None
@@ -189,6 +190,17 @@ class RowSection(_Section):
             )
         return self
 
+class RowSection(_Section):
+    """A row of the table beside the run's own: any model, adapter, system prompt, guidance and output filter.
+
+    A model or adapter that is left out is the run's tuned model, without an adapter.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    model: Named | None = None
+    adapter: Named | None = None
+    system: str | None = None
+
     nudge: bool = False
     protect: bool = False
     scale: Scale = 1.0
@@ -219,7 +231,7 @@ class EvaluateSection(_Section):
     adaptive: bool = False
     baselines: bool = False
     rows: list[RowSection] = []
-    questions: str = "plain"
+    questions: Named = "plain"
     question_count: Count | None = None
     judge: JudgeSection | None = None
     harmless: Count = 40
@@ -232,8 +244,8 @@ class Recipe(_Section):
     """A whole run."""
 
     seed: int = 0
-    base: str
-    tuned: str | None = None
+    base: Named
+    tuned: Named | None = None
     detector: DetectorSection = DetectorSection()
     data: DataSection
     tune: TuneSection | None = None
@@ -263,7 +275,7 @@ class Recipe(_Section):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; paths in it are relative to its folder.
+    """Read a recipe; paths in it are relative to its folder, and absolute in what is returned.
 
     Args:
         path: YAML.
@@ -275,8 +287,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     content, text = read_yaml(path, "`nescio init` writes a recipe to start from")
     for override in overrides:
         _set(content, override)
-    recipe = checked(Recipe, content, str(path), text)
-    return _beside(recipe, path.parent)
+    return checked(Recipe, content, str(path), text, path.parent)
 
 
 def _set(content: dict[str, Any], override: str) -> None:
@@ -294,32 +305,3 @@ def _set(content: dict[str, Any], override: str) -> None:
         content[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise NescioError(f"--set {override}: the value is not YAML") from error
-
-
-def _beside(recipe: Recipe, folder: Path) -> Recipe:
-    """Paths as seen from the recipe's folder."""
-
-    def path(value: Path | None) -> Path | None:
-        return None if value is None else folder / value.expanduser()
-
-    def model(value: str | None) -> str | None:
-        is_beside = value is not None and (folder / value).exists() and not Path(value).is_absolute()
-        return str(folder / value) if value is not None and is_beside else value
-
-    data, detector, generate = recipe.data, recipe.detector, recipe.generate
-    sources = [
-        each.model_copy(
-            update={"tokenizer": model(each.tokenizer)}
-            | ({"model": model(each.model)} if each.engine == "local" else {})
-        )
-        for each in generate.sources
-    ]
-    return recipe.model_copy(
-        update={
-            "base": model(recipe.base),
-            "tuned": model(recipe.tuned),
-            "data": data.model_copy(update={"dialogs": path(data.dialogs), "pii": path(data.pii)}),
-            "detector": detector.model_copy(update={"recognizers": path(detector.recognizers)}),
-            "generate": generate.model_copy(update={"sources": sources}),
-        }
-    )

@@ -64,14 +64,23 @@ def _said_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
     return next((found for part in parts if (found := _said_twice(part)) is not None), None)
 
 
-def checked(schema: type[Schema], content: dict[str, Any], source: str, text: str) -> Schema:
+def checked(
+    schema: type[Schema], content: dict[str, Any], source: str, text: str, folder: Path | None = None
+) -> Schema:
     """The content as its schema; a wrong value is quoted unless the schema hides its input.
+
+    Args:
+        schema: What it must be.
+        content: The mapping.
+        source: The file's name, for errors.
+        text: The file's text, for line numbers.
+        folder: Where paths that the schema marks as such are seen from.
 
     Raises:
         NescioError: The first mistake, a misspelt key before all others.
     """
     try:
-        return schema.model_validate(content)
+        return schema.model_validate(content, context=folder)
     except ValidationError as error:
         # A misspelt key is often why another is missing, so it is told first.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
