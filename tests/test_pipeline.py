@@ -366,6 +366,20 @@ def test_mmlu_pro_is_answered_in_words_and_judged(world: Path, tmp_path: Path, f
     assert "unusable" in (out / "report.html").read_text()
 
 
+def test_a_judge_behind_an_endpoint_is_asked_there_and_once(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    with running(answer="Correct") as endpoint:
+        judge = json.dumps({"model": "m", "base_url": endpoint.url})
+        change = [f"evaluate.judge={judge}", "evaluate.scales=[]"]
+        Run(load_recipe(world / "recipe.yaml", change), out, Quiet()).evaluate()
+        asked = sum(endpoint.came.values())
+        rows = json.loads((out / "eval/results.json").read_text())
+        assert asked > 12 and {(row["judge"], row["judged"], row["judge_accuracy"]) for row in rows} == {("m", 1, 0.5)}
+        Run(load_recipe(world / "recipe.yaml", [*change, "evaluate.harmless=0"]), out, Quiet()).evaluate()
+        assert sum(endpoint.came.values()) == asked, "the verdicts of the evaluation before are in the run folder"
+
+
 def test_a_run_without_held_out_samples_is_not_evaluated(world: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished, out)

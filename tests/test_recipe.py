@@ -41,9 +41,12 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             GOOD + "train:\n  max_length: 1024\n",
             r"r\.yaml:5: train: max_prompt_length: 1900 leaves no room .* of 1024; set",
         ),
+        (GOOD + "evaluate:\n  question_count: 0\n  judge: {model: x}\n", r"evaluate: judge: has nothing to judge"),
         (
             GOOD + "evaluate:\n  judge: {model: x, key_env: sk-1}\n",
+            "judge: key_env: must be the name of an env.*itself$",
         ),
+        (GOOD + "evaluate:\n  judge: {model: x, base_url: 'https://a:b@c/v1'}\n", "judge: base_url: must hold no pass"),
         ("base: smollm2\ndata: {dialogs: d}\n", "give either tuned: MODEL, or tune:"),
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
@@ -97,7 +100,7 @@ def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypa
     text = GOOD + (
         "detector: {model: 'spacy:ner + spacy:en_core_web_sm', recognizers: r.yaml}\n"
         "generate: {sources: [{model: mine}, {name: far, engine: openai, model: mine, tokenizer: tokenizer}]}\n"
-        "evaluate:\n  questions: q.jsonl\n"
+        "evaluate:\n  questions: q.jsonl\n  judge: {model: judge}\n"
         "  rows: [{name: x, model: mine, adapter: adapter}, {name: y, model: owner/hub}]\n"
     )
     write(tmp_path, text)
@@ -108,7 +111,8 @@ def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypa
     assert [source.model for source in recipe.generate.sources] == [str(tmp_path / "mine"), "mine"]
     assert recipe.generate.sources[1].tokenizer == str(tmp_path / "tokenizer")
     section = recipe.evaluate
-    assert section.questions == str(tmp_path / "q.jsonl")
+    assert section.questions == str(tmp_path / "q.jsonl") and section.judge
+    assert section.judge.model == str(tmp_path / "judge")
     assert [(row.model, row.adapter) for row in section.rows] == [
         (str(tmp_path / "mine"), str(tmp_path / "adapter")), ("owner/hub", None)
     ]  # fmt: skip

@@ -105,7 +105,23 @@ class PriceSection(_Section):
     answer: Dollars
 
 
-class SourceSection(_Section):
+class _EndpointSection(_Section):
+    """A model behind an OpenAI-compatible endpoint: where it is, and the environment variable that holds its key."""
+
+    base_url: str | None = None
+    key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> Self:
+        # Said for the section as a whole, so that the message does not repeat a key that stands in the wrong place.
+        if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
+            raise ValueError("key_env: must be the name of an environment variable, never the key itself")
+        if self.base_url is not None and "@" in self.base_url:
+            raise ValueError("base_url: must hold no password; keys come from the environment (key_env)")
+        return self
+
+
+class SourceSection(_EndpointSection):
     """A model that is asked for replacement answers (section 2.2): here, or at an OpenAI-compatible endpoint."""
 
     name: Annotated[str, Field(min_length=1)] = "base"
@@ -115,7 +131,6 @@ class SourceSection(_Section):
     temperature: Annotated[float, Field(gt=0)] = 0.7
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     budget: Positive | None = None
-    base_url: str | None = None
     key_env: str | None = "OPENAI_API_KEY"
     tokenizer: Named | None = None
     concurrency: Positive = 8
@@ -123,14 +138,9 @@ class SourceSection(_Section):
     price: PriceSection | None = None
 
     @model_validator(mode="after")
-    def _an_endpoint_has_a_model_and_no_secret(self) -> Self:
-        # Said for the section as a whole, so that the message does not repeat a key that stands in the wrong place.
+    def _an_endpoint_has_a_model(self) -> Self:
         if self.engine == "openai" and self.model is None:
             raise ValueError("model: missing; name the model as the endpoint does")
-        if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
-            raise ValueError("key_env: must be the name of an environment variable, never the key itself")
-        if self.base_url is not None and "@" in self.base_url:
-            raise ValueError("base_url: must hold no password; keys come from the environment (key_env)")
         return self
 
 
@@ -170,17 +180,6 @@ class TrainSection(_Fit):
     keep: Keep = "last"
     patience: Positive | None = None
 
-
-class RowSection(_Section):
-    """A row of the table beside the run's own: any model, adapter, system prompt, guidance and output filter.
-
-    A model or adapter that is left out is the run's tuned model, without an adapter.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
-    model: str | None = None
-    adapter: str | None = None
-    system: str | None = None
     @model_validator(mode="after")
     def _answers_have_room(self) -> Self:
         if self.max_prompt_length >= self.max_length:
@@ -189,6 +188,7 @@ class RowSection(_Section):
                 f"{self.max_length}; set it lower, as 1900 of 2048"
             )
         return self
+
 
 class RowSection(_Section):
     """A row of the table beside the run's own: any model, adapter, system prompt, guidance and output filter.
@@ -200,7 +200,6 @@ class RowSection(_Section):
     model: Named | None = None
     adapter: Named | None = None
     system: str | None = None
-
     nudge: bool = False
     protect: bool = False
     scale: Scale = 1.0
@@ -212,12 +211,18 @@ class RowSection(_Section):
     mask: bool = False
 
 
-class JudgeSection(_Section):
-    """A model that judges answers in words: a local one, or one behind an OpenAI-compatible endpoint."""
+class JudgeSection(_EndpointSection):
+    """A model that judges answers in words: a local one or, with `base_url` or `key_env`, one behind an endpoint.
 
-    model: str
-    base_url: str | None = None
-    key_env: str | None = None
+    With `key_env` alone the endpoint is OpenAI's own; without it the server wants no key.
+    """
+
+    model: Annotated[Named, Field(min_length=1)]
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is asked over the network."""
+        return self.base_url is not None or self.key_env is not None
 
 
 class EvaluateSection(_Section):
@@ -238,6 +243,12 @@ class EvaluateSection(_Section):
     draws: Count = 0
     drawn: Count = 10
     attacked: Count = 0
+
+    @model_validator(mode="after")
+    def _a_judge_has_questions(self) -> Self:
+        if self.judge is not None and self.question_count == 0:
+            raise ValueError("judge: has nothing to judge where question_count is 0; ask some questions, or no judge")
+        return self
 
 
 class Recipe(_Section):

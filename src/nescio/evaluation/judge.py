@@ -45,14 +45,16 @@ class Judge:
     """A judge and its verdicts so far.
 
     Attributes:
-        name: The model; verdicts of another are not taken for its own.
+        name: The model, as the table calls it.
         engine: What it is asked through.
         path: JSON lines of verdicts: `{"key", "said", "verdict"}`.
+        identity: What tells it from other judges, whose verdicts are not taken for its own; None: its name.
     """
 
     name: str
     engine: Engine
     path: Path
+    identity: str | None = None
 
     def verdicts(self, cases: Sequence[tuple[Question, str]], progress: Progress | None = None) -> list[Verdict]:
         """Judge answers; those judged before are not asked about again.
@@ -66,7 +68,7 @@ class Judge:
         """
         known: dict[str, Verdict] = {row["key"]: row["verdict"] for row in read_appended(self.path)}
         prompts = [_prompt(question, answer) for question, answer in cases]
-        keys = [fingerprint([self.name, prompt]) for prompt in prompts]
+        keys = [fingerprint([self.identity or self.name, prompt]) for prompt in prompts]
         missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in known]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]

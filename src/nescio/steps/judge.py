@@ -22,6 +22,7 @@ from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
 from nescio.recipe import EvaluateSection, RowSection
+from nescio.models import identity
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick
 
@@ -32,7 +33,7 @@ def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
-    judge = _judge(run, folder)
+    judge = _judge(run)
     rows, answers = tabulate(subject, run.detector, Kept(folder / "kept"), tick, judge)
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
@@ -83,11 +84,16 @@ def _attacked(run: Context) -> list[Sample]:
     return random.Random(seed).sample(found, section.question_count)
 
 
-def _judge(run: Context, folder: Path) -> Judge | None:
+def _judge(run: Context) -> Judge | None:
+    """The recipe's judge; its verdicts stay in the run folder, so that another evaluation does not ask again."""
     section = run.recipe.evaluate.judge
     if section is None:
         return None
-    return Judge(section.model, load(section.model), folder / "verdicts.jsonl")
+    kept = run.out / "verdicts.jsonl"
+    if not section.is_endpoint:
+        return Judge(section.model, load(section.model), kept, identity(section.model))
+    engine = OpenAIEngine(section.model, section.base_url, section.key_env)
+    return Judge(section.model, engine, kept, f"{section.model} at {section.base_url}")
 
 
 def _setups(run: Context) -> list[Setup]:
