@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from endpoint import running
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nescio.data.synthetic import generate
 from nescio.errors import NescioError
 from nescio.files import fingerprint, read_jsonl, write_jsonl
+from nescio.models import load_model
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
 from nescio.reproduction.paper import TABLES
@@ -244,6 +246,22 @@ def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:
         Run(Recipe.model_validate(other), finished, Quiet()).execute()
 
 
+def _adapter(folder: Path, base: Path) -> Path:
+    get_peft_model(load_model(str(base)).model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_path: Path, finished: Path) -> None:
+    adapter = _adapter(tmp_path / "adapter", world / "base")
+    for change, place in (
+        ([f"tuned={adapter}", "tune=null"], "tuned: "),
+        ([f"base={adapter}"], "base: "),
+        ([f'evaluate.rows=[{{"name": "x", "model": "{adapter}"}}]'], "evaluate.rows, x: model: "),
+    ):
+        with pytest.raises(NescioError, match=rf"^{place}.*is a PEFT adapter, not a whole model; merge it first"):
+            Run(load_recipe(world / "recipe.yaml", change), tmp_path / "out", Quiet()).execute("data")
+
+
 def _start(world: Path, out: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", "from nescio.cli import main; main()", "run", "recipe.yaml", "--out", str(out)]
     return subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
@@ -328,6 +346,31 @@ def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
     monkeypatch.chdir(tmp_path)
     Run(load_recipe(Path("copy/recipe.yaml")), Path("copy"), again).evaluate()
     assert again.done == []
+
+
+def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_path: Path) -> None:
+    """A stage is done again when a model, an adapter or a question file that it reads has changed under its name."""
+    model, adapter, questions = tmp_path / "model", tmp_path / "adapter", tmp_path / "q.jsonl"
+    for folder in (model, adapter):
+        folder.mkdir()
+        (folder / "weights").write_text("1")
+    questions.write_text("1")
+    rows = json.dumps([{"name": "x", "model": str(model)}, {"name": "y", "adapter": str(adapter)}])
+    source = json.dumps([{"model": str(tmp_path / "source")}])
+    shutil.copytree(model, tmp_path / "source")
+    changes = [f"evaluate.rows={rows}", f"evaluate.questions={questions}", f"generate.sources={source}"]
+    run = Run(load_recipe(world / "recipe.yaml", changes), tmp_path / "out", Quiet())
+
+    def depends() -> dict[str, str]:
+        return {stage.name: fingerprint(stage.depends) for stage in run.stages()}
+
+    for path, name in (
+        (model / "weights", "evaluate"), (adapter / "weights", "evaluate"), (questions, "evaluate"),
+        (tmp_path / "source/weights", "candidates"),
+    ):  # fmt: skip
+        before = depends()
+        path.write_text("2")
+        assert {stage for stage, key in depends().items() if key != before[stage]} == {name}
 
 
 def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, finished: Path) -> None:

@@ -139,6 +139,27 @@ def locate(name: str) -> tuple[str, Path | None]:
     return (resolve(_adapter_base(adapter)), adapter) if adapter else (source, None)
 
 
+def whole(name: str, place: str) -> str:
+    """The name of a model that has all its weights.
+
+    What trains from a model, or compares it, loads no adapter with it: an adapter's folder would mean its base model.
+
+    Args:
+        name: As for `resolve`.
+        place: Where the name stands, for the error.
+
+    Raises:
+        NescioError: It is an adapter's folder.
+    """
+    if (Path(name).expanduser() / "adapter_config.json").is_file():
+        raise NescioError(
+            f"{place}: {name} is a PEFT adapter, not a whole model; merge it first: "
+            f'AutoPeftModelForCausalLM.from_pretrained("{name}").merge_and_unload().save_pretrained("merged"), '
+            "with the tokenizer beside it, and name that folder"
+        )
+    return name
+
+
 def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
     """Load a model and its tokenizer onto the best device there is.
 

@@ -13,8 +13,8 @@ import yaml
 from nescio.data.formats import files_of
 from nescio.errors import NescioError
 from nescio.files import file_hash, write_text
-from nescio.models import identity, release
-from nescio.recipe import Recipe
+from nescio.models import identity, release, whole
+from nescio.recipe import EvaluateSection, Recipe
 from nescio.stages import Stage, Stages, order
 from nescio.steps import judge, prepare, train
 from nescio.steps.context import Context, Tick
@@ -120,8 +120,8 @@ class Run:
     def stages(self) -> list[Stage]:
         """All stages, in order, each with all that decides its result."""
         plain, seed = self.recipe.plain(), self.recipe.seed
-        base = identity(self.recipe.base)
-        tuned = None if self.recipe.tuned is None else identity(self.recipe.tuned)
+        base = identity(whole(self.recipe.base, "base"))
+        tuned = None if self.recipe.tuned is None else identity(whole(self.recipe.tuned, "tuned"))
         section = self.recipe.data
         read = [] if section.dialogs is None else [*files_of(section.dialogs), *([section.pii] if section.pii else [])]
         source = [file_hash(path) for path in read]
@@ -146,6 +146,9 @@ class Run:
             return Stage(name, outputs, depends, tuple(dict.fromkeys(inputs)), self._reported(name, work))
 
         judged = (*samples, *split, "adapter", *made, *start)
+        compared = _compared(self.recipe.evaluate)
+        local = [each.model for each in self.recipe.generate.sources if each.engine == "local" and each.model]
+        sources = [identity(model) for model in local]
         stages = [
             stage(
                 "data",
@@ -158,7 +161,7 @@ class Run:
             stage("tune", train.tune, ("tuned",), "tune", ("data/train.jsonl",), base),
             stage("subtract", train.subtract, ("subtracted",), "subtract", made, [base, tuned]),
             stage("samples", prepare.samples, samples, "detector", split, plain["data"]["train_samples"]),
-            stage("candidates", prepare.candidates, answers, "generate detector", samples, [base, checked]),
+            stage("candidates", prepare.candidates, answers, "generate detector", samples, [base, checked, sources]),
             stage(
                 "pairs",
                 prepare.pairs,
@@ -168,7 +171,7 @@ class Run:
                 [tuned, prompt_limit],
             ),
             stage("train", train.train, ("adapter",), "train pairs", (*pairs, *start, *asked), [tuned, judging]),
-            stage("evaluate", judge.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned]),
+            stage("evaluate", judge.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned, compared]),
             stage("report", judge.report, ("figures", "report.html"), "evaluate", ("eval", "adapter/log.jsonl"), None),
         ]
         absent = {name for name in ("tune", "subtract") if getattr(self.recipe, name) is None}
@@ -181,6 +184,19 @@ class Run:
             release()
 
         return wrapped
+
+
+def _compared(section: EvaluateSection) -> list[str]:
+    """The content of what an evaluation names by its place: models, adapters, questions and a local judge.
+
+    Raises:
+        NescioError: A row's model is an adapter.
+    """
+    models = [whole(row.model, f"evaluate.rows, {row.name}: model") for row in section.rows if row.model]
+    adapters = [row.adapter for row in section.rows if row.adapter]
+    models += [section.judge.model] if section.judge and not section.judge.is_endpoint else []
+    questions = Path(section.questions)
+    return [*map(identity, models + adapters), *([file_hash(questions)] if questions.is_file() else [])]
 
 
 def _source(recipe: dict[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from nescio.engines.base import Scoring
 from nescio.evaluation.leakage import recall
-from nescio.evaluation.quality import canned_share, degenerate, fits, masked
+from nescio.evaluation.quality import canned_share, degenerate, fits, mask, masked
 from nescio.evaluation.results import mark_best
 from nescio.guidance import PROTECT
 from nescio.pii.detector import Span
@@ -84,7 +84,7 @@ def test_on_topic_compares_with_another_dialogs_prompt() -> None:
         row("b", "a car", "car it is"),
     ]
     bad = [good[0] | {"answer": "car it is"}, good[1], good[2] | {"answer": "gardens are fine"}]
-    found = fits({"good": good, "bad": bad}, Words(), Nobody())  # type: ignore[arg-type]
+    found = fits(mask({"good": good, "bad": bad}, Nobody()), Words())  # type: ignore[arg-type]
     assert found["good"].on_topic == 1
     assert found["bad"].on_topic == pytest.approx(1 / 3)
     assert found["good"].perplexity == pytest.approx(math.e)
@@ -92,7 +92,7 @@ def test_on_topic_compares_with_another_dialogs_prompt() -> None:
 
 def test_an_empty_answer_is_not_on_topic() -> None:
     rows = [row("a", "tell me of gardens", ""), row("b", "a car", "car it is")]
-    assert fits({"x": rows}, Words(), Nobody())["x"].on_topic == 0.5  # type: ignore[arg-type]
+    assert fits(mask({"x": rows}, Nobody()), Words())["x"].on_topic == 0.5  # type: ignore[arg-type]
 
 
 def table(*others: dict[str, float]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from nescio.evaluation.judge import Judge, judged_fields
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import answer_rows
 from nescio.evaluation.measure import Measured, Plan, Tick, measure
-from nescio.evaluation.quality import Fit, fits
+from nescio.evaluation.quality import Fit, fits, mask
 from nescio.evaluation.setups import Setup
 from nescio.models import identity
 from nescio.pii.detector import Detector
@@ -72,11 +72,9 @@ def evaluate(
 
 
 def _fits(subject: Subject, answers: dict[str, list[dict[str, Any]]], detector: Detector, kept: Kept) -> dict[str, Fit]:
-    said = {name: [row["answer"] for row in rows] for name, rows in answers.items()}
-    asked = [identity(subject.base), detector.name, [sample.id for sample in subject.plan.samples], said]
-    found = kept.get(
-        "fit", asked, lambda: {name: asdict(fit) for name, fit in fits(answers, load(subject.base), detector).items()}
-    )
+    read = mask(answers, detector)  # what the detector masks is part of what is asked: no other's result is taken
+    asked = [identity(subject.base), asdict(read)]
+    found = kept.get("fit", asked, lambda: {name: asdict(fit) for name, fit in fits(read, load(subject.base)).items()})
     return {name: Fit(**fit) for name, fit in found.items()}
 
 

@@ -49,9 +49,38 @@ class Fit:
     perplexity: float | None
 
 
-def fits(
-    rows_by_setup: dict[str, list[dict[str, Any]]], base: Engine, detector: Detector, progress: Progress | None = None
-) -> dict[str, Fit]:
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """What the reference model reads, personal data masked.
+
+    Attributes:
+        own: Each sample's conversation.
+        other: The conversation of another dialog, for each sample.
+        answers: Each set-up's answers, one a sample.
+    """
+
+    own: list[list[Message]]
+    other: list[list[Message]]
+    answers: dict[str, list[str]]
+
+
+def mask(rows_by_setup: dict[str, list[dict[str, Any]]], detector: Detector) -> Masked:
+    """Mask answers where they have spans, and their conversations where the detector finds any.
+
+    Args:
+        rows_by_setup: The rows of `answer_rows` of each set-up, for the same samples in the same order.
+        detector: Finds what is masked in the conversations.
+    """
+    some = next(iter(rows_by_setup.values()))
+    own = [_masked_conversation(row["messages"], detector) for row in some]
+    answers = {
+        name: [masked(row["answer"], [Span(**span) for span in row["spans"]]) for row in rows]
+        for name, rows in rows_by_setup.items()
+    }
+    return Masked(own, [own[_other(some, index)] for index in range(len(some))], answers)
+
+
+def fits(read: Masked, base: Engine, progress: Progress | None = None) -> dict[str, Fit]:
     """On-topic share and perplexity of each set-up's answers under the base model.
 
     An answer is on topic when the base model finds it likelier after its own conversation than after another dialog's;
@@ -59,20 +88,14 @@ def fits(
     answer after its own masked conversation.
 
     Args:
-        rows_by_setup: The rows of `answer_rows` of each set-up, for the same samples in the same order.
+        read: Conversations and answers.
         base: Engine of the base model.
-        detector: Finds what is masked in the conversations.
+        progress: Called with what is scored.
     """
-    some = next(iter(rows_by_setup.values()))
-    own = [_masked_conversation(row["messages"], detector) for row in some]
-    other = [own[_other(some, index)] for index in range(len(some))]
-    texts = {
-        name: [masked(row["answer"], [Span(**span) for span in row["spans"]]) for row in rows]
-        for name, rows in rows_by_setup.items()
-    }
+    texts = read.answers
     items = [
         Scoring(prompt, text)
-        for prompts in (own, other)
+        for prompts in (read.own, read.other)
         for index, prompt in enumerate(prompts)
         for text in (texts[name][index] for name in texts)
     ]
