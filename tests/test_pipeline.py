@@ -373,6 +373,20 @@ def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_pat
         assert {stage for stage, key in depends().items() if key != before[stage]} == {name}
 
 
+def test_one_overlong_dialog_does_not_end_a_run(world: Path, tmp_path: Path, finished: Path) -> None:
+    out, notes = tmp_path / "copy", list[str]()
+    shutil.copytree(finished, out)
+    rows = [row for _, row in read_jsonl(out / "samples/test.jsonl")]
+    rows[0]["messages"] = [{"role": "user", "content": "Well, " * 1100}]
+    write_jsonl(out / "samples/test.jsonl", rows)
+    quiet = Quiet()
+    quiet.note = notes.append  # type: ignore[method-assign]
+    Run(load_recipe(world / "recipe.yaml", ["evaluate.samples=900"]), out, quiet).evaluate()
+    results = json.loads((out / "eval/results.json").read_text())
+    assert {row["samples"] for row in results} == {len(rows) - 1}
+    assert any(f"1 of {len(rows)} samples are left out" in note and rows[0]["id"] in note for note in notes)
+
+
 def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished, out)

@@ -193,6 +193,21 @@ def best_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
+def context_of(name: str) -> int:
+    """How many tokens a model takes in a row; without a limit of its own, more than there ever are.
+
+    Raises:
+        NescioError: Missing or damaged.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(locate(name)[0])
+    except (OSError, ValueError) as error:
+        raise NescioError(f"{name}: cannot be loaded ({_first_line(error)}); check the files or the hub id") from error
+    return int(getattr(config, "max_position_embeddings", 1 << 30))
+
+
 def read_sentences(folder: Path) -> dict[str, str]:
     """The protect and reveal sentences an adapter was trained with (`positive`, `negative`), from its nescio.json."""
     path = folder / SENTENCES_FILE

@@ -24,6 +24,7 @@ from nescio.reproduction.paper import TABLES, Row
 from nescio.reproduction.trainings import train, whose_answers
 from nescio.steps.context import Context
 from nescio.steps.judge import utility_questions
+from nescio.steps.room import of_setups, with_room
 
 _TUNED = "Model-ch, not in the paper's table"
 MORE = 150
@@ -49,7 +50,8 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     found = []
     for size in sizes:
         with reporter.stage(name) as tick:
-            subject = Subject(_setups(rows, runs, recipe), *_plan(context, size), recipe.base, recipe.pairs.positive)
+            setups = _setups(rows, runs, recipe)
+            subject = Subject(setups, *_plan(context, setups, size), recipe.base, recipe.pairs.positive)
             results, answers = evaluate(subject, context.detector, Kept(root / "kept"), tick)
         for row, answered in answers.items():
             write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
@@ -82,12 +84,13 @@ def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[
     return setups
 
 
-def _plan(context: Context, size: int) -> tuple[Plan, list[dict[str, str]]]:
+def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, list[dict[str, str]]]:
     """What is measured, and the personal data of each sample's dialog."""
     section, seed = context.recipe.evaluate, context.recipe.seed
     samples = subsample(context.samples("test"), size, seed)
     if len(samples) < size:
         context.note(f"{size} samples asked for, {len(samples)} there are; all are used")
+    samples = with_room(samples, of_setups(setups, section.max_tokens), context.note)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
     plan = Plan(samples, section.max_tokens, questions=utility_questions(section, seed), seed=seed)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +22,17 @@ from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
-from nescio.recipe import EvaluateSection, RowSection
 from nescio.models import identity
+from nescio.recipe import EvaluateSection, RowSection
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick
+from nescio.steps.room import of_setups, with_room
 
 
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     """Every row's answers to the held-out samples, counted and weighed."""
-    plan, setups = _plan(run), _setups(run)
+    setups = _setups(run)
+    plan = _plan(run, setups)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
@@ -47,7 +50,7 @@ def report(run: Context, folder: Path, tick: Tick) -> None:
     html.write(run.out)
 
 
-def _plan(run: Context) -> Plan:
+def _plan(run: Context, setups: Sequence[Setup]) -> Plan:
     section, seed = run.recipe.evaluate, run.recipe.seed
     held = run.samples("test")
     samples = subsample(held, section.samples, seed)
@@ -55,6 +58,7 @@ def _plan(run: Context) -> Plan:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < section.samples:
         run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
+    samples = with_room(samples, of_setups(setups, section.max_tokens), run.note)
     questions = utility_questions(section, seed)
     return Plan(
         samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
@@ -63,12 +67,6 @@ def _plan(run: Context) -> Plan:
     )  # fmt: skip
 
 
-def utility_questions(section: EvaluateSection, seed: int) -> list[Question]:
-    """The questions that utility is measured by."""
-    if section.question_count == 0:
-        return []
-    plain = section.questions == "plain"
-    found = choices.plain_questions() if plain else choices.mmlu_pro(section.questions)
 def _attacked(run: Context) -> list[Sample]:
     """The training samples whose slots are attacked, as the attacker has them: their dialogs' own pieces masked."""
     count = run.recipe.evaluate.attacked
@@ -79,6 +77,12 @@ def _attacked(run: Context) -> list[Sample]:
     return [slot_attack.scrubbed(sample, pieces[sample.dialog_id]) for sample in samples]
 
 
+def utility_questions(section: EvaluateSection, seed: int) -> list[Question]:
+    """The questions that utility is measured by."""
+    if section.question_count == 0:
+        return []
+    plain = section.questions == "plain"
+    found = choices.plain_questions() if plain else choices.mmlu_pro(section.questions)
     if section.question_count is None or section.question_count >= len(found):
         return found
     return random.Random(seed).sample(found, section.question_count)

@@ -21,6 +21,7 @@ from nescio.models import identity, load_tokenizer
 from nescio.prompts import has_system_role
 from nescio.recipe import Recipe, SourceSection
 from nescio.steps.context import Context, Tick
+from nescio.steps.room import of_sources, with_room
 
 _PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
 _LEFT_OUT = {"duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection"}
@@ -72,6 +73,7 @@ def candidates(run: Context, folder: Path, tick: Tick) -> None:
 def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: Tick) -> None:
     """Ask the recipe's sources about samples: `candidates.jsonl`, `failed.jsonl` and `sources.json` in the folder."""
     section = run.recipe.generate
+    wanted = with_room(wanted, of_sources(run.recipe), run.note)
     how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
     sources = [source_of(run.recipe, each) for each in section.sources]
     tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.data.formats import read_dialogs
+from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
 from nescio.files import write_json, write_jsonl
@@ -16,6 +17,7 @@ from nescio.packing import unpackable
 from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
 from nescio.steps.context import Context, Tick
+from nescio.steps.room import with_room
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
@@ -112,9 +114,12 @@ def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
 
 def _leakage(run: Context, tokenizer: Any) -> Judge:
     """Pieces of personal data in an answer, on average, when the model is asked under the protect sentence."""
-    samples, sentences = run.validation_samples(), run.recipe.pairs
-    protected = Guidance(1, "prob", sentences.positive)
-    asked = [Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens) for sample in samples]
+    protected = Guidance(1, "prob", run.recipe.pairs.positive)
+
+    def ask(sample: Sample) -> Request:
+        return Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens)
+
+    asked = [ask(sample) for sample in with_room(run.validation_samples(), [(run.start, ask)], run.note)]
 
     def judge(model: Any) -> float:
         texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]

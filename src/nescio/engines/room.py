@@ -1,0 +1,36 @@
+"""Whether the embedded engine could ever serve a request, told without loading the model's weights.
+
+Knows configurations, tokenizers and the engine's bounds; nothing of dialogs.
+"""
+
+from nescio.engines.base import ContextExceededError, Request
+from nescio.engines.branches import branch_ids
+from nescio.engines.rows import Rows
+from nescio.engines.torch import CACHE_TOKENS
+from nescio.guidance import PROTECT, REVEAL
+from nescio.models import context_of, load_tokenizer
+
+
+class Room:
+    """The room that a model has for requests.
+
+    Args:
+        model: As for `nescio.load`.
+
+    Raises:
+        NescioError: The model, or its tokenizer, can't be found.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.context = context_of(model)
+        self._tokenizer = load_tokenizer(model)
+
+    def serves(self, request: Request) -> bool:
+        """Whether prompt and answer fit in the model's context, and all branches in the engine's cache."""
+        sentences = {"positive": PROTECT, "negative": REVEAL}
+        try:
+            branches = branch_ids(self._tokenizer, sentences, request, self.context)
+        except ContextExceededError:
+            return False
+        longest = max(map(len, branches)) + request.max_tokens
+        return Rows.padded(len(branches)) * Rows.columns(longest) <= CACHE_TOKENS

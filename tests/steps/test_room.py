@@ -1,0 +1,70 @@
+"""Samples that are too long for a model are left out and named; the rest are asked about."""
+
+from pathlib import Path
+
+import pytest
+
+from nescio.data.samples import Sample
+from nescio.engines.base import ContextExceededError, Request
+from nescio.engines.room import Room
+from nescio.engines.torch import CACHE_TOKENS, load
+from nescio.errors import NescioError
+from nescio.evaluation.setups import Setup
+from nescio.guidance import PROTECT, REVEAL, Guidance
+from nescio.prompts import Message
+from nescio.recipe import Recipe
+from nescio.steps.room import of_setups, of_sources, with_room
+
+
+def sample(name: str, words: int) -> Sample:
+    return Sample(name, name, [Message(role="user", content="word " * words)], " Tom.", "PERSON", "Tom")
+
+
+def test_too_long_ones_are_left_out_and_named(tiny_folder: Path) -> None:
+    notes: list[str] = []
+    samples = [sample("short", 5), *(sample(f"long-{n}", 500) for n in range(4))]
+    setups = [Setup("tuned", "tuned", str(tiny_folder)), Setup("again", "again", str(tiny_folder))]
+    askings = list(of_setups(setups, 16))
+    assert len(askings) == 1
+    assert with_room(samples, askings, notes.append) == samples[:1]
+    (note,) = notes
+    assert note.startswith("4 of 5 samples are left out") and note.endswith("(long-0, long-1, long-2, …)")
+    assert with_room([], askings, notes.append) == [] and len(notes) == 1
+    with pytest.raises(NescioError, match=r"^long-0: .* context of 512 tokens, as are all 4 samples"):
+        with_room(samples[1:], askings, notes.append)
+
+
+def test_a_negative_branch_needs_room_too(tiny_folder: Path) -> None:
+    guided = Setup("g", "g", str(tiny_folder), guidance=Guidance(3, "log", PROTECT, REVEAL + " really" * 30))
+    plain = Setup("p", "p", str(tiny_folder))
+    samples, notes = [sample("a", 5), sample("b", 60)], list[str]()
+    assert with_room(samples, of_setups([plain], 16), notes.append) == samples
+    assert with_room(samples, of_setups([plain, guided], 16), notes.append) == samples[:1]
+
+
+def test_sources_that_are_elsewhere_are_not_weighed(tiny_folder: Path) -> None:
+    far = {"name": "far", "engine": "openai", "model": "m"}
+    recipe = {"base": str(tiny_folder), "tuned": "x", "data": {"dialogs": "d"}, "generate": {"sources": [far, {}]}}
+    (model, ask), _ = of_sources(Recipe.model_validate(recipe))
+    assert model == str(tiny_folder) and ask(sample("a", 1)).max_tokens == 256
+
+
+@pytest.mark.parametrize("new", [256, 480, 500])
+def test_the_engine_says_the_same(tiny_folder: Path, new: int) -> None:
+    room, request = Room(str(tiny_folder)), Request(sample("a", 4).messages, max_tokens=new)
+    try:
+        load(str(tiny_folder)).submit(request).cancel()
+        served = True
+    except ContextExceededError:
+        served = False
+    assert room.serves(request) is served
+
+
+def test_branches_share_the_engines_cache(tiny_folder: Path) -> None:
+    room = Room(str(tiny_folder))
+    room.context = 2 * CACHE_TOKENS
+    messages, guidance = sample("a", 4).messages, Guidance(3, "log", PROTECT, REVEAL)
+    most = CACHE_TOKENS // 4 - 200
+    assert room.serves(Request(messages, guidance, max_tokens=most))
+    assert not room.serves(Request(messages, guidance, max_tokens=most + 400))
+    assert room.serves(Request(messages, max_tokens=most + 400))
