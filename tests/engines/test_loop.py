@@ -210,3 +210,24 @@ def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(
         list(streams[0])
     assert engine.complete("Tom and I", max_tokens=5) == alone
     assert idle(engine)
+
+
+def test_a_request_whose_logits_are_broken_fails_alone(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, alone = tiny(), tiny()
+    extend = engine._loop.rows.extend
+
+    def broken(first: int, rows: Any, most: int) -> torch.Tensor:
+        return torch.stack([
+            logits * float("nan") if row.ids == poisoned else logits
+            for row, logits in zip(list(rows), extend(first, rows, most), strict=True)
+        ])  # fmt: skip
+
+    poisoned: list[int] = engine.tokenizer("Tom").input_ids
+    monkeypatch.setattr(engine._loop.rows, "extend", broken)
+    for temperature in (0.0, 0.9):
+        healthy = Request("My name is", max_tokens=20, temperature=temperature)
+        stream = engine.submit(healthy)
+        with pytest.raises(NescioError, match=r"no token could be chosen .*NaN"):
+            engine.complete("Tom", max_tokens=5, temperature=temperature)
+        assert stream.answer == alone.generate([healthy])[0]
+    assert idle(engine)

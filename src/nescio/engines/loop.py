@@ -3,6 +3,7 @@
 Knows token ids, guidance and rows; nothing of texts or of the model. A thread of its own runs while there is work.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from nescio.engines.base import Request
 from nescio.engines.kv_cache import Kept
 from nescio.engines.prefix import Prefixes
 from nescio.engines.rows import Row, Rows
-from nescio.engines.sampling import pick
+from nescio.engines.sampling import COLDEST, pick
 from nescio.errors import NescioError
 from nescio.guidance import Guidance, guide
 
@@ -282,12 +283,25 @@ class Loop:
                 torch.tensor([g.plausibility for g in how]),
                 [g.adaptive for g in how],
             )
-        greedy = log_probs.argmax(-1).tolist()
-        for work, likeliest, row in zip(live, greedy, log_probs, strict=True):
-            asked = work.request
-            sampled = asked.temperature > 0
-            token = pick(row, asked.temperature, asked.top_p, asked.top_k, work.generator) if sampled else likeliest
-            going = work.take(token, row)
-            for branch in work.rows:
-                branch.ids.append(token)
+        most, greedy = log_probs.max(-1)  # NaN where a row has one
+        for work, row, top, likeliest in zip(live, log_probs, most.tolist(), greedy.tolist(), strict=True):
+            going = False
+            try:
+                if math.isnan(top):
+                    raise ArithmeticError("NaN in the model's logits")
+                going = _next_token(work, row, likeliest)
+            except Exception as error:  # this request's own; its neighbours go on
+                work.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
             yield going
+
+
+def _next_token(work: Work, log_probs: Tensor, likeliest: int) -> bool:
+    """Choose a request's token and hand it over; whether the request goes on."""
+    asked = work.request
+    token = likeliest
+    if asked.temperature >= COLDEST:
+        token = pick(log_probs, asked.temperature, asked.top_p, asked.top_k, work.generator)
+    going = work.take(token, log_probs)
+    for branch in work.rows:
+        branch.ids.append(token)
+    return going

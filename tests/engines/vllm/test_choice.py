@@ -114,6 +114,13 @@ def test_the_ends_of_the_unit_interval_give_the_first_and_the_last_token_of_any_
     assert draw(log_probs, *plain, torch.full((1,), 1 - 1e-16, dtype=torch.double)).tolist() == [0]
 
 
+@pytest.mark.parametrize("how", [{"temperature": 1e-50}, {"temperature": 1.0, "top_p": 1e-50}])
+def test_the_coldest_and_the_narrowest_give_the_likeliest(how: dict[str, Any]) -> None:
+    given = logits(2)
+    after = choose(given.clone(), teams(pair("a", 0, 1, scale=2.0, **how)))
+    assert int(after[0].argmax()) == int(guide(given[:1], given[1:], 2.0, "prob").argmax())
+
+
 def test_seeds_and_places_give_different_numbers_and_any_seed_will_do() -> None:
     numbers = {uniform(seed, position) for seed in (-1, 0, 1, (1 << 70) + 5) for position in range(3)}
     assert len(numbers) == 12

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nescio.engines.sampling import COLDEST
 from nescio.engines.vllm.rows import Team
 from nescio.guidance import guide
 
@@ -54,7 +55,7 @@ def told(value: float) -> float:
 
 def _tokens(log_probs: Tensor, teams: Sequence[Team]) -> Tensor:
     tokens = log_probs.argmax(-1)
-    drawn = [index for index, team in enumerate(teams) if team.row.temperature > 0]
+    drawn = [index for index, team in enumerate(teams) if team.row.temperature >= COLDEST]
     if drawn:
         rows = [teams[index].row for index in drawn]
         tokens[drawn] = draw(
@@ -77,7 +78,7 @@ def draw(log_probs: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, u
 
     Args:
         log_probs: `[rows, vocab]`, normalised.
-        temperature: `[rows]`, above 0.
+        temperature: `[rows]`, not below `COLDEST`.
         top_p: `[rows]`: the smallest set of most likely tokens whose mass reaches this.
         top_k: `[rows]`: that many most likely tokens; 0 keeps all.
         uniforms: `[rows]` in [0, 1), fp64.
@@ -90,7 +91,8 @@ def draw(log_probs: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, u
     places = torch.arange(ordered.shape[-1], device=ordered.device)
     ordered = ordered.masked_fill((top_k[:, None] > 0) & (places >= top_k[:, None]), 0)
     ordered = ordered.double() / ordered.double().sum(-1, keepdim=True)
-    ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= top_p[:, None], 0)
+    # The likeliest is kept, whatever is left of its `top_p` in fp32.
+    ordered = ordered.masked_fill((ordered.cumsum(-1) - ordered >= top_p[:, None]) & (places > 0), 0)
     below = ordered.cumsum(-1)
     # The first token whose mass carries the sum past the mark; of no mass, it cannot.
     at = torch.searchsorted(below, uniforms[:, None] * below[:, -1:], right=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nescio.engines.base import Request, TokenLogprob
+from nescio.engines.sampling import COLDEST
 from nescio.engines.vllm.choice import told
 from nescio.engines.vllm.rows import Role, Row
 from nescio.engines.writing import Writing
@@ -58,8 +59,10 @@ class Job:
             "output_kind": RequestOutputKind.FINAL_ONLY if role == "negative" else RequestOutputKind.DELTA,
         }
         if role == "alone" and request.logprobs is None:
+            if request.temperature < COLDEST:  # vLLM would raise it to a hundredth
+                return SamplingParams(temperature=0, **own)
             draw = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
-            return SamplingParams(seed=request.seed & _SEED_BITS if request.temperature else None, **draw, **own)
+            return SamplingParams(seed=request.seed & _SEED_BITS, **draw, **own)
         if request.logprobs is not None and role != "negative":
             own["logprobs"] = request.logprobs + 1  # the chosen token, and that many others
         return SamplingParams(temperature=0, extra_args=self._row(role).extra_args(), **own)
