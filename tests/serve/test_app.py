@@ -106,6 +106,11 @@ def test_an_answer_that_nobody_bounded_fits_the_context(server: Running) -> None
     assert (asked.status_code, asked.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
+def test_a_guided_answer_fits_the_longer_of_its_branches(server: Running) -> None:
+    long = server.chat(key=STAFF, max_tokens=..., stop=["e"], guidance_scale=2, negative_prompt="word " * 90)
+    assert long.status_code == 200, long.text
+
+
 def test_audits(server: Running) -> None:
     plain = server.chat(key=STAFF, model="tiny", max_tokens=60).json()["choices"][0]["message"]["content"]
     assert re.search("[A-Z]", plain)

@@ -47,11 +47,10 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
     """
     texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative)
     branches = [encode(tokenizer, text) for text in texts]
-    for branch in branches:
-        if not branch:
-            raise NescioError("an empty prompt; give a text or at least one message")
-        if len(branch) + request.max_tokens > context:
-            raise ContextExceededError(len(branch), request.max_tokens, context)
+    if not all(branches):
+        raise NescioError("an empty prompt; give a text or at least one message")
+    if (longest := max(map(len, branches))) + request.max_tokens > context:
+        raise ContextExceededError(longest, request.max_tokens, context)
     return branches
 
 
