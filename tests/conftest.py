@@ -29,7 +29,7 @@ from transformers import (
 )
 
 import nescio
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch import CACHE_TOKENS, TorchEngine
 
 # A first call may compile or load; how long an example takes says nothing on a busy machine.
 settings.register_profile("nescio", deadline=None)
@@ -140,8 +140,8 @@ def tiny() -> Callable[..., TorchEngine]:
     """Make an engine around a tiny model: `tiny("llama" | "qwen2" | "gpt2", max_rows=…)`."""
     tokenizer = build_tokenizer()
 
-    def make(style: str = "llama", max_rows: int = 32, **changes: Any) -> TorchEngine:
-        return TorchEngine(build_model(style, **changes), tokenizer, max_rows=max_rows)
+    def make(style: str = "llama", max_rows: int = 32, cache_tokens: int = CACHE_TOKENS, **changes: Any) -> TorchEngine:
+        return TorchEngine(build_model(style, **changes), tokenizer, max_rows=max_rows, cache_tokens=cache_tokens)
 
     return make
 

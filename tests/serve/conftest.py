@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from running import POLICIES, Running
 
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch import CACHE_TOKENS, TorchEngine
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,10 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory, make_model: Callabl
 def start(tiny: Callable[..., TorchEngine], adapter_folder: Path) -> Callable[..., Running]:
     """Start a server: `start(policies=…, rows=…, queue=…)`; whoever starts it stops it."""
 
-    def make(policies: str = POLICIES, rows: int = 8, queue: int = 32, **options: Any) -> Running:
-        engine = tiny(max_rows=rows)
+    def make(
+        policies: str = POLICIES, rows: int = 8, queue: int = 32, cache_tokens: int = CACHE_TOKENS, **options: Any
+    ) -> Running:
+        engine = tiny(max_rows=rows, cache_tokens=cache_tokens)
         engine.load_adapter("careful", adapter_folder)
         return Running(engine, policies, rows, queue, **options)
 

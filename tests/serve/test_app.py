@@ -111,6 +111,15 @@ def test_a_guided_answer_fits_the_longer_of_its_branches(server: Running) -> Non
     assert long.status_code == 200, long.text
 
 
+def test_a_guided_answer_fits_the_cache_where_that_is_shorter_than_the_context(start: Any) -> None:
+    server = start(cache_tokens=4 * 128)
+    assert server.chat("word " * 10, key=STAFF, guidance_scale=2, max_tokens=..., stop=["e"]).status_code == 200
+    asked = server.chat("word " * 10, key=STAFF, guidance_scale=2, max_tokens=128)
+    assert (asked.status_code, asked.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "cache_tokens" in asked.json()["error"]["message"]
+    server.stop()
+
+
 def test_audits(server: Running) -> None:
     plain = server.chat(key=STAFF, model="tiny", max_tokens=60).json()["choices"][0]["message"]["content"]
     assert re.search("[A-Z]", plain)

@@ -178,18 +178,26 @@ class Scoring:
     adapter: str | None = "default"
 
 
-class ContextExceededError(NescioError):
-    """A prompt with its new tokens exceeds the model's context.
+class TooLongError(NescioError):
+    """A request that a shorter answer would make possible.
 
     Attributes:
         room: How many new tokens the prompt leaves room for; below 1 there is none.
     """
 
+    def __init__(self, message: str, room: int) -> None:
+        super().__init__(message)
+        self.room = room
+
+
+class ContextExceededError(TooLongError):
+    """A prompt with its new tokens exceeds the model's context."""
+
     def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
-        self.room = context - prompt_tokens
         super().__init__(
             f"a prompt of {prompt_tokens} tokens and {max_tokens} new ones exceed the model's context of {context}; "
-            "shorten one of them"
+            "shorten one of them",
+            context - prompt_tokens,
         )
 
 

@@ -81,9 +81,9 @@ class Loop:
         """How many requests wait, and how many slots are taken."""
         return len(self._waiting), len(self._slots)
 
-    def fits(self, work: Work) -> bool:
-        """Whether a request could ever be served."""
-        return self._room([work]) and (len(work.rows) <= self._max_rows or self._max_rows == 1)
+    def room(self, work: Work) -> int:
+        """How many new tokens a request could have, were it alone; below 1 it can never be served."""
+        return self.rows.most_tokens(len(work.rows)) - max(work.prompts)
 
     def submit(self, work: Work) -> None:
         """Queue a request; from any thread.

@@ -22,6 +22,7 @@ from nescio.engines.base import (
     Scoring,
     Stream,
     TokenLogprob,
+    TooLongError,
 )
 from nescio.engines.branches import branch_ids, branch_texts, control_tokens, scored_ids
 from nescio.engines.half import halve
@@ -207,10 +208,11 @@ class TorchEngine:
         writing = Writing(self.tokenizer, request, branches[0], stream)
         rows = [Row(ids, adapter=adapter) for ids in branches]
         work = Work(request, rows, self._taker(request, writing), _canceller(writing), stream.end)
-        if not self._loop.fits(work):
-            raise NescioError(
-                f"{len(rows)} rows of {work.longest} tokens never fit in the engine's {self.max_rows} rows and "
-                f"{self._loop.rows.slots.most} cached tokens; shorten the request, or give the engine more"
+        if (room := self._loop.room(work)) < request.max_tokens:
+            raise TooLongError(
+                f"{len(rows)} rows of {work.longest} tokens never fit in the engine's cache of "
+                f"{self._loop.rows.slots.most} tokens; shorten the request, or give the engine more (cache_tokens)",
+                room,
             )
         return work
 

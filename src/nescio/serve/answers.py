@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nescio.engines.base import ContextExceededError, Engine, Request, Stream, TokenLogprob
+from nescio.engines.base import Engine, Request, Stream, TokenLogprob, TooLongError
 from nescio.errors import NescioError
 from nescio.pii.detector import Span
 from nescio.serve.admission import Admitted
@@ -130,7 +130,7 @@ class Answering:
         try:
             stream = self._submitted(request)
         except NescioError as error:
-            code = "context_length_exceeded" if isinstance(error, ContextExceededError) else "invalid_value"
+            code = "context_length_exceeded" if isinstance(error, TooLongError) else "invalid_value"
             self._tell(self._started, ApiError(400, str(error), code))
             return
         except Exception as error:  # whatever it is, the caller waits for a word
@@ -152,12 +152,13 @@ class Answering:
             stream.cancel()
 
     def _submitted(self, request: Request) -> Stream:
-        try:
-            return self._engine.submit(request)
-        except ContextExceededError as error:
-            if not self._fit or error.room < 1:
-                raise
-            return self._engine.submit(replace(request, max_tokens=error.room))
+        while True:  # the context may be short, and then the cache
+            try:
+                return self._engine.submit(request)
+            except TooLongError as error:
+                if not (self._fit and 0 < error.room < request.max_tokens):
+                    raise
+                request = replace(request, max_tokens=error.room)
 
     def _pump(self, index: int, stream: Stream) -> Part:
         """Pass pieces on as they come; gives the part that ends the choice."""

@@ -28,7 +28,7 @@ def engine_kind(name: str) -> EngineKind:
 
 
 def open_engine(
-    kind: EngineKind, model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]
+    kind: EngineKind, model: str, adapters: Mapping[str, Path], rows: int, cache_tokens: int, options: Mapping[str, Any]
 ) -> Engine:
     """Load a model and its adapters as an engine of this kind.
 
@@ -37,6 +37,7 @@ def open_engine(
         model: As for `nescio.load`.
         adapters: Folder of each adapter by the name that callers use.
         rows: Rows of the batch; a guided answer takes two.
+        cache_tokens: Most tokens in the torch engine's cache; vLLM has its own options for that.
         options: Of vLLM's `EngineArgs`; none for another engine.
 
     Raises:
@@ -44,16 +45,16 @@ def open_engine(
     """
     if options and kind != "vllm":
         raise NescioError(f"--vllm {next(iter(options))}: only with --engine vllm")
-    engine = _torch(model, rows) if kind == "torch" else _vllm(model, adapters, rows, options)
+    engine = _torch(model, rows, cache_tokens) if kind == "torch" else _vllm(model, adapters, rows, options)
     for name, folder in adapters.items():
         engine.load_adapter(name, folder)
     return engine
 
 
-def _torch(model: str, rows: int) -> Engine:
+def _torch(model: str, rows: int, cache_tokens: int) -> Engine:
     from nescio.engines import torch
 
-    return torch.load(model, max_rows=rows)
+    return torch.load(model, max_rows=rows, cache_tokens=cache_tokens)
 
 
 def _vllm(model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]) -> Engine:

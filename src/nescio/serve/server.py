@@ -35,6 +35,7 @@ class Settings:
         port: 0 takes a free one.
         engine: Which engine answers.
         rows: Rows of its batch; a guided answer takes two.
+        cache_tokens: Most tokens in the torch engine's cache.
         queue: Most rows that wait for a place in the batch.
         drain: Seconds that a stopping server gives to what is running.
         max_body: Most bytes of a request's body.
@@ -48,6 +49,7 @@ class Settings:
     port: int = 8000
     engine: EngineKind = "torch"
     rows: int = 32
+    cache_tokens: int = 1 << 15
     queue: int = 128
     drain: float = 30.0
     max_body: int = 2**21
@@ -132,7 +134,9 @@ def run(settings: Settings) -> None:
     policies = load_policies(settings.policies, list(adapters))  # before the model: a mistake is told at once
     listening = _listen(settings)
     detector = _load_detector(policies)
-    engine = open_engine(settings.engine, settings.model, settings.adapters, settings.rows, settings.options)
+    engine = open_engine(
+        settings.engine, settings.model, settings.adapters, settings.rows, settings.cache_tokens, settings.options
+    )
     served = served_by(engine, settings.model, adapters)
     serving = Serving(engine, served, policies, detector, settings.rows, settings.queue)
     config = uvicorn.Config(

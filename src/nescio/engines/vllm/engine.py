@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring, Stream
+from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring, Stream, TooLongError
 from nescio.engines.branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
@@ -179,8 +179,11 @@ class VllmEngine:
             raise NescioError(self._no_adapter(request.adapter))
         blocks = sum(-(-(len(branch) + request.max_tokens) // self._block) for branch in branches)
         if blocks > self._blocks:
-            raise NescioError(
-                f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory"
+            rows = len(branches)  # of each, the last block may hold a single token
+            room = (self._blocks * self._block - rows * (self._block - 1) - sum(map(len, branches))) // rows
+            raise TooLongError(
+                f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory",
+                room,
             )
         key = f"nescio-{next(self._numbers)}"
         stream = Stream(lambda: self._orders.put(partial(self._cancel, key)))
