@@ -55,8 +55,17 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that a tokenizer turns into control tokens wherever they stand."""
-    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    """Texts that a tokenizer turns into control tokens wherever they stand.
+
+    Beside the special tokens these are the added ones that the chat template writes: some models' marks of turns are
+    not called special (DeepSeek-R1-Distill).
+    """
+    template = str(getattr(tokenizer, "chat_template", None) or "")  # several, by name, are a dict
+    return tuple(
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or ((mark := token.content.strip()) and mark in template)
+    )
 
 
 def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> tuple[list[list[int]], list[int]]:
