@@ -263,6 +263,22 @@ def test_an_answer_that_takes_too_long_is_cut(start: Any) -> None:
     server.stop()
 
 
+def test_a_dead_engine_is_told_from_a_healthy_one(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start()
+    opened = events(server, max_tokens=64)
+    next(opened)
+    server.engine.close()
+    assert list(opened)[-1]["error"]["code"] == "engine_down", "whoever waits is told"
+    monkeypatch.setattr(server.serving, "check_open", lambda: None)  # it may die between this check and the engine
+    refused = server.chat()
+    monkeypatch.undo()
+    for answer in (refused, server.chat(), httpx.get(f"{server.url}/readyz")):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_down")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    server.stop()
+
+
 def test_metrics_tell_how_much_and_never_what(server: Running) -> None:
     server.chat("Zanzibar", key=STAFF)
     text = httpx.get(f"{server.url}/metrics").text

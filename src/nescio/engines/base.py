@@ -20,6 +20,10 @@ class UnansweredError(NescioError):
     """One request got no answer; others may."""
 
 
+class EngineClosedError(NescioError):
+    """The engine was closed, or died: it answers nothing more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One answer asked for.
@@ -225,6 +229,10 @@ class Engine(Protocol):
     def capabilities(self) -> Capabilities:
         """What this engine can do."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or died: it answers nothing more."""
+
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         """Answer all requests, in their order."""
 
@@ -235,7 +243,8 @@ class Engine(Protocol):
         """Start answering and return at once; from any thread.
 
         Raises:
-            NescioError: A request that can never be served, or a closed engine.
+            NescioError: A request that can never be served.
+            EngineClosedError: The engine answers nothing more.
         """
 
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nescio.engines.base import Request
+from nescio.engines.base import EngineClosedError, Request
 from nescio.engines.kv_cache import Kept
 from nescio.engines.prefix import Prefixes
 from nescio.engines.rows import Row, Rows
@@ -89,11 +89,11 @@ class Loop:
         """Queue a request; from any thread.
 
         Raises:
-            NescioError: The loop is closed.
+            EngineClosedError: The loop is closed.
         """
         with self._state:
             if self.closed:
-                raise NescioError("the engine is closed; load it again")
+                raise EngineClosedError("the engine is closed; load it again")
             self._waiting.append(work)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nescio-decode", daemon=True)
@@ -137,7 +137,7 @@ class Loop:
         if left:  # only a closed loop leaves any; else another thread may have begun already
             self._live, self._slots = [], []
         for work in left:
-            work.fail(NescioError("the engine was closed before the answer was complete"))
+            work.fail(EngineClosedError("the engine was closed before the answer was complete"))
 
     def _fail(self, error: NescioError) -> None:
         failed, self._live, self._slots = self._live, [], []

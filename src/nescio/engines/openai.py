@@ -65,6 +65,11 @@ class OpenAIEngine:
         """Text only."""
         return Capabilities(guidance=False, scores=False)
 
+    @property
+    def closed(self) -> bool:
+        """Whether its connections were closed."""
+        return bool(self._client.is_closed())
+
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         """Answer all requests, in their order, some at once.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from nescio.engines.base import (
     Answer,
     Capabilities,
+    EngineClosedError,
     Piece,
     Progress,
     Prompt,
@@ -80,6 +81,11 @@ class TorchEngine:
     def capabilities(self) -> Capabilities:
         """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
         return Capabilities(True, tuple(self._names), control_tokens=control_tokens(self.tokenizer))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it answers nothing more."""
+        return self._loop.closed
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         """Answer all requests, in their order; long prompts first, as many at a time as there is room for.
@@ -174,7 +180,7 @@ class TorchEngine:
             NescioError: An adapter that is not loaded, or a closed engine.
         """
         if self._loop.closed:
-            raise NescioError("the engine is closed; load it again")
+            raise EngineClosedError("the engine is closed; load it again")
         scores: list[list[float]] = [[] for _ in items]
         with self._registry, self._loop.paused(), torch.inference_mode():
             by_adapter: dict[int | None, list[int]] = {}

@@ -10,12 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nescio.engines.base import Engine, Request, Stream, TokenLogprob, TooLongError
+from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TokenLogprob, TooLongError
 from nescio.errors import NescioError
 from nescio.pii.detector import Span
 from nescio.serve.admission import Admitted
 from nescio.serve.audit import Audit, AuditError
-from nescio.serve.errors import ApiError
+from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.responses import Finish, Usage
 
 _LOG = logging.getLogger("nescio.serve")
@@ -129,6 +129,9 @@ class Answering:
     def _answer(self, index: int, request: Request) -> None:
         try:
             stream = self._submitted(request)
+        except EngineClosedError as error:
+            self._tell(self._started, _engine_failed(error))
+            return
         except NescioError as error:
             code = "context_length_exceeded" if isinstance(error, TooLongError) else "invalid_value"
             self._tell(self._started, ApiError(400, str(error), code))
@@ -186,4 +189,6 @@ class Answering:
 def _engine_failed(error: Exception) -> ApiError:
     # Only nescio's own errors are known to quote no prompt.
     _LOG.error("engine: %s", error if isinstance(error, NescioError) else type(error).__name__)
+    if isinstance(error, EngineClosedError):
+        return engine_down()
     return ApiError(500, "the engine could not go on; try again", "engine_error")

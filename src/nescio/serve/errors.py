@@ -49,6 +49,11 @@ class ApiError(Exception):
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
+def engine_down() -> ApiError:
+    """Nothing is answered until the server is started again."""
+    return ApiError(503, "the engine has stopped; try again later", "engine_down", retry_after=30)
+
+
 def outside_policy(message: str, param: str) -> ApiError:
     """A caller asks for what its policy does not give."""
     return ApiError(403, message, "outside_policy", param)

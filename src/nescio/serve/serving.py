@@ -11,7 +11,7 @@ from nescio.pii.detector import Detector
 from nescio.serve.admission import Admitted, Served
 from nescio.serve.answers import Answering
 from nescio.serve.audit import Audit
-from nescio.serve.errors import ApiError
+from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
 from nescio.serve.policies import AuditMode, Caller, Policies
@@ -50,10 +50,12 @@ class Serving:
         """See that new requests are taken.
 
         Raises:
-            ApiError: The server is stopping.
+            ApiError: The server is stopping, or its engine is closed.
         """
         if self._closing:
             raise ApiError(503, "the server is stopping; try again", "stopping", retry_after=5)
+        if self.engine.closed:
+            raise engine_down()
 
     def open(self, caller: Caller, admitted: Admitted, marked: bool) -> Answering:
         """Start on a request; the caller waits for `started` and takes the parts, or abandons it.

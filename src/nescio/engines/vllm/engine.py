@@ -15,7 +15,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from nescio.engines.base import Answer, Capabilities, Progress, Request, Scoring, Stream, TooLongError
+from nescio.engines.base import (
+    Answer,
+    Capabilities,
+    EngineClosedError,
+    Progress,
+    Request,
+    Scoring,
+    Stream,
+    TooLongError,
+)
 from nescio.engines.branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
@@ -71,6 +80,11 @@ class VllmEngine:
     def capabilities(self) -> Capabilities:
         """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
         return Capabilities(True, tuple(self._adapters), control_tokens=control_tokens(self.tokenizer))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or vLLM failed: it answers nothing more."""
+        return self._closing.is_set()
 
     @property
     def replays(self) -> int:
@@ -212,7 +226,7 @@ class VllmEngine:
     def _order(self, order: Callable[[], None]) -> None:
         with self._door:
             if self._closing.is_set():
-                raise NescioError(_CLOSED)
+                raise EngineClosedError(_CLOSED)
             self._orders.put(order)
 
     def _ask(self, what: Callable[[], Any]) -> Any:
@@ -229,7 +243,7 @@ class VllmEngine:
         return future.result()
 
     def _run(self) -> None:
-        failure = NescioError("the engine was closed before the answer was complete")
+        failure = EngineClosedError("the engine was closed before the answer was complete")
         try:
             while not self._closing.is_set():
                 while not self._jobs or not self._orders.empty():
@@ -239,7 +253,7 @@ class VllmEngine:
                 for output in self._llm.step() if self._jobs else ():
                     self._take(output)
         except Exception as error:  # a worker that died, say
-            failure = NescioError(f"vLLM failed ({first_line(error)}); its log says more")
+            failure = EngineClosedError(f"vLLM failed ({first_line(error)}); its log says more")
             with self._door:
                 self._closing.set()
         while not self._orders.empty():
@@ -255,9 +269,13 @@ class VllmEngine:
         if job.writing.stream.cancelled.is_set():
             self._end(job, "cancelled")
             return
-        for role, ids in zip(job.roles, job.branches, strict=True):
-            prompt = {"type": "token", "prompt_token_ids": ids}
-            self._llm.add_request(job.name(role), prompt, job.sampling(role), lora_request=job.lora)
+        try:
+            for role, ids in zip(job.roles, job.branches, strict=True):
+                prompt = {"type": "token", "prompt_token_ids": ids}
+                self._llm.add_request(job.name(role), prompt, job.sampling(role), lora_request=job.lora)
+        except Exception as error:  # vLLM refuses by errors of every kind; the other requests are no part of it
+            self._end(job)
+            job.writing.stream.end(NescioError(f"vLLM refuses the request ({first_line(error)})"))
 
     def _cancel(self, key: str) -> None:
         if key in self._jobs:
