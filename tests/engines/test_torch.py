@@ -141,6 +141,13 @@ def test_scores_are_those_of_two_plain_forwards(tiny: Make, style: str, scale: f
         assert ours == pytest.approx(expected[range(len(answer)), answer].tolist(), abs=1e-4)
 
 
+def test_at_scale_one_no_option_of_guidance_counts_in_answers_or_scores(tiny: Make) -> None:
+    engine, how = tiny(), Guidance(1.0, plausibility=1.0, adaptive=True)
+    text = engine.chat(USER, how, max_tokens=12, temperature=1.5)
+    assert text == engine.chat(USER, Guidance(1.0), max_tokens=12, temperature=1.5)
+    assert engine.score(USER, text, how) == engine.score(USER, text, Guidance(1.0))
+
+
 def test_stop_texts_end_an_answer_before_them_and_in_mid_token(tiny: Make) -> None:
     engine = tiny()
     whole = engine.complete(PROMPTS[1], max_tokens=30)

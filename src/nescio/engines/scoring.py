@@ -59,7 +59,7 @@ def _score_row(
         end = start + len(items[same[0]].continuation)
         negative = both[1][start:end] if len(both) > 1 else None
         for number in same:
-            how = items[number].guidance
+            how = items[number].guidance if items[number].guidance.guided else Guidance()
             log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility, how.adaptive)
             yield number, log_probs.gather(1, targets[start:end, None])[:, 0].tolist()
         start = end

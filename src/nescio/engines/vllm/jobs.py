@@ -68,9 +68,10 @@ class Job:
         return SamplingParams(temperature=0, extra_args=self._row(role).extra_args(), **own)
 
     def _row(self, role: Role) -> Row:
-        request, how = self.request, self.request.guidance or Guidance()
+        request = self.request
+        how = request.guidance if request.guidance and role != "alone" else Guidance()  # alone, none of it counts
         return Row(
-            self.key, role, how.scale if role != "alone" else 1.0, how.space, how.plausibility, how.adaptive,
+            self.key, role, how.scale, how.space, how.plausibility, how.adaptive,
             request.temperature, request.top_p, request.top_k, request.seed, self.forced,
         )  # fmt: skip
 
