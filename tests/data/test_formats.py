@@ -102,6 +102,24 @@ def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
     assert [(dialog.id, dialog.pii) for dialog in read_dialogs(tmp_path / "d.jsonl")] == [("d-1", None), ("d-2", None)]
 
 
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        (["chat.2024-01.jsonl", "chat.2024-02.jsonl.gz"], ["chat.2024-01-1", "chat.2024-02-1"]),
+        (["a/chat.jsonl", "b/chat.jsonl"], ["a/chat-1", "b/chat-1"]),
+        (["chat.json", "chat.jsonl", "other.jsonl"], ["chat.json-1", "chat.jsonl-1", "other-1"]),
+        (["chat.2024-01.jsonl"], ["chat-1"]),
+    ],
+)
+def test_and_by_their_file_where_there_are_several(tmp_path: Path, files: list[str], ids: list[str]) -> None:
+    line = json.dumps({"messages": TURNS}).encode()
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith(".gz") else line)
+    source = tmp_path / "*/chat.jsonl" if "/" in files[0] else tmp_path
+    assert [dialog.id for dialog in read_dialogs(source)] == ids
+
+
 GOOD = json.dumps(ROWS[0])
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 BAD: list[tuple[bytes, str]] = [

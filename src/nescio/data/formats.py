@@ -6,7 +6,9 @@ JSON array, gzipped or not, Parquet, and `datasets` saved to disk. Of what was r
 """
 
 import gzip
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from nescio.errors import NescioError
 from nescio.files import Refuse, read_jsonl, stop
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, _SUFFIXES))})$")
 _SHAREGPT = Fields("conversations", "from", "value")
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _LLAMA_TURN = re.compile(
@@ -37,12 +40,12 @@ def read_dialogs(source: Path, pii: Path | None = None, refuse: Refuse = stop) -
         NescioError: A row is wrong: file, line, field and mend are named.
     """
     seen: dict[str, str] = {}
-    for path in files_of(source):
+    for path, name in _names(files_of(source)).items():
         slots = _Slots(pii or companion(path))
         for number, row in _rows(path, refuse):
             place = f"{path}:{number}"
             try:
-                dialog = _dialog(row, f"{path.name.split('.')[0]}-{number}", slots, number)
+                dialog = _dialog(row, f"{name}-{number}", slots, number)
                 if dialog.id in seen:
                     raise NescioError(f"id {dialog.id!r} stands at {seen[dialog.id]} already; make it unique")
             except NescioError as error:
@@ -73,6 +76,20 @@ def files_of(source: Path) -> list[Path]:
     if not files:
         raise NescioError(f"{source}: no such dialog file; give JSONL, Parquet, a folder of them or a glob")
     return files
+
+
+def _names(files: list[Path]) -> dict[Path, str]:
+    """What the dialogs without an id of each file are called by, different for each.
+
+    Of several files it is the path below the folder that they share, without the suffix where that is enough.
+    """
+    if len(files) == 1:
+        return {files[0]: files[0].name.split(".")[0]}
+    shared = os.path.commonpath([path.parent for path in files])
+    whole = {path: path.relative_to(shared).as_posix() for path in files}
+    short = {path: _SUFFIX.sub("", name) for path, name in whole.items()}
+    taken = Counter(short.values())
+    return {path: name if taken[name] == 1 else whole[path] for path, name in short.items()}
 
 
 def companion(path: Path) -> Path | None:
