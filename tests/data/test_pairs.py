@@ -99,6 +99,14 @@ def test_long_prompts_are_cut_from_the_left_and_keep_the_system_message(chatml: 
         assert pair["prompt"].endswith("end?<|im_end|>\n<|im_start|>assistant\nPlease write to")
 
 
+def test_a_system_message_that_fills_the_prompt_makes_no_pair(chatml: Any) -> None:
+    system = Message(role="system", content="You are a helpful assistant. " * 40)
+    sample = Sample("s", "d", [system, *SAMPLE.messages[1:]], SAMPLE.rejected, "NAME", "Anna")
+    pairs, counts = made(chatml, Pairing(max_prompt=100), sample=sample)
+    assert pairs == []
+    assert counts == {"too_long": 1}
+
+
 def test_datasets_reads_the_file(chatml: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")

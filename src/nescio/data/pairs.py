@@ -69,7 +69,8 @@ def pairs_of(
         candidates: Rows of `candidates.jsonl`.
         tokenizer: Of the model that will be trained.
         how: Twins, sentences, length.
-        counts: Filled with `pairs`, `cut` (prompts cut), `duplicates` and `border` (left out: a token straddles it).
+        counts: Filled with `pairs`, `cut` (prompts cut), and what was left out: `duplicates`, `border` (a token
+            straddles it) and `too_long` (the system message alone fills the prompt).
     """
     sides = [("protect", how.positive), ("reveal", how.negative)] if how.twins else [(None, None)]
     seen: set[bytes] = set()
@@ -79,9 +80,9 @@ def pairs_of(
             continue
         sample = target(found, row["strategy"])
         made = [_pair(sample, row, twin, sentence, tokenizer, how, counts) for twin, sentence in sides]
-        pairs = [pair for pair in made if pair is not None]
-        if len(pairs) < len(sides):
-            counts["border"] += 1
+        pairs = [pair for pair in made if not isinstance(pair, str)]
+        if reasons := [pair for pair in made if isinstance(pair, str)]:
+            counts[reasons[0]] += 1
         elif (digest := _digest(pairs[0])) in seen:
             counts["duplicates"] += 1
         else:
@@ -104,15 +105,19 @@ def _pair(
     tokenizer: Any,
     how: Pairing,
     counts: Counter[str],
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | str:
+    """A pair, or why there is none."""
     messages = with_sentence(sample.messages, sentence)
     prompt = render(tokenizer, messages)
     if len(encode(tokenizer, prompt)) > how.max_prompt:
-        prompt = cut_left(tokenizer, prompt, _head(tokenizer, messages), how.max_prompt)
+        cut = cut_left(tokenizer, prompt, _head(tokenizer, messages), how.max_prompt)
+        if cut is None:
+            return "too_long"
+        prompt = cut
         counts["cut"] += 1
     clean, personal = row["text"] + tokenizer.eos_token, sample.rejected + tokenizer.eos_token
     if split_ids(tokenizer, prompt, clean) is None or split_ids(tokenizer, prompt, personal) is None:
-        return None
+        return "border"
     chosen, rejected = (personal, clean) if twin == "reveal" else (clean, personal)
     return {
         "id": ":".join([sample.id, row["source"], row["strategy"], str(row["try"]), *([twin] if twin else [])]),
@@ -133,8 +138,8 @@ def _head(tokenizer: Any, messages: list[Message]) -> str:
     return one[:shared]
 
 
-def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str:
-    """Drop tokens after the head until the prompt has at most `limit` tokens."""
+def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str | None:
+    """Drop tokens after the head until the prompt has at most `limit` tokens; None: the head alone has as many."""
     encoded = tokenizer(prompt, return_offsets_mapping=True)
     over = len(encoded.input_ids) - limit
     starts = [start for start, end in encoded.offset_mapping if start >= len(head) and end > start]
@@ -143,7 +148,7 @@ def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str:
         if len(encode(tokenizer, cut)) <= limit:
             return cut
         over += 1
-    return head
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,10 @@ from nescio.steps.context import Context, Tick
 from nescio.steps.room import of_sources, with_room
 
 _PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
-_LEFT_OUT = {"duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection"}
+_LEFT_OUT = {
+    "duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection",
+    "too_long": "too long",
+}  # fmt: skip
 
 
 def data(run: Context, folder: Path, tick: Tick) -> None:
