@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.errors import NescioError
-from nescio.files import append_jsonl, atomic_write, file_hash, fingerprint, read_jsonl, write_json, write_jsonl
+from nescio.files import (
+    SetAside,
+    append_jsonl,
+    atomic_write,
+    file_hash,
+    fingerprint,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
@@ -68,6 +77,17 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     assert write_jsonl(path, rows) == len(rows)
     append_jsonl(path, rows)
     assert [value for _, value in read_jsonl(path)] == rows * 2
+
+
+def test_half_a_character_is_written_as_json_escapes_it(tmp_path: Path) -> None:
+    rows = [{"a": "x\ud83d", "\udc00": ["\ud800\\"]}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    append_jsonl(tmp_path / "rows.jsonl", rows)
+    assert [value for _, value in read_jsonl(tmp_path / "rows.jsonl")] == rows * 2
+    aside = SetAside(tmp_path / "bad.jsonl")
+    aside(NescioError("no \ud800"), rows[0])
+    assert [value["row"] for _, value in read_jsonl(aside.path)] == rows
+    assert fingerprint(rows) != fingerprint([{"a": "x"}])
 
 
 def test_blank_lines_are_passed_over_and_numbers_are_those_of_the_file(tmp_path: Path) -> None:

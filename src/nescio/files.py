@@ -17,6 +17,9 @@ from typing import Any
 
 from nescio.errors import NescioError
 
+# A text may hold a lone surrogate, which UTF-8 has no bytes for: it is written as JSON escapes it, and read back.
+_UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
+
 LONGEST_LINE = 16 << 20
 """A longer line, in bytes, is a broken file, not a row."""
 
@@ -81,7 +84,7 @@ def _disk_error(path: Path, error: OSError) -> NescioError:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, **_UTF8)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,7 +99,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
         How many rows were written.
     """
     count = 0
-    with atomic_write(path) as beside, beside.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as beside, beside.open("w", **_UTF8) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
@@ -170,7 +173,7 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         NescioError: The disk is full or the place cannot be written.
     """
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", **_UTF8) as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
@@ -191,7 +194,7 @@ def read_appended(path: Path) -> list[dict[str, Any]]:
 def fingerprint(value: Any) -> str:
     """SHA-256 of a JSON value with sorted keys: the same content gives the same sixteen characters."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(**_UTF8)).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:

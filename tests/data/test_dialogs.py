@@ -34,6 +34,12 @@ BAD: list[tuple[Any, str]] = [
     ({"messages": [USER, ANSWER], "pii": {"NAME-1": ""}}, "pii: must be an object"),
     ({"messages": [USER, ANSWER], "pii": {"NAME-1": "Ben"}}, r"pii\.NAME-1: 'Ben' occurs in no message"),
     ({"messages": [USER, ANSWER], "id": ["x"]}, "id: must be"),
+    (
+        {"messages": [USER, ANSWER | {"content": "a\ud83d"}]},
+        r"messages\[1\]\.content: holds half a character \(U\+D83D",
+    ),
+    ({"messages": [USER, ANSWER], "id": "\udc00"}, "id: holds half"),
+    ({"messages": [USER, ANSWER], "pii": {"N\ud800": "Ann"}}, "pii: holds half"),
 ]
 
 

@@ -1,6 +1,7 @@
 """Dialogs: what one is, how it is checked, and how many are split. Knows nothing of files, models or personal data."""
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from nescio.errors import NescioError
 from nescio.prompts import Message
 
 _ROLES = ("system", "user", "assistant")
+_HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog
     identifier = row.get("id", default_id)
     if not isinstance(identifier, str | int) or identifier == "":
         raise NescioError("id: must be a text or a number")
+    _check_whole(str(identifier), "id")
     turns = [Message(role=message["role"], content=message["content"]) for message in messages]
     return Dialog(str(identifier), turns, pii)
 
@@ -74,6 +77,7 @@ def _check_messages(messages: list[Any], fields: Fields) -> None:
             raise NescioError(f"{place}.{fields.role}: {role!r} is unknown; use system, user or assistant")
         if not isinstance(content, str):
             raise NescioError(f"{place}.{fields.text}: must be a text, is {type(content).__name__}")
+        _check_whole(content, f"{place}.{fields.text}")
         if not content.strip() and role != "system":
             raise NescioError(f"{place}.{fields.text}: is empty; write the turn or leave the dialog out")
     roles = [message["role"] for message in messages]
@@ -92,8 +96,15 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
     if not (isinstance(pii, dict) and all(isinstance(v, str) and v.strip() for v in pii.values())):
         raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
     for slot, value in pii.items():
+        _check_whole(slot, "pii")
         if not any(value in message["content"] for message in messages):
             raise NescioError(f"pii.{slot}: {value!r} occurs in no message; mend the value or leave the slot out")
+
+
+def _check_whole(text: str, place: str) -> None:
+    if half := _HALF.search(text):
+        said = f"holds half a character (U+{ord(half[0]):X}, a lone surrogate)"
+        raise NescioError(f"{place}: {said}; mend what wrote the file, or leave the dialog out")
 
 
 def held_out(count: int, test_share: float, seed: int) -> set[int]:
