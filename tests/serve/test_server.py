@@ -1,21 +1,24 @@
 """The process: what it says when it can't start, and what signals do to it."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from running import Letters, Running
 from typer.testing import CliRunner
 
 from nescio.cli import app
 from nescio.errors import NescioError
+from nescio.serve import server
 from nescio.serve.keys import hash_key
 
 POLICY = "policies:\n  default:\n    base_model: true\n    audit: off\n    guidance: {scale: 1}\n"
@@ -73,6 +76,39 @@ def test_policies_are_read_again_or_refused_whole(served: Process, tmp_path: Pat
     wait_until(lambda: "policies read again" in served.log())
     assert served.ask(max_tokens=3).status_code == 403
     assert "Hello" not in served.log()
+
+
+def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_error(
+    start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running, path, loading = start(policies=POLICY), tmp_path / "p.yaml", threading.Event()
+    serving, old = running.serving, running.serving.detector
+
+    def load(name: str, ignore: Any) -> Letters:
+        if name == "broken":
+            raise RuntimeError("two\nlines")
+        assert loading.wait(10), "the event loop, which sets it, is held up"
+        return Letters()
+
+    async def again(text: str) -> None:
+        path.write_text(text)
+        task = asyncio.create_task(server.reload(serving, path))
+        await asyncio.sleep(0.2)
+        loading.set()
+        await task
+
+    monkeypatch.setattr(server, "load_detector", load)
+    asyncio.run(again(POLICY + "    limits: {max_tokens: 2}\n"))
+    assert (serving.detector, serving.policies.policies["default"].limits.max_tokens) == (old, 2)
+    loading.clear()
+    asyncio.run(again("detector: other\n" + POLICY))
+    assert serving.detector is not old
+    taken = serving.policies, serving.detector
+    asyncio.run(again("detector: broken\n" + POLICY))
+    assert (serving.policies, serving.detector) == taken
+    assert "policies stay as they were: RuntimeError: two lines" in caplog.messages
+    assert 'nescio_policy_reloads_total{result="refused"} 1.0' in serving.metrics.text().decode()
+    running.stop()
 
 
 def test_told_to_stop_it_ends_what_it_began_and_refuses_what_is_new(served: Process) -> None:

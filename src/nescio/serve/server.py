@@ -73,16 +73,22 @@ def _load_detector(policies: Policies) -> Detector:
     return _OneAtATime(load_detector(policies.detector, policies.ignore))
 
 
-def reload(serving: Serving, path: Path) -> None:
-    """Read the policies again; a file with any mistake changes nothing. What is running keeps what it began with."""
+async def reload(serving: Serving, path: Path) -> None:
+    """Read the policies again; a file with any mistake changes nothing. What is running keeps what it began with.
+
+    A detector takes seconds to load: it is loaded in a thread, while answers go on, and only where it is another one.
+    """
+    old = serving.policies
     try:
-        policies = load_policies(path, list(serving.served.adapters))
-        serving.detector = _load_detector(policies)
-    except NescioError as error:
+        policies = await asyncio.to_thread(load_policies, path, list(serving.served.adapters))
+        same = (policies.detector, policies.ignore) == (old.detector, old.ignore)
+        detector = serving.detector if same else await asyncio.to_thread(_load_detector, policies)
+    except Exception as error:  # whatever it is, the server goes on as it was
         serving.metrics.reloads.labels("refused").inc()
-        _LOG.error("policies stay as they were: %s", error)
+        said = str(error) if isinstance(error, NescioError) else f"{type(error).__name__}: {error}"
+        _LOG.error("policies stay as they were: %s", " ".join(said.split()))
         return
-    serving.policies = policies
+    serving.policies, serving.detector = policies, detector
     serving.metrics.reloads.labels("taken").inc()
     _LOG.info("policies read again: %s", ", ".join(policies.policies))
 
@@ -95,16 +101,28 @@ class _Server(uvicorn.Server):
         self._serving = serving
         self._settings = settings
         self._stopping: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, reload, self._serving, self._settings.policies)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, number)
             port = self.servers[0].sockets[0].getsockname()[1]
             print(f"nescio serves on http://{self._settings.host}:{port}", flush=True)
+
+    def _reload(self) -> None:
+        """Read the policies again, after a reading that is still on its way: the last one told counts."""
+        before = self._reloading
+
+        async def reading() -> None:
+            if before is not None:
+                await before
+            await reload(self._serving, self._settings.policies)
+
+        self._reloading = asyncio.create_task(reading())
 
     def _stop(self, number: signal.Signals) -> None:
         """Drain first; told a second time, stop at once."""

@@ -66,7 +66,9 @@ class Serving:
             marked: Find personal data even where the policy's audit is off, to mark it.
         """
         mode = caller.policy.audit
-        new_audit = partial(self._audit, "count" if mode == "off" else mode) if marked or mode != "off" else None
+        new_audit = (
+            partial(self._audit, self.detector, "count" if mode == "off" else mode) if marked or mode != "off" else None
+        )
         answering = Answering(self.engine, admitted, new_audit)
         task = asyncio.create_task(self._run(caller, admitted, answering))
         self._running[task] = answering
@@ -87,8 +89,8 @@ class Serving:
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.close()
 
-    def _audit(self, mode: AuditMode) -> Audit:
-        return Audit(self.detector, mode, self.metrics.audit_seconds.observe)
+    def _audit(self, detector: Detector, mode: AuditMode) -> Audit:
+        return Audit(detector, mode, self.metrics.audit_seconds.observe)
 
     async def _run(self, caller: Caller, admitted: Admitted, answering: Answering) -> None:
         try:
