@@ -36,7 +36,7 @@ class Request:
         adapter: Name of the adapter to attach; None leaves all detached. `default` is the one the engine was loaded
             with, if any.
         max_tokens: Most new tokens.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, and so is what lies below 1e-5.
         top_p: Nucleus of the guided distribution to sample from.
         top_k: Most likely tokens to sample from; 0 is all.
         seed: Of this request's own random generator.

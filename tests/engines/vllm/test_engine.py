@@ -122,6 +122,22 @@ def test_a_token_chosen_without_the_other_half_never_leaves(tight: Any, referenc
     assert nothing_left(tight)
 
 
+def test_what_vllm_refuses_ends_that_request_alone(tight: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = tight._llm.add_request
+
+    def refusing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.endswith("/negative"):
+            raise ValueError("out of vocabulary\nand more")
+        return add(name, *args, **kwargs)
+
+    monkeypatch.setattr(tight._llm, "add_request", refusing)
+    refused, other = tight.submit(Request("Tom", Guidance(2.0), "Anna")), tight.submit(Request("Tom", max_tokens=4))
+    with pytest.raises(NescioError, match=r"vLLM refuses the request \(out of vocabulary\)"):
+        _ = refused.answer
+    assert other.answer.text
+    assert not tight.closed and nothing_left(tight)
+
+
 def test_a_stream_is_what_generate_gives_and_ends_at_stop_texts(tight: Any, reference: TorchEngine) -> None:
     whole = Request(USER, Guidance(3.0, "log"), max_tokens=40)
     answer = tight.generate([whole])[0]

@@ -27,7 +27,7 @@ class Row:
         space: `log` (eq. 2) or `prob` (eq. 6).
         plausibility: Share of the largest positive probability below which tokens are ruled out.
         adaptive: Whether the scale follows the branches' divergence.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, and so is what lies below 1e-5.
         top_p: Nucleus of the guided distribution.
         top_k: Most likely tokens to draw from; 0 is all.
         seed: With the token's place in the answer, it decides the draw.
