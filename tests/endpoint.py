@@ -12,7 +12,10 @@ from typing import Any
 Fault = Callable[[str, int], str | None]
 """Of the question and how often it came: None, an HTTP status, `hang`, `cut` or `garbage`."""
 
-ANSWER = "Somebody at the desk there can help you with it."
+ANSWER = (
+    "Somebody at the desk there can help you with it, and will tell you whom to write to, what to bring along and how "
+    "long it takes."
+)
 
 
 class Endpoint(ThreadingHTTPServer):

@@ -158,7 +158,7 @@ def test_an_adaptive_scale_is_a_distribution_between_the_positive_and_the_full_s
     share = float(divergence(p.log_softmax(-1), n.log_softmax(-1)))
     assert 0 <= share <= 1
     assert float(adaptive.double().exp().sum()) == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(adaptive, guide(p, n, 1 + (scale - 1) * share, space), atol=1e-3)
+    assert torch.allclose(adaptive, guide(p, n, 1 + (scale - 1) * share, space), rtol=1e-3, atol=1e-3)
     assert torch.allclose(guide(p, p, scale, space, adaptive=True), p.log_softmax(-1), atol=1e-5)
 
 

@@ -14,9 +14,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from nescio import models
+from nescio.engines.lora import Adapters
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.models import attach_adapter, identity, load_model, load_tokenizer, read_sentences, resolve
+from nescio.models import identity, load_model, load_tokenizer, read_sentences, resolve
 
 Make = Callable[..., Any]
 
@@ -221,20 +222,20 @@ def test_an_adapter_that_does_not_fit_names_the_module(
 ) -> None:
     adapter = save_adapter(make_model("llama", **changes), tmp_path / "adapter", ["down_proj"])
     with pytest.raises(NescioError, match=r"down_proj") as caught:
-        attach_adapter(load_model(str(tiny_folder)).model, adapter)
+        Adapters(load_model(str(tiny_folder)).model).load(adapter)
     assert "\n" not in str(caught.value)
 
 
 def test_an_adapter_for_modules_the_model_lacks_names_one(tiny_folder: Path, tmp_path: Path, make_model: Make) -> None:
     adapter = save_adapter(make_model("gpt2"), tmp_path / "adapter", ["c_attn"])
     with pytest.raises(NescioError, match="c_attn"):
-        attach_adapter(load_model(str(tiny_folder)).model, adapter)
+        Adapters(load_model(str(tiny_folder)).model).load(adapter)
 
 
 def test_damaged_adapters_are_one_line(tiny_folder: Path, tmp_path: Path) -> None:
     model = load_model(str(tiny_folder)).model
     with pytest.raises(NescioError, match=r"adapter_config\.json is missing"):
-        attach_adapter(model, tmp_path)
+        Adapters(model).load(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(NescioError, match="names no base model"):
         load_model(str(tmp_path))
