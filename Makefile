@@ -37,7 +37,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/mypy
 
 bench: $(INSTALLED) ## Run each benchmark at its small size
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "$$script --quick"; $(BIN)/python "$$script" --quick; done
 
 clean: ## Remove .venv, .venv-vllm and the tools' caches; runs/ stays

@@ -8,17 +8,14 @@ decodes the same prompts greedily; the best of the repetitions counts.
 
 import argparse
 import json
-import os
-import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from _result import leave, options_of
 from peft import LoraConfig, get_peft_model
 
 from nescio.data.synthetic import generate
@@ -172,25 +169,17 @@ def write_adapter(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few tokens: to see that it runs, not to quote")
+    parser = options_of(__doc__, "decode", "few tokens")
     parser.add_argument("--tokens", type=int, help="new tokens of each answer; 48, or 8 with --quick")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each contender, of which the best counts")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/decode.json")
     options = parser.parse_args()
     options.tokens = options.tokens or (8 if options.quick else 48)
     torch.set_num_threads(2)
-    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as work:
         write_adapter(Path(work))
         rows = [*measured(options, Path(work)), agreement(4 if options.quick else 40)]
-    machine = {"cores": os.cpu_count(), "processor": platform.processor(), "load_before": round(load_before, 1)}
-    machine["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft")}
-    result = {"machine": machine, "versions": versions, "rows": rows, "ratios": ratios(rows)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps({**result["ratios"], **rows[-1]}, indent=2))
+    print(json.dumps(rows[-1], indent=2))
+    leave(options, ("torch", "transformers", "peft"), rows, ratios(rows))
 
 
 if __name__ == "__main__":

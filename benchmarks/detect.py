@@ -6,18 +6,12 @@ text. All look at the same answers, and the spans that each finds are told; the 
     python benchmarks/detect.py
 """
 
-import argparse
-import json
-import os
-import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import spacy
+from _result import leave, options_of
 from presidio_analyzer import AnalyzerEngine
 from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
@@ -63,14 +57,11 @@ def contenders(package: str, texts: list[str]) -> Iterator[tuple[str, Callable[[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few texts: to see that it runs, not to quote")
+    parser = options_of(__doc__, "detect", "few texts")
     parser.add_argument("--texts", type=int, help="how many; 2,000, or 100 with --quick")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each contender, of which the best counts")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/detect.json")
     options = parser.parse_args()
     texts = answers(options.texts or (100 if options.quick else 2000))
-    load_before = os.getloadavg()[0]
     rows: list[Row] = []
     for name, run in contenders(installed(MODEL, MODEL), texts):
         rate, spans = best(run, len(texts), options.repeat)
@@ -82,14 +73,8 @@ def main() -> None:
         "spacy_over_presidio_one_by_one": ours / presidio,
         "presidio_over_presidio_one_by_one": batched / presidio,
     }
-    machine = {"cores": os.cpu_count(), "processor": platform.processor(), "load_before": round(load_before, 1)}
-    machine["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    versions = {name: version(name) for name in ("nescio", "spacy", "presidio_analyzer")}
     ratios = {name: round(value, 2) for name, value in ratios.items()}
-    result = {"machine": machine, "versions": versions, "texts": len(texts), "rows": rows, "ratios": ratios}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(ratios, indent=2))
+    leave(options, ("spacy", "presidio_analyzer"), rows, ratios, texts=len(texts))
 
 
 if __name__ == "__main__":

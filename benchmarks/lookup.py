@@ -7,14 +7,12 @@ are there; what a step of several tokens costs is timed on the embedded model, t
     python benchmarks/lookup.py --run runs/demo
 """
 
-import argparse
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from _result import leave, needs, options_of
 from transformers import DynamicCache
 
 from nescio.engines.torch import load
@@ -23,6 +21,7 @@ from nescio.guidance import Guidance
 from nescio.prompts import encode
 
 NGRAM = 3
+ANSWERS = "eval/trained-prob-3.jsonl"
 
 
 def guessed(ids: list[int], most: int) -> list[int]:
@@ -62,18 +61,14 @@ def step_seconds(model: Any, tokens: int, repeat: int, held: int = 128) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "lookup", "each step timed once")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a finished run, for its answers")
-    parser.add_argument("--quick", action="store_true", help="each step timed once: to see that it runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/lookup.json")
     options = parser.parse_args()
-    if options.quick and not options.run.exists():
-        print(f"{options.run}: not there, so there are no answers to count; make it with `nescio demo`")
-        return
+    needs(parser, options, ANSWERS)
     torch.set_num_threads(2)
     engine = load(str(options.run / "tuned"))
     answers = []
-    for _, row in read_jsonl(options.run / "eval/trained-prob-3.jsonl"):
+    for _, row in read_jsonl(options.run / ANSWERS):
         prompt = engine.branches(row["messages"], Guidance(3.0))[0]
         answers.append((encode(engine.tokenizer, prompt), encode(engine.tokenizer, row["answer"])))
     tokens = sum(len(answer) for _, answer in answers)
@@ -85,9 +80,8 @@ def main() -> None:
         cost = step_seconds(engine.model, 1 + most, repeat) / one
         rows.append({"guesses": most, "tokens_per_step": gain, "step_cost": cost, "speed": gain / cost})
         print(f"{most:>7}{gain:>15.2f}{cost:>16.2f}{gain / cost:>7.2f}", flush=True)
-    result = {"cores": os.cpu_count(), "answers": len(answers), "tokens": tokens, "rows": rows}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    best = {"best_speed": round(max(row["speed"] for row in rows), 2)}
+    leave(options, ("torch", "transformers"), rows, best, answers=len(answers), tokens=tokens)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,20 @@ Takes a finished run (`nescio demo`), trains each variant in a folder of its own
 and evaluates it unguided and guided. What is finished is not done again, so a comparison that was cut off goes on.
 
     nescio demo
-    python benchmarks/methods.py --run runs/demo --out runs/methods
+    python benchmarks/methods.py --run runs/demo --runs runs/methods
 """
 
 import argparse
 import json
-import os
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from _result import leave, needs, options_of
 from rich.console import Console
 
 from nescio.commands.quiet import quiet_libraries
-from nescio.files import atomic_write, read_jsonl, write_json, write_jsonl
+from nescio.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline import Run
 from nescio.progress import Terminal
 from nescio.recipe import Recipe, load_recipe
@@ -102,40 +100,28 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "methods", "one variant, four samples")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a run with its pairs")
-    parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="a folder for each variant")
+    parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="a folder for each variant")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument(
         "--pairs", type=int, default=120, help="of the run's, an even number: pairs come with their twins"
     )
     parser.add_argument("--samples", type=int, default=30, help="held-out samples answered by each row")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="repeatable; else all")
-    parser.add_argument("--quick", action="store_true", help="one variant, four samples: to see that it runs")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results/methods.json")
     options = parser.parse_args()
-    if options.quick and not options.run.exists():
-        print(f"{options.run}: not there, so there is nothing to compare; make it with `nescio demo`")
-        return
-    if not (options.run / "candidates.jsonl").is_file():
-        parser.exit(
-            2, f"{options.run}: no run with candidates there; make one with `nescio demo --out {options.run}`\n"
-        )
+    needs(parser, options, "candidates.jsonl")
     quiet_libraries()
     if options.quick:
         options.samples, options.pairs = 4, 8
     variants = ["sft"] if options.quick else options.only or list(VARIANTS)
     rows = []
     for variant in variants:
-        folder = options.out / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
+        folder = options.runs / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
         rows += train_and_evaluate(options.run, folder, variant, options)
     print(table(rows))
-    if options.quick:
-        return
-    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft")}
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
     sizes = {name: getattr(options, name) for name in ("epochs", "pairs", "samples")}
-    write_json(options.results, {"machine": machine, "versions": versions, **sizes, "rows": rows, "ratios": {}})
+    leave(options, ("torch", "transformers", "peft"), rows, {}, **sizes)
 
 
 if __name__ == "__main__":

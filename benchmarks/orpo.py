@@ -10,17 +10,16 @@ had when the model was loaded. TRL computes its NLL over prompt and answer, nesc
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from _result import leave, options_of
 
 LENGTHS = {"100/50": (100, 50), "450/64": (450, 64), "1800/128": (1800, 128)}
 STEPS = {"100/50": 6, "450/64": 3, "1800/128": 1}  # timed, after one to warm up
@@ -168,11 +167,9 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "orpo", "the short length, two steps")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--steps", type=int, help="timed steps; else 6, 3 and 1, the more the shorter")
-    parser.add_argument("--quick", action="store_true", help="the short length, two steps: to see that it runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/orpo.json")
     parser.add_argument("--contender", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
@@ -186,15 +183,7 @@ def main() -> None:
             f"{row['lengths']:<10}{row['contender']:<10}{row['seconds']:>8.2f} s a step"
             f"{row['pairs_per_second']:>8.2f} pairs a second{row['peak_mib']:>8} MiB"
         )
-    found = ratios(rows)
-    print(json.dumps(found, indent=2))
-    if options.quick:
-        return
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "peft", "trl")}
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    result = {"machine": machine, "versions": versions, "batch": BATCH, "rows": rows, "ratios": found}
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    leave(options, ("torch", "transformers", "peft", "trl"), rows, ratios(rows), batch=BATCH)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the model's own tokenizer, for both servers alike. Transformers has no guidance:
 import argparse
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -18,12 +17,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
+from _result import leave, options_of
 
 from nescio.models import load_tokenizer, resolve
 
@@ -148,23 +147,15 @@ def ratios(rows: list[Row]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few tokens: to see that it runs, not to quote")
+    parser = options_of(__doc__, "serve", "few tokens, fewer clients")
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of an answer")
     parser.add_argument("--each", type=int, default=3, help="requests of each client")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/serve.json")
     options = parser.parse_args()
     if options.quick:
         options.tokens, options.each = 8, 1
-    load_before = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as work:
         rows = list(measured(options, Path(work)))
-    machine = {"cores": os.cpu_count(), "processor": platform.processor(), "load_before": load_before}
-    versions = {name: version(name) for name in ("nescio", "torch", "transformers")}
-    result = {"machine": machine, "versions": versions, "rows": rows, "ratios": ratios(rows)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result["ratios"], indent=2))
+    leave(options, ("torch", "transformers"), rows, ratios(rows))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ before each run and what was written is flushed between the runs, so that none p
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from _result import leave, options_of
 from safetensors.torch import save_file
 
 from nescio.task_vector.checkpoints import open_checkpoint
@@ -176,18 +175,10 @@ def run(contender: str, folder: Path, mergekit: Path | None) -> dict[str, object
     return row
 
 
-def machine() -> dict[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"cores": os.cpu_count(), "cpu": cpu, "niceness": os.nice(0)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__, "subtract", "half a gigabyte")
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of each of the two checkpoints")
-    parser.add_argument("--quick", action="store_true", help="half a gigabyte: to see that it runs, not to quote")
     parser.add_argument("--mergekit-python", type=Path, help="the Python of an environment that has mergekit")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/subtract.json")
     parser.add_argument("--contender", nargs=4, metavar=("NAME", "BASE", "TUNED", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
@@ -203,28 +194,27 @@ def main() -> None:
             generate(folder, part, size / 16)
             rows += [run(contender, folder, options.mergekit_python) for contender in contenders]
             shutil.rmtree(folder)
-    write(rows, options.mergekit_python, options.out)
-
-
-def write(rows: list[dict[str, object]], mergekit: Path | None, out: Path) -> None:
-    small, full = rows[0], {str(row["contender"]): row for row in rows[1:]}
-    ours = full["nescio"]
-    ratios = {"peak_full_over_small": _ratio(ours, small, "peak_anonymous_mib")}
-    for name in full.keys() - {"nescio"}:
-        ratios[f"seconds_over_{name}"] = _ratio(ours, full[name], "seconds")
-        ratios[f"processor_seconds_over_{name}"] = _ratio(ours, full[name], "processor_seconds")
-        ratios[f"peak_over_{name}"] = _ratio(ours, full[name], "peak_anonymous_mib")
-    versions = {name: version(name) for name in ("nescio", "torch", "transformers", "safetensors")}
-    if mergekit:
-        ask = [str(mergekit), "-c", "from importlib.metadata import version; print(version('mergekit'))"]
-        versions["mergekit"] = subprocess.check_output(ask, text=True).strip()
-    result = {"machine": machine(), "versions": versions, "rows": rows, "ratios": dict(sorted(ratios.items()))}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
     columns = ("contender", "gigabytes", "seconds", "processor_seconds", "peak_anonymous_mib")
     for row in (dict(zip(columns, columns, strict=True)), *rows):
         print("".join(f"{row[column]!s:<20}" for column in columns))
-    print(json.dumps(result["ratios"], indent=2))
+    mergekit = {"mergekit": version_of_mergekit(options.mergekit_python)} if options.mergekit_python else {}
+    leave(options, ("torch", "transformers", "safetensors"), rows, ratios(rows), **mergekit)
+
+
+def ratios(rows: list[dict[str, object]]) -> dict[str, float]:
+    small, full = rows[0], {str(row["contender"]): row for row in rows[1:]}
+    ours = full["nescio"]
+    found = {"peak_full_over_small": _ratio(ours, small, "peak_anonymous_mib")}
+    for name in full.keys() - {"nescio"}:
+        found[f"seconds_over_{name}"] = _ratio(ours, full[name], "seconds")
+        found[f"processor_seconds_over_{name}"] = _ratio(ours, full[name], "processor_seconds")
+        found[f"peak_over_{name}"] = _ratio(ours, full[name], "peak_anonymous_mib")
+    return dict(sorted(found.items()))
+
+
+def version_of_mergekit(python: Path) -> str:
+    ask = [str(python), "-c", "from importlib.metadata import version; print(version('mergekit'))"]
+    return subprocess.check_output(ask, text=True).strip()
 
 
 def _ratio(mine: dict[str, object], other: dict[str, object], key: str) -> float:

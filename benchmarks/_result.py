@@ -1,0 +1,74 @@
+"""What all benchmarks share: their options, and the JSON they leave. Knows nothing of what is measured."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nescio.files import write_json
+
+_LOAD_BEFORE = round(os.getloadavg()[0], 1)  # this module is read before anything is measured
+
+
+def options_of(doc: str | None, name: str, quick: str) -> argparse.ArgumentParser:
+    """A parser with `--quick` and `--out`; the benchmark adds its own.
+
+    Args:
+        doc: The benchmark's docstring.
+        name: Of its file in `results/`.
+        quick: What `--quick` makes small.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}: to see that it runs; nothing is written")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / f"results/{name}.json")
+    return parser
+
+
+def needs(parser: argparse.ArgumentParser, options: argparse.Namespace, file: str) -> None:
+    """End here where the run has no such file: with `--quick` there is nothing to see, else it is an error."""
+    if not (options.run / file).is_file():
+        parser.exit(
+            0 if options.quick else 2,
+            f"{options.run}: no run with {file} there; make one with `nescio demo --out {options.run}`\n",
+        )
+
+
+def leave(
+    options: argparse.Namespace,
+    packages: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    ratios: Mapping[str, float],
+    **more: Any,
+) -> None:
+    """Print the ratios and write the result, unless it was quick: such figures are not to be quoted.
+
+    Args:
+        options: With `quick` and `out`.
+        packages: Whose versions matter, beside nescio's.
+        rows: What was measured.
+        ratios: What is quoted.
+        more: Sizes and the like.
+    """
+    print(json.dumps(ratios, indent=2))
+    if options.quick:
+        return
+    versions = {name: version(name) for name in ("nescio", *packages)}
+    write_json(options.out, {"machine": _machine(), "versions": versions, **more, "rows": rows, "ratios": ratios})
+    print(options.out)
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "cores": os.cpu_count(),
+        "cpu": next(names, platform.processor()),
+        "load_before": _LOAD_BEFORE,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
