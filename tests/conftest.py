@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from tiny_run import Quiet, write_world
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BloomConfig,
@@ -30,6 +31,8 @@ from transformers import (
 
 import nescio
 from nescio.engines.torch import CACHE_TOKENS, TorchEngine
+from nescio.pipeline import Run
+from nescio.recipe import load_recipe
 
 # A first call may compile or load; how long an example takes says nothing on a busy machine.
 settings.register_profile("nescio", deadline=None)
@@ -159,3 +162,19 @@ def tiny_folder(tmp_path: Path) -> Path:
 def smollm2() -> TorchEngine:
     """The embedded model."""
     return nescio.load("smollm2")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerFast) -> Path:
+    """A folder with a tiny base model, dialogs and a recipe."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, str(chatml.chat_template))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(world: Path) -> Path:
+    """The run folder of one undisturbed run; not to be changed."""
+    out = world / "alone"
+    Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute()
+    return out

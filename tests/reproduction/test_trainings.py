@@ -1,0 +1,71 @@
+"""The paper's tables made on a tiny model: their trainings, shared, and all their rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from endpoint import running
+from safetensors.torch import load_file
+from tiny_run import CLEAN, Quiet
+
+from nescio.files import read_jsonl
+from nescio.recipe import load_recipe
+from nescio.reproduction.paper import TABLES
+from nescio.reproduction.tables import reproduce
+
+
+def test_tables_of_the_paper_share_their_trainings(world: Path, tmp_path: Path) -> None:
+    recipe, quiet = load_recipe(world / "recipe.yaml"), Quiet()
+    lines = reproduce("table3", recipe, tmp_path, quiet).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "Model-ch, not in the paper's table", "Model-ch-lora (3 epoch)", "Model-ch-lora-cfg=3 (3 epoch)"
+    ]  # fmt: skip
+    assert quiet.done.count("tune") == quiet.done.count("candidates") == 1
+    assert quiet.done.count("train") == 2
+    assert (tmp_path / "table3.md").read_text().splitlines() == lines
+    rows = json.loads((tmp_path / "table3/8/results.json").read_text())
+    assert [row["name"] for row in rows] == ["tuned", "ch-3-1", "ch-cfg-3-3"]
+    one, other = (load_file(tmp_path / f"{run}/adapter/adapter_model.safetensors") for run in ("ch", "ch-cfg"))
+    assert any(not torch.equal(one[key], other[key]) for key in one), "with twins and without"
+    again = Quiet()
+    assert reproduce("table3", recipe, tmp_path, again).splitlines() == lines
+    assert "train" not in again.done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "trainings"), [("table1", 4), ("table2", 3)])
+def test_the_longer_tables_end_with_all_their_rows(world: Path, tmp_path: Path, name: str, trainings: int) -> None:
+    quiet = Quiet()
+    lines = reproduce(name, load_recipe(world / "recipe.yaml"), tmp_path, quiet).splitlines()
+    extra = [] if name == "table1" else ["Model-ch, not in the paper's table"]
+    shown = [line.split(" | ")[0].strip("| ") for line in lines[2:] if line.startswith("|")]
+    assert shown == [*extra, *(row.method for row in TABLES[name])]
+    assert quiet.done.count("train") == trainings
+    assert quiet.done.count("tune") == 1
+
+
+@pytest.mark.slow
+def test_the_ablation_by_source_trains_an_adapter_of_each(world: Path, tmp_path: Path) -> None:
+    """Answers of a local model and of an endpoint: asked for once, equally many pairs of each, one table."""
+    with running(answer=CLEAN[0]) as endpoint:
+        far = {"name": "far", "engine": "openai", "model": "m", "base_url": endpoint.url, "key_env": None,
+               "strategies": ["chat-nudge", "nudge"], "share": 0.5}  # fmt: skip
+        sources = json.dumps([far, {"name": "near"}])
+        recipe = load_recipe(world / "recipe.yaml", [f"generate.sources={sources}", "train.epochs=1"])
+        quiet = Quiet()
+        lines = reproduce("table2", recipe, tmp_path, quiet).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:-2]] == [
+        "Model-ch, not in the paper's table",
+        *(row.method for row in TABLES["table2"] if row.epoch == 1),
+    ]
+    assert lines[-1] == "GPT-data: answers of far; Llama-data: answers of near"
+    assert (quiet.done.count("tune"), quiet.done.count("candidates"), quiet.done.count("train")) == (1, 1, 3)
+    assert set(endpoint.came.values()) == {1}
+    pairs = {name: [r for _, r in read_jsonl(tmp_path / f"{name}/pairs/train.jsonl")] for name in ("nudge", "system")}
+    assert {row["source"] for row in pairs["nudge"]} == {"far"} and {row["source"] for row in pairs["system"]} == {
+        "near"
+    }
+    assert len(pairs["nudge"]) == len(pairs["system"]) > 2
+    adapters = [load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in pairs]
+    assert any(not torch.equal(adapters[0][key], adapters[1][key]) for key in adapters[0])

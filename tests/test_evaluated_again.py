@@ -1,0 +1,158 @@
+"""A trained run evaluated with other rows and measures: what is asked, what is taken from before, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from endpoint import running
+from tiny_run import Quiet
+
+from nescio.errors import NescioError
+from nescio.files import fingerprint, read_jsonl, write_jsonl
+from nescio.pipeline import Run
+from nescio.recipe import load_recipe
+
+
+def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
+    world: Path, tmp_path: Path, finished: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    rows = [{"name": "base", "model": str(world / "base"), "system": "Be brief.", "mask": True}]
+    changes = [
+        "evaluate.scales=[2]", "evaluate.spaces=[prob]", "evaluate.plausibility=[0.1]", "evaluate.baselines=true",
+        "evaluate.adaptive=true",
+        "evaluate.draws=3", "evaluate.drawn=2", "evaluate.attacked=4", "evaluate.samples=900",
+        f"evaluate.rows={json.dumps(rows)}",
+    ]  # fmt: skip
+    again = Quiet()
+    Run(load_recipe(world / "recipe.yaml", changes), out, again).evaluate()
+    assert again.done == ["evaluate", "report"]
+    table = {row["name"]: row for row in json.loads((out / "eval/results.json").read_text())}
+    assert list(table) == [
+        "tuned", "tuned-protect", "tuned-nudge", "tuned-reverse", "tuned-masked", "trained", "trained-prob-2",
+        "trained-prob-2-plausible-0.1", "trained-prob-2-adaptive", "base",
+    ]  # fmt: skip
+    for row in table.values():
+        assert list(row["leak_at"]) == ["1", "2", "3"]
+        assert row["leak_at"]["1"][0] <= row["leak_at"]["3"][0]
+        assert 0 <= row["attack"] <= 1 and row["utility_kind"] == "plain questions, by likelihood"
+    assert table["tuned"]["divergence"] == pytest.approx(0, abs=1e-4)
+    assert table["tuned-masked"]["pii"] == 0 and table["tuned-masked"]["filter_seconds"] > 0
+    assert not table["tuned-masked"]["best"]
+    assert "leak@k" in (out / "report.html").read_text()
+    later = Quiet()
+    Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
+    assert later.before == ["evaluate", "report"]
+
+
+def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    monkeypatch.chdir(world.parent)
+    again = Quiet()
+    Run(load_recipe(Path(world.name) / "recipe.yaml"), out, again).execute()
+    assert again.done == []
+    monkeypatch.chdir(tmp_path)
+    Run(load_recipe(Path("copy/recipe.yaml")), Path("copy"), again).evaluate()
+    assert again.done == []
+
+
+def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_path: Path) -> None:
+    """A stage is done again when a model, an adapter or a question file that it reads has changed under its name."""
+    model, adapter, questions = tmp_path / "model", tmp_path / "adapter", tmp_path / "q.jsonl"
+    for folder in (model, adapter):
+        folder.mkdir()
+        (folder / "weights").write_text("1")
+    questions.write_text("1")
+    rows = json.dumps([{"name": "x", "model": str(model)}, {"name": "y", "adapter": str(adapter)}])
+    source = json.dumps([{"model": str(tmp_path / "source")}])
+    shutil.copytree(model, tmp_path / "source")
+    changes = [f"evaluate.rows={rows}", f"evaluate.questions={questions}", f"generate.sources={source}"]
+    run = Run(load_recipe(world / "recipe.yaml", changes), tmp_path / "out", Quiet())
+
+    def depends() -> dict[str, str]:
+        return {stage.name: fingerprint(stage.depends) for stage in run.stages()}
+
+    for path, name in (
+        (model / "weights", "evaluate"), (adapter / "weights", "evaluate"), (questions, "evaluate"),
+        (tmp_path / "source/weights", "candidates"),
+    ):  # fmt: skip
+        before = depends()
+        path.write_text("2")
+        assert {stage for stage, key in depends().items() if key != before[stage]} == {name}
+
+
+def test_one_overlong_dialog_does_not_end_a_run(world: Path, tmp_path: Path, finished: Path) -> None:
+    out, notes = tmp_path / "copy", list[str]()
+    shutil.copytree(finished, out)
+    rows = [row for _, row in read_jsonl(out / "samples/test.jsonl")]
+    rows[0]["messages"] = [{"role": "user", "content": "Well, " * 1100}]
+    write_jsonl(out / "samples/test.jsonl", rows)
+    quiet = Quiet()
+    quiet.note = notes.append  # type: ignore[method-assign]
+    Run(load_recipe(world / "recipe.yaml", ["evaluate.samples=900"]), out, quiet).evaluate()
+    results = json.loads((out / "eval/results.json").read_text())
+    assert {row["samples"] for row in results} == {len(rows) - 1}
+    assert any(f"1 of {len(rows)} samples are left out" in note and rows[0]["id"] in note for note in notes)
+
+
+def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "adapter")
+    with pytest.raises(NescioError, match="adapter is missing; finish the run first"):
+        Run(load_recipe(world / "recipe.yaml"), out, Quiet()).evaluate()
+
+
+def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    with pytest.raises(NescioError, match="name 'tuned' is taken"):
+        Run(load_recipe(world / "recipe.yaml", ['evaluate.rows=[{"name": "tuned"}]']), out, Quiet()).evaluate()
+
+
+def test_mmlu_pro_is_answered_in_words_and_judged(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    questions = [
+        {"question_id": n, "question": "Whom could you ask?", "options": ["the desk", "a book"], "answer_index": n % 2,
+         "category": "other"}
+        for n in range(3)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "mmlu.jsonl", questions)
+    judge = json.dumps({"model": str(world / "base")})
+    changes = [
+        f"evaluate.questions={tmp_path / 'mmlu.jsonl'}", "evaluate.question_count=null", f"evaluate.judge={judge}"
+    ]  # fmt: skip
+    Run(load_recipe(world / "recipe.yaml", changes), out, Quiet()).evaluate()
+    for row in json.loads((out / "eval/results.json").read_text()):
+        assert row["utility_kind"] == "MMLU-Pro, by likelihood" and row["utility"] * 3 in (0, 1, 2, 3)
+        assert row["judge_accuracy"] == 0 and not row["judge_usable"], "it says nothing but sentences"
+        assert (row["judged"], row["judged_cant_tell"]) == (0, 1)
+    assert "unusable" in (out / "report.html").read_text()
+
+
+def test_a_judge_behind_an_endpoint_is_asked_there_and_once(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    with running(answer="Correct") as endpoint:
+        judge = json.dumps({"model": "m", "base_url": endpoint.url})
+        change = [f"evaluate.judge={judge}", "evaluate.scales=[]"]
+        Run(load_recipe(world / "recipe.yaml", change), out, Quiet()).evaluate()
+        asked = sum(endpoint.came.values())
+        rows = json.loads((out / "eval/results.json").read_text())
+        assert asked > 12 and {(row["judge"], row["judged"], row["judge_accuracy"]) for row in rows} == {("m", 1, 0.5)}
+        Run(load_recipe(world / "recipe.yaml", [*change, "evaluate.harmless=0"]), out, Quiet()).evaluate()
+        assert sum(endpoint.came.values()) == asked, "the verdicts of the evaluation before are in the run folder"
+
+
+def test_a_run_without_held_out_samples_is_not_evaluated(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    (out / "samples/test.jsonl").write_text("")
+    with pytest.raises(NescioError, match=r"samples/test\.jsonl: holds no samples"):
+        Run(load_recipe(world / "recipe.yaml"), out, Quiet()).evaluate()
