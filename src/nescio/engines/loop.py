@@ -83,7 +83,7 @@ class Loop:
 
     def room(self, work: Work) -> int:
         """How many new tokens a request could have, were it alone; below 1 it can never be served."""
-        return self.rows.most_tokens(len(work.rows)) - max(work.prompts)
+        return self.rows.most_tokens(len(work.rows), self.rows.slots.most) - max(work.prompts)
 
     def submit(self, work: Work) -> None:
         """Queue a request; from any thread.

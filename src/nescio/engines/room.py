@@ -32,5 +32,4 @@ class Room:
             branches = branch_ids(self._tokenizer, sentences, request, self.context)
         except ContextExceededError:
             return False
-        longest = max(map(len, branches)) + request.max_tokens
-        return Rows.padded(len(branches)) * Rows.columns(longest) <= CACHE_TOKENS
+        return max(map(len, branches)) + request.max_tokens <= Rows.most_tokens(len(branches), CACHE_TOKENS)

@@ -63,9 +63,10 @@ class Rows:
         """Slots that this many rows take in a step."""
         return rows if rows == 1 else rounded(rows, _ROWS)
 
-    def most_tokens(self, rows: int) -> int:
-        """How long that many rows can be, were they alone in the cache."""
-        return self.slots.most // self.padded(rows) // BLOCK * BLOCK
+    @classmethod
+    def most_tokens(cls, rows: int, cache_tokens: int) -> int:
+        """How long that many rows can be, were they alone in a cache."""
+        return cache_tokens // cls.padded(rows) // BLOCK * BLOCK
 
     def extend(self, first: int, rows: Sequence[Row], most: int) -> Tensor:
         """Compute tokens that rows miss, and mark them held.

@@ -20,6 +20,13 @@ _COSTS: dict[str, tuple[str, str]] = {
     "attack": ("Attack [95 %]", "share"),
     "filter_seconds": ("Filter, ms", "ms"),
 }
+_MEANINGS = {
+    "divergence": "KL per token: from the tuned model, on harmless prompts.",
+    "over_refusal": "Over-refusal: harmless prompts refused or left unanswered.",
+    "lower_case": "Lower case: sentences that start so.",
+    "role_confusion": "Role confusion: answers in which user and assistant change places.",
+    "repetition": "Repetition: four-word sequences said before.",
+}
 
 
 def costs(rows: Sequence[Row]) -> dict[str, Any]:
@@ -30,6 +37,7 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "headers": [_COSTS[key][0] for key in columns],
         "cells": [[_cost(row, key) for key in columns] for row in rows],
+        "meanings": " ".join(meaning for key, meaning in _MEANINGS.items() if key in columns),
         "utility": ", ".join(sorted(kinds)),
         "judge": judge
         and {"name": judge["judge"], "accuracy": judge["judge_accuracy"], "usable": judge["judge_usable"]},

@@ -33,15 +33,16 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
     if samples and not kept:
         context = min(room.context for room in rooms.values())
         raise NescioError(
-            f"{samples[0].id}: with its answer longer than the model's context of {context} tokens, as are all "
-            f"{len(samples)} samples; shorten the dialogs"
+            f"{samples[0].id}: with its answer longer than the engine's cache, or the model's context of {context} "
+            f"tokens, as are all {len(samples)} samples; shorten the dialogs"
         )
     if len(kept) < len(samples):
-        out = [sample.id for sample in samples if sample not in kept]
+        inside = {sample.id for sample in kept}
+        out = [sample.id for sample in samples if sample.id not in inside]
         more = ", …" if len(out) > _NAMED else ""
         note(
             f"{len(out)} of {len(samples)} samples are left out: with their answers they are longer than the model's "
-            f"context ({', '.join(out[:_NAMED])}{more})"
+            f"context or the engine's cache ({', '.join(out[:_NAMED])}{more})"
         )
     return kept
 
