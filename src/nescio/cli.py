@@ -65,17 +65,17 @@ def run(
 
 def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
     quiet_libraries()
+    from nescio.progress import Terminal, standard
     from nescio.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or ())
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = standard()
     if dry_run:
         from nescio.estimate import describe, estimate
 
         console.print(describe(estimate(recipe)))
         return
     from nescio.pipeline import Run
-    from nescio.progress import Terminal
     from nescio.report import table
 
     Run(recipe, out, Terminal(console)).execute(until)

@@ -1,10 +1,16 @@
 """Progress on a terminal: a bar with an estimate a stage. Knows nothing of what the stages do."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def standard() -> Console:
+    """Standard output; 120 columns wide where it is a file."""
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Terminal:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 
 FEWEST_WORDS = 5
@@ -32,6 +33,12 @@ def split_long(text: str, limit: int) -> list[tuple[int, str]]:
         pieces.append((start, window[: cut or limit]))
         start += cut or limit
     return [*pieces, (start, text[start:])]
+
+
+def whole_words(words: Iterable[str], flags: int = 0) -> re.Pattern[str]:
+    """A pattern that matches any of the words or phrases, whole and the longest first."""
+    longest_first = sorted(words, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", flags)
 
 
 def loops(text: str) -> bool:

@@ -1,12 +1,10 @@
 """`nescio data …`: the steps from conversations to pairs, one at a time, from any file to any file."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from nescio.commands.quiet import quiet_libraries
 
@@ -121,9 +119,9 @@ def stats(
 def _at_work(recipe: Path, overrides: list[str] | None) -> "tuple[Context, Terminal]":
     """A recipe at work on files outside any run, and where its progress goes."""
     quiet_libraries()
-    from nescio.progress import Terminal
+    from nescio.progress import Terminal, standard
     from nescio.recipe import load_recipe
     from nescio.steps.context import Context
 
-    terminal = Terminal(Console(width=None if sys.stdout.isatty() else 120))
+    terminal = Terminal(standard())
     return Context(load_recipe(recipe, overrides or ()), Path(), terminal.note), terminal

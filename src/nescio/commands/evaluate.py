@@ -1,11 +1,9 @@
 """`nescio evaluate`: a finished run's table again, with other rows and measures."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from nescio.commands.quiet import quiet_libraries
 
@@ -43,7 +41,7 @@ def evaluate(
     """Evaluate a trained run with other rows and measures, and write its report again. Goes on where it stopped."""
     quiet_libraries()
     from nescio.pipeline import Run
-    from nescio.progress import Terminal
+    from nescio.progress import Terminal, standard
     from nescio.recipe import load_recipe
     from nescio.report import table
 
@@ -59,6 +57,6 @@ def evaluate(
         if value is not None
     ]
     recipe = load_recipe(run / "recipe.yaml", [*overrides, *(set_ or [])])
-    Run(recipe, run, Terminal(Console(width=None if sys.stdout.isatty() else 120))).evaluate()
+    Run(recipe, run, Terminal(standard())).evaluate()
     rows = table.read(run)
     print(f"\n{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {run / 'report.html'}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from nescio.errors import NescioError
 from nescio.pii.detector import Detector, Span, merge_overlaps
+from nescio.text import whole_words
 
 DENIED = "DENIED"
 """The label of what stands in the deny list."""
@@ -29,8 +30,7 @@ class Ruled:
         self._allow = {text.casefold() for text in allow}
         self._patterns = {label: _compiled(label, pattern) for label, pattern in regex.items()}
         if deny:
-            words = "|".join(map(re.escape, sorted(deny, key=len, reverse=True)))
-            self._patterns[DENIED] = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+            self._patterns[DENIED] = whole_words(deny, re.IGNORECASE)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """The spans of each text, in order of their start."""
