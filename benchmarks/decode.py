@@ -1,7 +1,8 @@
 """Decoding the embedded model: Transformers, the author's loop, and this engine, guided and not, side by side.
 
 The author's loop is Transformers' `guidance_scale`, one prompt after the other, whatever the batch. Every contender
-decodes the same prompts greedily; the best of the repetitions counts.
+decodes the same prompts greedily. They take turns, round after round, so that a busy moment of the machine hits all
+alike; after a round to warm up, the best of each counts.
 
     python benchmarks/decode.py
 """
@@ -12,14 +13,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from _result import leave, options_of
 from peft import LoraConfig, get_peft_model
+from rich.progress import track
 
 from nescio.data.synthetic import generate
 from nescio.engines.base import Request
+from nescio.engines.packed import Precision
 from nescio.engines.torch import TorchEngine, load
 from nescio.guidance import Guidance
 from nescio.models import load_model
@@ -46,16 +49,6 @@ def requests(count: int, tokens: int, guided: bool, adapter: str | None) -> list
     return [
         Request([{"role": "user", "content": text}], how, adapter=adapter, max_tokens=tokens) for text in prompts(count)
     ]
-
-
-def best(run: Callable[[], int], times: int) -> float:
-    """Tokens a second of the fastest of some runs, after one that warms up."""
-    run()
-    rates = []
-    for _ in range(times):
-        start = time.perf_counter()
-        rates.append(run() / (time.perf_counter() - start))
-    return max(rates)
 
 
 def ours(engine: TorchEngine, asked: list[Request]) -> int:
@@ -91,32 +84,41 @@ def first_token(engine: TorchEngine, known: bool) -> float:
     return min(seconds)
 
 
-def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Row]:
+def contenders(options: argparse.Namespace, engines: dict[str, TorchEngine]) -> Iterator[tuple[Row, Callable[[], int]]]:
+    """Each contender's row, and what decodes once and gives the number of new tokens."""
     plain = TorchEngine((loaded := load_model("smollm2")).model, loaded.tokenizer)
-    batches = (1, 4) if options.quick else (1, 8, 16)
 
-    def row(name: str, batch: int, guided: bool, run: Callable[[], int]) -> Row:
-        found = {"contender": name, "batch": batch, "guided": guided, "tokens_per_second": best(run, options.repeat)}
-        print(
-            f"{name:<28}{batch:>4}{'  guided' if guided else '        '}{found['tokens_per_second']:>9.1f}", flush=True
-        )
-        return found
+    def turn(name: str, batch: int, guided: bool, run: Callable[..., int], *given: Any) -> Any:
+        return {"contender": name, "batch": batch, "guided": guided}, lambda: run(*given)
 
-    for guided in (False, True):
-        asked = requests(1, options.tokens, guided, None)
-        yield row("transformers", 1, guided, lambda asked=asked: theirs(plain, asked))
-    few = requests(4, options.tokens, True, None)
-    yield row("author's loop", 4, True, lambda: theirs(plain, few))
-    for precision in ("full", "half"):
-        engine = load("smollm2", adapter, precision=precision)  # type: ignore[arg-type]
-        for batch in batches:
+    for batch in (1, 4) if options.quick else (1, 8, 16):
+        if batch == 1:
+            yield turn("transformers", 1, False, theirs, plain, requests(1, options.tokens, False, None))
+            yield turn("transformers", 1, True, theirs, plain, requests(1, options.tokens, True, None))
+        for precision, engine in engines.items():
             for guided, name in ((False, None), (True, None), (True, "default")):
-                asked = requests(batch, options.tokens, guided, name)
                 label = f"nescio {precision}{' + adapter' if name else ''}"
-                yield row(label, batch, guided, lambda engine=engine, asked=asked: ours(engine, asked))
+                yield turn(label, batch, guided, ours, engine, requests(batch, options.tokens, guided, name))
+    yield turn("author's loop", 4, True, theirs, plain, requests(4, options.tokens, True, None))
+
+
+def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Row]:
+    engines = {kind: load("smollm2", adapter, precision=kind) for kind in get_args(Precision)}
+    turns = [*contenders(options, engines)]
+    rates: list[list[float]] = [[] for _ in turns]
+    for number in range(1 + options.repeat):
+        for place in track(range(len(turns)), f"round {number}" if number else "warming up"):
+            start = time.perf_counter()
+            rates[place].append(turns[place][1]() / (time.perf_counter() - start))
+    for (row, _), found in zip(turns, rates, strict=True):
+        name, guided = row["contender"], "guided" if row["guided"] else ""
+        print(f"{name:<24}{row['batch']:>4}  {guided:<6}{max(found[1:]):>9.1f} tokens/s")
+        yield row | {"tokens_per_second": max(found[1:])}
+    for kind, engine in engines.items():
         for known in (False, True):
-            seconds = first_token(engine, known)
-            yield {"contender": f"nescio {precision}", "known_prefix": known, "first_token_seconds": seconds}
+            yield {
+                "contender": f"nescio {kind}", "known_prefix": known, "first_token_seconds": first_token(engine, known)
+            }  # fmt: skip
         engine.close()
 
 
@@ -171,7 +173,7 @@ def write_adapter(folder: Path) -> None:
 def main() -> None:
     parser = options_of(__doc__, "decode", "few tokens")
     parser.add_argument("--tokens", type=int, help="new tokens of each answer; 48, or 8 with --quick")
-    parser.add_argument("--repeat", type=int, default=2, help="runs of each contender, of which the best counts")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, of which the best counts")
     options = parser.parse_args()
     options.tokens = options.tokens or (8 if options.quick else 48)
     torch.set_num_threads(2)

@@ -119,7 +119,8 @@ def guide(
     else:
         in_log = torch.tensor([s == "log" for s in space], device=positive.device).reshape(-1, 1)
         guided = torch.where(in_log, _log_space(positive, negative, gamma), _prob_space(positive, negative, gamma))
-    guided = torch.where(gamma == 1, positive, torch.where(gamma == 0, negative, guided))
+    if bool(((gamma == 0) | (gamma == 1)).any()):
+        guided = torch.where(gamma == 1, positive, torch.where(gamma == 0, negative, guided))
     return _plausible(guided, positive, plausibility)
 
 
@@ -135,15 +136,18 @@ def _log_space(positive: Tensor, negative: Tensor, gamma: Tensor) -> Tensor:
     # A token that a branch rules out (-inf) would give inf - inf. Ruled out by the positive branch, it stays out; ruled
     # out by the negative alone, eq. 2 diverges to +inf, and the positive's own verdict is the only finite reading.
     guided = negative + gamma * (positive - negative)
-    guided = torch.where(negative == -torch.inf, positive, guided)
-    guided = guided.masked_fill(positive == -torch.inf, -torch.inf)
+    if bool(guided.isnan().any()):
+        guided = torch.where(negative == -torch.inf, positive, guided)
+        guided = guided.masked_fill(positive == -torch.inf, -torch.inf)
     return guided.log_softmax(-1)
 
 
 def _prob_space(positive: Tensor, negative: Tensor, gamma: Tensor) -> Tensor:
     negative_p = negative.exp()
     mass = (negative_p + gamma * (positive.exp() - negative_p)).clamp_min(0)
-    return (mass / mass.sum(-1, keepdim=True)).log()
+    mass = mass / mass.sum(-1, keepdim=True)
+    out = mass == 0  # most of them, and the logarithm of 0 is slow on a CPU
+    return mass.masked_fill_(out, 1).log_().masked_fill_(out, -torch.inf)
 
 
 _SPACES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"log": _log_space, "prob": _prob_space}

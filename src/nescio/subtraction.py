@@ -9,10 +9,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Table
 from rich.text import Text
 
-from nescio.engines.torch import load
+from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.files import write_text
 from nescio.health import Health, look
+from nescio.models import load_model
 from nescio.pii.detector import load_detector
 from nescio.report.sweep import curves
 from nescio.task_vector.in_memory import sweep
@@ -55,7 +56,9 @@ def show_sweep(
     if plot.suffix != ".svg":
         raise NescioError(f"--plot {plot}: the plot is SVG; give a name that ends in .svg")
     vector, finder = open_vector(base, tuned, relu, include, exclude), load_detector(detector)
-    engine = load(base, prefix_tokens=0)  # the weights change under it, and so would what is kept of prompts
+    # Not `load`: its layers are packed, while these weights change under the engine, as would what is kept of prompts.
+    loaded = load_model(base)
+    engine = TorchEngine(loaded.model, loaded.tokenizer, prefix_tokens=0)
     looks = [look(engine, finder) for _ in track(sweep(engine.model, vector, tried), "looking", len(tried))]
     apart = [seen.degenerate(looks[0]) for seen in looks]
     Console().print(_table(tried, looks, apart))

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from nescio.engines.base import Request
-from nescio.engines.half import halve
+from nescio.engines.packed import pack
 from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.guidance import Guidance
@@ -63,17 +63,19 @@ def idle(engine: TorchEngine) -> bool:
     return engine._loop.load == (0, 0)
 
 
-@pytest.mark.parametrize("prefix_tokens", [0, 200])
+@pytest.mark.parametrize(("prefix_tokens", "packed"), [(0, False), (200, False), (200, True)])
 def test_two_hundred_requests_that_come_and_go_get_what_each_gets_alone(
-    make_model: Make, chatml: Any, adapters: dict[str, Path], prefix_tokens: int
+    make_model: Make, chatml: Any, adapters: dict[str, Path], prefix_tokens: int, packed: bool
 ) -> None:
     draw = random.Random(7)
     requests = [random_request(draw) for _ in range(200)]
     sizes = {"max_rows": 9, "cache_tokens": 1200, "prefix_tokens": prefix_tokens}
     together, alone = TorchEngine(make_model("llama"), chatml, **sizes), TorchEngine(make_model("llama"), chatml)
-    for name, folder in adapters.items():
-        together.load_adapter(name, folder)
-        alone.load_adapter(name, folder)
+    for engine in (together, alone):
+        if packed:
+            pack(engine.model, "full")
+        for name, folder in adapters.items():
+            engine.load_adapter(name, folder)
     streams = []
     for request in requests:
         streams.append(together.submit(request))
@@ -176,17 +178,6 @@ def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(chatml: Any,
     streams = [engine.submit(Request("Tom", max_tokens=50)) for _ in range(5)]
     assert len({stream.answer.text for stream in streams}) == 1
     assert idle(engine)
-
-
-def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -> None:
-    model = make_model("llama")
-    halve(model)
-    half, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
-    for index in range(4):
-        text = " ".join(WORDS[index:])
-        assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
-    with pytest.raises(NescioError, match="fp32 weights"):
-        halve(make_model("llama").bfloat16())
 
 
 def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-BLOCK = 64
-"""Columns are read in multiples of this: attention sums in the same order whatever the longest row of the batch."""
+_BLOCK = 64
 
 Kept = list[tuple[Tensor, Tensor]]
 """The keys and values `[heads, n, head_dim]` of a row's first n tokens, layer by layer."""
@@ -21,6 +20,22 @@ Kept = list[tuple[Tensor, Tensor]]
 def rounded(number: int, unit: int) -> int:
     """The next multiple of a unit."""
     return -(-number // unit) * unit
+
+
+def columns(tokens: int) -> int:
+    """Columns that so many tokens are read at: attention then sums alike whatever the longest row beside them.
+
+    A CPU's attention takes 512 columns at a time. What is left over may be any multiple of 64 but 256 and 320, for
+    which MKL sums in another order.
+    """
+    read = rounded(tokens, _BLOCK)
+    return read + 384 - read % 512 if read % 512 in (256, 320) else read
+
+
+def most_tokens(held: int) -> int:
+    """How many tokens can be read at no more than that many columns."""
+    read = held // _BLOCK * _BLOCK
+    return read if columns(read) == read else read - read % 512 + 192
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -113,7 +128,7 @@ class Slots(Cache):
         Returns:
             How many columns the rows will be read at.
         """
-        width = rounded(max(start + count for start, count in zip(starts, counts, strict=True)), BLOCK)
+        width = columns(max(start + count for start, count in zip(starts, counts, strict=True)))
         self.now = (first, starts, counts, width)
         self.rows = torch.arange(first, first + len(starts), device=device)
         self.columns = torch.tensor(starts, device=device)

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from nescio.engines.base import EngineClosedError, Request
-from nescio.engines.kv_cache import Kept
+from nescio.engines.kv_cache import columns
+from nescio.engines.prefill import Prefill
 from nescio.engines.prefix import Prefixes
 from nescio.engines.rows import Row, Rows
 from nescio.engines.sampling import COLDEST, pick
 from nescio.errors import NescioError
 from nescio.guidance import Guidance, guide
-
-_PREFILL = 2048  # most prompt tokens computed in one step, so that no answer waits long for another's prompt
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +66,7 @@ class Loop:
         self.rows = rows
         self.prefixes = Prefixes(prefix_tokens)
         self.closed = False
+        self._prefill = Prefill(rows, self.prefixes, max_rows)
         self._max_rows = max_rows
         self._waiting: deque[Work] = deque()
         self._live: list[Work] = []
@@ -149,10 +149,9 @@ class Loop:
         running = list(self._live)
         new = self._admitted()
         logits = {id(row): out for row, out in self._computed(self._slots[: sum(len(w.rows) for w in running)])}
-        logits |= self._prefilled(new)
+        logits |= self._prefill(self._slots, len(self._slots) - sum(len(work.rows) for work in new))
         if self._live:
-            done = [work for work, going in zip(self._live, self._chosen(logits), strict=True) if not going]
-            self._leave(done)
+            self._leave([work for work, going in self._chosen(logits) if not going])
         self._drop_retired()
 
     def _computed(self, rows: list[Row]) -> Iterator[tuple[Row, Tensor]]:
@@ -164,7 +163,7 @@ class Loop:
 
     def _room(self, works: list[Work]) -> bool:
         rows = self.rows.padded(sum(len(work.rows) for work in works))
-        return rows * self.rows.columns(max(work.longest for work in works)) <= self.rows.slots.most
+        return rows * columns(max(work.longest for work in works)) <= self.rows.slots.most
 
     def _admitted(self) -> list[Work]:
         """Requests that come in now, in the order in which they were asked for."""
@@ -177,11 +176,12 @@ class Loop:
                     break
                 self._waiting.popleft()
                 self._live.append(work)
-                self._slots += work.rows
                 new.append(work)
         if new:
-            columns = self.rows.columns(max(work.longest for work in self._live))
-            self.rows.slots.reserve(self.rows.padded(len(self._slots)), columns)
+            # Neighbours of one length waste the least when their prompts are computed together.
+            self._slots += sorted((row for work in new for row in work.rows), key=lambda row: -len(row.ids))
+            wide = columns(max(work.longest for work in self._live))
+            self.rows.slots.reserve(self.rows.padded(len(self._slots)), wide)
         return new
 
     def _leave(self, works: list[Work]) -> None:
@@ -201,98 +201,41 @@ class Loop:
             self.rows.adapters.drop(adapter)
             self._retired.discard(adapter)
 
-    # -- prompts ------------------------------------------------------------------------------------------------------
-
-    def _prefilled(self, works: list[Work]) -> dict[int, Tensor]:
-        """The logits after each new row's prompt; a prompt that several rows share is computed once."""
-        logits: dict[int, Tensor] = {}
-        owners: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
-        first = len(self._slots) - sum(len(work.rows) for work in works)
-        for slot in range(first, len(self._slots)):
-            row = self._slots[slot]
-            owners.setdefault((row.adapter, tuple(row.ids)), []).append(slot)
-        for (adapter, ids), slots in owners.items():
-            row = self._slots[slots[0]]
-            found = self.prefixes.find(adapter, ids) if self.rows.cached else None
-            if found:
-                self.rows.slots.write(slots[0], found.kept, found.tokens)
-                row.held = found.tokens
-                if found.logits is not None:
-                    logits[id(row)] = found.logits
-        for run in self._runs([slots[0] for slots in owners.values()]):
-            for slot, out in zip(run, self._prompt_logits(run), strict=True):
-                logits[id(self._slots[slot])] = out
-                self._keep(slot, out)
-        for slots in owners.values():
-            source = self._slots[slots[0]]
-            for slot in slots[1:]:
-                if self.rows.cached:
-                    self.rows.slots.copy(slots[0], slot, source.held)
-                self._slots[slot].held = source.held
-                logits[id(self._slots[slot])] = logits[id(source)]
-        return logits
-
-    def _runs(self, slots: list[int]) -> Iterator[list[int]]:
-        """Neighbouring slots whose prompts are to be computed, as many at a time as the step's budget allows."""
-        run: list[int] = []
-        for slot in slots:
-            if not self._slots[slot].missing:
-                continue
-            longest = max(self._slots[s].missing for s in [*run, slot])
-            if run and (slot != run[-1] + 1 or (len(run) + 1) * longest > _PREFILL or len(run) == self._max_rows):
-                yield run
-                run = []
-            run.append(slot)
-        if run:
-            yield run
-
-    def _prompt_logits(self, run: list[int]) -> list[Tensor]:
-        out: list[Tensor] = [torch.empty(0)] * len(run)
-        while any(self._slots[slot].missing for slot in run):
-            left = [place for place, slot in enumerate(run) if self._slots[slot].missing]
-            # Rows that are done first leave the run; the rest are still neighbours, or go one by one.
-            whole = len(left) == len(run)
-            for part in [left] if whole else [[place] for place in left]:
-                rows = [self._slots[run[place]] for place in part]
-                extended = self.rows.extend(run[part[0]], rows, max(2, _PREFILL // len(rows)))
-                for place, logits in zip(part, extended, strict=True):
-                    out[place] = logits
-        return out
-
-    def _keep(self, slot: int, logits: Tensor) -> None:
-        row = self._slots[slot]
-        ids = tuple(row.ids)
-        if self.rows.cached and self.prefixes.wanted(ids):
-            kept: Kept = self.rows.slots.read(slot, len(ids))
-            self.prefixes.keep(row.adapter, ids, kept, logits.clone())
-
     # -- tokens -------------------------------------------------------------------------------------------------------
 
-    def _chosen(self, logits: dict[int, Tensor]) -> Iterator[bool]:
+    def _chosen(self, logits: dict[int, Tensor]) -> Iterator[tuple[Work, bool]]:
         """Choose a token for each request; whether each goes on."""
-        live = self._live
-        log_probs = torch.stack([logits[id(work.rows[0])] for work in live]).float().log_softmax(-1)
-        guided = [place for place, work in enumerate(live) if len(work.rows) > 1]
+        for works, log_probs in self._distributions(logits):
+            most, greedy = log_probs.max(-1)  # NaN where a row has one
+            for work, row, top, likeliest in zip(works, log_probs, most.tolist(), greedy.tolist(), strict=True):
+                going = False
+                try:
+                    if math.isnan(top):
+                        raise ArithmeticError("NaN in the model's logits")
+                    going = _next_token(work, row, likeliest)
+                except Exception as error:  # this request's own; its neighbours go on
+                    work.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
+                yield work, going
+
+    def _distributions(self, logits: dict[int, Tensor]) -> Iterator[tuple[list[Work], Tensor]]:
+        """The log-probabilities `[requests, vocab]` of the unguided requests, and of the guided ones."""
+        plain = [work for work in self._live if len(work.rows) == 1]
+        guided = [work for work in self._live if len(work.rows) > 1]
+        if plain:
+            yield plain, torch.stack([logits[id(work.rows[0])] for work in plain]).float().log_softmax(-1)
         if guided:
-            how = [live[place].request.guidance or Guidance() for place in guided]
-            log_probs[guided] = guide(
-                torch.stack([logits[id(live[place].rows[0])] for place in guided]),
-                torch.stack([logits[id(live[place].rows[1])] for place in guided]),
-                torch.tensor([g.scale for g in how]),
-                [g.space for g in how],
-                torch.tensor([g.plausibility for g in how]),
-                [g.adaptive for g in how],
+            how = [work.request.guidance or Guidance() for work in guided]
+            yield (
+                guided,
+                guide(
+                    torch.stack([logits[id(work.rows[0])] for work in guided]),
+                    torch.stack([logits[id(work.rows[1])] for work in guided]),
+                    torch.tensor([g.scale for g in how]),
+                    [g.space for g in how],
+                    torch.tensor([g.plausibility for g in how]),
+                    [g.adaptive for g in how],
+                ),
             )
-        most, greedy = log_probs.max(-1)  # NaN where a row has one
-        for work, row, top, likeliest in zip(live, log_probs, most.tolist(), greedy.tolist(), strict=True):
-            going = False
-            try:
-                if math.isnan(top):
-                    raise ArithmeticError("NaN in the model's logits")
-                going = _next_token(work, row, likeliest)
-            except Exception as error:  # this request's own; its neighbours go on
-                work.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
-            yield going
 
 
 def _next_token(work: Work, log_probs: Tensor, likeliest: int) -> bool:

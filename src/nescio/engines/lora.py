@@ -1,9 +1,10 @@
 """Adapters of several requests in one batch: LoRA beside any module, each row with its own adapter or none.
 
-All loaded adapters' A stand one below the other, and so do their B; what a row's other adapters give is multiplied by
+All loaded adapters' A stand one beside the other, and so do their B; what a row's other adapters give is multiplied by
 zero between the two products. That is two small matrix products a module however the batch is mixed, over linear
-layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). Reads PEFT's files and
-adapters of one bit a weight; knows nothing of requests.
+layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). They are batched products, one
+of each row: so a row's numbers depend on no neighbour. Reads PEFT's files and adapters of one bit a weight; knows
+nothing of requests.
 """
 
 import math
@@ -35,7 +36,7 @@ class _Adapter:
 
 
 class _LoraLayer(nn.Module):
-    """A linear layer or an embedding with the adapters beside it."""
+    """A linear layer or an embedding with the adapters beside it: A `[in, ranks]` and B `[ranks, out]`."""
 
     def __init__(self, base: nn.Module, adapters: "Adapters") -> None:
         super().__init__()
@@ -49,8 +50,11 @@ class _LoraLayer(nn.Module):
         mask = self._adapters[0].mask
         if mask is None:
             return out
-        inner = nn.functional.embedding(x, self.a.T) if x.dtype == torch.long else nn.functional.linear(x, self.a)
-        return out + nn.functional.linear(inner * mask, self.b)
+        if x.dtype == torch.long:
+            inner = nn.functional.embedding(x, self.a)
+        else:
+            inner = torch.bmm(x, self.a.expand(len(x), -1, -1))
+        return torch.baddbmm(out, inner * mask, self.b.expand(len(x), -1, -1))
 
 
 class Adapters:
@@ -114,8 +118,9 @@ class Adapters:
             outputs, inputs = _sizes(layer.base)
             none = (torch.zeros(0, inputs), torch.zeros(outputs, 0))
             pairs = [(*adapter.factors.get(name, none), adapter.rank) for adapter in self._loaded.values()]
-            layer.a = torch.cat([torch.zeros(0, inputs), *(_grown(a, rank, 0) for a, _, rank in pairs)]).to(**kind)
-            layer.b = torch.cat([torch.zeros(outputs, 0), *(_grown(b, rank, 1) for _, b, rank in pairs)], 1).to(**kind)
+            a = torch.cat([torch.zeros(0, inputs), *(_grown(a, rank, 0) for a, _, rank in pairs)])
+            b = torch.cat([torch.zeros(outputs, 0), *(_grown(b, rank, 1) for _, b, rank in pairs)], 1)
+            layer.a, layer.b = a.T.contiguous().to(**kind), b.T.contiguous().to(**kind)
 
     def _check(self, folder: Path, name: str, a: Tensor, b: Tensor) -> None:
         module = self._modules.get(name)

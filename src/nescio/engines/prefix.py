@@ -1,6 +1,7 @@
 """Prompts that were computed before, by token ids, least recently used out first. Knows keys and values only."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -37,9 +38,9 @@ class Prefixes:
         self._held = 0
         self._entries: OrderedDict[_Key, tuple[Kept, Tensor]] = OrderedDict()
 
-    def wanted(self, ids: tuple[int, ...]) -> bool:
+    def wanted(self, tokens: int) -> bool:
         """Whether a prompt of this length would be kept at all."""
-        return len(ids) <= self._most
+        return tokens <= self._most
 
     def keep(self, adapter: int | None, ids: tuple[int, ...], kept: Kept, logits: Tensor) -> None:
         """Keep a prompt, computed under an adapter, and the logits after it."""
@@ -55,9 +56,9 @@ class Prefixes:
         """The longest beginning of a prompt that is known under the same adapter."""
         best, longest = None, 0
         for key in self._entries:
-            common = _common(key[1], ids) if key[0] == adapter else 0
-            if common > longest or (common == longest and key[1] == ids):
-                best, longest = key, common
+            shared = common(key[1], ids) if key[0] == adapter else 0
+            if shared > longest or (shared == longest and key[1] == ids):
+                best, longest = key, shared
         if best is None:
             return None
         self._entries.move_to_end(best)
@@ -74,5 +75,6 @@ class Prefixes:
         self._held = 0
 
 
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

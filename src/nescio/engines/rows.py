@@ -5,19 +5,23 @@ Knows models, adapters by number, and token ids; nothing of requests, guidance o
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nescio.engines.kv_cache import BLOCK, Slots, rounded
+from nescio.engines.kv_cache import Slots, most_tokens, rounded
 from nescio.engines.lora import Adapters
+from nescio.engines.packed import packed_in
 from nescio.packing import as_read, by_kind, core_of, unpackable
 
-# On a CPU a row of a product is bitwise the same beside any others where the product's rows are a multiple of 4 (MKL),
-# and a query of attention where the queries are a multiple of 32 (its blocks). One row alone is not padded: it would
-# take twice as long. Its logits may differ from those in a batch by the rounding of fp32.
+# On a CPU a row of a product is bitwise the same beside any others where its layer is packed, or the product's rows are
+# a multiple of 4 (MKL). One row alone is not padded: it would take twice as long. Not packed, its logits may differ
+# from those in a batch by fp32's rounding. A query of attention is the same where the queries are a multiple of 4 and
+# fill a block of the fused kernel (32); a step's single queries are not, with several threads, but in plain products.
 _ROWS, _QUERIES = 4, 32
 
 
@@ -51,22 +55,18 @@ class Rows:
         self._core = core_of(model)
         self._context = context
         self.cached = unpackable(model) is None
+        self._precision = packed_in(model)
         self._keeps = "logits_to_keep" in inspect.signature(self._core.forward).parameters
 
     @staticmethod
-    def columns(tokens: int) -> int:
-        """Columns that a row of this many tokens takes in its slot."""
-        return rounded(tokens, BLOCK)
-
-    @staticmethod
     def padded(rows: int) -> int:
-        """Slots that this many rows take in a step."""
+        """Slots that this many rows take in a step, at most."""
         return rows if rows == 1 else rounded(rows, _ROWS)
 
     @classmethod
     def most_tokens(cls, rows: int, cache_tokens: int) -> int:
         """How long that many rows can be, were they alone in a cache."""
-        return cache_tokens // cls.padded(rows) // BLOCK * BLOCK
+        return most_tokens(cache_tokens // cls.padded(rows))
 
     def extend(self, first: int, rows: Sequence[Row], most: int) -> Tensor:
         """Compute tokens that rows miss, and mark them held.
@@ -90,25 +90,29 @@ class Rows:
     def _forward(self, first: int, rows: list[Row], counts: list[int], stepping: bool) -> Tensor:
         device, wanted, longest = self._core.device, len(rows), 1
         if stepping:  # the slots behind a step's rows are free
-            rows += [Row([0])] * (self.padded(wanted) - wanted)
+            rows += [Row([0])] * (0 if self._precision else self.padded(wanted) - wanted)
             counts = counts + [1] * (len(rows) - wanted)
         else:
-            longest = rounded(max(counts), _QUERIES)
+            longest = max(_QUERIES, rounded(max(counts), _ROWS))
         starts = [row.held for row in rows]
         new = [row.ids[row.held : row.held + count] for row, count in zip(rows, counts, strict=True)]
         ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in new], device=device)
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(longest, device=device)
         width = self.slots.point(first, starts, counts, device)
-        columns = torch.arange(width, device=device)
+        read = torch.arange(width, device=device)
 
         def seen(window: int | None) -> Tensor:
-            back = positions[:, None, :, None] - columns
+            back = positions[:, None, :, None] - read
             mask = back >= 0
             return as_read(self._core, mask if window is None else mask & (back < window))
 
         last = torch.tensor([count - 1 for count in counts[:wanted]], device=device)
         kept, place = torch.unique(last, return_inverse=True)
-        with self.adapters.rows([row.adapter for row in rows]):
+        exact = stepping and device.type == "cpu" and self._precision != "half"  # no equality is promised for half
+        with (
+            sdpa_kernel(SDPBackend.MATH) if exact else nullcontext(),
+            self.adapters.rows([row.adapter for row in rows]),
+        ):
             logits: Tensor = self._model(
                 input_ids=ids, position_ids=positions.clamp_max(self._context - 1), past_key_values=self.slots,
                 attention_mask=by_kind(self._core, seen), use_cache=True,

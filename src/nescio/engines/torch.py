@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ from nescio.engines.base import (
     TooLongError,
 )
 from nescio.engines.branches import branch_ids, branch_texts, control_tokens, scored_ids
-from nescio.engines.half import halve
 from nescio.engines.loop import Loop, Work
+from nescio.engines.packed import Precision, pack
 from nescio.engines.rows import Row, Rows
 from nescio.engines.scoring import Scored, score
 from nescio.engines.writing import Writing
@@ -35,8 +35,6 @@ from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Guidance
 from nescio.models import load_model, read_sentences
 from nescio.prompts import Message
-
-Precision = Literal["full", "half"]
 
 CACHE_TOKENS = 1 << 15
 PREFIX_TOKENS = 1 << 12
@@ -279,7 +277,8 @@ def load(
         model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
         adapter: PEFT adapter folder, loaded as `default`; its `nescio.json` carries the protect and reveal sentences.
         max_rows: Most rows in one batch.
-        precision: `full`, or `half`: fp16 weights on a CPU, computed in fp32.
+        precision: `full`, or `half`: fp16 weights on a CPU, computed in fp32. On a CPU the linear layers are packed: a
+            model whose weights are to change goes into a `TorchEngine` of its own.
         cache_tokens: As for `TorchEngine`.
         prefix_tokens: Likewise.
 
@@ -288,8 +287,7 @@ def load(
     """
     loaded = load_model(model)
     folder = Path(adapter) if adapter is not None else loaded.adapter
-    if precision == "half":
-        halve(loaded.model)
+    pack(loaded.model, precision)
     sentences = read_sentences(folder) if folder else None
     engine = TorchEngine(loaded.model, loaded.tokenizer, sentences, max_rows, cache_tokens, prefix_tokens)
     if folder is not None:

@@ -1,0 +1,128 @@
+"""Packed linear layers: the same numbers, whatever stands beside them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nescio.engines.packed import pack, packable, packed_in
+from nescio.engines.rows import Row, Rows
+from nescio.engines.torch import TorchEngine
+from nescio.errors import NescioError
+
+Make = Callable[..., Any]
+WORDS = ["Anna", "lives", "in", "Geneva", ".", "Tom", "and", "I"]
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("full", 1e-5), ("half", 2e-2)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_computes_what_it_did(precision: Any, bound: float, bias: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(48, 96, bias=bias), nn.Linear(96, 7, bias=bias))
+    x, weight = torch.randn(3, 5, 48), model[0].weight.detach().clone()
+    with torch.inference_mode():
+        before = model(x)
+        pack(model, precision)
+        assert model(x) == pytest.approx(before, abs=bound)
+        assert model(x[0, 0]) == pytest.approx(before[0, 0], abs=bound)
+    kept = weight if precision == "full" else weight.half().float()
+    assert torch.equal(model[0].weight, kept)
+    assert (model[0].in_features, model[0].out_features) == (48, 96)
+
+
+@pytest.mark.parametrize("inputs", [64, 576, 1536])
+def test_a_row_has_the_same_bits_beside_any_others(inputs: int) -> None:
+    torch.manual_seed(inputs)
+    model, x = nn.Sequential(nn.Linear(inputs, 384)), torch.randn(67, inputs)
+    pack(model, "full")
+    with torch.inference_mode():
+        whole = model(x)
+        for rows in (1, 2, 3, 5, 8, 13, 32, 66):
+            assert torch.equal(model(x[1 : 1 + rows].contiguous()), whole[1 : 1 + rows])
+
+
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gemma3", "mistral"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_a_step_of_packed_rows_gives_each_what_it_gets_alone(make_model: Make, style: str, rows: int) -> None:
+    model = make_model(style)
+    pack(model, "full")
+    assert packed_in(model) == "full"
+
+    def step(prompts: list[list[int]]) -> torch.Tensor:
+        own, given = Rows(model, 4096, 512), [Row([*ids]) for ids in prompts]
+        own.slots.reserve(8, 64)
+        with torch.inference_mode():
+            for slot, row in enumerate(given):
+                own.extend(slot, [row], 100)
+                row.ids.append(9)
+            return own.extend(0, given, 1)
+
+    prompts = [[5 + n, *range(4, 8 + 3 * n)] for n in range(rows)]
+    together = step(prompts)
+    assert len(together) == rows
+    for prompt, logits in zip(prompts, together, strict=True):
+        assert torch.equal(step([prompt])[0], logits)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("longest", [130, 230, 300, 420, 700, 1100])
+@pytest.mark.parametrize("kind", ["prompt", "step"])
+@pytest.mark.usefixtures("two_threads")
+def test_long_rows_get_the_same_bits_beside_longer_ones(make_model: Make, longest: int, kind: str) -> None:
+    sizes = {"hidden_size": 192, "num_attention_heads": 3, "num_key_value_heads": 1, "initializer_range": 0.1}
+    model = make_model("llama", max_position_embeddings=2048, **sizes)
+    pack(model, "full")
+    prompts = [list(range(3, 3 + n)) for n in (longest, longest * 2 // 3, 47, 33, 9)]
+
+    def computed(given: list[list[int]]) -> torch.Tensor:
+        own, rows = Rows(model, 1 << 14, 2048), [Row([token % 300 for token in ids]) for ids in given]
+        own.slots.reserve(8, 1216)
+        with torch.inference_mode():
+            logits = own.extend(0, rows, 2048)
+            if kind == "step":
+                for row in rows:
+                    row.ids.append(9)
+                logits = own.extend(0, rows, 1)
+        return logits
+
+    together = computed(prompts)
+    for place, prompt in enumerate(prompts):
+        assert torch.equal(computed([prompt])[0], together[place])
+
+
+def test_a_model_is_packed_only_where_all_its_products_are(make_model: Make) -> None:
+    gpt2, llama, bf16 = make_model("gpt2"), make_model("llama"), make_model("llama").bfloat16()
+    assert packed_in(llama) is None
+    for model in (gpt2, llama, bf16):
+        pack(model, "full")
+    assert packed_in(llama) == "full"
+    assert packed_in(gpt2) is None, "its Conv1D are left as they are"
+    assert not packable(bf16)
+    assert type(bf16.lm_head) is nn.Linear
+
+
+def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -> None:
+    model = make_model("llama")
+    pack(model, "half")
+    half, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
+    for index in range(4):
+        text = " ".join(WORDS[index:])
+        assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
+    with pytest.raises(NescioError, match="fp32 weights"):
+        pack(make_model("llama").bfloat16(), "half")
+
+
+def test_a_weight_that_fp16_has_no_number_for_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    nn.init.constant_(model[0].weight, 1e6)
+    with pytest.raises(NescioError, match="exceeds fp16"):
+        pack(model, "half")
