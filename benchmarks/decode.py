@@ -21,8 +21,7 @@ from peft import LoraConfig, get_peft_model
 from rich.progress import track
 
 from nescio.data.synthetic import generate
-from nescio.engines.base import Request
-from nescio.engines.packed import Precision
+from nescio.engines.base import Precision, Request
 from nescio.engines.torch import TorchEngine, load
 from nescio.guidance import Guidance
 from nescio.models import load_model

@@ -17,9 +17,11 @@ from running import Letters, Running
 from typer.testing import CliRunner
 
 from nescio.cli import app
+from nescio.engines.packed import packed_in
 from nescio.errors import NescioError
 from nescio.serve import server
 from nescio.serve.keys import hash_key
+from nescio.serve.opening import open_engine
 
 POLICY = "policies:\n  default:\n    base_model: true\n    audit: off\n    guidance: {scale: 1}\n"
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
@@ -158,6 +160,8 @@ def test_killed_under_load_it_leaves_nothing_broken(served: Process, tiny_folder
         (["smollm2", "--policies", "p.yaml", "--adapter", "x"], "--adapter x: must read NAME=PATH"),
         (["smollm2", "--policies", "p.yaml", "--adapter", "smollm2=x"], "is the model's own name"),
         (["smollm2", "--policies", "p.yaml", "--engine", "magic"], "--engine magic: unknown"),
+        (["smollm2", "--policies", "p.yaml", "--precision", "quarter"], "--precision quarter: unknown; there is full"),
+        (["smollm2", "--policies", "p.yaml", "--engine", "vllm", "--precision", "half"], "only with --engine torch"),
         (["smollm2", "--policies", "p.yaml", "--host", "256.0.0.1"], "256.0.0.1:8000: cannot listen there"),
         (["no/such/model", "--policies", "p.yaml", "--port", "0"], "no such model"),
     ],
@@ -170,6 +174,13 @@ def test_what_cannot_start_says_why(
     ended = CliRunner().invoke(app, ["serve", *arguments])
     assert isinstance(ended.exception, NescioError), "which the command line prints in one line, with exit code 2"
     assert message in str(ended.exception)
+
+
+@pytest.mark.parametrize("weights", ["full", "half"])
+def test_the_engine_is_opened_in_the_precision_asked_for(tiny_folder: Path, weights: Any) -> None:
+    engine: Any = open_engine("torch", str(tiny_folder), {}, 8, 1024, weights, {})
+    assert packed_in(engine.model) == weights
+    assert engine.complete("Anna", max_tokens=3)
 
 
 def test_a_new_key_and_its_hash() -> None:

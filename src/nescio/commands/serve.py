@@ -25,6 +25,9 @@ def serve(
     cache_tokens: Annotated[
         int, typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times.")
     ] = 1 << 15,
+    precision: Annotated[
+        str, typer.Option(help="Of the torch engine's weights on a CPU: full, or half (fp16, computed in fp32).")
+    ] = "full",
     queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; beyond them callers get 429.")] = 128,
     drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
@@ -38,14 +41,16 @@ def serve(
         raise NescioError(f"serve needs {error.name}; pip install 'nescio[serve]'") from error
     quiet_libraries()
     from nescio.serve.opening import engine_kind, engine_options
+    from nescio.serve.opening import precision as precision_of
     from nescio.serve.server import Settings, run
 
     adapters = dict(_named(each) for each in adapter or ())
     if len(adapters) < len(adapter or ()):
         raise NescioError("--adapter: two adapters have the same name; give each its own")
     options = engine_options(vllm or ())
-    kind = engine_kind(engine)
-    run(Settings(model, adapters, policies, host, port, kind, rows, cache_tokens, queue, drain, max_body, options))
+    kind, weights = engine_kind(engine), precision_of(precision)
+    sizes = (rows, cache_tokens, weights, queue, drain, max_body)
+    run(Settings(model, adapters, policies, host, port, kind, *sizes, options))
 
 
 def _named(each: str) -> tuple[str, Path]:

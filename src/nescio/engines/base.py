@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Literal, Protocol
 
 from nescio.errors import NescioError
 from nescio.guidance import Guidance
 from nescio.prompts import Message
 
 Prompt = str | list[Message]
+Precision = Literal["full", "half"]
+"""Of the weights on a CPU."""
+
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 

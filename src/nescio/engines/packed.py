@@ -5,14 +5,11 @@ MKL's takes twice as long from the second row on. oneDNN's over reordered weight
 bits beside any others; FBGEMM's reads weights that are kept in fp16, half the bytes.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from nescio.engines.base import Precision
 from nescio.errors import NescioError
-
-Precision = Literal["full", "half"]
 
 
 class _Packed(nn.Module):

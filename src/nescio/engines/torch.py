@@ -17,6 +17,7 @@ from nescio.engines.base import (
     Capabilities,
     EngineClosedError,
     Piece,
+    Precision,
     Progress,
     Prompt,
     Request,
@@ -27,7 +28,7 @@ from nescio.engines.base import (
 )
 from nescio.engines.branches import branch_ids, branch_texts, control_tokens, scored_ids
 from nescio.engines.loop import Loop, Work
-from nescio.engines.packed import Precision, pack
+from nescio.engines.packed import pack
 from nescio.engines.rows import Row, Rows
 from nescio.engines.scoring import Scored, score
 from nescio.engines.writing import Writing

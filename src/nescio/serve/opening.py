@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
-from nescio.engines.base import Engine
+from nescio.engines.base import Engine, Precision
 from nescio.errors import NescioError
 from nescio.models import read_sentences
 from nescio.serve.admission import Served
@@ -21,14 +21,32 @@ def engine_kind(name: str) -> EngineKind:
     Raises:
         NescioError: None has.
     """
-    for kind in get_args(EngineKind):
-        if name == kind:
-            return cast(EngineKind, kind)
-    raise NescioError(f"--engine {name}: unknown; there is {', '.join(get_args(EngineKind))}")
+    return cast(EngineKind, _one_of(get_args(EngineKind), name, "--engine"))
+
+
+def precision(name: str) -> Precision:
+    """The torch engine's precision that has this name.
+
+    Raises:
+        NescioError: None has.
+    """
+    return cast(Precision, _one_of(get_args(Precision), name, "--precision"))
+
+
+def _one_of(names: Sequence[str], name: str, option: str) -> str:
+    if name not in names:
+        raise NescioError(f"{option} {name}: unknown; there is {', '.join(names)}")
+    return name
 
 
 def open_engine(
-    kind: EngineKind, model: str, adapters: Mapping[str, Path], rows: int, cache_tokens: int, options: Mapping[str, Any]
+    kind: EngineKind,
+    model: str,
+    adapters: Mapping[str, Path],
+    rows: int,
+    cache_tokens: int,
+    weights: Precision,
+    options: Mapping[str, Any],
 ) -> Engine:
     """Load a model and its adapters as an engine of this kind.
 
@@ -38,6 +56,7 @@ def open_engine(
         adapters: Folder of each adapter by the name that callers use.
         rows: Rows of the batch; a guided answer takes two.
         cache_tokens: Most tokens in the torch engine's cache; vLLM has its own options for that.
+        weights: Of the torch engine, as for `nescio.load`.
         options: Of vLLM's `EngineArgs`; none for another engine.
 
     Raises:
@@ -45,16 +64,18 @@ def open_engine(
     """
     if options and kind != "vllm":
         raise NescioError(f"--vllm {next(iter(options))}: only with --engine vllm")
-    engine = _torch(model, rows, cache_tokens) if kind == "torch" else _vllm(model, adapters, rows, options)
+    if weights != "full" and kind != "torch":
+        raise NescioError(f"--precision {weights}: only with --engine torch; vLLM has --vllm dtype=…")
+    engine = _torch(model, rows, cache_tokens, weights) if kind == "torch" else _vllm(model, adapters, rows, options)
     for name, folder in adapters.items():
         engine.load_adapter(name, folder)
     return engine
 
 
-def _torch(model: str, rows: int, cache_tokens: int) -> Engine:
+def _torch(model: str, rows: int, cache_tokens: int, weights: Precision) -> Engine:
     from nescio.engines import torch
 
-    return torch.load(model, max_rows=rows, cache_tokens=cache_tokens)
+    return torch.load(model, max_rows=rows, precision=weights, cache_tokens=cache_tokens)
 
 
 def _vllm(model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]) -> Engine:

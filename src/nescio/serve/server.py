@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from nescio.engines.base import Precision
 from nescio.errors import NescioError
 from nescio.pii.detector import Detector, Span, load_detector
 from nescio.serve.app import create_app
@@ -36,6 +37,7 @@ class Settings:
         engine: Which engine answers.
         rows: Rows of its batch; a guided answer takes two.
         cache_tokens: Most tokens in the torch engine's cache.
+        precision: Of the torch engine's weights.
         queue: Most rows that wait for a place in the batch.
         drain: Seconds that a stopping server gives to what is running.
         max_body: Most bytes of a request's body.
@@ -50,6 +52,7 @@ class Settings:
     engine: EngineKind = "torch"
     rows: int = 32
     cache_tokens: int = 1 << 15
+    precision: Precision = "full"
     queue: int = 128
     drain: float = 30.0
     max_body: int = 2**21
@@ -153,8 +156,9 @@ def run(settings: Settings) -> None:
     listening = _listen(settings)
     detector = _load_detector(policies)
     engine = open_engine(
-        settings.engine, settings.model, settings.adapters, settings.rows, settings.cache_tokens, settings.options
-    )
+        settings.engine, settings.model, settings.adapters, settings.rows,
+        settings.cache_tokens, settings.precision, settings.options,
+    )  # fmt: skip
     served = served_by(engine, settings.model, adapters)
     serving = Serving(engine, served, policies, detector, settings.rows, settings.queue)
     config = uvicorn.Config(
