@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gradient_ascent": {"method": "gradient_ascent", "rate": SLOW},
 }
 SHARED = ("data", "samples", "candidates.jsonl", "manifest.json")
-COLUMNS = ("pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency")
+COLUMNS = ("pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency", "utility", "utility_ci95")
 
 
 def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
@@ -48,6 +48,7 @@ def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
     settings = {f"train.{name}": value for name, value in changes.items()}
     settings |= {"tune": "null", "tuned": (run / "tuned").resolve() if base.tune else base.tuned}
     settings |= {"evaluate.samples": options.samples, "evaluate.scales": "[3]", "evaluate.spaces": "[prob]"}
+    settings |= {"evaluate.question_count": options.questions}
     return load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
 
 
@@ -85,16 +86,17 @@ def choose_pairs(path: Path, limit: int, torn: bool) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    head = "| method | guidance | PII [95 %] | leaking | degenerate | on-topic | canned | perplexity | training |"
-    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
+    names = ("PII [95 %]", "leaking", "degenerate", "on-topic", "canned", "perplexity", "utility [95 %]", "training")
+    lines = [f"| method | guidance | {' | '.join(names)} |", "|---|---" + "|--:" * len(names) + "|"]
     for row in rows:
         low, high = row["pii_ci95"]
         shares = " | ".join(f"{row[name]:.0%}" for name in ("leaking", "degenerate", "on_topic", "canned"))
         fluency = "–" if row["fluency"] is None else f"{row['fluency']:.1f}"
+        utility = f"{row['utility']:.0%} [{row['utility_ci95'][0]:.0%}, {row['utility_ci95'][1]:.0%}]"
         seconds = "" if row["train_seconds"] is None else f"{row['train_seconds']:.0f} s"
         lines.append(
             f"| {row['method']} | {row['guidance']} | {row['pii']} [{low:.0f}, {high:.0f}] | {shares} | {fluency} | "
-            f"{seconds} |"
+            f"{utility} | {seconds} |"
         )
     return "\n".join(lines)
 
@@ -108,19 +110,20 @@ def main() -> None:
         "--pairs", type=int, default=120, help="of the run's, an even number: pairs come with their twins"
     )
     parser.add_argument("--samples", type=int, default=30, help="held-out samples answered by each row")
+    parser.add_argument("--questions", type=int, default=60, help="plain questions for the utility of each row")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="repeatable; else all")
     options = parser.parse_args()
     needs(parser, options, "candidates.jsonl")
     quiet_libraries()
     if options.quick:
-        options.samples, options.pairs = 4, 8
+        options.samples, options.pairs, options.questions = 4, 8, 10
     variants = ["sft"] if options.quick else options.only or list(VARIANTS)
     rows = []
     for variant in variants:
         folder = options.runs / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
         rows += train_and_evaluate(options.run, folder, variant, options)
     print(table(rows))
-    sizes = {name: getattr(options, name) for name in ("epochs", "pairs", "samples")}
+    sizes = {name: getattr(options, name) for name in ("epochs", "pairs", "samples", "questions")}
     leave(options, ("torch", "transformers", "peft"), rows, {}, **sizes)
 
 

@@ -1,7 +1,8 @@
 """Serving under load: this server beside `transformers serve --continuous-batching`, same weights, same precision.
 
 Each client sends one request after the other over loopback and reads the stream. Tokens are counted from the text by
-the model's own tokenizer, for both servers alike. Transformers has no guidance: guided rows are compared with our own.
+the model's own tokenizer, for both servers alike. Transformers has no guidance: guided rows are compared with our own,
+and so are those whose answers are audited before they leave, sentence by sentence.
 
     python benchmarks/serve.py
 """
@@ -30,7 +31,7 @@ TOPICS = ("a garden in spring", "a first week at work", "how bread is made", "a 
 POLICY = """policies:
   default:
     base_model: true
-    audit: off
+    audit: AUDIT
     guidance: {scale: {default: 1, min: 1, max: 3}, protect: "Answer briefly.", reveal: "Answer at length."}
 """
 Row = dict[str, Any]
@@ -108,7 +109,6 @@ def load(url: str, clients: int, options: argparse.Namespace, model: str, guided
 def measured(options: argparse.Namespace, work: Path) -> Iterator[Row]:
     model = resolve("smollm2")
     tokenizer = load_tokenizer(model)
-    (work / "policies.yaml").write_text(POLICY)
     programs = Path(sys.executable).parent
     clients = (1, 4) if options.quick else (1, 4, 16)
 
@@ -126,14 +126,17 @@ def measured(options: argparse.Namespace, work: Path) -> Iterator[Row]:
     with running(theirs, f"http://127.0.0.1:{port}/health", work / "theirs.log"):
         for count in clients:
             yield row("transformers serve", f"http://127.0.0.1:{port}", model, count, False)
-    port = free_port()
-    ours = [str(programs / "nescio"), "serve", model, "--policies", str(work / "policies.yaml"), "--port", str(port)]
-    with running(ours, f"http://127.0.0.1:{port}/readyz", work / "ours.log"):
-        url = f"http://127.0.0.1:{port}"
-        served = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
-        for guided in (False, True):
-            for count in clients:
-                yield row("nescio serve", url, served, count, guided)
+    for name, audit in (("nescio serve", "off"), ("nescio serve, audit", "mask")):
+        policies = work / f"{audit}.yaml"
+        policies.write_text(POLICY.replace("AUDIT", audit))
+        port = free_port()
+        ours = [str(programs / "nescio"), "serve", model, "--policies", str(policies), "--port", str(port)]
+        with running(ours, f"http://127.0.0.1:{port}/readyz", work / f"{audit}.log"):
+            url = f"http://127.0.0.1:{port}"
+            served = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
+            for guided in (False, True) if audit == "off" else (False,):
+                for count in clients:
+                    yield row(name, url, served, count, guided)
 
 
 def ratios(rows: list[Row]) -> dict[str, float]:
@@ -143,6 +146,7 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     return {
         f"unguided_{most}_over_transformers": round(ours / rate["transformers serve", most, False], 2),
         f"guided_{most}_over_unguided": round(rate["nescio serve", most, True] / ours, 2),
+        f"audited_{most}_over_unaudited": round(rate["nescio serve, audit", most, False] / ours, 2),
     }
 
 
