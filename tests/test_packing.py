@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
@@ -99,10 +99,20 @@ def test_prompts_are_asked_for_once(make_model: Callable[..., Any], layout: Call
     torch.testing.assert_close(found, alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_order_of_groups_changes_nothing(make_model: Callable[..., Any]) -> None:
-    model = make_model("llama")
-    one, other = (log_probs(model, pack(groups)) for groups in (GROUPS, GROUPS[::-1]))
-    torch.testing.assert_close(one, torch.cat([other[6:], other[1:6], other[:1]]), rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module")
+def llama(make_model: Callable[..., Any]) -> Any:
+    return make_model("llama")
+
+
+@given(st.permutations(range(len(GROUPS))), st.integers(1, 40))
+@settings(deadline=None, max_examples=30)
+def test_order_and_row_length_change_no_pairs_log_probs(llama: Any, order: list[int], budget: int) -> None:
+    expected = [torch.cat(separate(llama, group)) for group in GROUPS]
+    groups = [GROUPS[place] for place in order]
+    for row in by_budget(groups, budget):
+        wanted = [expected[order[number]] for number in row]
+        found = log_probs(llama, pack([groups[number] for number in row]))
+        torch.testing.assert_close(found, torch.cat(wanted), rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_equal_separate_ones(make_model: Callable[..., Any]) -> None:
