@@ -1,7 +1,8 @@
 """Every `train.method` on the same pairs of one run: what still leaks, what the answers are worth, how long it took.
 
 Takes a finished run (`nescio demo`), trains each variant in a folder of its own that shares the run's earlier stages,
-and evaluates it unguided and guided. What is finished is not done again, so a comparison that was cut off goes on.
+compresses ORPO's adapter to one bit a weight, and puts all of them, unguided and guided, into one table. What is
+finished is not done again, so a comparison that was cut off goes on.
 
     nescio demo
     python benchmarks/methods.py --run runs/demo --runs runs/methods
@@ -10,12 +11,14 @@ and evaluates it unguided and guided. What is finished is not done again, so a c
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from _result import leave, needs, options_of
 from rich.console import Console
 
+from nescio import one_bit
 from nescio.commands.quiet import quiet_libraries
 from nescio.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline import Run
@@ -26,8 +29,8 @@ from nescio.recipe import Recipe, load_recipe
 SLOW = 0.25
 VARIANTS: dict[str, dict[str, Any]] = {
     "orpo": {},
-    "orpo, nll over prompt and answer": {"nll_over": "prompt_and_answer"},
-    "orpo, twins in steps of their own": {},
+    "orpo-nll-over-prompt-and-answer": {"nll_over": "prompt_and_answer"},
+    "orpo-twins-in-steps-of-their-own": {},
     "dpo": {"method": "dpo", "rate": SLOW},
     "flat": {"method": "flat"},
     "sft": {"method": "sft"},
@@ -36,8 +39,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "simnpo": {"method": "simnpo", "beta": 2.5, "rate": SLOW},
     "gradient_ascent": {"method": "gradient_ascent", "rate": SLOW},
 }
+FIRST = "orpo"  # its folder holds the table
+TINY = "orpo-one-bit"
 SHARED = ("data", "samples", "candidates.jsonl", "manifest.json")
-COLUMNS = ("pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency", "utility", "utility_ci95")
+GUIDED = {"scale": 3, "space": "prob"}
+COLUMNS = (
+    "pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency", "utility", "utility_ci95",
+)  # fmt: skip
 
 
 def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
@@ -47,13 +55,11 @@ def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
     changes["learning_rate"] = base.train.learning_rate * changes.pop("rate", 1.0)
     settings = {f"train.{name}": value for name, value in changes.items()}
     settings |= {"tune": "null", "tuned": (run / "tuned").resolve() if base.tune else base.tuned}
-    settings |= {"evaluate.samples": options.samples, "evaluate.scales": "[3]", "evaluate.spaces": "[prob]"}
-    settings |= {"evaluate.question_count": options.questions}
     return load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
 
 
-def train_and_evaluate(run: Path, folder: Path, variant: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The variant's rows: unguided, and guided in probability space."""
+def train(run: Path, folder: Path, variant: str, options: argparse.Namespace) -> float:
+    """Train a variant in its folder; its seconds."""
     recipe, terminal = recipe_of(run, variant, options), Terminal(Console(width=110))
     if not folder.exists():
         with atomic_write(folder) as beside:
@@ -63,25 +69,45 @@ def train_and_evaluate(run: Path, folder: Path, variant: str, options: argparse.
                 copy(run / name, beside / name)
             Run(recipe, beside, terminal).execute("pairs")
             choose_pairs(beside / "pairs/train.jsonl", options.pairs, "twins" in variant)
-    Run(recipe, folder, terminal).execute("evaluate")
-    seconds = json.loads((folder / "manifest.json").read_text())["stages"]["train"]["seconds"]
-    return [
-        {
-            "method": variant if row["model"] == "trained" else row["model"],
-            "guidance": f"{row['space']} × {row['scale']:g}" if row["space"] else "none",
-            "train_seconds": seconds if row["model"] == "trained" else None,
-            "learning_rate": recipe.train.learning_rate,
-            **{column: row[column] for column in COLUMNS},
-        }
-        for row in json.loads((folder / "eval/results.json").read_text())
-        if row["model"] == "trained" or variant == "orpo"
-    ]
+    terminal.note(f"-- {variant}")
+    Run(recipe, folder, terminal).execute("train")
+    return float(json.loads((folder / "manifest.json").read_text())["stages"]["train"]["seconds"])
 
 
 def choose_pairs(path: Path, limit: int, torn: bool) -> None:
     """Keep the first pairs, twins together; or part the twins, so that each pair is a unit of its own."""
     rows = [row for _, row in read_jsonl(path)][:limit]
     write_jsonl(path, sorted(rows, key=lambda row: row["twin"] == "reveal") if torn else rows)
+
+
+def evaluate(run: Path, folder: Path, adapters: Mapping[str, Path], options: argparse.Namespace) -> list[Any]:
+    """All adapters in one table, each unguided and guided, after the tuned model and its protect prompt."""
+    others = [(name, path) for name, path in adapters.items() if name != FIRST]
+    rows = [
+        {"name": name + suffix, "adapter": str(path.resolve()), "protect": True} | more
+        for name, path in others
+        for suffix, more in (("", {}), ("-guided", GUIDED))
+    ]
+    recipe = recipe_of(run, FIRST, options)
+    section = recipe.evaluate.model_copy(update={"rows": []})
+    changes = {
+        "samples": options.samples, "question_count": options.questions, "scales": [GUIDED["scale"]],
+        "spaces": [GUIDED["space"]], "rows": rows,
+    }  # fmt: skip
+    section = type(section).model_validate(section.model_dump() | changes)
+    Run(recipe.model_copy(update={"evaluate": section}), folder, Terminal(Console(width=110))).execute("evaluate")
+    return list(json.loads((folder / "eval/results.json").read_text()))
+
+
+def result(row: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """A row of the table, from a row of the evaluation."""
+    method = FIRST if row["model"] == "trained" else row["model"].removesuffix("-guided")
+    return {
+        "method": method,
+        "guidance": f"{row['space']} × {row['scale']:g}" if row["space"] else "none",
+        "train_seconds": seconds.get(method),
+        **{column: row[column] for column in COLUMNS},
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -102,26 +128,29 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = options_of(__doc__, "methods", "one variant, four samples")
+    parser = options_of(__doc__, "methods", "one variant beside ORPO, four samples")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a run with its pairs")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="a folder for each variant")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument(
         "--pairs", type=int, default=120, help="of the run's, an even number: pairs come with their twins"
     )
-    parser.add_argument("--samples", type=int, default=30, help="held-out samples answered by each row")
+    parser.add_argument("--samples", type=int, default=44, help="held-out samples answered by each row")
     parser.add_argument("--questions", type=int, default=60, help="plain questions for the utility of each row")
-    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="repeatable; else all")
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="beside ORPO; repeatable; else all")
     options = parser.parse_args()
     needs(parser, options, "candidates.jsonl")
     quiet_libraries()
     if options.quick:
         options.samples, options.pairs, options.questions = 4, 8, 10
-    variants = ["sft"] if options.quick else options.only or list(VARIANTS)
-    rows = []
-    for variant in variants:
-        folder = options.runs / ("quick" if options.quick else variant.replace(",", "").replace(" ", "-"))
-        rows += train_and_evaluate(options.run, folder, variant, options)
+        options.only, options.runs = ["sft"], options.runs / "quick"
+    chosen = [name for name in VARIANTS if name == FIRST or name in (options.only or VARIANTS)]
+    seconds = {name: train(options.run, options.runs / name, name, options) for name in chosen}
+    adapters = {name: options.runs / name / "adapter" for name in chosen}
+    if not (tiny := options.runs / TINY).exists():
+        one_bit.compress(adapters[FIRST], tiny)
+    found = evaluate(options.run, options.runs / FIRST, adapters | {TINY: tiny}, options)
+    rows = [result(row, seconds) for row in found]
     print(table(rows))
     sizes = {name: getattr(options, name) for name in ("epochs", "pairs", "samples", "questions")}
     leave(options, ("torch", "transformers", "peft"), rows, {}, **sizes)

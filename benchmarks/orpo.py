@@ -9,16 +9,14 @@ had when the model was loaded. TRL computes its NLL over prompt and answer, nesc
 """
 
 import argparse
-import json
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from _contender import Contender, Row, serve
 from _result import leave, options_of
 
 LENGTHS = {"100/50": (100, 50), "450/64": (450, 64), "1800/128": (1800, 128)}
@@ -79,8 +77,8 @@ def with_nescio(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: P
     return trainer, [trainer.data_collator(units[n : n + BATCH]) for n in range(0, len(units), BATCH)]
 
 
-def serve(contender: str, model_name: str, prompt: int, answer: int, steps: int) -> None:
-    """Make a step for every line that comes in, and print its seconds, loss and the peak of memory so far."""
+def contend(contender: str, model_name: str, prompt: int, answer: int, steps: int) -> None:
+    """Make a step for every turn, and tell its seconds, loss and the peak of memory so far."""
     import torch
     from transformers import set_seed
 
@@ -97,39 +95,31 @@ def serve(contender: str, model_name: str, prompt: int, answer: int, steps: int)
             trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, Path(folder), rows)
         optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-4)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"ready": True}), flush=True)
-        for batch, _ in zip(batches, sys.stdin, strict=False):
+
+        def step(number: int) -> Row:
             started = time.perf_counter()
             trainer.model.train()
-            loss = trainer.compute_loss(trainer.model, batch)
+            loss = trainer.compute_loss(trainer.model, batches[number])
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-            print(json.dumps({"seconds": seconds, "loss": float(loss.detach()), "mib": peak / 1024}), flush=True)
+            return {"seconds": seconds, "loss": float(loss.detach()), "mib": peak / 1024}
+
+        serve(step)
 
 
-def measure(length: str, model: str, steps: int) -> list[dict[str, Any]]:
+def measure(length: str, model: str, steps: int) -> list[Row]:
     """The contenders' rows at one length: they take their steps in turn, so that a busy moment hits all alike."""
     prompt, answer = LENGTHS[length]
-    running = {}
-    for contender in CONTENDERS:
-        arguments = [contender, model, str(prompt), str(answer), str(steps)]
-        running[contender] = subprocess.Popen(
-            [sys.executable, __file__, "--contender", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        _answer(running[contender])
-    taken: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
-    for _ in range(steps + 1):
+    running = {name: Contender([name, model, str(prompt), str(answer), str(steps)]) for name in CONTENDERS}
+    taken: dict[str, list[Row]] = {contender: [] for contender in CONTENDERS}
+    for number in range(steps + 1):
         for contender, process in running.items():
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            taken[contender].append(_answer(process))
+            taken[contender].append(process.turn(number))
     for process in running.values():
-        process.communicate()
+        process.end()
     return [
         {
             "lengths": length,
@@ -143,16 +133,7 @@ def measure(length: str, model: str, steps: int) -> list[dict[str, Any]]:
     ]
 
 
-def _answer(process: "subprocess.Popen[str]") -> dict[str, float]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            found: dict[str, float] = json.loads(line)
-            return found
-    sys.exit(f"a contender failed:\n{process.communicate()[1][-3000:]}")
-
-
-def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+def ratios(rows: list[Row]) -> dict[str, float]:
     """Packed over the others, in pairs per second and in peak memory, at each length."""
     found = {}
     by = {(row["lengths"], row["contender"]): row for row in rows}
@@ -174,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.contender:
         name, model, *numbers = options.contender
-        serve(name, model, *map(int, numbers))
+        contend(name, model, *map(int, numbers))
         return
     plan = {"100/50": 2} if options.quick else {length: options.steps or STEPS[length] for length in LENGTHS}
     rows = [row for length, steps in plan.items() for row in measure(length, options.model, steps)]

@@ -35,7 +35,7 @@ PAIR = {"id": "p", "dialog_id": "d", "prompt": "abc", "chosen": "c", "rejected":
                 "kind": "candidates", "dialogs": 1, "lengths": {"text": {"mean": 7.0, "max": 7}},
                 "counts": {
                     "source": {"s": 2}, "strategy": {"system": 2}, "accepted": {"True": 1, "False": 1},
-                    "reason": {"None": 1, "pii": 1},
+                    "reason": {"pii": 1},
                 },
             },
         ),

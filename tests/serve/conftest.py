@@ -1,6 +1,11 @@
-"""Servers around a tiny model with an adapter."""
+"""Servers around a tiny model with an adapter.
 
+On the torch engine; `NESCIO_TEST_ENGINE=vllm` puts the same tests on vLLM, where it is installed.
+"""
+
+import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +14,25 @@ import torch
 from peft import LoraConfig, get_peft_model
 from running import POLICIES, Running
 
-from nescio.engines.torch import CACHE_TOKENS, TorchEngine
+from nescio.engines.base import Engine
+from nescio.engines.torch import CACHE_TOKENS
+
+ON_VLLM = os.environ.get("NESCIO_TEST_ENGINE") == "vllm"
+WIDE = {"hidden_size": 128} if ON_VLLM else {}  # vLLM's attention has no heads as narrow as the tiny model's
+
+# What vLLM's environment does not have is tested in the other.
+collect_ignore = [
+    file
+    for file, needs in (("test_clients.py", "langchain_openai"), ("test_schema.py", "schemathesis"),
+                        ("test_playground.py", "playwright"))
+    if ON_VLLM and find_spec(needs) is None
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if ON_VLLM and item.get_closest_marker("torch_engine"):
+            item.add_marker(pytest.mark.skip(reason="about the torch engine"))
 
 
 @pytest.fixture(scope="session")
@@ -17,18 +40,41 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory, make_model: Callabl
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("adapter")
     config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    get_peft_model(make_model("llama"), config).save_pretrained(folder)
+    get_peft_model(make_model("llama", **WIDE), config).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def start(tiny: Callable[..., TorchEngine], adapter_folder: Path) -> Callable[..., Running]:
+def make_engine(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_model: Callable[..., Any],
+    chatml: Any,
+    tiny: Any,
+    adapter_folder: Path,
+) -> Callable[[int, int], Engine]:
+    """Make an engine of so many rows and cached tokens around the tiny model."""
+    if not ON_VLLM:
+        return lambda rows, cache_tokens: tiny(max_rows=rows, cache_tokens=cache_tokens)
+    from nescio.engines.vllm import engine, settings
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_model("llama", **WIDE).save_pretrained(folder)
+    chatml.save_pretrained(folder)
+    options = {
+        "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0,
+        **settings.lora_options([adapter_folder]),
+    }  # fmt: skip
+    return lambda rows, cache_tokens: engine.load(str(folder), options={"max_num_seqs": rows, **options})
+
+
+@pytest.fixture(scope="session")
+def start(make_engine: Callable[[int, int], Engine], adapter_folder: Path) -> Callable[..., Running]:
     """Start a server: `start(policies=…, rows=…, queue=…)`; whoever starts it stops it."""
 
     def make(
         policies: str = POLICIES, rows: int = 8, queue: int = 32, cache_tokens: int = CACHE_TOKENS, **options: Any
     ) -> Running:
-        engine = tiny(max_rows=rows, cache_tokens=cache_tokens)
+        engine = make_engine(rows, cache_tokens)
         engine.load_adapter("careful", adapter_folder)
         return Running(engine, policies, rows, queue, **options)
 

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 import yaml
 
-from nescio.engines.torch import TorchEngine
+from nescio.engines.base import Engine
 from nescio.pii.detector import Span
 from nescio.serve.app import create_app
 from nescio.serve.keys import hash_key
@@ -69,7 +69,7 @@ class Letters:
 class Running:
     """A server that runs in a thread of this process."""
 
-    def __init__(self, engine: TorchEngine, policies: str, rows: int, queue: int, max_body: int = 2**20) -> None:
+    def __init__(self, engine: Engine, policies: str, rows: int, queue: int, max_body: int = 2**20) -> None:
         self.engine = engine
         self.detector = Letters()
         self.serving: Serving

@@ -111,6 +111,7 @@ def test_a_guided_answer_fits_the_longer_of_its_branches(server: Running) -> Non
     assert long.status_code == 200, long.text
 
 
+@pytest.mark.torch_engine
 def test_a_guided_answer_fits_the_cache_where_that_is_shorter_than_the_context(start: Any) -> None:
     server = start(cache_tokens=4 * 128)
     assert server.chat("word " * 10, key=STAFF, guidance_scale=2, max_tokens=..., stop=["e"]).status_code == 200

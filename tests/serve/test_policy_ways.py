@@ -87,6 +87,7 @@ def test_a_control_token_in_a_completion_or_a_negative_prompt_is_refused(server:
     assert server.chat(key=STAFF, guidance_scale=2, negative_prompt=token).status_code == 400
 
 
+@pytest.mark.torch_engine
 def test_a_role_mark_that_is_not_called_special(make_tokenizer: Any, make_model: Any, adapter_folder: Path) -> None:
     tokenizer = make_tokenizer("{% for m in messages %}<|Says|>{{ m['content'] }}<|im_end|>{% endfor %}")
     tokenizer.add_tokens(["<|Says|>", "<note>", " "])

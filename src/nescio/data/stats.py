@@ -70,6 +70,8 @@ class _Found:
         self.rows += 1
         self.dialogs.add(str(_dialog(kind, row, number)))
         for name in _COUNTED[kind]:
+            if row[name] is None:  # the reason against an answer that is kept
+                continue
             self.counts.setdefault(name, Counter())[str(row[name])] += 1
         for name, text in _texts(kind, row):
             texts, total, longest = self.sizes.get(name, (0, 0, 0))

@@ -1,0 +1,119 @@
+"""Guidance on vLLM: tokens a second of guided and unguided requests that come together, against our torch engine.
+
+Both engines run the embedded model (or `--model`) in fp32 in a process of their own and take turns, round after round;
+after a round to warm up, the best of each counts. Every request is answered greedily to its last token. To be run in
+the environment of `make test-vllm`:
+
+    .venv-vllm/bin/python benchmarks/vllm_serve.py
+"""
+
+import argparse
+import time
+from importlib.metadata import packages_distributions
+from typing import Any
+
+from _contender import Contender, Row, serve
+from _result import leave, options_of
+
+TOGETHER = (1, 8, 32)
+CONTENDERS = ("vllm", "torch")
+SCALE = 2.0
+TOPICS = ("a garden in spring", "my first week at work", "a letter to a friend", "how bread is made", "the sea")
+
+
+def contend(name: str, model: str, tokens: int) -> None:
+    """Answer as many requests as a turn says, guided or not."""
+    from nescio.engines.base import Request
+    from nescio.guidance import Guidance
+
+    engine = engine_of(name, model)
+
+    def answer(asked: Row) -> Row:
+        how = Guidance(SCALE, "prob") if asked["guided"] else None
+        requests = [
+            Request(f"Story {asked['round']}.{n}. Once upon a time, {TOPICS[n % len(TOPICS)]}", how,
+                    "I never write stories." if how else None, max_tokens=tokens)
+            for n in range(asked["together"])
+        ]  # fmt: skip
+        started = time.perf_counter()
+        written = sum(len(answer.token_ids) for answer in engine.generate(requests))
+        seconds = time.perf_counter() - started
+        return {"tokens_per_second": written / seconds, "tokens": written, "replays": getattr(engine, "replays", 0)}
+
+    serve(answer)
+    engine.close()
+
+
+def engine_of(name: str, model: str) -> Any:
+    """The engine, with room for as many rows as the largest turn has."""
+    rows = 2 * max(TOGETHER)
+    if name == "torch":
+        from nescio.engines import torch
+
+        return torch.load(model, max_rows=rows)
+    from nescio.engines.vllm import engine
+
+    return engine.load(
+        model, options={"max_model_len": 512, "max_num_seqs": rows, "kv_cache_memory_bytes": 2 << 30, "seed": 0}
+    )
+
+
+def measure(model: str, tokens: int, together: tuple[int, ...], rounds: int) -> list[Row]:
+    """A row for each engine, number of requests, and guided or not."""
+    running = {name: Contender([name, model, str(tokens)]) for name in CONTENDERS}
+    best: dict[tuple[str, int, bool], Row] = {}
+    for number in range(rounds + 1):
+        for count in together:
+            for guided in (False, True):
+                for name, contender in running.items():
+                    found = contender.turn({"together": count, "guided": guided, "round": number})
+                    before = best.get((name, count, guided))
+                    if number and (before is None or found["tokens_per_second"] > before["tokens_per_second"]):
+                        best[name, count, guided] = found
+    for contender in running.values():
+        contender.end()
+    return [
+        {"engine": name, "together": count, "guided": guided} | found
+        for (name, count, guided), found in sorted(best.items())
+    ]
+
+
+def ratios(rows: list[Row]) -> dict[str, float]:
+    """Guided over unguided of each engine, and vLLM over the torch engine."""
+    rate = {(row["engine"], row["together"], row["guided"]): row["tokens_per_second"] for row in rows}
+    found = {}
+    for (name, count, guided), own in rate.items():
+        if guided:
+            found[f"{name}_guided_over_unguided_{count}"] = own / rate[name, count, False]
+        if name == "vllm":
+            found[f"vllm_over_torch_{'guided' if guided else 'unguided'}_{count}"] = own / rate["torch", count, guided]
+    return {name: round(value, 2) for name, value in sorted(found.items())}
+
+
+def main() -> None:
+    parser = options_of(__doc__, "vllm_serve", "few tokens, up to eight requests")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--tokens", type=int, default=64, help="most tokens of an answer")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, of which the best counts")
+    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contender:
+        name, model, tokens = options.contender
+        contend(name, model, int(tokens))
+        return
+    installed = packages_distributions().get("vllm")
+    if not installed:
+        parser.exit(
+            0 if options.quick else 2, "no vLLM here; run it with .venv-vllm/bin/python after `make test-vllm`\n"
+        )
+    if options.quick:
+        options.tokens, options.repeat = 8, 1
+    rows = measure(options.model, options.tokens, TOGETHER[:2] if options.quick else TOGETHER, options.repeat)
+    for row in rows:
+        guided = "guided" if row["guided"] else ""
+        print(f"{row['engine']:<8}{row['together']:>4}  {guided:<8}{row['tokens_per_second']:>8.1f} tokens/s")
+    leave(options, ("torch", "transformers", *installed), rows, ratios(rows), tokens=options.tokens)
+
+
+if __name__ == "__main__":
+    main()
