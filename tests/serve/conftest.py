@@ -23,10 +23,9 @@ WIDE = {"hidden_size": 128} if ON_VLLM else {}  # vLLM's attention has no heads 
 # What vLLM's environment does not have is tested in the other.
 collect_ignore = [
     file
-    for file, needs in (("test_clients.py", "langchain_openai"), ("test_schema.py", "schemathesis"),
-                        ("test_playground.py", "playwright"))
+    for file, needs in (("test_schema.py", "schemathesis"), ("test_playground.py", "playwright"))
     if ON_VLLM and find_spec(needs) is None
-]  # fmt: skip
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -287,6 +287,7 @@ def test_metrics_tell_how_much_and_never_what(server: Running) -> None:
         'nescio_requests_total{endpoint="chat",guided="false",outcome="answered",policy="staff"}',
         'nescio_tokens_total{kind="answer",policy="staff"}', "nescio_queue_rows", "nescio_batch_fill",
         "nescio_time_to_first_token_seconds_bucket", "nescio_audit_seconds_bucket", "nescio_pii_total",
+        "nescio_replays_total",
     ):  # fmt: skip
         assert name in text
     assert not re.search("Zanzibar|Hello|nescio-staff|sha256|127.0.0.1", text)

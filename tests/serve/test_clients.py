@@ -5,7 +5,6 @@ from typing import Any
 
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
 from running import STAFF, Running
 
 ASK: dict[str, Any] = {
@@ -66,10 +65,11 @@ def test_errors_are_the_ones_that_openais_client_knows(server: Running, client: 
 
 
 def test_langchain(server: Running) -> None:
-    chat = ChatOpenAI(
+    langchain = pytest.importorskip("langchain_openai", reason="not in vLLM's environment")
+    chat = langchain.ChatOpenAI(
         base_url=f"{server.url}/v1", api_key=STAFF, model="careful", temperature=0, max_completion_tokens=12,
         extra_body={"guidance_scale": 3},
-    )  # type: ignore[call-arg, arg-type]  # fmt: skip
+    )  # fmt: skip
     whole = chat.invoke("Hello")
     assert "".join(str(part.content) for part in chat.stream("Hello")) == whole.content
     assert whole.content == server.chat().json()["choices"][0]["message"]["content"]

@@ -21,7 +21,7 @@ from nescio.engines.packed import packed_in
 from nescio.errors import NescioError
 from nescio.serve import server
 from nescio.serve.keys import hash_key
-from nescio.serve.opening import open_engine
+from nescio.serve.opening import open_served
 
 POLICY = "policies:\n  default:\n    base_model: true\n    audit: off\n    guidance: {scale: 1}\n"
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
@@ -178,7 +178,7 @@ def test_what_cannot_start_says_why(
 
 @pytest.mark.parametrize("weights", ["full", "half"])
 def test_the_engine_is_opened_in_the_precision_asked_for(tiny_folder: Path, weights: Any) -> None:
-    engine: Any = open_engine("torch", str(tiny_folder), {}, 8, 1024, weights, {})
+    engine: Any = open_served("torch", str(tiny_folder), {}, 8, 1024, weights, {})
     assert packed_in(engine.model) == weights
     assert engine.complete("Anna", max_tokens=3)
 

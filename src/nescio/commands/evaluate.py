@@ -36,6 +36,7 @@ def evaluate(
     judge: Annotated[
         str | None, typer.Option(help="A model that judges answers in words, and is judged first.")
     ] = None,
+    engine: Annotated[str | None, typer.Option(help="Whom the rows are asked of: torch or vllm.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change another key: evaluate.a=value.")] = None,
 ) -> None:
     """Evaluate a trained run with other rows and measures, and write its report again. Goes on where it stopped."""
@@ -50,6 +51,7 @@ def evaluate(
         "samples": samples, "baselines": baselines,
         "draws": draws, "drawn": drawn, "attacked": attacked, "questions": questions,
         "question_count": question_count, "judge": judge and f"{{model: {judge}}}",
+        "engine": engine,
     }  # fmt: skip
     overrides = [
         f"evaluate.{name}={f'[{value}]' if name in _LISTS else value}"

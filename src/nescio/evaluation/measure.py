@@ -5,14 +5,16 @@ both ask for. Knows samples, engines, detectors and the measures of this room; n
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from nescio.data.samples import Sample
-from nescio.engines.torch import TorchEngine, load
+from nescio.engines.base import Engine
+from nescio.engines.opening import EngineKind, open_engine
 from nescio.evaluation import choices, leakage, neutral, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
@@ -45,6 +47,8 @@ class Plan:
         attacked: Samples whose slots are attacked, scrubbed: what the tuned model has learned.
         judged: Questions that are answered in words, for a judge.
         seed: Of all sampling.
+        engine: Which kind of engine is asked.
+        options: Of vLLM's `EngineArgs`.
     """
 
     samples: Sequence[Sample]
@@ -56,6 +60,8 @@ class Plan:
     attacked: Sequence[Sample] = ()
     judged: Sequence[Question] = ()
     seed: int = 0
+    engine: EngineKind = "torch"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -89,7 +95,7 @@ class _Ask:
 
     fills: str
     decides: Any
-    work: Callable[[TorchEngine, list[Setup]], Any]
+    work: Callable[[Engine, list[Setup]], Any]
 
 
 def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept, tick: Tick) -> dict[str, Measured]:
@@ -106,25 +112,38 @@ def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept,
         What was found, by the set-ups' names.
     """
     found = {setup.name: Measured() for setup in setups}
-    sources = [_asks_of(setups, source) for source in dict.fromkeys(setup.source for setup in setups)]
-    asks, engines = list(_asks(plan)), _Engines()
-    total = len(sources) * (len(asks) + bool(plan.harmless))
+    with closing(_Engines(plan)) as engines:
+        _ask_all(setups, found, plan, kept, engines, tick)
+        if plan.harmless:
+            _diverge(setups, found, plan, kept, engines)
+    for setup in setups:
+        if setup.masks:
+            _filter(found[setup.name], plan, detector)
+    return found
+
+
+def _ask_all(
+    setups: Sequence[Setup],
+    found: Mapping[str, Measured],
+    plan: Plan,
+    kept: Kept,
+    engines: "_Engines",
+    tick: Tick,
+) -> None:
+    """Every piece of work for every set-up, a model at a time."""
+    sources, asks = [_asks_of(setups, source) for source in dict.fromkeys(s.source for s in setups)], list(_asks(plan))
+    total = len(sources) * len(asks) + bool(plan.harmless)
     for order, same in enumerate(sources):
         first = [alike[0] for alike in same.values()]
         for number, ask in enumerate(asks):
             tick(order * len(asks) + number, total, f"{ask.fills} of {len(first)} set-ups")
-            asked = [ask.decides, [_identity(setup) for setup in first]]
+            asked = [plan.engine, ask.decides, [_identity(setup) for setup in first]]
             given = kept.get(ask.fills, asked, partial(_done, ask, engines, first))
             for alike, own in zip(same.values(), given, strict=True):
                 for setup in alike:
                     getattr(found[setup.name], ask.fills).extend(own)
     if plan.harmless:
-        tick(len(sources) * len(asks), total, "divergence from the tuned model")
-        _diverge(setups, found, plan, kept, engines)
-    for setup in setups:
-        if setup.masks:
-            _filter(found[setup.name], plan, detector)
-    return found
+        tick(total - 1, total, "divergence from the tuned model")
 
 
 def _asks(plan: Plan) -> Iterator[_Ask]:
@@ -142,7 +161,7 @@ def _asks(plan: Plan) -> Iterator[_Ask]:
         prompts = neutral.harmless_prompts(plan.harmless)
         yield _Ask("harmless", [prompts, seed], partial(neutral.answer, prompts=prompts, seed=seed))
     for samples in _pieces(plan.attacked, _TOGETHER):
-        yield _Ask("attacks", _ids(samples), partial(slot_attack.attack, samples=samples))
+        yield _Ask("attacks", _ids(samples), partial(_attack, samples=samples))
     for questions in _pieces(plan.judged, _TOGETHER):
         reply = partial(choices.reply, questions=questions, max_tokens=tokens)
         yield _Ask("replies", [[asdict(q) for q in questions], tokens], reply)
@@ -152,12 +171,18 @@ def _done(ask: _Ask, engines: "_Engines", setups: list[Setup]) -> Any:
     return ask.work(engines.of(setups), setups)
 
 
+def _attack(engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
+    return slot_attack.attack(engine, load_tokenizer(setups[0].source), setups, samples)
+
+
 def _diverge(setups: Sequence[Setup], found: dict[str, Measured], plan: Plan, kept: Kept, engines: "_Engines") -> None:
     """Score every set-up's harmless answers under the tuned model, whose engine is asked for all of them together."""
     tuned, prompts = setups[0], neutral.harmless_prompts(plan.harmless)
     texts = [[text for text, _ in found[setup.name].harmless] for setup in setups]
     scores = kept.get(
-        "tuned", [prompts, texts, _identity(tuned)], lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts)
+        "tuned",
+        [plan.engine, prompts, texts, _identity(tuned)],
+        lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts),
     )
     for setup, said, under_tuned in zip(setups, texts, scores, strict=True):
         own = [scored for _, scored in found[setup.name].harmless]
@@ -189,22 +214,26 @@ def _filter(found: Measured, plan: Plan, detector: Detector) -> None:
 class _Engines:
     """One engine at a time: the last that was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self._kind, self._options = plan.engine, plan.options
         self._key: Any = None
-        self._engine: TorchEngine | None = None
+        self._engine: Engine | None = None
 
-    def of(self, setups: Sequence[Setup]) -> TorchEngine:
+    def of(self, setups: Sequence[Setup]) -> Engine:
         """The engine of a source with all adapters that these set-ups attach."""
-        adapters = {setup.attached: setup.adapter for setup in setups if setup.adapter is not None}
+        adapters = {setup.attached: Path(setup.adapter) for setup in setups if setup.attached and setup.adapter}
         key = (setups[0].source, adapters)
         if self._engine is None or self._key != key:
-            self._engine = None
-            release()
-            self._engine = load(setups[0].source)
-            for name, folder in adapters.items():
-                self._engine.load_adapter(str(name), Path(folder))
-            self._key = key
+            self.close()
+            self._engine, self._key = open_engine(self._kind, setups[0].source, adapters, self._options), key
         return self._engine
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
+        release()
 
 
 def _asks_of(setups: Sequence[Setup], source: str) -> Asks:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nescio.data.samples import Sample
-from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine
+from nescio.engines.base import Engine, Request
 from nescio.evaluation.leakage import says
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import Interval, wilson
@@ -39,18 +38,19 @@ class Outcome:
     by_label: dict[str, float]
 
 
-def attack(engine: TorchEngine, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
+def attack(engine: Engine, tokenizer: Any, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
     """Attack each sample's slot through each set-up: plain text, the set-up's sentences before it.
 
     Args:
-        engine: Of the model under attack, with its tokenizer.
+        engine: Of the model under attack.
+        tokenizer: The model's.
         setups: Whose guidance and adapters are under attack.
         samples: Conversations up to a slot, scrubbed.
 
     Returns:
         The continuations, for each set-up and sample.
     """
-    texts = [context(sample, engine.tokenizer) for sample in samples]
+    texts = [context(sample, tokenizer) for sample in samples]
     answers = engine.generate([_request(text, setup) for setup in setups for text in texts])
     said = [answer.text for answer in answers]
     return [said[start : start + len(samples)] for start in range(0, len(said), len(samples))]

@@ -1,6 +1,10 @@
 """What Prometheus reads: how much, how fast, for which policy; never any content, key or address. Knows no requests."""
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from nescio.serve.limits import RowGate
 
@@ -12,9 +16,10 @@ class Metrics:
 
     Args:
         gate: The batch that is measured.
+        replays: How often an engine took a guided request back because its branches had come apart.
     """
 
-    def __init__(self, gate: RowGate) -> None:
+    def __init__(self, gate: RowGate, replays: Callable[[], int]) -> None:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "nescio_requests",
@@ -40,6 +45,7 @@ class Metrics:
             "nescio_audit_seconds", "Of one check of the output audit", buckets=_SECONDS, registry=registry
         )
         self.reloads = Counter("nescio_policy_reloads", "Policy files read again", ("result",), registry=registry)
+        registry.register(_Replays(replays))
         _gauge(registry, "nescio_queue_rows", "Rows that wait for a place in the batch").set_function(
             lambda: gate.waiting
         )
@@ -52,6 +58,18 @@ class Metrics:
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Replays(Collector):
+    """A counter that the engine keeps; read when it is asked for."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "nescio_replays", "Guided requests taken back to their branches' last common token", value=self._count()
+        )
 
 
 def _gauge(registry: CollectorRegistry, name: str, what: str) -> Gauge:

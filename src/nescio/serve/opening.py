@@ -3,16 +3,15 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import yaml
 
 from nescio.engines.base import Engine, Precision
+from nescio.engines.opening import EngineKind, open_engine
 from nescio.errors import NescioError
 from nescio.models import read_sentences
 from nescio.serve.admission import Served
-
-EngineKind = Literal["torch", "vllm"]
 
 
 def engine_kind(name: str) -> EngineKind:
@@ -39,7 +38,7 @@ def _one_of(names: Sequence[str], name: str, option: str) -> str:
     return name
 
 
-def open_engine(
+def open_served(
     kind: EngineKind,
     model: str,
     adapters: Mapping[str, Path],
@@ -48,7 +47,7 @@ def open_engine(
     weights: Precision,
     options: Mapping[str, Any],
 ) -> Engine:
-    """Load a model and its adapters as an engine of this kind.
+    """Open the engine that a server asks.
 
     Args:
         kind: Which engine.
@@ -66,23 +65,10 @@ def open_engine(
         raise NescioError(f"--vllm {next(iter(options))}: only with --engine vllm")
     if weights != "full" and kind != "torch":
         raise NescioError(f"--precision {weights}: only with --engine torch; vLLM has --vllm dtype=…")
-    engine = _torch(model, rows, cache_tokens, weights) if kind == "torch" else _vllm(model, adapters, rows, options)
-    for name, folder in adapters.items():
-        engine.load_adapter(name, folder)
-    return engine
-
-
-def _torch(model: str, rows: int, cache_tokens: int, weights: Precision) -> Engine:
-    from nescio.engines import torch
-
-    return torch.load(model, max_rows=rows, precision=weights, cache_tokens=cache_tokens)
-
-
-def _vllm(model: str, adapters: Mapping[str, Path], rows: int, options: Mapping[str, Any]) -> Engine:
-    from nescio.engines.vllm import engine, settings
-
-    lora = settings.lora_options(list(adapters.values())) if adapters else {}
-    return engine.load(model, options={"max_num_seqs": rows, **lora, **options})
+    if kind == "vllm":
+        return open_engine(kind, model, adapters, {"max_num_seqs": rows, **options})
+    own = {"max_rows": rows, "precision": weights, "cache_tokens": cache_tokens}
+    return open_engine(kind, model, adapters, own)
 
 
 def engine_options(given: Sequence[str]) -> dict[str, Any]:

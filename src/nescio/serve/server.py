@@ -14,10 +14,11 @@ from typing import Any
 import uvicorn
 
 from nescio.engines.base import Precision
+from nescio.engines.opening import EngineKind
 from nescio.errors import NescioError
 from nescio.pii.detector import Detector, Span, load_detector
 from nescio.serve.app import create_app
-from nescio.serve.opening import EngineKind, adapter_names, open_engine, served_by
+from nescio.serve.opening import adapter_names, open_served, served_by
 from nescio.serve.policies import Policies, load_policies
 from nescio.serve.serving import Serving
 
@@ -155,7 +156,7 @@ def run(settings: Settings) -> None:
     policies = load_policies(settings.policies, list(adapters))  # before the model: a mistake is told at once
     listening = _listen(settings)
     detector = _load_detector(policies)
-    engine = open_engine(
+    engine = open_served(
         settings.engine, settings.model, settings.adapters, settings.rows,
         settings.cache_tokens, settings.precision, settings.options,
     )  # fmt: skip

@@ -40,7 +40,7 @@ class Serving:
         self.detector = detector
         self.gate = RowGate(rows, queue)
         self.meter = Meter()
-        self.metrics = Metrics(self.gate)
+        self.metrics = Metrics(self.gate, lambda: getattr(engine, "replays", 0))  # vLLM's engine alone has any
         # A thread whose answer was cancelled waits for the engine's next step while its row is given out again.
         self._threads = ThreadPoolExecutor(2 * rows, thread_name_prefix="answer")
         self._running: dict[asyncio.Task[None], Answering] = {}

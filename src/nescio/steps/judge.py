@@ -63,7 +63,7 @@ def _plan(run: Context, setups: Sequence[Setup]) -> Plan:
     return Plan(
         samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
         _attacked(run),
-        questions if section.judge else [], seed,
+        questions if section.judge else [], seed, section.engine, section.vllm,
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import WAYS
 from nescio.data.synthetic import generate
+from nescio.engines.base import Engine
 from nescio.engines.openai import OpenAIEngine
-from nescio.engines.torch import load
+from nescio.engines.opening import open_engine
 from nescio.errors import NescioError
 from nescio.files import SetAside, read_jsonl, stop, write_json, write_jsonl
 from nescio.models import identity, load_tokenizer
@@ -79,7 +80,11 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
     wanted = with_room(wanted, of_sources(run.recipe), run.note)
     how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
     sources = [source_of(run.recipe, each) for each in section.sources]
-    tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)
+    try:
+        tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)
+    finally:
+        for source in sources:
+            source.engine.close()  # vLLM holds most of a GPU, which training needs
     write_json(folder / "sources.json", [tally.as_row() for tally in tallies])
     for tally in tallies:
         run.note(tally.report())
@@ -93,8 +98,9 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "name": section.name, "model": model, "strategies": tuple(section.strategies), "price": price,
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
-    if section.engine == "local":
-        return Source(engine=load(model, prefix_tokens=_PREFIX_TOKENS), identity=identity(model), **common)
+    if section.engine != "openai":
+        where = " on vLLM" if section.engine == "vllm" else ""  # where other answers are drawn from the same seeds
+        return Source(engine=_local(section, model), identity=identity(model) + where, **common)
     completes = any(WAYS[strategy].completion for strategy in section.strategies)
     return Source(
         engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),
@@ -104,6 +110,13 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         together=1,  # each answer is kept as it comes
         **common,
     )
+
+
+def _local(section: SourceSection, model: str) -> Engine:
+    """The engine of a source that is asked here."""
+    if section.engine == "vllm":
+        return open_engine("vllm", model, {}, section.vllm)
+    return open_engine("torch", model, {}, {"prefix_tokens": _PREFIX_TOKENS})
 
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:

@@ -15,7 +15,9 @@ from nescio.engines.torch import load as load_torch
 # Starting vLLM takes half a minute; what can be seen without it is tested wherever the tests run.
 # A folder of this name on the path would be found too, hence the origin.
 collect_ignore = (
-    [] if (vllm := find_spec("vllm")) and vllm.origin else ["test_engine.py", "test_parity.py", "test_processors.py"]
+    []
+    if (vllm := find_spec("vllm")) and vllm.origin
+    else ["test_engine.py", "test_measuring.py", "test_parity.py", "test_processors.py"]
 )
 
 SMALL = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0}

@@ -131,7 +131,10 @@ def test_what_vllm_refuses_ends_that_request_alone(tight: Any, monkeypatch: pyte
         return add(name, *args, **kwargs)
 
     monkeypatch.setattr(tight._llm, "add_request", refusing)
-    refused, other = tight.submit(Request("Tom", Guidance(2.0), "Anna")), tight.submit(Request("Tom", max_tokens=4))
+    refused, other = (
+        tight.submit(Request("Tom", Guidance(2.0), "Anna", max_tokens=4)),
+        tight.submit(Request("Tom", max_tokens=4)),
+    )
     with pytest.raises(NescioError, match=r"vLLM refuses the request \(out of vocabulary\)"):
         _ = refused.answer
     assert other.answer.text
