@@ -1,9 +1,10 @@
 """A step of ORPO: packed by nescio, unpacked by nescio, and by TRL's ORPOTrainer, on the same model, pairs and batch.
 
-Each contender trains the embedded model (or `--model`) with LoRA on all linear layers in fp32, in a process of its own
-with the same number of threads: a step to warm up, then some that are timed, the contenders in turn, round after
-round. A step is forward, backward and the optimizer's. The peak is the process's largest resident memory, less what it
-had when the model was loaded. TRL computes its NLL over prompt and answer, nescio here too; the losses are compared.
+Each contender trains the embedded model (or `--model`) with LoRA on all linear layers in fp32, in a process of its
+own with the same number of threads: a step to warm up, then some that are timed, the contenders in turn, round after
+round; at the longest length one after the other. A step is forward, backward and the optimizer's. The peak is the
+process's largest resident memory, less what it had when the model was loaded. TRL computes its NLL over prompt and
+answer, nescio here too; the losses are compared.
 
     python benchmarks/orpo.py
 """
@@ -22,7 +23,8 @@ from _result import leave, options_of
 LENGTHS = {"100/50": (100, 50), "450/64": (450, 64), "1800/128": (1800, 128)}
 STEPS = {"100/50": 6, "450/64": 3, "1800/128": 1}  # timed, after one to warm up
 CONTENDERS = ("packed", "unpacked", "trl")
-BATCH = 2  # the paper's
+IN_TURN = ("100/50", "450/64")  # at the longest, the memory of all three together is more than most machines have
+BATCH = {"100/50": 2, "450/64": 2, "1800/128": 1}  # 2 is the paper's; with two of the longest, TRL takes over 24 GiB
 WORDS = "the garden of my friend is near an old town and we walk there when it rains in spring or later"
 
 
@@ -36,7 +38,7 @@ def texts(tokenizer: Any, prompt: int, answer: int, count: int) -> list[dict[str
 
     return [
         {
-            "prompt": text(prompt, n),
+            "prompt": tokenizer.bos_token + text(prompt - 1, n),  # which TRL would put in front by itself
             "chosen": " " + text(answer - 2, n + 11) + tokenizer.eos_token,
             "rejected": " " + text(answer - 2 - answer // 8, n + 23) + tokenizer.eos_token,
         }
@@ -44,14 +46,14 @@ def texts(tokenizer: Any, prompt: int, answer: int, count: int) -> list[dict[str
     ]
 
 
-def with_trl(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: Path) -> Any:
+def with_trl(model: Any, tokenizer: Any, pairs: list[dict[str, str]], batch: int, work: Path) -> Any:
     """TRL's trainer, and its batches."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     config = ORPOConfig(
-        output_dir=str(work), per_device_train_batch_size=BATCH, learning_rate=1e-4, beta=0.1, max_length=2048,
+        output_dir=str(work), per_device_train_batch_size=batch, learning_rate=1e-4, beta=0.1, max_length=2048,
         use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], disable_tqdm=True,
     )  # fmt: skip
     lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=16, lora_alpha=32, lora_dropout=0.0)
@@ -59,10 +61,12 @@ def with_trl(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: Path
         model, config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer, peft_config=lora
     )
     rows = [trainer.train_dataset[n] for n in range(len(pairs))]
-    return trainer, [trainer.data_collator(rows[n : n + BATCH]) for n in range(0, len(rows), BATCH)]
+    return trainer, [trainer.data_collator(rows[n : n + batch]) for n in range(0, len(rows), batch)]
 
 
-def with_nescio(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: Path, row_tokens: int | None) -> Any:
+def with_nescio(
+    model: Any, tokenizer: Any, pairs: list[dict[str, str]], batch: int, work: Path, row_tokens: int | None
+) -> Any:
     """Ours, and its batches."""
     from nescio.files import write_jsonl
     from nescio.training.examples import read_pairs
@@ -72,12 +76,12 @@ def with_nescio(model: Any, tokenizer: Any, pairs: list[dict[str, str]], work: P
 
     write_jsonl(work / "pairs.jsonl", pairs)
     units = read_pairs(work / "pairs.jsonl", tokenizer, 2048, 1900)
-    plan = Plan(batch_size=BATCH, row_tokens=row_tokens, prompt_wanted=True, lora_dropout=0.0)
+    plan = Plan(batch_size=batch, row_tokens=row_tokens, prompt_wanted=True, lora_dropout=0.0)
     trainer = _PackedTrainer(orpo(0.1, prompt=True), with_lora(model, plan), plan, work, units, None, None)
-    return trainer, [trainer.data_collator(units[n : n + BATCH]) for n in range(0, len(units), BATCH)]
+    return trainer, [trainer.data_collator(units[n : n + batch]) for n in range(0, len(units), batch)]
 
 
-def contend(contender: str, model_name: str, prompt: int, answer: int, steps: int) -> None:
+def contend(contender: str, model_name: str, length: str, steps: int) -> None:
     """Make a step for every turn, and tell its seconds, loss and the peak of memory so far."""
     import torch
     from transformers import set_seed
@@ -85,14 +89,15 @@ def contend(contender: str, model_name: str, prompt: int, answer: int, steps: in
     from nescio.models import load_model
 
     loaded = load_model(model_name, torch.float32)
-    pairs = texts(loaded.tokenizer, prompt, answer, BATCH * (steps + 1))
+    batch = BATCH[length]
+    pairs = texts(loaded.tokenizer, *LENGTHS[length], batch * (steps + 1))
     set_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         if contender == "trl":
-            trainer, batches = with_trl(loaded.model, loaded.tokenizer, pairs, Path(folder))
+            trainer, batches = with_trl(loaded.model, loaded.tokenizer, pairs, batch, Path(folder))
         else:
             rows = None if contender == "unpacked" else 1024
-            trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, Path(folder), rows)
+            trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, batch, Path(folder), rows)
         optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-4)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -111,21 +116,22 @@ def contend(contender: str, model_name: str, prompt: int, answer: int, steps: in
 
 
 def measure(length: str, model: str, steps: int) -> list[Row]:
-    """The contenders' rows at one length: they take their steps in turn, so that a busy moment hits all alike."""
-    prompt, answer = LENGTHS[length]
-    running = {name: Contender([name, model, str(prompt), str(answer), str(steps)]) for name in CONTENDERS}
+    """The contenders' rows at one length."""
+    arguments = [model, length, str(steps)]
     taken: dict[str, list[Row]] = {contender: [] for contender in CONTENDERS}
-    for number in range(steps + 1):
-        for contender, process in running.items():
-            taken[contender].append(process.turn(number))
-    for process in running.values():
-        process.end()
+    for group in [CONTENDERS] if length in IN_TURN else [(name,) for name in CONTENDERS]:
+        running = {name: Contender([name, *arguments]) for name in group}
+        for number in range(steps + 1):
+            for name, process in running.items():
+                taken[name].append(process.turn(number))
+        for process in running.values():
+            process.end()
     return [
         {
             "lengths": length,
             "contender": contender,
             "seconds": round(statistics.median(step["seconds"] for step in own[1:]), 3),
-            "pairs_per_second": round(BATCH / statistics.median(step["seconds"] for step in own[1:]), 3),
+            "pairs_per_second": round(BATCH[length] / statistics.median(step["seconds"] for step in own[1:]), 3),
             "peak_mib": round(own[-1]["mib"]),
             "losses": [round(step["loss"], 5) for step in own],
         }
@@ -151,13 +157,15 @@ def main() -> None:
     parser = options_of(__doc__, "orpo", "the short length, two steps")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--steps", type=int, help="timed steps; else 6, 3 and 1, the more the shorter")
-    parser.add_argument("--contender", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--length", action="append", choices=list(LENGTHS), help="repeatable; else all three")
+    parser.add_argument("--contender", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
-        name, model, *numbers = options.contender
-        contend(name, model, *map(int, numbers))
+        name, model, length, steps = options.contender
+        contend(name, model, length, int(steps))
         return
-    plan = {"100/50": 2} if options.quick else {length: options.steps or STEPS[length] for length in LENGTHS}
+    chosen = options.length or list(LENGTHS)
+    plan = {"100/50": 2} if options.quick else {length: options.steps or STEPS[length] for length in chosen}
     rows = [row for length, steps in plan.items() for row in measure(length, options.model, steps)]
     for row in rows:
         print(
