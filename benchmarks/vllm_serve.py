@@ -1,8 +1,8 @@
 """Guidance on vLLM: tokens a second of guided and unguided requests that come together, against our torch engine.
 
-Both engines run the embedded model (or `--model`) in fp32 in a process of their own and take turns, round after round;
-after a round to warm up, the best of each counts. Every request is answered greedily to its last token. To be run in
-the environment of `make test-vllm`:
+Both engines run the embedded model (or `--model`) in fp32 in a process of their own, one after the other, because an
+idle vLLM keeps a core busy; after a round to warm up, the best of each counts. Every request is answered greedily to
+its last token. To be run in the environment of `make test-vllm`:
 
     .venv-vllm/bin/python benchmarks/vllm_serve.py
 """
@@ -10,6 +10,7 @@ the environment of `make test-vllm`:
 import argparse
 import time
 from importlib.metadata import packages_distributions
+from itertools import product
 from typing import Any
 
 from _contender import Contender, Row, serve
@@ -60,17 +61,14 @@ def engine_of(name: str, model: str) -> Any:
 
 def measure(model: str, tokens: int, together: tuple[int, ...], rounds: int) -> list[Row]:
     """A row for each engine, number of requests, and guided or not."""
-    running = {name: Contender([name, model, str(tokens)]) for name in CONTENDERS}
     best: dict[tuple[str, int, bool], Row] = {}
-    for number in range(rounds + 1):
-        for count in together:
-            for guided in (False, True):
-                for name, contender in running.items():
-                    found = contender.turn({"together": count, "guided": guided, "round": number})
-                    before = best.get((name, count, guided))
-                    if number and (before is None or found["tokens_per_second"] > before["tokens_per_second"]):
-                        best[name, count, guided] = found
-    for contender in running.values():
+    for name in CONTENDERS:
+        contender = Contender([name, model, str(tokens)])
+        for number, count, guided in product(range(rounds + 1), together, (False, True)):
+            found = contender.turn({"together": count, "guided": guided, "round": number})
+            before = best.get((name, count, guided))
+            if number and (before is None or found["tokens_per_second"] > before["tokens_per_second"]):
+                best[name, count, guided] = found
         contender.end()
     return [
         {"engine": name, "together": count, "guided": guided} | found

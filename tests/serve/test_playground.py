@@ -115,10 +115,12 @@ def test_stopping_with_the_keyboard_frees_the_rows(page: Page, server: Running) 
 
 
 def test_a_key_gets_what_its_policy_allows(page: Page) -> None:
+    expect(page.get_by_label("System message")).to_be_visible()
     page.get_by_label("API key").fill("")
     page.get_by_role("button", name="Use key").click()
     expect(page.locator("#policy")).to_contain_text("Policy default")
     expect(page.locator(".setup")).to_have_count(1)
+    expect(page.get_by_label("System message")).to_be_hidden()
     assert page.get_by_label("Model").locator("option").all_inner_texts() == ["careful"]
     assert page.get_by_label("Guidance").locator("option").all_inner_texts() == ["prob space"]
     assert page.get_by_role("slider").evaluate("s => [s.min, s.max]") == ["2", "5"]
