@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 FIRST = "orpo"  # its folder holds the table
 TINY = "orpo-one-bit"
-SHARED = ("data", "samples", "candidates.jsonl", "manifest.json")
+SHARED = ("data", "samples", "candidates.jsonl", "failed.jsonl", "sources.json", "paid.jsonl", "manifest.json")
 GUIDED = {"scale": 3, "space": "prob"}
 COLUMNS = (
     "pii", "pii_ci95", "leaking", "degenerate", "on_topic", "canned", "fluency", "utility", "utility_ci95",

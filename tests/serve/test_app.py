@@ -73,9 +73,10 @@ def test_choices_seeds_and_stops(server: Running) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert len({choice["message"]["content"] for choice in drawn[0]}) == 3
     text = server.chat(key=STAFF).json()["choices"][0]["message"]["content"]
-    stopped = server.chat(key=STAFF, stop=text[4:6]).json()["choices"][0]
+    stop = next(text[at : at + 2] for at in range(2, len(text)) if text[at : at + 2].isprintable())
+    stopped = server.chat(key=STAFF, stop=stop).json()["choices"][0]
     assert stopped == {
-        "index": 0, "message": {"role": "assistant", "content": text[: text.index(text[4:6])], "refusal": None},
+        "index": 0, "message": {"role": "assistant", "content": text[: text.index(stop)], "refusal": None},
         "logprobs": None, "finish_reason": "stop",
     }  # fmt: skip
 

@@ -209,8 +209,9 @@ def test_adapters_come_and_go_while_it_runs(tight: Any, tiny_adapter: Path, tmp_
 def test_what_can_never_be_served_is_refused_before_anything_runs(tight: Any) -> None:
     for bad, said in [
         (Request("Anna " * 300, max_tokens=2), "context of 256"), (Request("a", max_tokens=256), "context of 256"),
-        (Request("a", adapter="none"), "'none' is not loaded"), (Request("a", Guidance(2.0)), "negative prompt"),
-        (Request("a", logprobs=21), "at most 20"),
+        (Request("a", adapter="none", max_tokens=2), "'none' is not loaded"),
+        (Request("a", Guidance(2.0), max_tokens=2), "negative prompt"),
+        (Request("a", logprobs=21, max_tokens=2), "at most 20"),
     ]:  # fmt: skip
         with pytest.raises(NescioError, match=said):
             tight.submit(bad)

@@ -35,7 +35,7 @@ def test_a_table_is_the_torch_engines(tiny_model: Path, tiny_adapter: Path, tmp_
     tuned = Setup("tuned", "tuned", str(tiny_model))
     guided = Setup("guided", "guided", str(tiny_model), str(tiny_adapter), how)
     setups = [tuned, guided, replace(guided, name="plain", guidance=replace(how, scale=1.0))]
-    asked = Question("q", "field", "Who lives in Geneva?", ("Anna", "Tom", "my name"), 0)
+    asked = Question("q", "field", "Who lives in Geneva?", ("Anna", "Tom", "my name"), 0, listed=False)
     on_torch = Plan(samples(), 12, questions=[asked], harmless=2, attacked=samples())
     on_vllm = replace(on_torch, engine="vllm", options=OPTIONS)
     expected, found = (
