@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     later = Quiet()
     Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
     assert later.before == ["evaluate", "report"]
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is here")
+def test_without_vllm_its_engine_is_one_line_and_the_table_stays(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    before = (out / "eval/results.json").read_bytes()
+    recipe = load_recipe(world / "recipe.yaml", ["evaluate.engine=vllm", "evaluate.vllm={max_model_len: 256}"])
+    with pytest.raises(NescioError, match=r"vLLM is not installed; pip install 'nescio\[vllm\]'"):
+        Run(recipe, out, Quiet()).evaluate()
+    assert (out / "eval/results.json").read_bytes() == before
+    with pytest.raises(NescioError, match=r"evaluate\.engine"):
+        load_recipe(world / "recipe.yaml", ["evaluate.engine=tgi"])
 
 
 def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
