@@ -13,6 +13,7 @@ from nescio.errors import NescioError
 MAX_LOGPROBS = 20
 """Most likely tokens that can be told beside each chosen one."""
 
+_CPU_CACHE = 4 << 30  # bytes of KV cache on a CPU, where vLLM's own default is most of the main memory
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
 _OURS = {
     "scheduler_cls": "it is nescio's, which keeps the two branches of a request in step",
@@ -63,6 +64,7 @@ def engine_config(weights: str, dtype: str, adapter: Path | None, options: Mappi
         NescioError: An option that is refused or unknown, or a model that vLLM or guidance can't serve.
     """
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
 
     check(options)
     lora = lora_options([adapter]) if adapter is not None else {}
@@ -76,6 +78,8 @@ def engine_config(weights: str, dtype: str, adapter: Path | None, options: Mappi
     if unknown:
         raise NescioError(f"vLLM option {unknown[0]}: this vLLM has none of that name; see its EngineArgs")
     given = {"disable_log_stats": True, **lora, **options}
+    if current_platform.is_cpu() and "gpu_memory_utilization" not in options:
+        given.setdefault("kv_cache_memory_bytes", _CPU_CACHE)
     try:
         config = EngineArgs(model=weights, tokenizer=weights, dtype=dtype, **given, **ours).create_engine_config()
     except Exception as error:  # pydantic's, the hub's and vLLM's own share no base class
