@@ -1,8 +1,8 @@
 """Every `train.method` on the same pairs of one run: what still leaks, what the answers are worth, how long it took.
 
 Takes a finished run (`nescio demo`), trains each variant in a folder of its own that shares the run's earlier stages,
-compresses ORPO's adapter to one bit a weight, and puts all of them, unguided and guided, into one table. What is
-finished is not done again, so a comparison that was cut off goes on.
+compresses ORPO's adapter to one bit a weight, and puts all of them into one table, guided too where twins were
+trained. What is finished is not done again, so a comparison that was cut off goes on.
 
     nescio demo
     python benchmarks/methods.py --run runs/demo --runs runs/methods
@@ -24,6 +24,7 @@ from nescio.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline import Run
 from nescio.progress import Terminal
 from nescio.recipe import Recipe, load_recipe
+from nescio.training.methods import method
 
 # Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.
 SLOW = 0.25
@@ -81,12 +82,13 @@ def choose_pairs(path: Path, limit: int, torn: bool) -> None:
 
 
 def evaluate(run: Path, folder: Path, adapters: Mapping[str, Path], options: argparse.Namespace) -> list[Any]:
-    """All adapters in one table, each unguided and guided, after the tuned model and its protect prompt."""
+    """All adapters in one table, after the tuned model and its protect prompt; guided too where twins were trained."""
     others = [(name, path) for name, path in adapters.items() if name != FIRST]
     rows = [
         {"name": name + suffix, "adapter": str(path.resolve()), "protect": True} | more
         for name, path in others
         for suffix, more in (("", {}), ("-guided", GUIDED))
+        if not more or has_twins(name)
     ]
     recipe = recipe_of(run, FIRST, options)
     section = recipe.evaluate.model_copy(update={"rows": []})
@@ -97,6 +99,11 @@ def evaluate(run: Path, folder: Path, adapters: Mapping[str, Path], options: arg
     section = type(section).model_validate(section.model_dump() | changes)
     Run(recipe.model_copy(update={"evaluate": section}), folder, Terminal(Console(width=110))).execute("evaluate")
     return list(json.loads((folder / "eval/results.json").read_text()))
+
+
+def has_twins(variant: str) -> bool:
+    """Whether a variant's adapter has learned the reveal prompt, without which there is nothing to guide by."""
+    return method(VARIANTS.get(variant, {}).get("method", "orpo"), beta=1.0).twins
 
 
 def result(row: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
