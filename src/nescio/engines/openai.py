@@ -57,6 +57,8 @@ class OpenAIEngine:
             )
         self.model, self.concurrency = model, concurrency
         self._openai, self._key_env, self._timeout = openai, key_env, timeout
+        # Where no key is given none is sent: a server without keys may refuse one it does not know, as nescio's does.
+        self._headers = {"Authorization": openai.Omit()} if key_env is None else {}
         self._client: Any = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
         self._place = f"{model} at {self._client.base_url.host}"
 
@@ -144,7 +146,7 @@ class OpenAIEngine:
     def _send(self, request: Request, **streaming: Any) -> Any:
         options: dict[str, Any] = {
             "model": self.model, "max_tokens": request.max_tokens, "temperature": request.temperature,
-            "top_p": request.top_p, "seed": request.seed, **streaming,
+            "top_p": request.top_p, "seed": request.seed, "extra_headers": self._headers, **streaming,
         }  # fmt: skip
         if request.stop:
             options["stop"] = list(request.stop)
@@ -164,7 +166,9 @@ class OpenAIEngine:
         """What a failure means: an error that ends the work, or one request's lack of an answer."""
         api = self._openai
         if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
-            return NescioError(f"{self._place}: the key in {self._key_env} is refused; set a valid one")
+            named = self._key_env
+            mend = f"the key in {named} is refused; set a valid one" if named else "a key is wanted; give key_env"
+            return NescioError(f"{self._place}: {mend}")
         if isinstance(error, api.NotFoundError):
             return NescioError(f"{self._place}: no such model or endpoint there; mend model or base_url")
         if getattr(error, "code", None) == "insufficient_quota":
