@@ -7,6 +7,7 @@ is measured.
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,13 +18,14 @@ class Contender:
     """Starts the script that runs now once more, with these arguments, and waits until it is ready."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads would fill and stop it
         self._process = subprocess.Popen(
             [sys.executable, sys.argv[0], "--contender", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
         )  # fmt: skip
         self._answer()
 
-    def turn(self, asked: Any = None) -> Row:
+    def turn(self, asked: Any) -> Row:
         """Have it do one piece of work; what it tells of it."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
@@ -40,7 +42,9 @@ class Contender:
             if line.startswith("{"):
                 found: Row = json.loads(line)
                 return found
-        sys.exit(f"a contender failed:\n{self._process.communicate()[1][-3000:]}")
+        self._process.wait()
+        self._said.seek(0)
+        sys.exit(f"a contender failed ({self._process.returncode}):\n{self._said.read()[-3000:]}")
 
 
 def serve(work: Callable[[Any], Row]) -> None:

@@ -54,7 +54,8 @@ def leave(
         ratios: What is quoted.
         more: Sizes and the like.
     """
-    print(json.dumps(ratios, indent=2))
+    if ratios:
+        print(json.dumps(ratios, indent=2))
     if options.quick:
         return
     versions = {name: version(name) for name in ("nescio", *packages)}

@@ -49,13 +49,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def recipe_of(run: Path, variant: str, options: argparse.Namespace) -> Recipe:
+def recipe_of(run: Path, variant: str, options: argparse.Namespace, more: Mapping[str, Any] | None = None) -> Recipe:
     """The run's recipe with the variant's training; the run's tuned model is taken as given."""
     base = load_recipe(run / "recipe.yaml")
     changes = {"epochs": options.epochs} | VARIANTS[variant]
     changes["learning_rate"] = base.train.learning_rate * changes.pop("rate", 1.0)
     settings = {f"train.{name}": value for name, value in changes.items()}
     settings |= {"tune": "null", "tuned": (run / "tuned").resolve() if base.tune else base.tuned}
+    settings |= more or {}
     return load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])
 
 
@@ -90,14 +91,12 @@ def evaluate(run: Path, folder: Path, adapters: Mapping[str, Path], options: arg
         for suffix, more in (("", {}), ("-guided", GUIDED))
         if not more or has_twins(name)
     ]
-    recipe = recipe_of(run, FIRST, options)
-    section = recipe.evaluate.model_copy(update={"rows": []})
-    changes = {
+    settings = {
         "samples": options.samples, "question_count": options.questions, "scales": [GUIDED["scale"]],
-        "spaces": [GUIDED["space"]], "rows": rows,
+        "spaces": [GUIDED["space"]], "rows": json.dumps(rows),
     }  # fmt: skip
-    section = type(section).model_validate(section.model_dump() | changes)
-    Run(recipe.model_copy(update={"evaluate": section}), folder, Terminal(Console(width=110))).execute("evaluate")
+    recipe = recipe_of(run, FIRST, options, {f"evaluate.{name}": value for name, value in settings.items()})
+    Run(recipe, folder, Terminal(Console(width=110))).execute("evaluate")
     return list(json.loads((folder / "eval/results.json").read_text()))
 
 
@@ -108,11 +107,11 @@ def has_twins(variant: str) -> bool:
 
 def result(row: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
     """A row of the table, from a row of the evaluation."""
-    method = FIRST if row["model"] == "trained" else row["model"].removesuffix("-guided")
+    name = FIRST if row["model"] == "trained" else row["model"].removesuffix("-guided")
     return {
-        "method": method,
+        "method": name,
         "guidance": f"{row['space']} × {row['scale']:g}" if row["space"] else "none",
-        "train_seconds": seconds.get(method),
+        "train_seconds": seconds.get(name),
         **{column: row[column] for column in COLUMNS},
     }
 

@@ -38,7 +38,7 @@ def texts(tokenizer: Any, prompt: int, answer: int, count: int) -> list[dict[str
 
     return [
         {
-            "prompt": tokenizer.bos_token + text(prompt - 1, n),  # which TRL would put in front by itself
+            "prompt": (tokenizer.bos_token or "") + text(prompt - 1, n),  # which TRL would put in front by itself
             "chosen": " " + text(answer - 2, n + 11) + tokenizer.eos_token,
             "rejected": " " + text(answer - 2 - answer // 8, n + 23) + tokenizer.eos_token,
         }

@@ -16,18 +16,24 @@ from typing import Any
 from _contender import Contender, Row, serve
 from _result import leave, options_of
 
+from nescio.engines.opening import EngineKind, open_engine
+
 TOGETHER = (1, 8, 32)
-CONTENDERS = ("vllm", "torch")
+ROWS = 2 * max(TOGETHER)
+OPTIONS: dict[EngineKind, dict[str, Any]] = {
+    "vllm": {"max_model_len": 512, "max_num_seqs": ROWS, "kv_cache_memory_bytes": 2 << 30, "seed": 0},
+    "torch": {"max_rows": ROWS},
+}
 SCALE = 2.0
 TOPICS = ("a garden in spring", "my first week at work", "a letter to a friend", "how bread is made", "the sea")
 
 
-def contend(name: str, model: str, tokens: int) -> None:
+def contend(name: EngineKind, model: str, tokens: int) -> None:
     """Answer as many requests as a turn says, guided or not."""
     from nescio.engines.base import Request
     from nescio.guidance import Guidance
 
-    engine = engine_of(name, model)
+    engine = open_engine(name, model, {}, OPTIONS[name])
 
     def answer(asked: Row) -> Row:
         how = Guidance(SCALE, "prob") if asked["guided"] else None
@@ -45,24 +51,10 @@ def contend(name: str, model: str, tokens: int) -> None:
     engine.close()
 
 
-def engine_of(name: str, model: str) -> Any:
-    """The engine, with room for as many rows as the largest turn has."""
-    rows = 2 * max(TOGETHER)
-    if name == "torch":
-        from nescio.engines import torch
-
-        return torch.load(model, max_rows=rows)
-    from nescio.engines.vllm import engine
-
-    return engine.load(
-        model, options={"max_model_len": 512, "max_num_seqs": rows, "kv_cache_memory_bytes": 2 << 30, "seed": 0}
-    )
-
-
 def measure(model: str, tokens: int, together: tuple[int, ...], rounds: int) -> list[Row]:
     """A row for each engine, number of requests, and guided or not."""
     best: dict[tuple[str, int, bool], Row] = {}
-    for name in CONTENDERS:
+    for name in OPTIONS:
         contender = Contender([name, model, str(tokens)])
         for number, count, guided in product(range(rounds + 1), together, (False, True)):
             found = contender.turn({"together": count, "guided": guided, "round": number})

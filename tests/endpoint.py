@@ -26,7 +26,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, fault: Fault = lambda question, times: None, answer: str = ANSWER) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault, self.answer = fault, answer
-        self.came, self.answered = Counter[str](), Counter[str]()
+        self.came, self.answered, self.keys = Counter[str](), Counter[str](), set[str | None]()
         self.lock = threading.Lock()
 
     @property
@@ -53,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         question = json.dumps([asked.get("messages") or asked["prompt"], asked["seed"]])
         with self.server.lock:
             self.server.came[question] += 1
+            self.server.keys.add(self.headers["Authorization"])
             times = self.server.came[question]
         fault = self.server.fault(question, times)
         if fault == "hang":

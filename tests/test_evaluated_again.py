@@ -57,8 +57,9 @@ def test_without_vllm_its_engine_is_one_line_and_the_table_stays(world: Path, tm
     with pytest.raises(NescioError, match=r"vLLM is not installed; pip install 'nescio\[vllm\]'"):
         Run(recipe, out, Quiet()).evaluate()
     assert (out / "eval/results.json").read_bytes() == before
-    with pytest.raises(NescioError, match=r"evaluate\.engine"):
-        load_recipe(world / "recipe.yaml", ["evaluate.engine=tgi"])
+    for wrong, said in (("engine=tgi", r"evaluate\.engine"), ("vllm={max_model_len: 256}", "set engine: vllm")):
+        with pytest.raises(NescioError, match=said):
+            load_recipe(world / "recipe.yaml", [f"evaluate.{wrong}"])
 
 
 def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(

@@ -147,7 +147,7 @@ class Run:
 
         judged = (*samples, *split, "adapter", *made, *start)
         compared = _compared(self.recipe.evaluate)
-        local = [each.model for each in self.recipe.generate.sources if each.engine != "openai" and each.model]
+        local = [each.model for each in self.recipe.generate.sources if not each.is_endpoint and each.model]
         sources = [identity(model) for model in local]
         stages = [
             stage(

@@ -122,6 +122,11 @@ class _EndpointSection(_Section):
         return self
 
 
+def _options_are_vllms(engine: str, vllm: dict[str, Any]) -> None:
+    if vllm and engine != "vllm":
+        raise ValueError(f"vllm: has options, but engine is {engine}; set engine: vllm, or leave them out")
+
+
 class SourceSection(_EndpointSection):
     """A model that is asked for replacement answers (section 2.2): here, or at an OpenAI-compatible endpoint."""
 
@@ -140,10 +145,16 @@ class SourceSection(_EndpointSection):
     price: PriceSection | None = None
 
     @model_validator(mode="after")
-    def _an_endpoint_has_a_model(self) -> Self:
-        if self.engine == "openai" and self.model is None:
+    def _fields_fit_the_engine(self) -> Self:
+        if self.is_endpoint and self.model is None:
             raise ValueError("model: missing; name the model as the endpoint does")
+        _options_are_vllms(self.engine, self.vllm)
         return self
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is asked over the network."""
+        return self.engine == "openai"
 
 
 class GenerateSection(_Section):
@@ -249,9 +260,10 @@ class EvaluateSection(_Section):
     attacked: Count = 0
 
     @model_validator(mode="after")
-    def _a_judge_has_questions(self) -> Self:
+    def _fields_fit_together(self) -> Self:
         if self.judge is not None and self.question_count == 0:
             raise ValueError("judge: has nothing to judge where question_count is 0; ask some questions, or no judge")
+        _options_are_vllms(self.engine, self.vllm)
         return self
 
 

@@ -51,6 +51,7 @@ def test_every_sample_is_answered_once_whatever_goes_wrong(tmp_path: Path) -> No
     assert set(endpoint.came.values()) == {2} and set(endpoint.answered.values()) == {1}
     assert not list(read_jsonl(tmp_path / "failed.jsonl"))
     assert len(list(read_jsonl(tmp_path / "paid.jsonl"))) == len(SAMPLES)
+    assert endpoint.keys == {None}, "without a key none is sent: a server may refuse one that it does not know"
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,14 @@ def test_a_wrong_key_and_an_unknown_model_stop_at_once(
         source = Source("desk", OpenAIEngine("m", endpoint.url, "MY_KEY"), "m", "m", ("chat-nudge",), together=1)
         with pytest.raises(NescioError, match=said) as stopped:
             rewrite(SAMPLES, [source], Nothing(), Rewriting(), tmp_path, tmp_path / "paid.jsonl")
-    assert endpoint.came.total() == 1
+    assert endpoint.came.total() == 1 and endpoint.keys == {"Bearer sk-mine"}
     assert "sk-" not in str(stopped.value) and "\n" not in str(stopped.value)
     assert not (tmp_path / "paid.jsonl").exists()
+
+
+def test_an_endpoint_that_wants_a_key_and_gets_none_says_so(tmp_path: Path) -> None:
+    with running(lambda question, times: "401") as endpoint, pytest.raises(NescioError, match="give key_env"):
+        asked(endpoint, tmp_path)
 
 
 def test_an_endpoint_that_is_down_ends_the_job_in_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The paper's tables made on a tiny model: their trainings, shared, and all their rows."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from endpoint import running
 from safetensors.torch import load_file
 from tiny_run import CLEAN, Quiet
 
+from nescio.errors import NescioError
 from nescio.files import read_jsonl
 from nescio.recipe import load_recipe
 from nescio.reproduction.paper import TABLES
@@ -31,6 +33,10 @@ def test_tables_of_the_paper_share_their_trainings(world: Path, tmp_path: Path) 
     again = Quiet()
     assert reproduce("table3", recipe, tmp_path, again).splitlines() == lines
     assert "train" not in again.done
+    if find_spec("vllm") is None:
+        elsewhere = load_recipe(world / "recipe.yaml", ["evaluate.engine=vllm"])
+        with pytest.raises(NescioError, match="vLLM is not installed"):
+            reproduce("table3", elsewhere, tmp_path, again)
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ class OpenAIEngine:
         self.model, self.concurrency = model, concurrency
         self._openai, self._key_env, self._timeout = openai, key_env, timeout
         # Where no key is given none is sent: a server without keys may refuse one it does not know, as nescio's does.
+        # The client wants a key all the same, and lets it be left out request by request only.
         self._headers = {"Authorization": openai.Omit()} if key_env is None else {}
         self._client: Any = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
         self._place = f"{model} at {self._client.base_url.host}"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from nescio.engines.base import Engine
 
 EngineKind = Literal["torch", "vllm"]
-"""The engines that answer here: the tested one of this package, and vLLM's."""
+"""The engines that answer here: the one of this package, and vLLM's."""
 
 
 def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:

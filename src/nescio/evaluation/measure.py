@@ -115,6 +115,7 @@ def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept,
     with closing(_Engines(plan)) as engines:
         _ask_all(setups, found, plan, kept, engines, tick)
         if plan.harmless:
+            tick(1, 1, "divergence from the tuned model")
             _diverge(setups, found, plan, kept, engines)
     for setup in setups:
         if setup.masks:
@@ -132,18 +133,15 @@ def _ask_all(
 ) -> None:
     """Every piece of work for every set-up, a model at a time."""
     sources, asks = [_asks_of(setups, source) for source in dict.fromkeys(s.source for s in setups)], list(_asks(plan))
-    total = len(sources) * len(asks) + bool(plan.harmless)
     for order, same in enumerate(sources):
         first = [alike[0] for alike in same.values()]
         for number, ask in enumerate(asks):
-            tick(order * len(asks) + number, total, f"{ask.fills} of {len(first)} set-ups")
-            asked = [plan.engine, ask.decides, [_identity(setup) for setup in first]]
+            tick(order * len(asks) + number, len(sources) * len(asks), f"{ask.fills} of {len(first)} set-ups")
+            asked = [engines.identity, ask.decides, [_identity(setup) for setup in first]]
             given = kept.get(ask.fills, asked, partial(_done, ask, engines, first))
             for alike, own in zip(same.values(), given, strict=True):
                 for setup in alike:
                     getattr(found[setup.name], ask.fills).extend(own)
-    if plan.harmless:
-        tick(total - 1, total, "divergence from the tuned model")
 
 
 def _asks(plan: Plan) -> Iterator[_Ask]:
@@ -181,7 +179,7 @@ def _diverge(setups: Sequence[Setup], found: dict[str, Measured], plan: Plan, ke
     texts = [[text for text, _ in found[setup.name].harmless] for setup in setups]
     scores = kept.get(
         "tuned",
-        [plan.engine, prompts, texts, _identity(tuned)],
+        [engines.identity, prompts, texts, _identity(tuned)],
         lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts),
     )
     for setup, said, under_tuned in zip(setups, texts, scores, strict=True):
@@ -215,6 +213,7 @@ class _Engines:
     """One engine at a time: the last that was asked for."""
 
     def __init__(self, plan: Plan) -> None:
+        self.identity = [plan.engine, plan.options]  # decides answers too: options may set the weights' type
         self._kind, self._options = plan.engine, plan.options
         self._key: Any = None
         self._engine: Engine | None = None

@@ -93,7 +93,10 @@ def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, l
     samples = with_room(samples, of_setups(setups, section.max_tokens), context.note)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
-    plan = Plan(samples, section.max_tokens, questions=utility_questions(section, seed), seed=seed)
+    plan = Plan(
+        samples, section.max_tokens, questions=utility_questions(section, seed), seed=seed,
+        engine=section.engine, options=section.vllm,
+    )  # fmt: skip
     return plan, own
 
 

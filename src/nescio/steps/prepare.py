@@ -98,7 +98,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "name": section.name, "model": model, "strategies": tuple(section.strategies), "price": price,
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
-    if section.engine != "openai":
+    if not section.is_endpoint:
         where = " on vLLM" if section.engine == "vllm" else ""  # where other answers are drawn from the same seeds
         return Source(engine=_local(section, model), identity=identity(model) + where, **common)
     completes = any(WAYS[strategy].completion for strategy in section.strategies)

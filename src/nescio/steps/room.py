@@ -51,7 +51,7 @@ def of_sources(recipe: Recipe) -> Iterable[Asking]:
     """How the recipe's local sources are asked; endpoints tell by themselves what they have no room for."""
     section = recipe.generate
     for source in section.sources:
-        for strategy in source.strategies if source.engine != "openai" else ():
+        for strategy in source.strategies if not source.is_endpoint else ():
             yield source.model or recipe.base, partial(_rewritten, strategy, section.max_tokens)
 
 

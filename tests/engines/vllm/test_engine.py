@@ -10,6 +10,7 @@ import pytest
 from nescio.engines.base import Request, Scoring
 from nescio.engines.torch import TorchEngine
 from nescio.engines.vllm.engine import load
+from nescio.engines.vllm.settings import engine_config
 from nescio.errors import NescioError
 from nescio.guidance import Guidance
 from nescio.prompts import Message
@@ -227,3 +228,12 @@ def test_what_vllm_does_not_take_is_one_line(tiny_model: Path, options: dict[str
     with pytest.raises(NescioError, match=said) as error:
         load(str(tiny_model), options=options)
     assert "\n" not in str(error.value)
+
+
+def test_a_cpus_memory_is_not_all_taken(tiny_model: Path) -> None:
+    def cache(**options: Any) -> Any:
+        return engine_config(str(tiny_model), "float32", None, {"max_model_len": 128, **options}).cache_config
+
+    assert cache().kv_cache_memory_bytes == 4 << 30
+    assert cache(kv_cache_memory_bytes=1 << 28).kv_cache_memory_bytes == 1 << 28
+    assert cache(gpu_memory_utilization=0.1).kv_cache_memory_bytes is None

@@ -16,6 +16,7 @@ from nescio.errors import NescioError
         ("async_scheduling", True, "in step"), ("kv_transfer_config", {"kv_connector": "x"}, "different times"),
         ("pipeline_parallel_size", 2, "tensor_parallel_size"), ("data_parallel_size", 2, "behind a router"),
         ("scheduling_policy", "priority", "fcfs"), ("max_num_seqs", 1, "two rows"),
+        ("max_num_seqs", "many", "two rows"),
         ("scheduler_cls", "x.Y", "keeps the two branches"), ("logits_processors", [], "both branches"),
         ("logprobs_mode", "raw_logits", "log-probabilities"), ("max_logprobs", 5, "at most 20"),
     ],

@@ -47,7 +47,7 @@ def check(options: Mapping[str, Any]) -> None:
             raise NescioError(f"vLLM option {name}: not with guidance, {_ONE[name]}")
         if name == "scheduling_policy" and value != "fcfs":
             raise NescioError(f"vLLM option {name}: must be 'fcfs'; by priority, one branch could pass the other")
-        if name == "max_num_seqs" and value < 2:
+        if name == "max_num_seqs" and not (isinstance(value, int) and value >= 2):
             raise NescioError(f"vLLM option {name} {value}: must be 2 or more, a guided request takes two rows")
 
 
