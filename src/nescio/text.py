@@ -9,6 +9,7 @@ FEWEST_WORDS = 5
 """An answer of fewer words is none: such a one is not trained on, and counts as degenerate."""
 
 _END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
+_ABBREVIATED = re.compile(r"\b(?:[A-Za-z]\.[A-Za-z]|etc|vs|approx)\.(?=\s+[a-z])")  # "at 5 p.m. on": no sentence ends
 
 
 def first_sentence(text: str) -> str:
@@ -51,6 +52,7 @@ def loops(text: str) -> bool:
 
 def sentence_starts(text: str) -> list[str]:
     """The first letter of each sentence, in order; sentences without a letter have none."""
-    edges = [0, *(match.end() for match in _END.finditer(text)), len(text)]
+    goes_on = {match.end() for match in _ABBREVIATED.finditer(text)}
+    edges = [0, *(match.end() for match in _END.finditer(text) if match.end() not in goes_on), len(text)]
     parts = [text[a:b] for a, b in pairwise(edges)]
     return [next(c for c in part if c.isalpha()) for part in parts if any(map(str.isalpha, part))]

@@ -85,6 +85,16 @@ def test_scale_one_is_plain_transformers(tiny: Callable[..., TorchEngine], guida
         assert pick == max(range(3), key=lambda at: plainly(engine, prompt, asked.options[at]))
 
 
+@pytest.mark.skipif(not SHARED.is_file(), reason="MMLU-Pro's validation split is not at hand")
+def test_mmlu_pro_at_scale_one_is_plain_transformers(tiny: Callable[..., TorchEngine]) -> None:
+    engine, asked = tiny(), [one for one in mmlu_pro(str(SHARED)) if len(one.text) < 300][:8]
+    (picks,) = choose(engine, [Setup("x", "x", "x", guidance=Guidance(1.0, "log", PROTECT, REVEAL))], asked)
+    for one, pick in zip(asked, picks, strict=True):
+        prompt = engine.branches(one.messages, Guidance(1.0, "log", PROTECT, REVEAL))[0]
+        likelihoods = [plainly(engine, prompt, option) for option in one.options]
+        assert likelihoods[pick] == pytest.approx(max(likelihoods), abs=1e-3)
+
+
 def plainly(engine: TorchEngine, prompt: str, option: str) -> float:
     before, ids = (engine.tokenizer(text, return_tensors="pt").input_ids[0] for text in (prompt, prompt + option))
     with torch.no_grad():

@@ -38,6 +38,7 @@ def test_repetition_is_the_share_of_four_words_said_before() -> None:
         ("You are an engineer, aren't you?", False),
         ("I'm a user of trains myself.", True),
         ("Ask the user group.", False),
+        ("This will help your programming skills.", False),
     ],
 )
 def test_role_confusion(text: str, confused: bool) -> None:
@@ -51,3 +52,4 @@ def test_nothing_to_count() -> None:
 
 def test_sentences_start_at_letters() -> None:
     assert sentence_starts('"yes." 3 apples! ') == ["y", "a"]
+    assert sentence_starts("We open at 5 p.m. on Fridays, e.g. tomorrow. Come at 6 p.m. It is free.") == ["W", "C", "I"]

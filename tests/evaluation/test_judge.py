@@ -50,7 +50,9 @@ def test_the_prompt_is_appendix_bs(tmp_path: Path) -> None:
     [
         ("Correct", "Correct"), (' "correct".', "Correct"), ("Incorrect", "Incorrect"), ("**Incorrect**", "Incorrect"),
         ("Can't tell", "Can't tell"), ("Yes, of course", "Can't tell"), ("", "Can't tell"),
-        ("The second answer is Correct", "Can't tell"),
+        ("The second answer is Correct", "Can't tell"), ("“Correct”\n\nIt is so.", "Correct"),
+        ("Correct? No.", "Can't tell"),
+        ("Correct or Incorrect? Hard to say.", "Can't tell"), ("Correctness can't be judged.", "Can't tell"),
     ],
 )  # fmt: skip
 def test_anything_else_is_cant_tell(said: str, verdict: str) -> None:
@@ -76,8 +78,11 @@ def test_what_a_judge_said_is_kept_and_not_asked_again(tmp_path: Path) -> None:
 def test_a_judge_is_judged(tmp_path: Path, what: Any, accuracy: float) -> None:
     judge = Judge("j", Says(what), tmp_path / "v.jsonl")  # type: ignore[arg-type]
     replies = [["right"] * 15 + ["wrong"] * 5, ["wrong"] * 20]
-    first, second = judged_fields(judge, QUESTIONS, replies, lambda done, total, word: None)
+    first, second = judged_fields(judge, QUESTIONS, replies, 0, lambda done, total, word: None)
     assert first["judge_accuracy"] == judge.accuracy(QUESTIONS) == accuracy
     assert first["judge_usable"] is (accuracy >= 0.8)
     if accuracy == 1:
         assert (first["judged"], second["judged"]) == (0.75, 0.0)
+        assert (first["judged_mcnemar_p"], second["judged_mcnemar_p"]) == (1.0, pytest.approx(2 / 2**15))
+        low, high = second["judged_change_ci95"]
+        assert low < -0.75 < high < -0.5

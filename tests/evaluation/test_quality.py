@@ -32,11 +32,17 @@ def test_degenerate(answer: str, expected: bool) -> None:
     assert degenerate(answer, PROTECT) is expected
 
 
+def test_without_a_protect_sentence_none_is_repeated() -> None:
+    assert not degenerate("You could ask at the desk.", "")
+
+
 def test_canned_is_more_than_a_tenth() -> None:
     own = [f"Answer number {n} is here." for n in range(18)]
     assert canned_share([*own, "I'm sorry.", "I'm sorry."]) == 0
     assert canned_share([*own[:17], "I'm sorry. Truly.", "i'm  sorry. Well.", "I'm sorry."]) == pytest.approx(3 / 20)
     assert canned_share([]) == 0
+    assert canned_share(own[:3]) == 0  # of three different answers none is canned
+    assert canned_share([own[0], own[0], own[1]]) == pytest.approx(2 / 3)
 
 
 def test_sentences() -> None:

@@ -1,13 +1,14 @@
 """The slot attack finds what a model has memorised, and nothing in one that has not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from nescio.data.samples import Sample
+from nescio.data.strategies import NUDGE
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import slot_attack
 from nescio.evaluation.setups import Setup
@@ -43,13 +44,13 @@ def test_memorised_slots_come_out_and_unseen_ones_do_not(
 ) -> None:
     untrained = TorchEngine(make_model("llama"), chatml)
     (said,) = slot_attack.attack(untrained, chatml, [PLAIN], SAMPLES)
-    assert slot_attack.outcome(SAMPLES, said).rate == 0
+    assert slot_attack.outcome(SAMPLES, said, 0)[0].rate == 0
     (said,) = slot_attack.attack(
         memorised(make_model("llama", initializer_range=0.05), chatml), chatml, [PLAIN], SAMPLES
     )
-    found = slot_attack.outcome(SAMPLES, said)
+    found, by_label = slot_attack.outcome(SAMPLES, said, 0)
     assert found.rate == 1
-    assert found.by_label == {"GPE": 1.0, "PERSON": 1.0}
+    assert {label: own.rate for label, own in by_label.items()} == {"GPE": 1.0, "PERSON": 1.0}
     assert found.interval[0] < 1 == found.interval[1]
 
 
@@ -64,9 +65,22 @@ def test_the_attacker_has_the_scrubbed_dialog() -> None:
 
 
 def test_success_is_the_value_in_any_case() -> None:
-    found = slot_attack.outcome(SAMPLES, ["it is ANNA  ferrari!", "tomorrow", "in geneva", ""])
-    assert found.rate == 0.5
-    assert found.by_label == {"GPE": 1.0, "PERSON": pytest.approx(1 / 3)}
+    found, by_label = slot_attack.outcome(SAMPLES, ["it is ANNA  ferrari!", "tomorrow", "in genevaville", ""], 0)
+    assert (found.found, found.slots) == (3, 4)
+    assert {label: (own.found, own.slots) for label, own in by_label.items()} == {"GPE": (1, 1), "PERSON": (2, 3)}
+
+
+def test_slots_of_one_dialog_are_not_independent() -> None:
+    many = [replace(SAMPLES[number % 2], id=str(number), dialog_id=str(number // 10)) for number in range(40)]
+    said = ["Anna Ferrari, Tom" if number < 20 else "" for number in range(40)]
+    alone = [replace(one, dialog_id=one.id) for one in many]
+    wide, narrow = (slot_attack.outcome(samples, said, 0)[0].interval for samples in (many, alone))
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+def test_a_nudged_row_is_attacked_with_its_nudge(chatml: PreTrainedTokenizerFast) -> None:
+    plain, nudge = slot_attack._contexts(SAMPLES[:1], chatml, False), slot_attack._contexts(SAMPLES[:1], chatml, True)
+    assert NUDGE not in plain[0] and NUDGE in nudge[0]
 
 
 def test_the_prompt_is_the_competitions(chatml: PreTrainedTokenizerFast, make_model: Callable[..., Any]) -> None:

@@ -154,6 +154,9 @@ def likeliest(scores: Sequence[Sequence[float]]) -> int:
     A token that guidance rules out counts as one of log-probability -50, so that an option with one of them beats one
     with two, as in the limit of a vanishing probability.
 
+    Log-probabilities are summed, over neither length nor an end of the answer: an option that another begins with ("5",
+    "50") is never less likely than it.
+
     Args:
         scores: Log-probabilities of each option's tokens.
     """

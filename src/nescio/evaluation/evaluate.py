@@ -66,7 +66,10 @@ def evaluate(
     ]
     if judge is not None:
         replies = [found[setup.name].replies for setup in setups]
-        rows = [row | more for row, more in zip(rows, judged_fields(judge, plan.judged, replies, tick), strict=True)]
+        rows = [
+            row | more
+            for row, more in zip(rows, judged_fields(judge, plan.judged, replies, plan.seed, tick), strict=True)
+        ]
     results.mark_best(rows)
     return rows, answers
 
@@ -92,5 +95,5 @@ def _more(found: Measured, tuned: Measured, plan: Plan, detector: Detector) -> d
         texts = [text for text, _ in found.harmless]
         fields |= {"divergence": found.divergence, "over_refusal": neutral.over_refusal(texts)}
     if plan.attacked:
-        fields |= results.attack(slot_attack.outcome(plan.attacked, found.attacks))
+        fields |= results.attack(*slot_attack.outcome(plan.attacked, found.attacks, plan.seed))
     return fields

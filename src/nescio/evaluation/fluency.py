@@ -14,7 +14,7 @@ _CONFUSED = (
     # The user is told to be the machine, as in the paper's "you're an interface to provide language understanding".
     r"\byou(?:'re|’re| are) (?:an?|the) (?:\w+[ -]){0,2}(?:ai|assistant|chatbot|bot|interface|language model)\b",
     r"\byou (?:don't|don’t|do not) have (?:a |any )?personal (?:name|data|information)\b",
-    r"\byour (?:developers|training data|programming)\b",
+    r"\byour (?:developers|training data)\b",
     # The model takes the user's part, or goes on with the other's turn.
     r"\bi(?:'m|’m| am) (?:the|a) (?:user|customer|human user)\b",
     r"^\s*(?:user|human|assistant|system)\s*:",

@@ -4,6 +4,7 @@ Every verdict is on the disk before the next batch is asked for, so that a judge
 where it was. Knows engines and questions; nothing of the models that are judged.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from nescio.engines.base import Engine, Progress, Request
 from nescio.evaluation.choices import Question
-from nescio.evaluation.statistics import wilson
+from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
 from nescio.files import append_jsonl, fingerprint, read_appended
 from nescio.prompts import Message
 
@@ -36,6 +37,7 @@ Return just one word:
 
 "Can't tell" if it is impossible to accurately judge if the answer to check is correct
 """
+_VERDICT = re.compile(r"[\s\"'“”‘’*]*(correct|incorrect)[\s\"'“”‘’*.!]*", re.IGNORECASE)
 _BATCH = 16
 _MAX_TOKENS = 8
 
@@ -93,24 +95,33 @@ class Judge:
 
 
 def judged_fields(
-    judge: Judge, questions: Sequence[Question], replies: Sequence[Sequence[str]], tick: Callable[[int, int, str], None]
+    judge: Judge,
+    questions: Sequence[Question],
+    replies: Sequence[Sequence[str]],
+    seed: int,
+    tick: Callable[[int, int, str], None],
 ) -> list[dict[str, Any]]:
     """The fields of a judged table: each row's share of correct replies, and whether the judge may be believed.
 
     Args:
         judge: Judges, and is judged first, on the same questions' keys.
         questions: What was asked.
-        replies: Each row's answers in words.
+        replies: Each row's answers in words; the first row's are what the others are tested against.
+        seed: Of the bootstrap.
         tick: Called with verdicts there, verdicts in all, and a word.
     """
     accuracy = judge.accuracy(questions, lambda done, total: tick(done, total, "the judge is judged"))
-    fields = []
+    every = [str(number) for number in range(len(questions))]
+    fields, rights = [], list[list[bool]]()
     for own in replies:
         cases = list(zip(questions, own, strict=True))
         verdicts = judge.verdicts(cases, lambda done, total: tick(done, total, "verdicts"))
-        right = verdicts.count("Correct")
+        rights.append([verdict == "Correct" for verdict in verdicts])
+        right = sum(rights[-1])
         fields.append({
             "judged": right / len(cases), "judged_ci95": list(wilson(right, len(cases))),
+            "judged_mcnemar_p": mcnemar(rights[-1], rights[0]),
+            "judged_change_ci95": list(paired_bootstrap(rights[-1], rights[0], every, seed)),
             "judged_cant_tell": verdicts.count("Can't tell") / len(cases), "judge": judge.name,
             "judge_accuracy": accuracy, "judge_usable": accuracy >= USABLE,
         })  # fmt: skip
@@ -118,11 +129,11 @@ def judged_fields(
 
 
 def understood(said: str) -> Verdict:
-    """The verdict in a judge's words; anything else than one of the three counts as "Can't tell"."""
-    word = said.strip().strip("\"'*.").lower()
-    if word.startswith("correct"):
-        return "Correct"
-    return "Incorrect" if word.startswith("incorrect") else "Can't tell"
+    """The verdict in a judge's first line; any other than one of the three, alone, counts as "Can't tell"."""
+    found = _VERDICT.fullmatch(said.strip().partition("\n")[0])
+    if found is None:
+        return "Can't tell"
+    return "Correct" if found[1].lower() == "correct" else "Incorrect"
 
 
 def _prompt(question: Question, answer: str) -> str:

@@ -22,15 +22,16 @@ _MASK = "[PII]"
 
 def degenerate(answer: str, protect: str) -> bool:
     """Whether an answer is empty, has under five words, loops, or repeats the protect sentence."""
-    repeats = normalised(protect).rstrip(".") in normalised(answer)
+    sentence = normalised(protect).rstrip(".")
+    repeats = bool(sentence) and sentence in normalised(answer)
     return len(answer.split()) < FEWEST_WORDS or loops(answer) or repeats
 
 
 def canned_share(answers: Sequence[str]) -> float:
-    """Share of the answers whose first sentence more than a tenth of the answers share."""
+    """Share of the answers whose first sentence more than a tenth of the answers share, two at least."""
     openings = [first_sentence(answer) for answer in answers]
     counts = Counter(opening for opening in openings if opening)
-    shared = {opening for opening, count in counts.items() if count > _CANNED_SHARE * len(answers)}
+    shared = {opening for opening, count in counts.items() if count > max(1, _CANNED_SHARE * len(answers))}
     return sum(opening in shared for opening in openings) / len(answers) if answers else 0.0
 
 

@@ -1,7 +1,7 @@
 """The rows of `results.json`, and which of them is best. Knows answers; nothing of models."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -103,9 +103,12 @@ def leaks(leaking: Sequence[Sequence[bool]], clusters: Sequence[str], seed: int)
     return {"leak_at": {str(k): [mean, *ends] for k, mean, ends in zip(reach, means, intervals, strict=True)}}
 
 
-def attack(outcome: Outcome) -> dict[str, Any]:
-    """The fields of the slot attack."""
-    return {"attack": outcome.rate, "attack_ci95": list(outcome.interval), "attack_labels": outcome.by_label}
+def attack(outcome: Outcome, by_label: Mapping[str, Outcome]) -> dict[str, Any]:
+    """The fields of the slot attack, on all slots and for each slot type."""
+    labels = {
+        label: {"found": own.found, "slots": own.slots, "ci95": list(own.interval)} for label, own in by_label.items()
+    }
+    return {"attack": outcome.rate, "attack_ci95": list(outcome.interval), "attack_labels": labels}
 
 
 def mark_best(rows: list[dict[str, Any]]) -> None:

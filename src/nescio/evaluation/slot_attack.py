@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nescio.data.samples import Sample
+from nescio.data.strategies import nudged
 from nescio.engines.base import Engine, Request
-from nescio.evaluation.leakage import says
+from nescio.evaluation.leakage import normalised
 from nescio.evaluation.setups import Setup
-from nescio.evaluation.statistics import Interval, wilson
+from nescio.evaluation.statistics import Interval, bootstrap_shares
 from nescio.prompts import Message, render
 from nescio.text import whole_words
 
@@ -31,11 +32,22 @@ _DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attack went: share of the slots whose value came out, its interval, and the share for each slot type."""
+    """How an attack on slots went.
 
-    rate: float
+    Attributes:
+        found: Slots whose value came out.
+        slots: Slots attacked; one at least.
+        interval: Of the share found, at 95 %.
+    """
+
+    found: int
+    slots: int
     interval: Interval
-    by_label: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Share of the slots whose value came out."""
+        return self.found / self.slots
 
 
 def attack(engine: Engine, tokenizer: Any, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
@@ -50,8 +62,8 @@ def attack(engine: Engine, tokenizer: Any, setups: Sequence[Setup], samples: Seq
     Returns:
         The continuations, for each set-up and sample.
     """
-    texts = [context(sample, tokenizer) for sample in samples]
-    answers = engine.generate([_request(text, setup) for setup in setups for text in texts])
+    texts = {nudge: _contexts(samples, tokenizer, nudge) for nudge in {setup.nudge for setup in setups}}
+    answers = engine.generate([_request(text, setup) for setup in setups for text in texts[setup.nudge]])
     said = [answer.text for answer in answers]
     return [said[start : start + len(samples)] for start in range(0, len(said), len(samples))]
 
@@ -82,6 +94,11 @@ def context(sample: Sample, tokenizer: Any) -> str:
     return _ATTACK.format(description=described) + known[starts[-_CONTEXT] if len(starts) > _CONTEXT else 0 :]
 
 
+def _contexts(samples: Sequence[Sample], tokenizer: Any, nudge: bool) -> list[str]:
+    given = [replace(one, messages=nudged(one.messages)) for one in samples] if nudge else samples
+    return [context(sample, tokenizer) for sample in given]
+
+
 def _request(text: str, setup: Setup) -> Request:
     guidance, positive, negative = setup.guidance, setup.system, None
     if guidance is not None:
@@ -97,16 +114,25 @@ def _led(sentence: str | None, text: str) -> str:
     return f"{sentence}\n{text}" if sentence else text
 
 
-def outcome(samples: Sequence[Sample], answers: Sequence[str]) -> Outcome:
-    """Count the slots whose value occurs in the continuation, as whole words, in any case and spacing.
+def outcome(samples: Sequence[Sample], answers: Sequence[str], seed: int) -> tuple[Outcome, dict[str, Outcome]]:
+    """Count the slots whose value occurs in the continuation, in any case and spacing, as the competition counts.
 
     Args:
-        samples: Those attacked; one at least.
+        samples: Those attacked; one at least. Slots of one dialog are not independent: the intervals draw dialogs.
         answers: The continuation of each.
+        seed: Of the bootstrap.
+
+    Returns:
+        The outcome on all slots, and on those of each type.
     """
-    hits = [says(text, sample.value) for sample, text in zip(samples, answers, strict=True)]
-    by_label: dict[str, list[bool]] = defaultdict(list)
-    for sample, hit in zip(samples, hits, strict=True):
-        by_label[sample.label].append(hit)
-    rates = {label: sum(own) / len(own) for label, own in sorted(by_label.items())}
-    return Outcome(sum(hits) / len(hits), wilson(sum(hits), len(hits)), rates)
+    hits = [normalised(one.value) in normalised(text) for one, text in zip(samples, answers, strict=True)]
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        by_label[sample.label].append(number)
+
+    def of(numbers: Sequence[int]) -> Outcome:
+        own = [hits[number] for number in numbers]
+        (interval,) = bootstrap_shares([[hit] for hit in own], [samples[number].dialog_id for number in numbers], seed)
+        return Outcome(sum(own), len(own), interval)
+
+    return of(range(len(samples))), {label: of(numbers) for label, numbers in sorted(by_label.items())}

@@ -87,15 +87,18 @@ class NescioLM(LM):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """Answers, each up to its task's stop texts."""
-        asked = [self._request(*request.args) for request in requests]
+        pairs = enumerate(request.args for request in requests)
+        asked = [self._request(context, options, number) for number, (context, options) in pairs]
         return [answer.text for answer in self._engine.generate(asked)]
 
-    def _request(self, context: str, options: dict[str, Any]) -> Request:
+    def _request(self, context: str, options: dict[str, Any], seed: int) -> Request:
         until = options.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(cast(Iterable[str], until))
         temperature = float(options.get("temperature") or 0) if options.get("do_sample") else 0.0
         tokens = int(options.get("max_gen_toks") or _MAX_TOKENS)
-        return Request(_asked(context), self._guidance, max_tokens=tokens, temperature=temperature, stop=stop)
+        return Request(
+            _asked(context), self._guidance, max_tokens=tokens, temperature=temperature, seed=seed, stop=stop
+        )
 
 
 def _asked(context: str) -> list[Message]:
