@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from endpoint import running
 from tiny_run import Quiet
 
+from nescio.engines.base import Request
+from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.files import fingerprint, read_jsonl, write_jsonl
 from nescio.pipeline import Run
@@ -46,6 +50,30 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     later = Quiet()
     Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
     assert later.before == ["evaluate", "report"]
+
+
+def test_another_scale_asks_only_for_its_own_row(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown, fresh, asked = tmp_path / "grown", tmp_path / "fresh", list[Request]()
+    shutil.copytree(finished, grown)
+    shutil.copytree(finished, fresh, ignore=shutil.ignore_patterns("kept"))
+    generate = TorchEngine.generate
+
+    def telling(engine: TorchEngine, requests: Sequence[Request], *more: Any) -> Any:
+        asked.extend(requests)
+        return generate(engine, requests, *more)
+
+    monkeypatch.setattr(TorchEngine, "generate", telling)
+    recipe = load_recipe(world / "recipe.yaml", ["evaluate.scales=[3, 2]", "evaluate.spaces=[prob]"])
+    Run(recipe, grown, Quiet()).evaluate()
+    assert {request.guidance and request.guidance.scale for request in asked} == {2}
+    Run(recipe, fresh, Quiet()).evaluate()
+    tables = (json.loads((out / "eval/results.json").read_text()) for out in (grown, fresh))
+    for row, at_once in zip(*tables, strict=True):
+        # What shares a row when it is scored changes the last digits.
+        near = {name: pytest.approx(row[name], rel=1e-4, abs=1e-4) for name in ("fluency", "divergence")}
+        assert at_once == row | near
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is here")

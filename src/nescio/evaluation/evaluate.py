@@ -4,7 +4,8 @@ Joins the measures of this room. Knows samples, engines and detectors; nothing o
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nescio.engines.torch import load
@@ -76,9 +77,15 @@ def evaluate(
 
 def _fits(subject: Subject, answers: dict[str, list[dict[str, Any]]], detector: Detector, kept: Kept) -> dict[str, Fit]:
     read = mask(answers, detector)  # what the detector masks is part of what is asked: no other's result is taken
-    asked = [identity(subject.base), asdict(read)]
-    found = kept.get("fit", asked, lambda: {name: asdict(fit) for name, fit in fits(read, load(subject.base)).items()})
-    return {name: Fit(**fit) for name, fit in found.items()}
+    names, base = list(read.answers), identity(subject.base)
+
+    def work(missing: list[int]) -> list[dict[str, Any]]:
+        some = {names[number]: read.answers[names[number]] for number in missing}
+        with closing(load(subject.base)) as engine:
+            return [asdict(fit) for fit in fits(replace(read, answers=some), engine).values()]
+
+    asked = [[base, read.own, read.other, read.answers[name]] for name in names]
+    return {name: Fit(**fit) for name, fit in zip(names, kept.get("fit", asked, work), strict=True)}
 
 
 def _more(found: Measured, tuned: Measured, plan: Plan, detector: Detector) -> dict[str, Any]:

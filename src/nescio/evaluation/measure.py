@@ -1,13 +1,14 @@
 """All that is measured of a table's set-ups: each model is loaded once, asked everything, and let go.
 
-Every piece is kept under what was asked, so that an evaluation that was cut off goes on, and two tables share what they
-both ask for. Knows samples, engines, detectors and the measures of this room; nothing of training.
+Every piece is kept under what was asked of which set-up, so that an evaluation that was cut off goes on, and a table
+with one more row asks for that row alone. Knows samples, engines, detectors and the measures of this room; nothing of
+training.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ _QUESTIONS_TOGETHER = 40
 _REMOVED = "[removed]"  # what an output filter writes; a recogniser takes "[PII]" for a name
 
 Tick = Callable[[int, int, str], None]
-Asks = dict[str, list[Setup]]
-"""Set-ups by what they ask; those that differ in their output filter alone stand together."""
+Identities = Mapping[str, Any]
+"""What decides a set-up's answers, by its name: content, not places, so that a folder that moved is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class _Ask:
 
     fills: str
     decides: Any
-    work: Callable[[Engine, list[Setup]], Any]
+    work: Callable[[Engine, Sequence[Setup]], Any]
 
 
 def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept, tick: Tick) -> dict[str, Measured]:
@@ -111,12 +112,12 @@ def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept,
     Returns:
         What was found, by the set-ups' names.
     """
-    found = {setup.name: Measured() for setup in setups}
+    found, told = {setup.name: Measured() for setup in setups}, _identities(setups)
     with closing(_Engines(plan)) as engines:
-        _ask_all(setups, found, plan, kept, engines, tick)
+        _ask_all(setups, found, plan, kept, engines, told, tick)
         if plan.harmless:
             tick(1, 1, "divergence from the tuned model")
-            _diverge(setups, found, plan, kept, engines)
+            _diverge(setups, found, plan, kept, engines, told)
     for setup in setups:
         if setup.masks:
             _filter(found[setup.name], plan, detector)
@@ -129,19 +130,19 @@ def _ask_all(
     plan: Plan,
     kept: Kept,
     engines: "_Engines",
+    told: Identities,
     tick: Tick,
 ) -> None:
-    """Every piece of work for every set-up, a model at a time."""
-    sources, asks = [_asks_of(setups, source) for source in dict.fromkeys(s.source for s in setups)], list(_asks(plan))
-    for order, same in enumerate(sources):
-        first = [alike[0] for alike in same.values()]
+    """Every piece of work for every set-up, a model at a time; what is not kept is asked for together."""
+    sources, asks = list(dict.fromkeys(setup.source for setup in setups)), list(_asks(plan))
+    for order, source in enumerate(sources):
+        own = [setup for setup in setups if setup.source == source]
         for number, ask in enumerate(asks):
-            tick(order * len(asks) + number, len(sources) * len(asks), f"{ask.fills} of {len(first)} set-ups")
-            asked = [engines.identity, ask.decides, [_identity(setup) for setup in first]]
-            given = kept.get(ask.fills, asked, partial(_done, ask, engines, first))
-            for alike, own in zip(same.values(), given, strict=True):
-                for setup in alike:
-                    getattr(found[setup.name], ask.fills).extend(own)
+            tick(order * len(asks) + number, len(sources) * len(asks), f"{ask.fills} of {len(own)} set-ups")
+            asked = [[engines.identity, ask.decides, told[setup.name]] for setup in own]
+            given = kept.get(ask.fills, asked, partial(_done, ask, engines, own))
+            for setup, results in zip(own, given, strict=True):
+                getattr(found[setup.name], ask.fills).extend(results)
 
 
 def _asks(plan: Plan) -> Iterator[_Ask]:
@@ -165,22 +166,29 @@ def _asks(plan: Plan) -> Iterator[_Ask]:
         yield _Ask("replies", [[asdict(q) for q in questions], tokens], reply)
 
 
-def _done(ask: _Ask, engines: "_Engines", setups: list[Setup]) -> Any:
-    return ask.work(engines.of(setups), setups)
+def _done(ask: _Ask, engines: "_Engines", setups: Sequence[Setup], missing: Sequence[int]) -> Any:
+    return ask.work(engines.of(setups), [setups[number] for number in missing])
 
 
 def _attack(engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
     return slot_attack.attack(engine, load_tokenizer(setups[0].source), setups, samples)
 
 
-def _diverge(setups: Sequence[Setup], found: dict[str, Measured], plan: Plan, kept: Kept, engines: "_Engines") -> None:
+def _diverge(
+    setups: Sequence[Setup],
+    found: Mapping[str, Measured],
+    plan: Plan,
+    kept: Kept,
+    engines: "_Engines",
+    told: Identities,
+) -> None:
     """Score every set-up's harmless answers under the tuned model, whose engine is asked for all of them together."""
     tuned, prompts = setups[0], neutral.harmless_prompts(plan.harmless)
     texts = [[text for text, _ in found[setup.name].harmless] for setup in setups]
     scores = kept.get(
         "tuned",
-        [engines.identity, prompts, texts, _identity(tuned)],
-        lambda: neutral.score(engines.of([tuned]), tuned, prompts, texts),
+        [[engines.identity, prompts, said, told[tuned.name]] for said in texts],
+        lambda missing: neutral.score(engines.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
     )
     for setup, said, under_tuned in zip(setups, texts, scores, strict=True):
         own = [scored for _, scored in found[setup.name].harmless]
@@ -235,26 +243,19 @@ class _Engines:
         release()
 
 
-def _asks_of(setups: Sequence[Setup], source: str) -> Asks:
-    """The set-ups of one model; those that differ in name and output filter alone ask the same."""
-    asks: Asks = {}
-    for setup in setups:
-        if setup.source == source:
-            asks.setdefault(fingerprint(asdict(replace(setup, name="", model="", masks=False))), []).append(setup)
-    return asks
+def _identities(setups: Sequence[Setup]) -> Identities:
+    weights = cache(identity)  # for this table alone: what a folder holds may change between two
+    return {
+        setup.name: [weights(setup.source), setup.adapter and weights(setup.adapter), _how(setup)] for setup in setups
+    }
 
 
-def _identity(setup: Setup) -> list[Any]:
-    """What decides a set-up's answers: content, not places, so that a run folder that moved is not asked again."""
+def _how(setup: Setup) -> dict[str, Any]:
+    """How a set-up is asked, whatever it is called and whatever is done with its answers."""
     how = asdict(setup)
     for name in ("name", "model", "source", "adapter", "masks", "epoch"):
         del how[name]
-    return [_weights(setup.source), setup.adapter and _weights(setup.adapter), how]
-
-
-@cache
-def _weights(name: str) -> str:
-    return identity(name)
+    return how
 
 
 def _ids(samples: Sequence[Sample]) -> list[list[str]]:

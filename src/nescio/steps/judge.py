@@ -30,14 +30,14 @@ from nescio.steps.room import of_setups, with_room
 
 
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:
-    """Every row's answers to the held-out samples, counted and weighed."""
+    """Every row's answers to the held-out samples, counted and weighed; `kept` in the run folder outlives the table."""
     setups = _setups(run)
     plan = _plan(run, setups)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
     judge = _judge(run)
-    rows, answers = tabulate(subject, run.detector, Kept(folder / "kept"), tick, judge)
+    rows, answers = tabulate(subject, run.detector, Kept(run.out / "kept"), tick, judge)
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
     write_json(folder / "eval/results.json", rows)
