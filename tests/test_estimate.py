@@ -45,3 +45,12 @@ def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any)
             f"evaluate.{change}",
         )["evaluate"]  # fmt: skip
         assert more.tokens > few.tokens, change
+
+
+def test_vllm_answers_here_as_the_torch_engine_does(tmp_path: Path, llama3: Any) -> None:
+    recipe = PAPER / "llama-3-8b.yaml"
+    local, vllm = (
+        costs_of(recipe, tmp_path, llama3, f"generate.sources=[{{engine: {engine}}}]") for engine in ("local", "vllm")
+    )
+    assert vllm["candidates"].items == local["candidates"].items != "0 answers"
+    assert vllm["train"].items == local["train"].items != "0 pairs"

@@ -67,12 +67,12 @@ def estimate(recipe: Recipe) -> list[Cost]:
         costs.append(shape.training("tune", f"{len(dialogs) * (1 - held):.0f} dialogs", tokens, row, recipe.tune))
     costs.append(Cost("samples", f"{train + total * held:.0f} samples", 0, 0, 0))
     generated = recipe.generate
-    ways = {kind: _ways(recipe, kind) for kind in ("local", "openai")}
+    ways_here, ways_elsewhere = _ways(recipe, at_endpoints=False), _ways(recipe, at_endpoints=True)
     asked = (train + test) * (1 + generated.tries) / 2
-    here, elsewhere = asked * ways["local"], asked * ways["openai"]
+    here, elsewhere = asked * ways_here, asked * ways_elsewhere
     items = f"{here:.0f} answers" + (f", {elsewhere:.0f} at endpoints (their time not counted)" if elsewhere else "")
     costs.append(shape.decoding("candidates", items, here, prompt, generated.max_tokens))
-    pairs = train * sum(ways.values()) * (2 if recipe.pairs.twins else 1)
+    pairs = train * (ways_here + ways_elsewhere) * (2 if recipe.pairs.twins else 1)
     pair = prompt + answer + min(generated.max_tokens, 2 * answer)
     tokens = pairs * pair * recipe.train.epochs
     costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size, recipe.train))
@@ -93,12 +93,13 @@ def _asked(section: EvaluateSection, samples: float) -> float:
     )
 
 
-def _ways(recipe: Recipe, engine: str) -> float:
-    """How many answers the sources of a kind give to each sample: their strategies, by the share they are asked about.
+def _ways(recipe: Recipe, at_endpoints: bool) -> float:
+    """How many answers the sources there, or here, give to each sample: their strategies, by the share asked about.
 
     A strategy that passes samples over, as the chat ones do, is counted as if it did not.
     """
-    return sum(len(source.strategies) * source.share for source in recipe.generate.sources if source.engine == engine)
+    sources = [source for source in recipe.generate.sources if source.is_endpoint == at_endpoints]
+    return sum(len(source.strategies) * source.share for source in sources)
 
 
 def _dialogs(recipe: Recipe) -> list[Dialog]:
