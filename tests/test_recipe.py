@@ -41,6 +41,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             GOOD + "train:\n  max_length: 1024\n",
             r"r\.yaml:5: train: max_prompt_length: 1900 leaves no room .* of 1024; set",
         ),
+        (GOOD + "evaluate:\n  draws: 2\n  drawn: 0\n", r"evaluate: drawn: 0 leaves no sample to draw answers to"),
         (GOOD + "evaluate:\n  question_count: 0\n  judge: {model: x}\n", r"evaluate: judge: has nothing to judge"),
         (
             GOOD + "evaluate:\n  judge: {model: x, key_env: sk-1}\n",

@@ -263,6 +263,8 @@ class EvaluateSection(_Section):
     def _fields_fit_together(self) -> Self:
         if self.judge is not None and self.question_count == 0:
             raise ValueError("judge: has nothing to judge where question_count is 0; ask some questions, or no judge")
+        if self.draws and not self.drawn:
+            raise ValueError("drawn: 0 leaves no sample to draw answers to; set it to 1 or more, or draws to 0")
         _options_are_vllms(self.engine, self.vllm)
         return self
 
