@@ -33,6 +33,7 @@ def evaluate(
         str | None, typer.Option(help="plain, or MMLU-Pro: validation, test (from the hub) or a JSONL file.")
     ] = None,
     question_count: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    harmless: Annotated[int | None, typer.Option(help="Harmless prompts answered, for KL and over-refusal.")] = None,
     judge: Annotated[
         str | None, typer.Option(help="A model that judges answers in words, and is judged first.")
     ] = None,
@@ -50,7 +51,7 @@ def evaluate(
         "scales": scales, "spaces": spaces, "plausibility": plausibility, "adaptive": adaptive,
         "samples": samples, "baselines": baselines,
         "draws": draws, "drawn": drawn, "attacked": attacked, "questions": questions,
-        "question_count": question_count, "judge": judge and f"{{model: {judge}}}",
+        "question_count": question_count, "harmless": harmless, "judge": judge and f"{{model: {judge}}}",
         "engine": engine,
     }  # fmt: skip
     overrides = [
