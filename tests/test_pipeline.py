@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_run import Quiet
 
 from nescio.errors import NescioError
-from nescio.files import read_jsonl
+from nescio.files import read_jsonl, write_json
 from nescio.models import load_model
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
@@ -130,6 +130,14 @@ def test_two_processes_share_the_training_and_nothing_else(world: Path, tmp_path
     alone = [row for _, row in read_jsonl(finished / "adapter/log.jsonl") if row["split"] == "train"]
     assert len(steps) == -(-len(alone) // 3 // 2), "an epoch in half as many steps: two batches in each"
     assert not list(out.glob(".*")), "the work folder is gone"
+    manifest = json.loads((out / "manifest.json").read_text())
+    work = out / f".train.{manifest['stages'].pop('train')['key']}"
+    write_json(work / "finished.json", {"seconds": 1})
+    (out / "adapter").rename(work / "adapter")
+    write_json(out / "manifest.json", manifest)
+    moved = run("--until", "train")  # as after a kill between the work and the move: no process trains again
+    assert moved.returncode == 0, moved.stderr[-3000:]
+    assert (out / "adapter/log.jsonl").exists() and not work.exists()
 
 
 def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nescio.errors import NescioError
+from nescio.files import file_hash
 from nescio.stages import Stage, Stages, order
 
 
@@ -108,3 +109,30 @@ def test_until() -> None:
     assert len(order(stages, None)) == 3
     with pytest.raises(NescioError, match="the stages are a, b, c"):
         order(stages, "d")
+
+
+def test_inputs_are_read_once_to_know_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def telling(path: Path) -> str:
+        read.append(path)
+        return file_hash(path)
+
+    monkeypatch.setattr("nescio.stages.file_hash", telling)
+    (tmp_path / "in.txt").write_text("1")
+    assert Stages(tmp_path, 0).run(stage(Work(), inputs=("in.txt",)))
+    assert read.count(tmp_path / "in.txt") == 1
+
+
+def test_all_processes_know_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = Stages(tmp_path, 0).left(stage(Work()))
+    assert folder is not None and folder.parent == tmp_path
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("nescio.stages._move", killed)
+        Stages(tmp_path, 0).run(stage(Work()))
+    assert folder.exists() and Stages(tmp_path, 0).left(stage(Work())) is None
+    Stages(tmp_path, 0).run(stage(Work()))
+    assert Stages(tmp_path, 0).left(stage(Work())) is None

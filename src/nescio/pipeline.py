@@ -97,12 +97,12 @@ class Run:
                 f"{self.out}: several processes share the train stage only; run --until pairs in one process, then "
                 "--until train in several"
             )
-        done = machinery.is_done(last)
+        folder = machinery.left(last)
         processes().wait_for_everyone()  # before the first one writes what the others look for
         if processes().is_main_process:
             machinery.run(last)
-        elif not done:
-            last.work(machinery.folder(last))
+        elif folder is not None:
+            last.work(folder)
 
     def _claim(self) -> None:
         path, mine = self.out / "recipe.yaml", self.recipe.plain()

@@ -58,10 +58,11 @@ class Stages:
         Returns:
             Whether there was anything to do.
         """
-        if self.is_done(stage):
+        key = self._key(stage)
+        if self._is_recorded(stage, key):
             return False
-        key, folder = self._key(stage), self.folder(stage)
-        if not (folder / "finished.json").exists():
+        folder = self._folder(stage, key)
+        if not _is_finished(folder):
             self._forget(stage, keep=folder)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.monotonic()
@@ -77,14 +78,22 @@ class Stages:
     def _key(self, stage: Stage) -> str:
         return fingerprint([stage.depends, {name: file_hash(self.root / name) for name in stage.inputs}])
 
-    def folder(self, stage: Stage) -> Path:
-        """Where a stage works until it is finished."""
-        return self.root / f".{stage.name}.{self._key(stage)}"
+    def left(self, stage: Stage) -> Path | None:
+        """The folder where what is left of a stage is to be done; None: nothing is, but to put it in its place."""
+        key = self._key(stage)
+        folder = self._folder(stage, key)
+        return None if self._is_recorded(stage, key) or _is_finished(folder) else folder
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage's outputs are there, made of what it depends on now."""
+        return self._is_recorded(stage, self._key(stage))
+
+    def _folder(self, stage: Stage, key: str) -> Path:
+        return self.root / f".{stage.name}.{key}"
+
+    def _is_recorded(self, stage: Stage, key: str) -> bool:
         known = self.manifest["stages"].get(stage.name, {})
-        return known.get("key") == self._key(stage) and all((self.root / output).exists() for output in stage.outputs)
+        return known.get("key") == key and all((self.root / output).exists() for output in stage.outputs)
 
     def _forget(self, stage: Stage, keep: Path) -> None:
         """Drop what other recipes left of this stage."""
@@ -111,6 +120,10 @@ def order(stages: Sequence[Stage], until: str | None) -> list[Stage]:
     if until not in names:
         raise NescioError(f"--until {until}: no such stage; the stages are {', '.join(names)}")
     return list(stages[: names.index(until) + 1])
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "finished.json").exists()
 
 
 def _move(source: Path, target: Path) -> None:
