@@ -12,7 +12,7 @@ from endpoint import running
 from tiny_run import Quiet
 
 from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch import TorchEngine, load
 from nescio.errors import NescioError
 from nescio.files import fingerprint, read_jsonl, write_jsonl
 from nescio.pipeline import Run
@@ -158,8 +158,17 @@ def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path,
         Run(load_recipe(world / "recipe.yaml", ['evaluate.rows=[{"name": "tuned"}]']), out, Quiet()).evaluate()
 
 
-def test_mmlu_pro_is_answered_in_words_and_judged(world: Path, tmp_path: Path, finished: Path) -> None:
-    out = tmp_path / "copy"
+def test_mmlu_pro_is_answered_in_words_and_judged(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, loaded = tmp_path / "copy", list[TorchEngine]()
+
+    def load_last(name: str) -> TorchEngine:
+        assert (out / "kept/replies.jsonl").exists(), "the judge waits until the rows have answered"
+        loaded.append(load(name))
+        return loaded[-1]
+
+    monkeypatch.setattr("nescio.steps.judge.load", load_last)
     shutil.copytree(finished, out)
     questions = [
         {"question_id": n, "question": "Whom could you ask?", "options": ["the desk", "a book"], "answer_index": n % 2,
@@ -177,6 +186,9 @@ def test_mmlu_pro_is_answered_in_words_and_judged(world: Path, tmp_path: Path, f
         assert row["judge_accuracy"] == 0 and not row["judge_usable"], "it says nothing but sentences"
         assert (row["judged"], row["judged_cant_tell"]) == (0, 1)
     assert "unusable" in (out / "report.html").read_text()
+    assert [engine.closed for engine in loaded] == [True]
+    Run(load_recipe(world / "recipe.yaml", [*changes, "evaluate.harmless=0"]), out, Quiet()).evaluate()
+    assert len(loaded) == 1, "its verdicts are there"
 
 
 def test_a_judge_behind_an_endpoint_is_asked_there_and_once(world: Path, tmp_path: Path, finished: Path) -> None:

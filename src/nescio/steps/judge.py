@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import Sample, subsample
+from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.engines.openai import OpenAIEngine
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.evaluation import choices, slot_attack
+from nescio.evaluation import choices, neutral, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.evaluate import evaluate as tabulate
@@ -22,7 +24,7 @@ from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
-from nescio.models import identity
+from nescio.models import identity, load_tokenizer, read_sentences
 from nescio.recipe import EvaluateSection, RowSection
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick
@@ -37,7 +39,11 @@ def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
     judge = _judge(run)
-    rows, answers = tabulate(subject, run.detector, Kept(run.out / "kept"), tick, judge)
+    try:
+        rows, answers = tabulate(subject, run.detector, Kept(run.out / "kept"), tick, judge)
+    finally:
+        if judge is not None:
+            judge.engine.close()
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
     write_json(folder / "eval/results.json", rows)
@@ -56,15 +62,22 @@ def _plan(run: Context, setups: Sequence[Setup]) -> Plan:
     samples = subsample(held, section.samples, seed)
     if not samples:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
-    if len(samples) < section.samples:
-        run.note(f"{section.samples} samples asked for, {len(samples)} there are; all are used")
+    _say_if_fewer(run, "samples", section.samples, len(samples))
     samples = with_room(samples, of_setups(setups, section.max_tokens), run.note)
-    questions = utility_questions(section, seed)
+    questions, attacked = utility_questions(section, seed), _attacked(run)
+    _say_if_fewer(run, "drawn samples", section.drawn if section.draws else 0, len(samples))
+    _say_if_fewer(run, "attacked samples", section.attacked, len(attacked))
+    _say_if_fewer(run, "questions", section.question_count or 0, len(questions))
+    _say_if_fewer(run, "harmless prompts", section.harmless, len(neutral.harmless_prompts(section.harmless)))
     return Plan(
-        samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless,
-        _attacked(run),
+        samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless, attacked,
         questions if section.judge else [], seed, section.engine, section.vllm,
     )  # fmt: skip
+
+
+def _say_if_fewer(run: Context, what: str, wanted: int, there: int) -> None:
+    if there < wanted:
+        run.note(f"{wanted} {what} asked for, {there} there are; all are used")
 
 
 def _attacked(run: Context) -> list[Sample]:
@@ -95,9 +108,29 @@ def _judge(run: Context) -> Judge | None:
         return None
     kept = run.out / "verdicts.jsonl"
     if not section.is_endpoint:
-        return Judge(section.model, load(section.model), kept, identity(section.model))
+        load_tokenizer(section.model)  # a name that is wrong is told now, not when all rows are measured
+        return Judge(section.model, cast(Engine, _Later(section.model)), kept, identity(section.model))
     engine = OpenAIEngine(section.model, section.base_url, section.key_env)
     return Judge(section.model, engine, kept, f"{section.model} at {section.base_url}")
+
+
+class _Later:
+    """As much of an engine as a judge asks for. The model is loaded by the first question, when the rows' are gone."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._engine: Engine | None = None
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        """Answer all requests, in their order."""
+        if self._engine is None:
+            self._engine = load(self._model)
+        return self._engine.generate(requests, progress)
+
+    def close(self) -> None:
+        """Let go of the model, if it was loaded."""
+        if self._engine is not None:
+            self._engine.close()
 
 
 def _setups(run: Context) -> list[Setup]:
@@ -119,12 +152,12 @@ def _setups(run: Context) -> list[Setup]:
 
 
 def _row(run: Context, row: RowSection) -> Setup:
-    """A row of the recipe; its sentences are the run's where it names none."""
-    sentences = run.recipe.pairs
-    guidance = Guidance(
-        row.scale, row.space, row.positive or sentences.positive, row.negative or sentences.negative,
-        row.plausibility, row.adaptive,
-    )  # fmt: skip
+    """A row of the recipe; a sentence that it does not name is its adapter's, or else the run's. "" is none."""
+    named = {"positive": row.positive, "negative": row.negative}
+    sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
+    sentences |= read_sentences(Path(row.adapter)) if row.adapter else {}
+    sentences |= {name: sentence for name, sentence in named.items() if sentence is not None}
+    guidance = Guidance(row.scale, row.space, **sentences, plausibility=row.plausibility, adaptive=row.adaptive)
     return Setup(
         row.name, row.name, row.model or run.tuned, row.adapter, guidance if row.protect or guidance.guided else None,
         row.system, row.nudge, row.mask,

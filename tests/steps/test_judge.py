@@ -1,0 +1,56 @@
+"""What a recipe makes of the table: the sentences of its rows, and what is said where there are fewer than asked."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nescio.data.samples import Sample
+from nescio.evaluation.setups import Setup
+from nescio.files import write_jsonl
+from nescio.recipe import Recipe
+from nescio.steps.context import Context
+from nescio.steps.judge import _plan, _row
+
+
+def context(folder: Path, notes: list[str], **evaluate: Any) -> Context:
+    recipe = {
+        "base": "b", "tuned": "t", "data": {"dialogs": "d"}, "evaluate": evaluate,
+        "pairs": {"positive": "Say no names.", "negative": "Say names."}, "detector": {"model": "spacy:en_core_web_sm"},
+    }  # fmt: skip
+    return Context(Recipe.model_validate(recipe), folder, notes.append)
+
+
+def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "nescio.json").write_text(json.dumps({"positive": "Keep it.", "negative": "Tell it.", "epoch": 1}))
+    rows: list[tuple[dict[str, Any], tuple[str, str]]] = [
+        ({}, ("Say no names.", "Say names.")),
+        ({"adapter": str(tmp_path)}, ("Keep it.", "Tell it.")),
+        ({"adapter": str(tmp_path), "positive": "Hush.", "negative": ""}, ("Hush.", "")),
+    ]
+    run = context(tmp_path, [], rows=[{"name": f"r{n}", "scale": 3} | row for n, (row, _) in enumerate(rows)])
+    for section, (_, sentences) in zip(run.recipe.evaluate.rows, rows, strict=True):
+        guidance = _row(run, section).guidance
+        assert guidance and (guidance.positive, guidance.negative) == sentences
+
+
+def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path) -> None:
+    sample = Sample("d:0", "d", [{"role": "user", "content": "I am Tom."}], " Tom.", "NAME", "Tom")
+    for side in ("train", "test"):
+        write_jsonl(tmp_path / f"samples/{side}.jsonl", [asdict(sample)])
+        dialog = {"id": "d", "messages": [*sample.messages, {"role": "assistant", "content": "Hi Tom."}]}
+        write_jsonl(tmp_path / f"data/{side}.jsonl", [dialog | {"pii": {"NAME": "Tom"}}])
+    setups = [Setup("tuned", "tuned", str(tiny_folder))]
+    asked = {"samples": 2, "draws": 1, "drawn": 3, "attacked": 4, "question_count": 500, "harmless": 50}
+    notes: list[str] = []
+    _plan(context(tmp_path, notes, **asked), setups)
+    assert notes == [
+        f"{wanted} {what} asked for, {there} there are; all are used"
+        for what, wanted, there in (
+            ("samples", 2, 1), ("drawn samples", 3, 1), ("attacked samples", 4, 1), ("questions", 500, 160),
+            ("harmless prompts", 50, 40),
+        )
+    ]  # fmt: skip
+    notes.clear()
+    _plan(context(tmp_path, notes, samples=1, question_count=0, harmless=0), setups)
+    assert not notes
