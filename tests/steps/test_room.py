@@ -45,8 +45,18 @@ def test_a_negative_branch_needs_room_too(tiny_folder: Path) -> None:
 def test_sources_that_are_elsewhere_are_not_weighed(tiny_folder: Path) -> None:
     far = {"name": "far", "engine": "openai", "model": "m"}
     recipe = {"base": str(tiny_folder), "tuned": "x", "data": {"dialogs": "d"}, "generate": {"sources": [far, {}]}}
-    (model, ask), _ = of_sources(Recipe.model_validate(recipe))
-    assert model == str(tiny_folder) and ask(sample("a", 1)).max_tokens == 256
+    asking, _ = of_sources(Recipe.model_validate(recipe))
+    assert asking.model == str(tiny_folder) and asking.ask(sample("a", 1)).max_tokens == 256
+
+
+def test_vllm_may_be_told_to_take_less_than_the_model(tiny_folder: Path) -> None:
+    samples, setups = [sample("a", 5), sample("b", 60)], [Setup("p", "p", str(tiny_folder))]
+    for options, served in (({}, 2), ({"max_model_len": -1}, 2), ({"max_model_len": 100}, 1)):
+        assert len(with_room(samples, of_setups(setups, 16, options), lambda note: None)) == served
+    recipe = {"base": str(tiny_folder), "tuned": "x", "data": {"dialogs": "d"}}
+    generate = {"max_tokens": 16, "sources": [{"engine": "vllm", "vllm": {"max_model_len": 200}}]}
+    askings = of_sources(Recipe.model_validate(recipe | {"generate": generate}))
+    assert with_room(samples, askings, lambda note: None) == samples[:1]
 
 
 @pytest.mark.parametrize("new", [256, 480, 500])

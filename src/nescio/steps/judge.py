@@ -63,7 +63,7 @@ def _plan(run: Context, setups: Sequence[Setup]) -> Plan:
     if not samples:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     _say_if_fewer(run, "samples", section.samples, len(samples))
-    samples = with_room(samples, of_setups(setups, section.max_tokens), run.note)
+    samples = with_room(samples, of_setups(setups, section.max_tokens, section.vllm), run.note)
     questions, attacked = utility_questions(section, seed), _attacked(run)
     _say_if_fewer(run, "drawn samples", section.drawn if section.draws else 0, len(samples))
     _say_if_fewer(run, "attacked samples", section.attacked, len(attacked))

@@ -1,7 +1,8 @@
 """Samples that a model has no room for: left out before it is asked, and told of. One must not end a whole run."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for
@@ -11,9 +12,27 @@ from nescio.errors import NescioError
 from nescio.evaluation.setups import Setup
 from nescio.recipe import Recipe
 
-Asking = tuple[str, Callable[[Sample], Request]]
-"""A model, and what it is asked about a sample."""
 _NAMED = 3
+
+
+class Asking(NamedTuple):
+    """A way of asking.
+
+    Attributes:
+        model: Who is asked.
+        ask: What it is asked about a sample.
+        options: Of vLLM, if it is asked there; its `max_model_len` may be less than the model's context.
+    """
+
+    model: str
+    ask: Callable[[Sample], Request]
+    options: Mapping[str, Any] = {}
+
+    @property
+    def most(self) -> int | None:
+        """The most tokens of prompt and answer that the options leave, where they say so."""
+        most = self.options.get("max_model_len")
+        return most if isinstance(most, int) and most > 0 else None  # -1: vLLM chooses
 
 
 def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callable[[str], None]) -> list[Sample]:
@@ -28,8 +47,10 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
         NescioError: There are samples, and none can be asked about.
     """
     askings = list(askings)
-    rooms = {model: Room(model) for model in dict.fromkeys(model for model, _ in askings)}
-    kept = [sample for sample in samples if all(rooms[model].serves(ask(sample)) for model, ask in askings)]
+    rooms = {place: _room(*place) for place in dict.fromkeys((each.model, each.most) for each in askings)}
+    kept = [
+        sample for sample in samples if all(rooms[each.model, each.most].serves(each.ask(sample)) for each in askings)
+    ]
     if samples and not kept:
         context = min(room.context for room in rooms.values())
         raise NescioError(
@@ -47,23 +68,29 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
     return kept
 
 
+def _room(model: str, most: int | None) -> Room:
+    room = Room(model)
+    room.context = min(room.context, most or room.context)
+    return room
+
+
 def of_sources(recipe: Recipe) -> Iterable[Asking]:
     """How the recipe's local sources are asked; endpoints tell by themselves what they have no room for."""
     section = recipe.generate
     for source in section.sources:
         for strategy in source.strategies if not source.is_endpoint else ():
-            yield source.model or recipe.base, partial(_rewritten, strategy, section.max_tokens)
+            yield Asking(source.model or recipe.base, partial(_rewritten, strategy, section.max_tokens), source.vllm)
 
 
-def of_setups(setups: Iterable[Setup], max_tokens: int) -> Iterable[Asking]:
-    """How set-ups ask; those whose prompts are alike stand for each other."""
+def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, Any] | None = None) -> Iterable[Asking]:
+    """How set-ups ask, of vLLM with its options if any; those whose prompts are alike stand for each other."""
     alike = {}
     for setup in setups:
         guidance = setup.guidance
         sentences = guidance and (guidance.positive, guidance.negative, guidance.guided)
         alike[setup.source, setup.nudge, setup.system, sentences] = setup
     for setup in alike.values():
-        yield setup.source, partial(_answered, setup, max_tokens)
+        yield Asking(setup.source, partial(_answered, setup, max_tokens), options or {})
 
 
 def _rewritten(strategy: Strategy, max_tokens: int, sample: Sample) -> Request:

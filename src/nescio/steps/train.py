@@ -17,7 +17,7 @@ from nescio.packing import unpackable
 from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
 from nescio.steps.context import Context, Tick
-from nescio.steps.room import with_room
+from nescio.steps.room import Asking, with_room
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
@@ -119,7 +119,7 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
     def ask(sample: Sample) -> Request:
         return Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens)
 
-    asked = [ask(sample) for sample in with_room(run.validation_samples(), [(run.start, ask)], run.note)]
+    asked = [ask(sample) for sample in with_room(run.validation_samples(), [Asking(run.start, ask)], run.note)]
 
     def judge(model: Any) -> float:
         texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]
