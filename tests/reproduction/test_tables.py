@@ -61,6 +61,17 @@ def test_each_training_differs_in_what_its_name_says() -> None:
         assert variant_recipe(RECIPE, source).generate.sources[0].strategies == [source]
 
 
+def test_a_training_is_what_its_name_says_whatever_the_recipe_says() -> None:
+    other = {"subtract": {"coefficient": 1.0, "relu": True}, "pairs": {"twins": False, "positive": "Hush."}}
+    recipe = Recipe.model_validate(RECIPE.plain() | other)
+    own = {
+        variant: variant_recipe(recipe, variant) for variant in ("ch-cfg", "ch", "sub-cfg", "sub", "nudge", "system")
+    }
+    assert {name for name, one in own.items() if one.subtract} == {"sub-cfg", "sub"}
+    assert {name for name, one in own.items() if not one.pairs.twins} == {"ch", "sub"}
+    assert {one.pairs.positive for one in own.values()} == {"Hush."}
+
+
 def test_two_sources_are_compared_by_equally_many_pairs_of_each() -> None:
     sources = [{"name": "gpt", "engine": "openai", "model": "m", "strategies": ["chat-nudge"]}, {"name": "llama"}]
     two = Recipe.model_validate(RECIPE.plain() | {"generate": {"sources": sources}})

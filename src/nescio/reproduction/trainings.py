@@ -18,20 +18,16 @@ COEFFICIENT = 0.5
 
 
 def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
-    """The recipe of one training.
+    """The recipe of one training; what the name says is set, whatever the recipe says of it.
 
     Args:
-        recipe: What all have in common; the recipe of `ch-cfg` as it is.
+        recipe: What all have in common.
         variant: `ch`, `ch-cfg`, `sub`, `sub-cfg`, or one of Table 2's sources, which is trained with twins.
     """
-    changes: dict[str, object] = {}
-    if variant.startswith("sub"):
-        changes["subtract"] = SubtractSection(coefficient=COEFFICIENT)
-    if variant in ("ch", "sub"):
-        changes["pairs"] = recipe.pairs.model_copy(update={"twins": False})
-    if variant in _TABLE2:
-        changes |= _of_one_source(recipe, variant)
-    return recipe.model_copy(update=changes)
+    subtract = SubtractSection(coefficient=COEFFICIENT) if variant.startswith("sub") else None
+    pairs = recipe.pairs.model_copy(update={"twins": variant not in ("ch", "sub")})
+    own = recipe.model_copy(update={"subtract": subtract, "pairs": pairs})
+    return _of_one_source(own, variant) if variant in _TABLE2 else own
 
 
 def whose_answers(recipe: Recipe) -> list[str]:
@@ -42,14 +38,15 @@ def whose_answers(recipe: Recipe) -> list[str]:
     return [source.name for source in sources[:2]]
 
 
-def _of_one_source(recipe: Recipe, variant: str) -> dict[str, object]:
+def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
     """Table 2's data: of the first or the second source, equally many pairs of each; of a single one, of one way."""
     sources = recipe.generate.sources
     if len(sources) == 1:
         alone = sources[0].model_copy(update={"strategies": [variant]})
-        return {"generate": recipe.generate.model_copy(update={"sources": [alone]})}
+        return recipe.model_copy(update={"generate": recipe.generate.model_copy(update={"sources": [alone]})})
     name = sources[_TABLE2.index(variant)].name
-    return {"pairs": recipe.pairs.model_copy(update={"sources": [name], "balance": True})}
+    pairs = recipe.pairs.model_copy(update={"sources": [name], "balance": True})
+    return recipe.model_copy(update={"pairs": pairs})
 
 
 def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
