@@ -3,7 +3,7 @@
 Knows recipes, runs and evaluations; nothing of the paper's figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
         The table as Markdown.
     """
     rows = [row for row in TABLES[name] if row.epoch is None or row.epoch <= recipe.train.epochs]
-    runs = {variant: train(recipe, variant, root, reporter) for variant in _trainings(rows)}
-    context = Context(recipe, next(iter(runs.values())), reporter.note)
+    runs = {variant: train(recipe, variant, root, reporter, until) for variant, until in _needed(rows).items()}
+    context = Context(recipe, runs["ch-cfg"], reporter.note)
     sizes = [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]
     found = []
     for size in sizes:
@@ -57,16 +57,20 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
             write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
         write_json(root / f"{name}/{size}/results.json", results)
         found.append(results)
-    text = table(rows, found)
-    if name == "table2":
-        text += "\n\nGPT-data: answers of {}; Llama-data: answers of {}".format(*whose_answers(recipe))
+    text = "\n\n".join([table(rows, found), *_below(name, rows, recipe)])
     write_text(root / f"{name}.md", text + "\n")
     return text
 
 
-def _trainings(rows: Sequence[Row]) -> list[str]:
-    """The trainings that rows need; the one that all others begin with comes first."""
-    return list(dict.fromkeys(["ch-cfg", *(row.variant for row in rows if row.epoch is not None)]))
+def _needed(rows: Sequence[Row]) -> dict[str, str]:
+    """The runs that rows need, and the last stage of each; the one that all others begin with comes first."""
+    needed = {"ch-cfg": "samples"}
+    for row in rows:
+        if row.variant == "subtracted":
+            needed["sub"] = "subtract"
+        elif row.epoch is not None:
+            needed[row.variant] = "train"
+    return needed
 
 
 def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[Setup]:
@@ -111,7 +115,8 @@ def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str
     header = ["method", *_columns("paper's", more), *_columns("our", more), "degenerate", "on-topic"]
     by_row = list(zip(*found, strict=True))
     own_rows = dict(zip([row for row in rows if row.variant != "tuned"], by_row[1:], strict=True))
-    lines = [] if rows[0].variant == "tuned" else [[_TUNED, *[MISSING] * (2 + more), *_ours(by_row[0])]]
+    tuned = [_TUNED, *[MISSING] * (2 + more), *_ours(by_row[0])]
+    lines = [] if any(row.variant == "tuned" for row in rows) else [tuned]
     for row in rows:
         paper = [
             MISSING if row.mmlu is None else f"{row.mmlu:g} %",
@@ -122,6 +127,14 @@ def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str
     return aligned([header, *lines], left=1)
 
 
+def _below(name: str, rows: Sequence[Row], recipe: Recipe) -> Iterator[str]:
+    """What a table's reader has to know beside it, a line each."""
+    if left_out := [row.method for row in TABLES[name] if row not in rows]:
+        yield f"Left out, because train.epochs is {recipe.train.epochs}: {', '.join(left_out)}"
+    if name == "table2":
+        yield "GPT-data: answers of {}; Llama-data: answers of {}".format(*whose_answers(recipe))
+
+
 def _columns(whose: str, more: bool) -> list[str]:
     utility = "MMLU" if whose == "paper's" else "utility [95 %]"
     return [f"{whose} {utility}", f"{whose} PII", *([f"{whose} PII, {MORE} samples"] if more else [])]
@@ -130,5 +143,5 @@ def _columns(whose: str, more: bool) -> list[str]:
 def _ours(results: Sequence[dict[str, Any]]) -> list[str]:
     first = results[0]
     pii = [f"{count(one['pii'])} {interval(one)}" for one in results]
-    utility = f"{percent(first['utility'])} {share_interval(first['utility_ci95'])}"
-    return [utility, *pii, percent(first["degenerate"]), percent(first["on_topic"])]
+    utility = f"{percent(first.get('utility'))} {share_interval(first.get('utility_ci95'))}"
+    return [utility.strip(), *pii, percent(first["degenerate"]), percent(first["on_topic"])]

@@ -49,7 +49,7 @@ def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
     return recipe.model_copy(update={"pairs": pairs})
 
 
-def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
+def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: str = "train") -> Path:
     """The run folder of a training, trained now if it is not.
 
     Args:
@@ -57,14 +57,11 @@ def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter) -> Path:
         variant: Which one.
         root: The folder of all of them.
         reporter: Where progress goes.
+        until: The last stage that is wanted of it.
     """
-    return _run(recipe, variant, root, reporter, "train")
-
-
-def _run(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: str) -> Path:
     folder, parent = root / variant, _PARENTS.get(variant)
     if parent is not None and not folder.exists():
-        _link(_run(recipe, parent, root, reporter, "pairs"), folder)
+        _link(train(recipe, parent, root, reporter, "pairs"), folder)
     reporter.note(f"-- {variant}")
     Run(variant_recipe(recipe, variant), folder, reporter).execute(until)
     return folder
