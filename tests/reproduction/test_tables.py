@@ -50,6 +50,13 @@ def test_table_3_has_both_sizes_and_the_tuned_model_as_a_measure() -> None:
     assert cells(lines[4])[1:7] == ["–", "3", "19", "50 % [40, 60]", "3 [2, 5]", "9 [8, 11]"]
 
 
+def test_a_judged_table_has_a_column_more() -> None:
+    judged = {"judged": 0.25, "judged_ci95": [0.1, 0.5]}
+    head, _, _, row, _ = table(TABLE3, [[results(n) | judged for n in (71, 11, 3)]]).splitlines()
+    assert cells(head)[3:] == ["our utility [95 %]", "our PII", "judged [95 %]", "degenerate", "on-topic"]
+    assert cells(row)[4:6] == ["11 [10, 13]", "25 % [10, 50]"]
+
+
 def test_each_training_differs_in_what_its_name_says() -> None:
     assert variant_recipe(RECIPE, "ch-cfg") == RECIPE
     assert not variant_recipe(RECIPE, "ch").pairs.twins

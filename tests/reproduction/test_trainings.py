@@ -55,6 +55,19 @@ def test_a_table_has_the_rows_that_the_recipe_has_epochs_for(
     assert "train" not in quiet.done, "no row wants a training"
 
 
+def test_a_judge_that_the_recipe_names_is_asked_and_judged(world: Path, tmp_path: Path) -> None:
+    with running(answer="Correct") as endpoint:
+        judge = f"evaluate.judge={{model: far, base_url: {endpoint.url}}}"
+        recipe = load_recipe(world / "recipe.yaml", ["train.epochs=1", "evaluate.samples=2", judge])
+        lines = reproduce("table1", recipe, tmp_path, Quiet()).splitlines()
+        asked = sum(endpoint.came.values())
+        assert reproduce("table1", recipe, tmp_path, Quiet()).splitlines() == lines
+        assert sum(endpoint.came.values()) == asked > 6, "every verdict is kept"
+    assert lines[0].split(" | ")[5].strip() == "judged [95 %]"
+    assert all(line.split(" | ")[5].strip().startswith("100 %") for line in lines[2:4])
+    assert lines[-1] == "Judge: far, right about 50 % of answers made from the key; unusable: below 80 %"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "trainings"), [("table1", 4), ("table2", 2)])
 def test_the_longer_tables_end_with_all_their_rows(world: Path, tmp_path: Path, name: str, trainings: int) -> None:

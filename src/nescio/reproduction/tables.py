@@ -10,13 +10,17 @@ from typing import Any
 
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
+from nescio.engines.openai import OpenAIEngine
+from nescio.engines.torch import load
 from nescio.evaluation.evaluate import Subject, evaluate
+from nescio.evaluation.judge import USABLE, Judge
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup
 from nescio.files import write_json, write_jsonl, write_text
 from nescio.guidance import Guidance
+from nescio.models import identity
 from nescio.pipeline import Reporter
 from nescio.recipe import Recipe
 from nescio.report.table import MISSING, aligned, count, interval, percent, share_interval
@@ -47,17 +51,17 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     runs = {variant: train(recipe, variant, root, reporter, until) for variant, until in _needed(rows).items()}
     context = Context(recipe, runs["ch-cfg"], reporter.note)
     sizes = [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]
-    found = []
+    judge, found = _judge(recipe, root / "verdicts.jsonl"), []
     for size in sizes:
         with reporter.stage(name) as tick:
             setups = _setups(rows, runs, recipe)
             subject = Subject(setups, *_plan(context, setups, size), recipe.base, recipe.pairs.positive)
-            results, answers = evaluate(subject, context.detector, Kept(root / "kept"), tick)
+            results, answers = evaluate(subject, context.detector, Kept(root / "kept"), tick, judge)
         for row, answered in answers.items():
             write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
         write_json(root / f"{name}/{size}/results.json", results)
         found.append(results)
-    text = "\n\n".join([table(rows, found), *_below(name, rows, recipe)])
+    text = "\n\n".join([table(rows, found), *_below(name, rows, recipe, found[0][0])])
     write_text(root / f"{name}.md", text + "\n")
     return text
 
@@ -97,11 +101,23 @@ def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, l
     samples = with_room(samples, of_setups(setups, section.max_tokens), context.note)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
+    questions = utility_questions(section, seed)
     plan = Plan(
-        samples, section.max_tokens, questions=utility_questions(section, seed), seed=seed,
+        samples, section.max_tokens, questions=questions, judged=questions if section.judge else [], seed=seed,
         engine=section.engine, options=section.vllm,
     )  # fmt: skip
     return plan, own
+
+
+def _judge(recipe: Recipe, verdicts: Path) -> Judge | None:
+    """The recipe's judge; all tables share its verdicts."""
+    section = recipe.evaluate.judge
+    if section is None:
+        return None
+    if not section.is_endpoint:
+        return Judge(section.model, load(section.model), verdicts, identity(section.model))
+    engine = OpenAIEngine(section.model, section.base_url, section.key_env)
+    return Judge(section.model, engine, verdicts, f"{section.model} at {section.base_url}")
 
 
 def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str:
@@ -112,7 +128,9 @@ def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str
         found: Rows of results for each number of samples, the tuned model first.
     """
     more = len(found) > 1
-    header = ["method", *_columns("paper's", more), *_columns("our", more), "degenerate", "on-topic"]
+    judged = ["judged [95 %]"] if "judged" in found[0][0] else []
+    ours = [*_columns("our utility [95 %]", "our", more), *judged, "degenerate", "on-topic"]
+    header = ["method", *_columns("paper's MMLU", "paper's", more), *ours]
     by_row = list(zip(*found, strict=True))
     own_rows = dict(zip([row for row in rows if row.variant != "tuned"], by_row[1:], strict=True))
     tuned = [_TUNED, *[MISSING] * (2 + more), *_ours(by_row[0])]
@@ -127,21 +145,28 @@ def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str
     return aligned([header, *lines], left=1)
 
 
-def _below(name: str, rows: Sequence[Row], recipe: Recipe) -> Iterator[str]:
+def _below(name: str, rows: Sequence[Row], recipe: Recipe, tuned: dict[str, Any]) -> Iterator[str]:
     """What a table's reader has to know beside it, a line each."""
     if left_out := [row.method for row in TABLES[name] if row not in rows]:
         yield f"Left out, because train.epochs is {recipe.train.epochs}: {', '.join(left_out)}"
+    if "judge" in tuned:
+        trust = "" if tuned["judge_usable"] else f"; unusable: below {percent(USABLE)}"
+        right = f"right about {percent(tuned['judge_accuracy'])} of answers made from the key"
+        yield f"Judge: {tuned['judge']}, {right}{trust}"
     if name == "table2":
         yield "GPT-data: answers of {}; Llama-data: answers of {}".format(*whose_answers(recipe))
 
 
-def _columns(whose: str, more: bool) -> list[str]:
-    utility = "MMLU" if whose == "paper's" else "utility [95 %]"
-    return [f"{whose} {utility}", f"{whose} PII", *([f"{whose} PII, {MORE} samples"] if more else [])]
+def _columns(utility: str, whose: str, more: bool) -> list[str]:
+    return [utility, f"{whose} PII", *([f"{whose} PII, {MORE} samples"] if more else [])]
 
 
 def _ours(results: Sequence[dict[str, Any]]) -> list[str]:
     first = results[0]
     pii = [f"{count(one['pii'])} {interval(one)}" for one in results]
-    utility = f"{percent(first.get('utility'))} {share_interval(first.get('utility_ci95'))}"
-    return [utility.strip(), *pii, percent(first["degenerate"]), percent(first["on_topic"])]
+    judged = [_share(first, "judged")] if "judged" in first else []
+    return [_share(first, "utility"), *pii, *judged, percent(first["degenerate"]), percent(first["on_topic"])]
+
+
+def _share(row: dict[str, Any], key: str) -> str:
+    return f"{percent(row.get(key))} {share_interval(row.get(f'{key}_ci95'))}".strip()
