@@ -15,6 +15,7 @@ from nescio.files import read_jsonl
 from nescio.recipe import load_recipe
 from nescio.reproduction.paper import TABLES
 from nescio.reproduction.tables import reproduce
+from nescio.reproduction.trainings import train
 
 
 def test_tables_of_the_paper_share_their_trainings(world: Path, tmp_path: Path) -> None:
@@ -66,6 +67,16 @@ def test_a_judge_that_the_recipe_names_is_asked_and_judged(world: Path, tmp_path
     assert lines[0].split(" | ")[5].strip() == "judged [95 %]"
     assert all(line.split(" | ")[5].strip().startswith("100 %") for line in lines[2:4])
     assert lines[-1] == "Judge: far, right about 50 % of answers made from the key; unusable: below 80 %"
+
+
+def test_a_training_shares_the_weights_it_begins_with_and_no_file_that_grows(world: Path, tmp_path: Path) -> None:
+    recipe, other = (load_recipe(world / "recipe.yaml", [f"generate.max_tokens={most}"]) for most in (20, 21))
+    own = train(recipe, "nudge", tmp_path, Quiet(), "candidates")
+    common = tmp_path / "ch-cfg"
+    before = (common / "paid.jsonl").read_bytes()
+    train(other, "nudge", tmp_path, Quiet(), "candidates")
+    assert (common / "paid.jsonl").read_bytes() == before != (own / "paid.jsonl").read_bytes()
+    assert (own / "tuned/model.safetensors").samefile(common / "tuned/model.safetensors")
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The trainings behind the paper's tables, each a run of its own; what they have in common is done once.
 
-A variant's folder begins as a copy (hard links) of the run it shares its first stages with, so that those are found
-done. Knows recipes and runs; nothing of tables.
+A variant's folder begins as a copy, with hard links to the weights, of the run it shares its first stages with, so that
+those are found done. Knows recipes and runs; nothing of tables.
 """
 
 import os
@@ -61,15 +61,19 @@ def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: s
     """
     folder, parent = root / variant, _PARENTS.get(variant)
     if parent is not None and not folder.exists():
-        _link(train(recipe, parent, root, reporter, "pairs"), folder)
+        _branch(train(recipe, parent, root, reporter, "pairs"), folder)
     reporter.note(f"-- {variant}")
     Run(variant_recipe(recipe, variant), folder, reporter).execute(until)
     return folder
 
 
-def _link(source: Path, folder: Path) -> None:
-    """A copy without copying: outputs are only ever replaced whole, so a link's other name keeps its content."""
+def _branch(source: Path, folder: Path) -> None:
+    """A copy that shares weights, which are only ever replaced whole; other files may grow, as paid.jsonl does."""
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(source, beside, copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(source, beside, copy_function=_link_weights, ignore=shutil.ignore_patterns(".*"))
     beside.replace(folder)
+
+
+def _link_weights(source: str, target: str) -> None:
+    (os.link if source.endswith(".safetensors") else shutil.copy2)(source, target)
