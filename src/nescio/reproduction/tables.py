@@ -4,30 +4,28 @@ Knows recipes, runs and evaluations; nothing of the paper's figures.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
-from nescio.engines.openai import OpenAIEngine
-from nescio.engines.torch import load
 from nescio.evaluation.evaluate import Subject, evaluate
-from nescio.evaluation.judge import USABLE, Judge
+from nescio.evaluation.judge import USABLE
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup
 from nescio.files import write_json, write_jsonl, write_text
 from nescio.guidance import Guidance
-from nescio.models import identity
 from nescio.pipeline import Reporter
 from nescio.recipe import Recipe
 from nescio.report.table import MISSING, aligned, count, interval, percent, share_interval
 from nescio.reproduction.paper import TABLES, Row
 from nescio.reproduction.trainings import train, whose_answers
-from nescio.steps.context import Context
-from nescio.steps.judge import utility_questions
+from nescio.steps.context import Context, Tick
+from nescio.steps.judge import judge_of, utility_questions
 from nescio.steps.room import of_setups, with_room
 
 _TUNED = "Model-ch, not in the paper's table"
@@ -51,12 +49,10 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     runs = {variant: train(recipe, variant, root, reporter, until) for variant, until in _needed(rows).items()}
     context = Context(recipe, runs["ch-cfg"], reporter.note)
     sizes = [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]
-    judge, found = _judge(recipe, root / "verdicts.jsonl"), []
+    found = []
     for size in sizes:
         with reporter.stage(name) as tick:
-            setups = _setups(rows, runs, recipe)
-            subject = Subject(setups, *_plan(context, setups, size), recipe.base, recipe.pairs.positive)
-            results, answers = evaluate(subject, context.detector, Kept(root / "kept"), tick, judge)
+            results, answers = _measured(rows, runs, context, root, size, tick)
         for row, answered in answers.items():
             write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
         write_json(root / f"{name}/{size}/results.json", results)
@@ -64,6 +60,18 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     text = "\n\n".join([table(rows, found), *_below(name, rows, recipe, found[0][0])])
     write_text(root / f"{name}.md", text + "\n")
     return text
+
+
+def _measured(
+    rows: Sequence[Row], runs: dict[str, Path], context: Context, root: Path, size: int, tick: Tick
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Results and answers on so many samples; a judge's verdicts are shared by all tables."""
+    recipe = context.recipe
+    setups = _setups(rows, runs, recipe)
+    subject = Subject(setups, *_plan(context, setups, size), recipe.base, recipe.pairs.positive)
+    judge = judge_of(recipe.evaluate, root / "verdicts.jsonl")
+    with closing(judge.engine) if judge else nullcontext():
+        return evaluate(subject, context.detector, Kept(root / "kept"), tick, judge)
 
 
 def _needed(rows: Sequence[Row]) -> dict[str, str]:
@@ -98,7 +106,7 @@ def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, l
     samples = subsample(context.samples("test"), size, seed)
     if len(samples) < size:
         context.note(f"{size} samples asked for, {len(samples)} there are; all are used")
-    samples = with_room(samples, of_setups(setups, section.max_tokens), context.note)
+    samples = with_room(samples, of_setups(setups, section.max_tokens, section.vllm), context.note)
     dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
     questions = utility_questions(section, seed)
@@ -107,17 +115,6 @@ def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, l
         engine=section.engine, options=section.vllm,
     )  # fmt: skip
     return plan, own
-
-
-def _judge(recipe: Recipe, verdicts: Path) -> Judge | None:
-    """The recipe's judge; all tables share its verdicts."""
-    section = recipe.evaluate.judge
-    if section is None:
-        return None
-    if not section.is_endpoint:
-        return Judge(section.model, load(section.model), verdicts, identity(section.model))
-    engine = OpenAIEngine(section.model, section.base_url, section.key_env)
-    return Judge(section.model, engine, verdicts, f"{section.model} at {section.base_url}")
 
 
 def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -38,12 +39,9 @@ def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     dialogs = {dialog.id: dialog for dialog in read_dialogs(run.out / "data/test.jsonl")}
     own = [own_pieces(dialogs[sample.dialog_id], run.detector) for sample in plan.samples]
     subject = Subject(setups, plan, own, run.recipe.base, run.recipe.pairs.positive)
-    judge = _judge(run)
-    try:
+    judge = judge_of(run.recipe.evaluate, run.out / "verdicts.jsonl")
+    with closing(judge.engine) if judge else nullcontext():
         rows, answers = tabulate(subject, run.detector, Kept(run.out / "kept"), tick, judge)
-    finally:
-        if judge is not None:
-            judge.engine.close()
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
     write_json(folder / "eval/results.json", rows)
@@ -101,17 +99,21 @@ def utility_questions(section: EvaluateSection, seed: int) -> list[Question]:
     return random.Random(seed).sample(found, section.question_count)
 
 
-def _judge(run: Context) -> Judge | None:
-    """The recipe's judge; its verdicts stay in the run folder, so that another evaluation does not ask again."""
-    section = run.recipe.evaluate.judge
-    if section is None:
+def judge_of(section: EvaluateSection, verdicts: Path) -> Judge | None:
+    """The judge that a recipe names, if any; to be closed.
+
+    Args:
+        section: Of the recipe.
+        verdicts: Where they stay, outside of any stage, so that another evaluation does not ask again.
+    """
+    named = section.judge
+    if named is None:
         return None
-    kept = run.out / "verdicts.jsonl"
-    if not section.is_endpoint:
-        load_tokenizer(section.model)  # a name that is wrong is told now, not when all rows are measured
-        return Judge(section.model, cast(Engine, _Later(section.model)), kept, identity(section.model))
-    engine = OpenAIEngine(section.model, section.base_url, section.key_env)
-    return Judge(section.model, engine, kept, f"{section.model} at {section.base_url}")
+    if not named.is_endpoint:
+        load_tokenizer(named.model)  # a name that is wrong is told now, not when all rows are measured
+        return Judge(named.model, cast(Engine, _Later(named.model)), verdicts, identity(named.model))
+    engine = OpenAIEngine(named.model, named.base_url, named.key_env)
+    return Judge(named.model, engine, verdicts, f"{named.model} at {named.base_url}")
 
 
 class _Later:
