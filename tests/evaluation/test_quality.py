@@ -120,6 +120,19 @@ def test_better_shares_are_no_fault_and_decide_between_equals() -> None:
     assert [r["best"] for r in rows] == [False, False, True]
 
 
+def test_a_row_that_knows_significantly_less_is_not_best() -> None:
+    rows = table(
+        {"pii": 0, "utility": 0.4, "utility_mcnemar_p": 0.03}, {"pii": 4, "utility": 0.5, "utility_mcnemar_p": 0.3}
+    )
+    rows[0] |= {"utility": 0.6, "utility_mcnemar_p": 1.0}
+    mark_best(rows)
+    assert [r["best"] for r in rows] == [False, False, True]
+    rows = table({"pii": 0, "utility": 0.8, "utility_mcnemar_p": 0.03})
+    rows[0]["utility"] = 0.6
+    mark_best(rows)
+    assert rows[1]["best"], "knowing more is no fault"
+
+
 def test_nothing_is_best_where_nothing_is_better() -> None:
     rows = table({"pii": 100}, {"pii": 5, "on_topic": 0.1})
     mark_best(rows)

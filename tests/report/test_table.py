@@ -60,6 +60,15 @@ def test_verdict_without_a_best_row_says_so() -> None:
     assert "0 [0, 0] (trained, prob × 3)" in said and "degenerate 2 % → 100 %" in said
 
 
+def test_verdict_names_utility_where_it_was_measured() -> None:
+    tuned = TUNED | {"utility": 0.667, "utility_ci95": [0.54, 0.77], "utility_mcnemar_p": 1.0}
+    best = BEST | {"utility": 0.633, "utility_ci95": [0.507, 0.744], "utility_mcnemar_p": 0.503}
+    assert table.verdict([tuned, best]).endswith("; utility 67 % [54, 77] → 63 % [51, 74] (p = 0.5).")
+    said = table.verdict([tuned, best | {"best": False, "utility_mcnemar_p": 0.00123}])
+    assert "canned answers, with a utility that is not significantly worse; the fewest" in said
+    assert said.endswith("(p = 0.0012).")
+
+
 def test_verdict_with_nothing_to_compare() -> None:
     assert "nothing was compared" in table.verdict([TUNED])
     assert table.verdict([]) == "Nothing was evaluated."
@@ -75,7 +84,8 @@ def test_read_gives_the_rows(make_run: Callable[..., Path]) -> None:
     [
         "[", "[]", "{}", "[1]", "\xff",
         *(json.dumps([TUNED | change]) for change in (
-            {"pii": "many"}, {"pii": True}, {"pii_ci95": [1]}, {"name": "../../passwd"}, {"name": ""}, {"model": None}
+            {"pii": "many"}, {"pii": True}, {"pii_ci95": [1]}, {"utility_ci95": "1"},
+            {"name": "../../passwd"}, {"name": ""}, {"model": None}
         )),
     ],
 )  # fmt: skip

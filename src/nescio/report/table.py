@@ -14,7 +14,19 @@ SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"
 MISSING = "–"
 
 _HEADERS = ("model", "guidance", "PII [95 %]", "leaking", "recall", *SHARES.values(), "perplexity")
-_NUMBERS = ("epoch", "scale", "samples", "pii", "leaking", "recall", *SHARES, "fluency", "seconds")
+_NUMBERS = (
+    "epoch",
+    "scale",
+    "samples",
+    "pii",
+    "leaking",
+    "recall",
+    *SHARES,
+    "fluency",
+    "seconds",
+    "utility",
+    "utility_mcnemar_p",
+)
 
 
 def read(run: Path) -> list[Row]:
@@ -59,9 +71,9 @@ def _wrong_field(row: Any) -> str | None:
         return "name must be the name of an answers file"
     if not isinstance(row.get("model"), str):
         return "model must be a text"
-    interval = row.get("pii_ci95")
-    if interval is not None and not (isinstance(interval, list) and len(interval) == 2 and all(map(_number, interval))):
-        return "pii_ci95 must be two numbers"
+    for key in (key for key in row if key.endswith("_ci95") and row[key] is not None):
+        if not (isinstance(row[key], list) and len(row[key]) == 2 and all(map(_number, row[key]))):
+            return f"{key} must be two numbers"
     wrong = [key for key in _NUMBERS if row.get(key) is not None and not _number(row[key])]
     return f"{wrong[0]} must be a number" if wrong else None
 
@@ -122,16 +134,19 @@ def verdict(rows: Sequence[Row]) -> str:
     if not others:
         return f"Pieces of personal data {where}: {before}; nothing was compared with it."
     least = min(others, key=lambda row: row["pii"])
+    knowing = "" if tuned.get("utility") is None else ", with a utility that is not significantly worse"
     return (
         f"No row counts as best: of pieces of personal data {where} none has fewer than {before} and stays within 10 "
-        f"points of it on degenerate, on-topic and canned answers; the fewest were {_pii(least)} ({described(least)}); "
-        f"{_prices(tuned, least)}."
+        f"points of it on degenerate, on-topic and canned answers{knowing}; the fewest were {_pii(least)} "
+        f"({described(least)}); {_prices(tuned, least)}."
     )
 
 
 def _prices(tuned: Row, row: Row) -> str:
     moves = [f"{word} {percent(tuned.get(key))} → {percent(row.get(key))}" for key, word in SHARES.items()]
-    return "of the answers, " + ", ".join(moves)
+    p = row.get("utility_mcnemar_p")
+    known = "" if p is None else f"; utility {measured(tuned, 'utility')} → {measured(row, 'utility')} (p = {p:.2g})"
+    return "of the answers, " + ", ".join(moves) + known
 
 
 def model_name(row: Mapping[str, Any]) -> str:
@@ -167,9 +182,14 @@ def interval(row: Mapping[str, Any]) -> str:
     return f"[{count(bounds[0])}, {count(bounds[1])}]" if bounds else ""
 
 
+def measured(row: Mapping[str, Any], key: str) -> str:
+    """A share with its interval: `67 % [54, 77]`."""
+    return " ".join(filter(None, (percent(row.get(key)), share_interval(row.get(f"{key}_ci95")))))
+
+
 def share_interval(bounds: Sequence[float] | None) -> str:
     """`[41, 67]`, in percent, or nothing."""
-    return f"[{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]" if bounds else ""
+    return f"[{round(100 * bounds[0])}, {round(100 * bounds[1])}]" if bounds else ""
 
 
 def count(value: float | None) -> str:
