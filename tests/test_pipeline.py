@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_run import Quiet
 
 from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_json
+from nescio.files import fingerprint, read_jsonl, write_json
 from nescio.models import load_model
 from nescio.pipeline import Run
 from nescio.recipe import Recipe, load_recipe
@@ -53,6 +53,7 @@ def test_results_count_what_the_answers_hold(finished: Path) -> None:
         assert row["samples"] == len(answers) == 8
         assert row["pii"] == sum(len(answer["spans"]) for answer in answers)
         assert row["leaking"] == sum(bool(answer["spans"]) for answer in answers) / 8
+        assert row["answers_hash"] == fingerprint(answers)
 
 
 def test_a_second_run_does_nothing(world: Path, finished: Path) -> None:

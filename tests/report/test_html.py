@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.errors import NescioError
+from nescio.files import fingerprint
 from nescio.report import html, table
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
@@ -149,7 +150,7 @@ SPAN = {"start": 0, "end": 2, "label": "PERSON", "text": "Yo"}
     [
         {"answer": None}, {"messages": "hello"}, {"messages": [{"role": "user"}]}, {"spans": None}, {"spans": [{}]},
         {"spans": [SPAN | {"end": 9999}]}, {"spans": [SPAN | {"start": -1}]}, {"spans": [SPAN, SPAN]},
-        {"spans": [SPAN | {"label": 3}]}, {"id": "another"},
+        {"spans": [SPAN | {"label": 3}]}, {"id": "another"}, {"dialog_id": None},
     ],
 )  # fmt: skip
 def test_damaged_answers_name_the_file_and_the_mend(make_run: Callable[..., Path], fields: dict[str, Any]) -> None:
@@ -174,9 +175,41 @@ def test_missing_or_damaged_files(make_run: Callable[..., Path], name: str, cont
     assert "\n" not in str(error.value)
 
 
+def relabel(run: Path, **fields: Any) -> None:
+    """Change the trained row of a run's results."""
+    path = run / "eval/results.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    next(row for row in rows if row["name"] == "trained").update(fields)
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def test_answers_of_another_run_are_refused(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    refused = r"trained\.jsonl: not the answers that results\.json counts; delete .*eval and run `nescio run` again$"
+    relabel(run, answers_hash=fingerprint(answers_of(run, "trained")))
+    html.write(run)
+    change(run, "trained", answer=answers_of(run, "trained")[0]["answer"] + " Bye.")
+    with pytest.raises(NescioError, match=refused):
+        html.write(run)
+    relabel(run, answers_hash=None)
+    html.write(run)
+    change(run, "trained", answer="", spans=[])
+    with pytest.raises(NescioError, match=refused):
+        html.write(run)
+
+
+def test_the_same_names_of_other_samples_are_refused(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    change(run, "trained", messages=[{"role": "user", "content": "Something else?"}])
+    with pytest.raises(NescioError, match=r"trained\.jsonl: other samples than in tuned\.jsonl; delete"):
+        html.write(run)
+
+
 def test_an_empty_answer_is_said(make_run: Callable[..., Path]) -> None:
     run = make_run()
+    lost = answers_of(run, "trained")
     change(run, "trained", answer="", spans=[])
+    relabel(run, pii=sum(len(answer["spans"]) for answer in lost[1:]))
     assert ("em", {"class": "soft"}) in Page(html.write(run)).tags
 
 

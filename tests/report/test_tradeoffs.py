@@ -64,5 +64,6 @@ def test_two_runs_beside_each_other(make_run: Callable[..., Path]) -> None:
     assert [one["name"] for one in found.rows] == ["trained-prob-3"] * 2
     assert "Beside two" in html.write(run, other).read_text(encoding="utf-8")
     assert compare(run, make_run("three", samples=6)).change is None
+    assert compare(run, make_run("four", hostile="?")).change is None, "the same names, but other samples"
     with pytest.raises(NescioError, match=r"results\.json: missing"):
         compare(run, run / "nowhere")

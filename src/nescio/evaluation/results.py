@@ -18,6 +18,7 @@ from nescio.evaluation.statistics import (
     paired_bootstrap,
     wilson,
 )
+from nescio.files import fingerprint
 
 _SHARES = {"degenerate": 1, "canned": 1, "on_topic": -1}  # what grows when an answer gets worse, and its sign
 _TOLERANCE = 0.10
@@ -66,6 +67,7 @@ def result_row(
         "fluency": fit.perplexity,
         **asdict(fluency(answers, [row["messages"][-1]["role"] == "assistant" for row in rows])),
         "best": False,
+        "answers_hash": fingerprint(rows),  # a report refuses answers that are not those counted here
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nescio.evaluation.statistics import Interval, paired_bootstrap
 from nescio.report import table
-from nescio.report.answers import read_answers
+from nescio.report.answers import read_answers, sample_keys
 from nescio.report.table import Row
 
 
@@ -33,10 +33,9 @@ def compare(run: Path, other: Path) -> Comparison:
     """
     rows = (_best(table.read(run)), _best(table.read(other)))
     ours, theirs = (read_answers(folder, row) for folder, row in zip((run, other), rows, strict=True))
-    paired = [answer["id"] for answer in ours] == [answer["id"] for answer in theirs]
     change = None
-    if paired:
-        dialogs = [str(answer["dialog_id"]) for answer in ours]
+    if sample_keys(ours) == sample_keys(theirs):
+        dialogs = [answer["dialog_id"] for answer in ours]
         change = paired_bootstrap(_counts(ours), _counts(theirs), dialogs, seed=0)
     return Comparison(other.resolve().name, rows, change)
 

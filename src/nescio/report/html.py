@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from nescio.files import write_text
 from nescio.report import costs, figures, making, style, table, tradeoffs
-from nescio.report.answers import read_answers
+from nescio.report.answers import read_answers, sample_keys
 from nescio.report.compare import compare
 from nescio.report.table import Row
 
@@ -122,9 +122,8 @@ def shown(rows: Sequence[Row]) -> list[Row]:
 def _samples(run: Path, columns: Sequence[Row]) -> list[dict[str, Any]]:
     """One entry a sample, the worst answers of the first column first."""
     answers = [read_answers(run, row) for row in columns]
-    ids = [[answer.get("id") for answer in column] for column in answers]
-    for row, column in zip(columns, ids, strict=True):
-        if column != ids[0]:
+    for row, column in zip(columns, answers, strict=True):
+        if sample_keys(column) != sample_keys(answers[0]):
             path = run / f"eval/{row['name']}.jsonl"
             raise table.spoiled(path, f"other samples than in {columns[0]['name']}.jsonl")
     samples = [_sample(same) for same in zip(*answers, strict=True)]
@@ -137,7 +136,7 @@ def _sample(same: Sequence[Row]) -> dict[str, Any]:
     beginning = messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
     asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
     answers = [{"count": len(answer["spans"]), "parts": parts(answer["answer"], answer["spans"])} for answer in same]
-    return {"id": same[0].get("id"), "asked": asked, "beginning": beginning, "answers": answers}
+    return {"id": same[0]["id"], "asked": asked, "beginning": beginning, "answers": answers}
 
 
 def parts(text: str, spans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
