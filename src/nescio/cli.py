@@ -81,7 +81,7 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
     Run(recipe, out, Terminal(console)).execute(until)
     if (out / "eval/results.json").exists() and until is None:
         rows = table.read(out)
-        print(f"\n{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {out / 'report.html'}")
+        print(f"\n{table.summary(rows)}\nReport: {out / 'report.html'}")
 
 
 @app.command()
@@ -106,7 +106,7 @@ def report(
     rows = table.read(run_folder)
     figures.draw(run_folder)
     page = html.write(run_folder, compare)
-    print(f"{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {page}")
+    print(f"{table.summary(rows)}\nReport: {page}")
 
 
 @app.command()

@@ -39,6 +39,22 @@ def test_markdown_is_aligned() -> None:
     assert bars == [bars[0]] * 4
 
 
+def test_utility_and_the_judge_stand_where_they_were_measured() -> None:
+    assert table.summary([TUNED, BEST]) == f"{table.markdown([TUNED, BEST])}\n\n{table.verdict([TUNED, BEST])}"
+    more = {
+        "utility": 0.667, "utility_ci95": [0.54, 0.77], "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
+        "judge_accuracy": 0.55, "judge_usable": False,
+    }  # fmt: skip
+    said = table.summary([TUNED | more, BEST])
+    header, _, tuned, best = said.splitlines()[:4]
+    assert cells(header)[-3:] == ["perplexity", "utility [95 %]", "judged [95 %] unusable"]
+    assert cells(tuned)[-2:] == ["67 % [54, 77]", "40 % [30, 50]"] and cells(best)[-2:] == ["–", "–"]
+    trust = "\n\nJudge: smollm2, right about 55 % of right and wrong answers made from the key"
+    assert f"{trust}; below 80 %, so its column is unusable.\n\n" in said
+    usable = table.summary([TUNED | more | {"judge_accuracy": 0.9, "judge_usable": True}, BEST])
+    assert "unusable" not in usable and "right about 90 % of" in usable
+
+
 def test_null_and_extra_fields_do_not_hurt() -> None:
     row = {"name": "x", "model": "a|b\nc", "space": None, "new": {"field": 1}, "pii": None, "epoch": 2}
     line = table.markdown([row]).splitlines()[2]

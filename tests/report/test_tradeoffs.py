@@ -35,7 +35,8 @@ def test_figures_are_drawn_where_there_is_something_to_draw() -> None:
 
 MEASURED = {
     "utility": 0.5, "utility_ci95": [0.4, 0.6], "utility_kind": "plain questions, by likelihood",
-    "utility_mcnemar_p": 0.031, "divergence": 1.25, "over_refusal": 0.125, "labels": {"PERSON": 7, "GPE": 2},
+    "utility_change_ci95": [-0.25, 0.083], "utility_mcnemar_p": 0.031,
+    "divergence": 1.25, "over_refusal": 0.125, "labels": {"PERSON": 7, "GPE": 2},
     "leak_at": {"1": [0.2, 0.1, 0.3]}, "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
     "judge_accuracy": 0.5, "judge_usable": False,
 }  # fmt: skip
@@ -51,7 +52,8 @@ def test_the_page_says_what_each_row_costs(make_run: Callable[..., Path]) -> Non
     page = html.write(measured(make_run())).read_text(encoding="utf-8")
     for word in (
         "plain questions, by likelihood", "50 % [40, 60]", "0.031", "1.25", "12 %", "<td>7</td><td>2</td>",
-        "right about 50 %", "<strong>unusable</strong>",
+        "[-25, 8]", "right about 50 %", "Judged [95 %] <strong>unusable</strong></th>",
+        '<td class="unusable">40 % [30, 50]</td>',
     ):  # fmt: skip
         assert word in page, word
     assert page.count("<svg") == 4

@@ -62,4 +62,4 @@ def evaluate(
     recipe = load_recipe(run / "recipe.yaml", [*overrides, *(set_ or [])])
     Run(recipe, run, Terminal(standard())).evaluate()
     rows = table.read(run)
-    print(f"\n{table.markdown(rows)}\n\n{table.verdict(rows)}\nReport: {run / 'report.html'}")
+    print(f"\n{table.summary(rows)}\nReport: {run / 'report.html'}")

@@ -9,6 +9,7 @@ from nescio.report.table import Row
 
 _COSTS: dict[str, tuple[str, str]] = {
     "utility": ("Utility [95 %]", "share"),
+    "utility_change_ci95": ("Change [95 %]", "interval"),
     "utility_mcnemar_p": ("p against tuned", "p"),
     "judged": ("Judged [95 %]", "share"),
     "divergence": ("KL per token", "number"),
@@ -33,14 +34,14 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     """The second table: a column for each measure that some row has, and its cells as text."""
     columns = [key for key in _COSTS if any(row.get(key) is not None for row in rows)]
     kinds = {row["utility_kind"] for row in rows if row.get("utility_kind")}
-    judge = next((row for row in rows if row.get("judge")), None)
+    judge = table.judge(rows)
     return {
         "headers": [_COSTS[key][0] for key in columns],
+        "unusable": [key == "judged" and judge is not None and not judge["judge_usable"] for key in columns],
         "cells": [[_cost(row, key) for key in columns] for row in rows],
         "meanings": " ".join(meaning for key, meaning in _MEANINGS.items() if key in columns),
         "utility": ", ".join(sorted(kinds)),
-        "judge": judge
-        and {"name": judge["judge"], "accuracy": judge["judge_accuracy"], "usable": judge["judge_usable"]},
+        "judge": judge and table.trust(judge),
     }
 
 
@@ -49,7 +50,9 @@ def _cost(row: Row, key: str) -> str:
     if value is None:
         return table.MISSING
     if kind == "share":
-        return f"{table.percent(value)} {table.share_interval(row.get(f'{key}_ci95'))}".strip()
+        return table.measured(row, key)
+    if kind == "interval":
+        return table.share_interval(value)
     if kind == "ms":
         return f"{1000 * value:.1f}"
     return f"{value:.3f}" if kind == "p" else f"{value:.2f}"

@@ -88,7 +88,42 @@ def markdown(rows: Sequence[Row]) -> str:
     Args:
         rows: As in `results.json`.
     """
-    return aligned([_HEADERS, *(_cells(row) for row in rows)], left=2)
+    more = {key: header for key, header in _measures(rows).items() if any(row.get(key) is not None for row in rows)}
+    lines = [_cells(row) + tuple(measured(row, key) for key in more) for row in rows]
+    return aligned([(*_HEADERS, *more.values()), *lines], left=2)
+
+
+def _measures(rows: Sequence[Row]) -> dict[str, str]:
+    """The columns that stand in the table only where they were measured."""
+    found = judge(rows)
+    unusable = "" if found is None or found["judge_usable"] else " unusable"
+    return {"utility": "utility [95 %]", "judged": f"judged [95 %]{unusable}"}
+
+
+def judge(rows: Sequence[Row]) -> Row | None:
+    """The row that tells of the judge, or None where nothing was judged."""
+    return next((row for row in rows if row.get("judge")), None)
+
+
+def trust(row: Row) -> str:
+    """How far the judge can be believed, as a sentence.
+
+    Args:
+        row: One that was judged.
+    """
+    unusable = "" if row["judge_usable"] else "; below 80 %, so its column is unusable"
+    right = percent(row["judge_accuracy"])
+    return f"Judge: {row['judge']}, right about {right} of right and wrong answers made from the key{unusable}."
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """What a command prints of a table: the table, the judge if there is one, and the verdict.
+
+    Args:
+        rows: As in `results.json`.
+    """
+    judged = judge(rows)
+    return "\n\n".join([markdown(rows), *([trust(judged)] if judged else []), verdict(rows)])
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
