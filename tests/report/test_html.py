@@ -55,7 +55,7 @@ def test_marks_are_the_spans_worst_answers_first(make_run: Callable[..., Path]) 
     run = make_run()
     page = Page(html.write(run))
     columns = [answers_of(run, name) for name in ("tuned", "trained", "trained-prob-3")]
-    order = sorted(range(12), key=lambda at: -len(columns[0][at]["spans"]))
+    order = sorted(range(12), key=lambda at: (-len(columns[2][at]["spans"]), -len(columns[0][at]["spans"])))
     spans = [[span["text"], span["label"]] for at in order for column in columns for span in column[at]["spans"]]
     assert page.marks[0] == ["marked", "LABEL"]  # the legend
     assert page.marks[1:] == spans
@@ -101,10 +101,16 @@ def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., 
     assert referred <= {f"#{name}" for name in ids}
 
 
-def test_at_most_forty_samples(make_run: Callable[..., Path]) -> None:
-    page = Page(html.write(make_run(samples=48)))
-    assert "40 of 48 samples" in page.text
+def test_at_most_forty_samples_and_among_them_what_the_best_row_leaks(make_run: Callable[..., Path]) -> None:
+    run = make_run(samples=48)
+    change(run, "tuned", answer="Nothing.", spans=[])  # so that the tuned model's order puts this sample last
+    change(run, "trained-prob-3", answer="Yolanda.", spans=[SPAN | {"end": 7}])
+    for name in ("tuned", "trained-prob-3"):
+        relabel(run, name, pii=sum(len(answer["spans"]) for answer in answers_of(run, name)))
+    page = Page(html.write(run))
+    assert "40 of 48 samples, the worst answers of trained, prob × 3 first, then those of tuned, unguided" in page.text
     assert sum(tag == "article" for tag, _ in page.tags) == html.MOST_SAMPLES == 40
+    assert ["Yolanda", "PERSON"] in page.marks
 
 
 def test_drawn_again_it_is_the_same_even_when_the_report_is_on_record(make_run: Callable[..., Path]) -> None:
@@ -175,23 +181,23 @@ def test_missing_or_damaged_files(make_run: Callable[..., Path], name: str, cont
     assert "\n" not in str(error.value)
 
 
-def relabel(run: Path, **fields: Any) -> None:
-    """Change the trained row of a run's results."""
+def relabel(run: Path, name: str, **fields: Any) -> None:
+    """Change a row of a run's results."""
     path = run / "eval/results.json"
     rows = json.loads(path.read_text(encoding="utf-8"))
-    next(row for row in rows if row["name"] == "trained").update(fields)
+    next(row for row in rows if row["name"] == name).update(fields)
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def test_answers_of_another_run_are_refused(make_run: Callable[..., Path]) -> None:
     run = make_run()
     refused = r"trained\.jsonl: not the answers that results\.json counts; delete .*eval and run `nescio run` again$"
-    relabel(run, answers_hash=fingerprint(answers_of(run, "trained")))
+    relabel(run, "trained", answers_hash=fingerprint(answers_of(run, "trained")))
     html.write(run)
     change(run, "trained", answer=answers_of(run, "trained")[0]["answer"] + " Bye.")
     with pytest.raises(NescioError, match=refused):
         html.write(run)
-    relabel(run, answers_hash=None)
+    relabel(run, "trained", answers_hash=None)
     html.write(run)
     change(run, "trained", answer="", spans=[])
     with pytest.raises(NescioError, match=refused):
@@ -209,7 +215,7 @@ def test_an_empty_answer_is_said(make_run: Callable[..., Path]) -> None:
     run = make_run()
     lost = answers_of(run, "trained")
     change(run, "trained", answer="", spans=[])
-    relabel(run, pii=sum(len(answer["spans"]) for answer in lost[1:]))
+    relabel(run, "trained", pii=sum(len(answer["spans"]) for answer in lost[1:]))
     assert ("em", {"class": "soft"}) in Page(html.write(run)).tags
 
 

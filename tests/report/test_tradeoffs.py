@@ -33,6 +33,20 @@ def test_figures_are_drawn_where_there_is_something_to_draw() -> None:
         assert words in "".join(ElementTree.fromstring(svg or "").itertext())
 
 
+def test_the_leaks_of_the_rows_that_matter_are_drawn_and_of_all_told() -> None:
+    leak_at = {str(k): [k / 20, k / 40, k / 16] for k in range(1, 17)}
+    rows = [row(90 - at, 0.5, name=str(at), model=f"m{at}", leak_at=leak_at) for at in range(10)]
+    rows[1]["best"] = True
+    rows.append(row(0, 0.5, name="unsampled"))
+    assert [one["name"] for one in tradeoffs.drawn(rows)] == ["0", "1", "4", "5", "6", "7", "8", "9"]
+    told = tradeoffs.leak_table(rows)
+    assert told["headers"] == ["leak@1 [95 %]", "leak@4 [95 %]", "leak@16 [95 %]"] and told["left_out"] == 2
+    assert [cells for _, cells in told["lines"]] == [["5 % [2, 6]", "20 % [10, 25]", "80 % [40, 100]"]] * 10
+    figure = ElementTree.fromstring(tradeoffs.leak_curves(rows) or "")
+    shapes = {"".join(path.get("d", "").split()) for path in figure.iter() if path.get("id", "").startswith("m")}
+    assert len(shapes) > 8, "a marker of its own for each curve, beside the ticks"
+
+
 MEASURED = {
     "utility": 0.5, "utility_ci95": [0.4, 0.6], "utility_kind": "plain questions, by likelihood",
     "utility_change_ci95": [-0.25, 0.083], "utility_mcnemar_p": 0.031,
@@ -53,7 +67,7 @@ def test_the_page_says_what_each_row_costs(make_run: Callable[..., Path]) -> Non
     for word in (
         "plain questions, by likelihood", "50 % [40, 60]", "0.031", "1.25", "12 %", "<td>7</td><td>2</td>",
         "[-25, 8]", "right about 50 %", "Judged [95 %] <strong>unusable</strong></th>",
-        '<td class="unusable">40 % [30, 50]</td>',
+        '<td class="unusable">40 % [30, 50]</td>', "not drawn, but in the table: 1.", "<td>20 % [10, 30]</td>",
     ):  # fmt: skip
         assert word in page, word
     assert page.count("<svg") == 4

@@ -51,7 +51,8 @@ def _contents(run: Path) -> dict[str, Any]:
     rows = table.read(run)
     recipe, manifest = _mapping(run / "recipe.yaml"), _mapping(run / "manifest.json")
     columns, versions = shown(rows), manifest.get("versions")
-    samples = _samples(run, columns)
+    worst = next((at for at, row in enumerate(columns) if row.get("best")), len(columns) - 1)
+    samples = _samples(run, columns, worst)
     return {
         "title": run.resolve().name,
         "rows": rows,
@@ -61,10 +62,12 @@ def _contents(run: Path) -> dict[str, Any]:
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
         "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
         "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
+        "leaks": tradeoffs.leak_table(rows),
         "costs": costs.costs(rows),
         "labels": costs.labels(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
+        "worst": columns[worst],
         "samples": samples[:MOST_SAMPLES],
         "sample_count": len(samples),
         "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
@@ -119,15 +122,15 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return [*columns, third] if third else columns
 
 
-def _samples(run: Path, columns: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry a sample, the worst answers of the first column first."""
+def _samples(run: Path, columns: Sequence[Row], worst: int) -> list[dict[str, Any]]:
+    """One entry a sample, the worst answers of one column first, then of the tuned model's: what is cut off leaks least."""
     answers = [read_answers(run, row) for row in columns]
     for row, column in zip(columns, answers, strict=True):
         if sample_keys(column) != sample_keys(answers[0]):
             path = run / f"eval/{row['name']}.jsonl"
             raise table.spoiled(path, f"other samples than in {columns[0]['name']}.jsonl")
     samples = [_sample(same) for same in zip(*answers, strict=True)]
-    return sorted(samples, key=lambda sample: -sample["answers"][0]["count"])
+    return sorted(samples, key=lambda sample: [-sample["answers"][at]["count"] for at in (worst, 0)])
 
 
 def _sample(same: Sequence[Row]) -> dict[str, Any]:

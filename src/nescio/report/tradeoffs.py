@@ -1,6 +1,7 @@
 """What a row costs beside what it leaks: leak against utility, and leak@k. Knows result rows; nothing of models."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -11,7 +12,9 @@ from nescio.report.style import PALETTE, STYLE, svg
 from nescio.report.table import Row
 
 _COLORS = {"prob": PALETTE["one"], "log": PALETTE["two"], None: PALETTE["ink"]}
-_NAMED = 8  # curves that a legend can still tell apart
+_DASHES, _MARKERS = ("-", "--", ":", "-."), "os^DvPX*"
+_NAMED = len(_MARKERS)  # curves that a legend can still tell apart
+_TOLD = ("1", "4", "16")  # the k of the table
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
@@ -66,27 +69,54 @@ def _draw_point(axes: Axes, row: Row, best: bool) -> None:
         axes.annotate(table.described(row), at, xytext=(4, 4), textcoords="offset points", fontsize=7)
 
 
+def drawn(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose leak@k is drawn: the tuned model, the best, then those with the fewest PII; eight at most.
+
+    Args:
+        rows: As in `results.json`, the tuned model first.
+    """
+    sampled = [row for row in rows if row.get("leak_at")]
+    matter = sorted(sampled, key=lambda row: (row is not rows[0], not row.get("best"), row.get("pii") or 0))[:_NAMED]
+    return [row for row in sampled if row in matter]
+
+
+def leak_table(rows: Sequence[Row]) -> dict[str, Any]:
+    """leak@k of every row that was sampled, as text, and how many of them are not drawn.
+
+    Args:
+        rows: As in `results.json`.
+    """
+    sampled = [row for row in rows if row.get("leak_at")]
+    reach = [k for k in _TOLD if any(k in row["leak_at"] for row in sampled)]
+    lines = [(row, [_leak(row["leak_at"].get(k)) for k in reach]) for row in sampled]
+    return {"headers": [f"leak@{k} [95 %]" for k in reach], "lines": lines, "left_out": len(lines) - len(drawn(rows))}
+
+
+def _leak(found: Sequence[float] | None) -> str:
+    return f"{table.percent(found[0])} {table.share_interval(found[1:])}" if found else table.MISSING
+
+
 def leak_curves(rows: Sequence[Row]) -> str | None:
     """The chance that any of k sampled answers leaks, with its interval; None where nothing was sampled.
 
     Args:
-        rows: As in `results.json`; the first eight that were sampled are drawn.
+        rows: As in `results.json`; those of `drawn` are.
 
     Returns:
         SVG.
     """
-    sampled = [row for row in rows if row.get("leak_at")][:_NAMED]
+    sampled = drawn(rows)
     if not sampled:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.8), layout="constrained")
         axes = figure.add_subplot()
         for number, row in enumerate(sampled):
             k = [int(key) for key in row["leak_at"]]
             mean, low, high = zip(*row["leak_at"].values(), strict=True)
-            dash = ("-", "--", ":", "-.")[number % 4]
-            axes.plot(k, mean, dash, color=_COLORS[row.get("space")], label=table.described(row))
-            axes.fill_between(k, low, high, color=_COLORS[row.get("space")], alpha=0.08, linewidth=0)
+            look = {"color": _COLORS[row.get("space")], "marker": _MARKERS[number]}
+            axes.plot(k, mean, _DASHES[number % len(_DASHES)], **look, label=table.described(row))
+            axes.fill_between(k, low, high, color=look["color"], alpha=0.08, linewidth=0)
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=2)
