@@ -98,14 +98,16 @@ def init(
 @app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    compare: Annotated[Path | None, typer.Option(help="Another run folder, to set beside it.")] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another run folder, to set beside it. Repeatable.")
+    ] = None,
 ) -> None:
     """Draw a run's figures and report again, and print its table."""
     from nescio.report import figures, html, table
 
     rows = table.read(run_folder)
     figures.draw(run_folder)
-    page = html.write(run_folder, compare)
+    page = html.write(run_folder, *(compare or ()))
     print(f"{table.summary(rows)}\nReport: {page}")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from typer.testing import CliRunner
 
+from nescio.cli import app
 from nescio.errors import NescioError
 from nescio.report import html, tradeoffs
 from nescio.report.compare import compare
@@ -78,8 +80,21 @@ def test_two_runs_beside_each_other(make_run: Callable[..., Path]) -> None:
     found = compare(run, other)
     assert found.name == "two" and found.change == (0.0, 0.0)
     assert [one["name"] for one in found.rows] == ["trained-prob-3"] * 2
-    assert "Beside two" in html.write(run, other).read_text(encoding="utf-8")
+    page = html.write(run, other).read_text(encoding="utf-8")
+    assert "Beside two</h2>" in page and page.count("★ its best row") == 2 and "none is best" not in page
     assert compare(run, make_run("three", samples=6)).change is None
     assert compare(run, make_run("four", hostile="?")).change is None, "the same names, but other samples"
     with pytest.raises(NescioError, match=r"results\.json: missing"):
         compare(run, run / "nowhere")
+
+
+def test_several_runs_beside_each_other_and_a_row_that_is_not_best(make_run: Callable[..., Path]) -> None:
+    run, other, third = make_run("one"), make_run("two"), make_run("three", samples=6)
+    path = other / "eval/results.json"
+    path.write_text(json.dumps([row | {"best": False} for row in json.loads(path.read_text())]))
+    asked = ["report", str(run), "--compare", str(other), "--compare", str(third)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Beside two, three</h2>" in page and "Best of" not in page
+    assert page.count("★ its best row") == 2 and "trained, prob × 5: its last row, none is best" in page
+    assert "one minus two" in page and "one and three answered different samples" in page

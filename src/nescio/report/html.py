@@ -25,12 +25,12 @@ from nescio.report.table import Row
 MOST_SAMPLES = 40
 
 
-def write(run: Path, other: Path | None = None) -> Path:
+def write(run: Path, *others: Path) -> Path:
     """Write a run's `report.html`.
 
     Args:
         run: The run folder.
-        other: Another run's folder, to compare with.
+        *others: Other runs' folders, to compare with.
 
     Returns:
         The file.
@@ -39,10 +39,8 @@ def write(run: Path, other: Path | None = None) -> Path:
         NescioError: A file of the run is missing or damaged.
     """
     template = (files("nescio.report") / "report.html").read_text(encoding="utf-8")
-    write_text(
-        run / "report.html",
-        _environment().from_string(template).render(_contents(run) | {"compared": other and compare(run, other)}),
-    )
+    contents = _contents(run) | {"compared": [compare(run, other) for other in others]}
+    write_text(run / "report.html", _environment().from_string(template).render(contents))
     return run / "report.html"
 
 
@@ -83,7 +81,7 @@ def _drawn(svg: str | None, name: str) -> Markup | None:
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     words = (
-        table.share_interval,
+        table.measured,
         table.model_name,
         table.guidance,
         table.described,
@@ -123,7 +121,7 @@ def shown(rows: Sequence[Row]) -> list[Row]:
 
 
 def _samples(run: Path, columns: Sequence[Row], worst: int) -> list[dict[str, Any]]:
-    """One entry a sample, the worst answers of one column first, then of the tuned model's: what is cut off leaks least."""
+    """One entry a sample, one column's worst answers first, then the tuned model's: what is cut off leaks least."""
     answers = [read_answers(run, row) for row in columns]
     for row, column in zip(columns, answers, strict=True):
         if sample_keys(column) != sample_keys(answers[0]):
