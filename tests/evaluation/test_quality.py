@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nescio.engines.base import Scoring
+from nescio.evaluation.best import mark_best
 from nescio.evaluation.leakage import recall
 from nescio.evaluation.quality import canned_share, degenerate, fits, mask, masked
-from nescio.evaluation.results import mark_best
 from nescio.guidance import PROTECT
 from nescio.pii.detector import Span
 from nescio.text import first_sentence, loops, whole_sentences

@@ -95,6 +95,14 @@ def test_read_gives_the_rows(make_run: Callable[..., Path]) -> None:
     assert len(rows) == 9 and rows[0]["model"] == "tuned"
 
 
+def test_a_star_of_before_utility_counted_is_given_anew(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    rows = [TUNED | {"utility": 0.6}, BEST | {"utility": 0.3, "utility_mcnemar_p": 0.01}]
+    rows.append(BEST | {"pii": 9, "utility": 0.5, "utility_mcnemar_p": 0.4, "best": False})
+    (run / "eval/results.json").write_text(json.dumps(rows))
+    assert [row["best"] for row in table.read(run)] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 from nescio.engines.torch import load
 from nescio.evaluation import choices, neutral, results, slot_attack
+from nescio.evaluation.best import mark_best
 from nescio.evaluation.judge import Judge, judged_fields
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import answer_rows
@@ -67,11 +68,9 @@ def evaluate(
     ]
     if judge is not None:
         replies = [found[setup.name].replies for setup in setups]
-        rows = [
-            row | more
-            for row, more in zip(rows, judged_fields(judge, plan.judged, replies, plan.seed, tick), strict=True)
-        ]
-    results.mark_best(rows)
+        judged = judged_fields(judge, plan.judged, replies, plan.seed, tick)
+        rows = [row | more for row, more in zip(rows, judged, strict=True)]
+    mark_best(rows)
     return rows, answers
 
 

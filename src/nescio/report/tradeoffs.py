@@ -114,9 +114,9 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
         for number, row in enumerate(sampled):
             k = [int(key) for key in row["leak_at"]]
             mean, low, high = zip(*row["leak_at"].values(), strict=True)
-            look = {"color": _COLORS[row.get("space")], "marker": _MARKERS[number]}
-            axes.plot(k, mean, _DASHES[number % len(_DASHES)], **look, label=table.described(row))
-            axes.fill_between(k, low, high, color=look["color"], alpha=0.08, linewidth=0)
+            look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], _COLORS[row.get("space")]
+            axes.plot(k, mean, look, color=color, label=table.described(row))
+            axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=2)
