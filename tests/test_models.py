@@ -1,6 +1,7 @@
 """Finding and loading models: conversion once and whole, and one clear line for whatever is missing or damaged."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from nescio import models
 from nescio.engines.lora import Adapters
 from nescio.engines.torch import load
 from nescio.errors import NescioError
-from nescio.models import identity, load_model, load_tokenizer, read_sentences, resolve
+from nescio.models import base_from, identity, load_model, load_tokenizer, locate, read_sentences, resolve
 
 Make = Callable[..., Any]
 
@@ -214,6 +215,42 @@ def test_an_adapter_folder_loads_with_its_base(tiny_folder: Path, tmp_path: Path
     assert engine.complete("Anna", max_tokens=8) == with_base.complete("Anna", max_tokens=8)
     assert engine.complete("Anna", max_tokens=8, adapter=None) == plain.complete("Anna", max_tokens=8)
     assert load_tokenizer(str(adapter)).eos_token_id == plain.tokenizer.eos_token_id
+
+
+def rebase(adapter: Path, base: str) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+
+
+def test_a_base_is_found_from_any_directory_and_in_a_moved_run(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "mine"
+    adapter = save_adapter(load_model(str(tiny_folder)).model, run / "adapter", ["q_proj"])
+    shutil.copytree(tiny_folder, run / "tuned")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rebase(adapter, "mine/tuned")  # as PEFT names it, from where it was trained: not to be sought on the hub
+    assert locate(str(adapter))[0] == str(run / "tuned")
+    assert load_tokenizer(str(adapter)).eos_token_id is not None
+    rebase(adapter, base_from(adapter, str(run / "tuned")))
+    moved = run.rename(tmp_path / "elsewhere/yours")
+    (moved / "adapter/epoch-1").mkdir()
+    shutil.copy(moved / "adapter/adapter_config.json", moved / "adapter/epoch-1")
+    for place in ("yours/adapter", "yours/adapter/epoch-1"):
+        assert Path(locate(place)[0]).samefile(moved / "tuned")
+
+
+def test_a_base_is_named_from_its_adapter_or_as_it_is_called(tiny_folder: Path, tmp_path: Path) -> None:
+    assert base_from(tmp_path / "run/adapter", str(tiny_folder)) == f"../../{tiny_folder.relative_to(tmp_path)}"
+    assert [base_from(tmp_path, name) for name in ("owner/name", "smollm2")] == ["owner/name", "smollm2"]
+
+
+@pytest.mark.parametrize(("base", "said"), [("../tuned", "no such model"), ("", "names no base"), (3, "names no base")])
+def test_a_base_that_is_not_there_names_the_file(tmp_path: Path, base: object, said: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    with pytest.raises(NescioError, match=rf"adapter_config\.json: .*{said}"):
+        locate(str(tmp_path))
 
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 64}, {"intermediate_size": 96}])

@@ -107,6 +107,16 @@ def test_more_terms_keep_more(make_model: Callable[..., Any], tmp_path: Path) ->
     assert kept == sorted(kept) and kept[2] > kept[1] > kept[0]
 
 
+def test_it_still_knows_its_base(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    source = adapter_in(tmp_path / "run/adapter", make_model("llama"))
+    make_model("llama").save_pretrained(tmp_path / "run/tuned")
+    config = source / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "../tuned"}))
+    compress(source, tmp_path / "far/off/tiny")
+    told = json.loads((tmp_path / "far/off/tiny/adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == "../../../run/tuned"
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [

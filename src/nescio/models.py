@@ -114,7 +114,7 @@ def load_tokenizer(name: str) -> Any:
 
     source = resolve(name)
     if (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "tokenizer_config.json").is_file():
-        source = resolve(_adapter_base(Path(source)))
+        source = adapter_base(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -136,7 +136,7 @@ def locate(name: str) -> tuple[str, Path | None]:
     """
     source = resolve(name)
     adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
-    return (resolve(_adapter_base(adapter)), adapter) if adapter else (source, None)
+    return (adapter_base(adapter), adapter) if adapter else (source, None)
 
 
 def whole(name: str, place: str) -> str:
@@ -154,8 +154,8 @@ def whole(name: str, place: str) -> str:
     if (Path(name).expanduser() / "adapter_config.json").is_file():
         raise NescioError(
             f"{place}: {name} is a PEFT adapter, not a whole model; merge it first: "
-            f'AutoPeftModelForCausalLM.from_pretrained("{name}").merge_and_unload().save_pretrained("merged"), '
-            "with the tokenizer beside it, and name that folder"
+            f'm = nescio.models.load_model("{name}"); peft.PeftModel.from_pretrained(m.model, "{name}")'
+            '.merge_and_unload().save_pretrained("merged"); m.tokenizer.save_pretrained("merged"), and name that folder'
         )
     return name
 
@@ -222,12 +222,48 @@ def read_sentences(folder: Path) -> dict[str, str]:
     return {key: str(found[key]) for key in ("positive", "negative") if key in found}
 
 
-def _adapter_base(folder: Path) -> str:
+def adapter_base(folder: Path) -> str:
+    """Where the base model of an adapter is: a folder, or a hub id.
+
+    Raises:
+        NescioError: The adapter names no base model, or none that is there.
+    """
+    config = folder / "adapter_config.json"
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(config["base_model_name_or_path"])
+        name = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError) as error:
-        raise NescioError(f"{folder}/adapter_config.json: names no base model; write the adapter again") from error
+        raise NescioError(f"{config}: names no base model; write the adapter again") from error
+    if not name or not isinstance(name, str):
+        raise NescioError(f"{config}: names no base model; write the adapter again")
+    try:
+        return resolve(base_seen_from(folder, name))
+    except NescioError as error:
+        raise NescioError(f"{config}: base_model_name_or_path: {error}") from error
+
+
+def base_seen_from(folder: Path, name: str) -> str:
+    """What the name of its base means to an adapter in a folder.
+
+    A relative path counts from the adapter's folder or from one above it, so that a run may be moved and asked from
+    anywhere; else it is left as it is: a path from the working directory, as PEFT writes it, or a hub id.
+    """
+    if name == EMBEDDED:
+        return name
+    above = folder.resolve()
+    near = (place / name for place in (above, *above.parents))
+    return next((str(path) for path in near if path.is_file() or (path / "config.json").is_file()), name)
+
+
+def base_from(folder: Path, base: str) -> str:
+    """What an adapter in a folder is to call its base: a path from there, which stays true in a moved run, or its name.
+
+    Args:
+        folder: The adapter's place in the end; it need not be there yet.
+        base: As for `resolve`.
+    """
+    path = Path(base).expanduser()
+    named = base == EMBEDDED or not path.exists()
+    return base if named else os.path.relpath(path.resolve(), folder.resolve())
 
 
 def identity(name: str) -> str:

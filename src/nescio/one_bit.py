@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nescio.errors import NescioError
 from nescio.files import atomic_write, write_json
+from nescio.models import base_from, base_seen_from
 
 CONFIG, FULL, BITS = "adapter_config.json", "adapter_model.safetensors", "adapter_bits.safetensors"
 _A, _B, _SCALE = ".lora_A.weight", ".lora_B.weight", ".scale"
@@ -73,6 +74,8 @@ def compress(adapter: Path, out: Path, rank: int | None = None) -> Compressed:
     most = max(set(ranks.values()), key=list(ranks.values()).count)
     other = {module: k for module, k in ranks.items() if k != most}
     changes = {"r": most, "lora_alpha": most, "rank_pattern": other, "alpha_pattern": other, "use_rslora": False}
+    if base := config.get("base_model_name_or_path"):  # a path in it counts from the adapter's folder
+        config["base_model_name_or_path"] = base_from(out, base_seen_from(adapter, base))
     with atomic_write(out) as folder:
         folder.mkdir()
         save_file(tensors, folder / BITS, _shapes(adapter))

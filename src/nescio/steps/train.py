@@ -1,5 +1,6 @@
 """The stages that make weights: the tuned model, the subtracted model, the adapter."""
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +13,7 @@ from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
 from nescio.files import write_json, write_jsonl
 from nescio.guidance import Guidance
-from nescio.models import SENTENCES_FILE, Loaded, load_model
+from nescio.models import SENTENCES_FILE, Loaded, base_from, load_model
 from nescio.packing import unpackable
 from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
@@ -129,10 +130,10 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
 
 
 def _write_adapter(run: Context, done: Fit, adapter: Path) -> None:
-    sentences = run.recipe.pairs
+    sentences, base = run.recipe.pairs, base_from(run.out / "adapter", run.start)
     for epoch, checkpoint in enumerate(done.checkpoints, start=1):
-        _keep_adapter(checkpoint, adapter / f"epoch-{epoch}")
-    _keep_adapter(done.checkpoints[done.best - 1], adapter)
+        _keep_adapter(checkpoint, adapter / f"epoch-{epoch}", base)
+    _keep_adapter(done.checkpoints[done.best - 1], adapter, base)
     write_json(
         adapter / SENTENCES_FILE,
         {"positive": sentences.positive, "negative": sentences.negative, "epoch": done.best},
@@ -169,8 +170,12 @@ def _plan(section: TuneSection | TrainSection, seed: int, row_tokens: int | None
     )
 
 
-def _keep_adapter(checkpoint: Path, place: Path) -> None:
-    """Copy what PEFT loads out of a checkpoint; the optimizer's state has done its work."""
+def _keep_adapter(checkpoint: Path, place: Path, base: str) -> None:
+    """Copy what PEFT loads out of a checkpoint; the optimizer's state has done its work.
+
+    PEFT names the base by its path as this process was given it, which means nothing anywhere else.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copy2(checkpoint / name, place / name)
+    shutil.copy2(checkpoint / "adapter_model.safetensors", place / "adapter_model.safetensors")
+    config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
+    write_json(place / "adapter_config.json", config | {"base_model_name_or_path": base})
