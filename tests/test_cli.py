@@ -52,6 +52,8 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["chat", "no/such/model", "--message", "x"], "no such model"),
         (["chat", "--message", "x", "--scale", "-1"], "guidance scale -1.0"),
         (["chat", "--message", "x", "--space", "lin"], "guidance space 'lin'"),
+        (["chat", "--message", "x", "--no-protect", "--space", "lin"], "guidance space 'lin'"),
+        (["chat", "--message", "x", "--no-protect", "--scale", "3"], "--scale 3: guides by the protect sentence"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -8,13 +8,18 @@ from typing import cast
 
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch import load
+from nescio.errors import NescioError
 from nescio.guidance import Guidance, Space
 from nescio.prompts import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How answers are asked for; guidance is checked here, before a model is loaded."""
+    """How answers are asked for; guidance is checked here, before a model is loaded.
+
+    Raises:
+        NescioError: A value is out of its range, or guidance is asked for without the sentence that it goes by.
+    """
 
     scale: float
     space: str
@@ -23,9 +28,17 @@ class Settings:
     temperature: float
     seed: int
 
+    def __post_init__(self) -> None:
+        if self._guidance.guided and not self.protect:
+            raise NescioError(f"--scale {self.scale:g}: guides by the protect sentence; leave --no-protect out")
+
+    @property
+    def _guidance(self) -> Guidance:
+        return Guidance(self.scale, cast(Space, self.space))
+
     def request(self, messages: list[Message]) -> Request:
         """The request for the next answer."""
-        guidance = Guidance(self.scale, cast(Space, self.space)) if self.protect else None
+        guidance = self._guidance if self.protect else None
         return Request(messages, guidance, max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
 
 
