@@ -27,7 +27,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault, self.answer = fault, answer
         self.came, self.answered, self.keys = Counter[str](), Counter[str](), set[str | None]()
-        self.lock = threading.Lock()
+        self.lock, self.left = threading.Lock(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -67,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _answer(self, asked: dict[str, Any], question: str, whole: bool) -> None:
+        if asked.get("stream"):
+            self._stream(asked, question)
+            return
         text = self.server.answer
         said = {"text": text} if "prompt" in asked else {"message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
@@ -76,6 +79,24 @@ class _Handler(BaseHTTPRequestHandler):
         if whole:
             with self.server.lock:
                 self.server.answered[question] += 1
+
+    def _stream(self, asked: dict[str, Any], question: str) -> None:
+        """A word every 20 ms, until nobody listens."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        try:
+            for word in self.server.answer.split():
+                choice = {"index": 0, "finish_reason": None, "delta": {"content": f"{word} "}}
+                chunk = {"id": "1", "object": "x", "created": 1, "model": asked["model"], "choices": [choice]}
+                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+                time.sleep(0.02)
+            self.wfile.write(b"data: [DONE]\n\n")
+        except (BrokenPipeError, ConnectionResetError):
+            self.server.left.set()
+            return
+        with self.server.lock:
+            self.server.answered[question] += 1
 
     def _send(self, status: int, body: bytes, cut: bool = False) -> None:
         self.send_response(status)

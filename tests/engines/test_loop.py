@@ -57,10 +57,10 @@ def random_request(draw: random.Random) -> Request:
 
 def idle(engine: TorchEngine) -> bool:
     """Whether the loop comes to rest with nothing waiting and no slot taken."""
-    deadline = time.monotonic() + 10
-    while engine._loop.load != (0, 0) and time.monotonic() < deadline:
+    loop, deadline = engine._loop, time.monotonic() + 10
+    while (loop._waiting or loop._slots) and time.monotonic() < deadline:
         time.sleep(0.005)
-    return engine._loop.load == (0, 0)
+    return not (loop._waiting or loop._slots)
 
 
 @pytest.mark.parametrize(("prefix_tokens", "packed"), [(0, False), (200, False), (200, True)])

@@ -125,6 +125,21 @@ def test_branches_carry_the_sentences(tiny: Make) -> None:
     assert "Tell all." in own[1]
 
 
+def test_an_adapter_brings_its_own_sentences(tiny: Make, tmp_path: Path, make_model: Make) -> None:
+    get_peft_model(make_model("llama"), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    (tmp_path / "nescio.json").write_text('{"positive": "Say nothing.", "negative": "Say all."}')
+    engine = tiny()
+    engine.load_adapter("own", tmp_path)
+    told = Guidance(3.0, positive="Say nothing.", negative="Say all.")
+    assert engine.branches(USER, Guidance(3.0), adapter="own") == engine.branches(USER, told)
+    asked = [Request(USER, how, adapter="own", max_tokens=8, logprobs=0) for how in (Guidance(3.0), told)]
+    by_itself, by_hand = engine.generate(asked)
+    assert by_itself == by_hand
+    scored = engine.score_batch([Scoring(USER, " Anna", how, "own") for how in (Guidance(3.0), told)])
+    assert scored[0] == pytest.approx(scored[1], abs=1e-5)
+    assert "Do not provide" in engine.branches(USER, Guidance(3.0))[0], "others keep the paper's"
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(("scale", "space"), [(1.0, "prob"), (3.0, "log"), (3.0, "prob")])
 def test_scores_are_those_of_two_plain_forwards(tiny: Make, style: str, scale: float, space: Any) -> None:

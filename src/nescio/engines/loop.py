@@ -76,11 +76,6 @@ class Loop:
         self._turn = threading.RLock()  # held for a step, and by whoever needs the model between steps
         self._thread: threading.Thread | None = None
 
-    @property
-    def load(self) -> tuple[int, int]:
-        """How many requests wait, and how many slots are taken."""
-        return len(self._waiting), len(self._slots)
-
     def room(self, work: Work) -> int:
         """How many new tokens a request could have, were it alone; below 1 it can never be served."""
         return self.rows.most_tokens(len(work.rows), self.rows.slots.most) - max(work.prompts)

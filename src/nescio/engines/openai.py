@@ -95,8 +95,13 @@ class OpenAIEngine:
         return [future.result() for future in asked]
 
     def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece."""
-        return (piece.text for piece in self.submit(request))
+        """Answer one request piece by piece. Left early, the connection is closed: what is not read is not paid for."""
+        stream = self.submit(request)
+        try:
+            for piece in stream:
+                yield piece.text
+        finally:
+            stream.cancel()
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nescio.engines.base import Engine
+from nescio.models import locate
 
 EngineKind = Literal["torch", "vllm"]
 """The engines that answer here: the one of this package, and vLLM's."""
@@ -37,5 +38,7 @@ def _torch(model: str, options: Mapping[str, Any]) -> Engine:
 def _vllm(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:
     from nescio.engines.vllm import engine, settings
 
-    lora = settings.lora_options(list(adapters.values())) if adapters else {}
+    own = locate(model)[1] if adapters else None  # which `load` makes room for only where no options say otherwise
+    folders = [*([own] if own else []), *adapters.values()]
+    lora = settings.lora_options(folders) if adapters else {}
     return engine.load(model, options={**lora, **options})

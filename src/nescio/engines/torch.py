@@ -47,7 +47,8 @@ class TorchEngine:
     Args:
         model: A causal LM. Around a PEFT model, what it has attached is part of the model.
         tokenizer: Its tokenizer.
-        sentences: Protect (`positive`) and reveal (`negative`) sentence; the paper's where missing.
+        sentences: Protect (`positive`) and reveal (`negative`) sentence of requests whose adapter brings none; the
+            paper's where missing.
         max_rows: Most rows in one batch; a guided request takes two. With 1 its branches run one after the other.
         cache_tokens: Most tokens whose keys and values are held for requests on their way, padding included: the bound
             of the cache's memory. Requests wait for room; one that never fits is refused.
@@ -68,10 +69,10 @@ class TorchEngine:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
-        self.max_rows = max_rows
         self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
         self._end_ids = _end_ids(model, tokenizer)
         self._names: dict[str, int] = {}
+        self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
         # Held from looking an adapter up until the request is queued: it is never answered without its adapter.
         self._registry = threading.RLock()
         self._loop = Loop(Rows(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
@@ -130,7 +131,7 @@ class TorchEngine:
         return stream
 
     def load_adapter(self, name: str, path: Path) -> None:
-        """Load a PEFT adapter under a name, while running.
+        """Load a PEFT adapter under a name, while running; the sentences of its nescio.json guide its requests.
 
         Raises:
             NescioError: It does not fit the model, or the name is taken.
@@ -138,7 +139,9 @@ class TorchEngine:
         with self._registry, self._loop.paused():
             if name in self._names:
                 raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
+            sentences = read_sentences(path)
             self._names[name] = self._loop.rows.adapters.load(path)
+            self._own_sentences[name] = sentences
 
     def drop_adapter(self, name: str) -> None:
         """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
@@ -150,6 +153,7 @@ class TorchEngine:
             if name not in self._names:
                 raise NescioError(self._unknown(name))
             self._loop.retire(self._names.pop(name))
+            del self._own_sentences[name]
 
     def close(self) -> None:
         """End the requests that are left with an error. More than once is harmless."""
@@ -199,16 +203,22 @@ class TorchEngine:
 
     # -- from requests to token ids -----------------------------------------------------------------------------------
 
-    def branches(self, prompt: Prompt, guidance: Guidance | None, negative: Prompt | None = None) -> list[str]:
+    def branches(
+        self,
+        prompt: Prompt,
+        guidance: Guidance | None,
+        negative: Prompt | None = None,
+        adapter: str | None = "default",
+    ) -> list[str]:
         """The rendered prompt of each branch: the positive one, and the negative one where guidance needs it.
 
         Raises:
             NescioError: Text is guided without a negative prompt of its own.
         """
-        return branch_texts(self.tokenizer, self.sentences, prompt, guidance, negative)
+        return branch_texts(self.tokenizer, self._sentences_of(adapter), prompt, guidance, negative)
 
     def _work(self, request: Request, stream: Stream) -> Work:
-        branches = branch_ids(self.tokenizer, self.sentences, request, self._context)
+        branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         adapter = self._adapter(request.adapter)
         writing = Writing(self.tokenizer, request, branches[0], stream)
         rows = [Row(ids, adapter=adapter) for ids in branches]
@@ -239,11 +249,14 @@ class TorchEngine:
             raise NescioError(self._unknown(name))
         return self._names[name]
 
+    def _sentences_of(self, adapter: str | None) -> dict[str, str]:
+        return self.sentences | self._own_sentences.get(adapter or "", {})
+
     def _unknown(self, name: str) -> str:
         return f"adapter {name!r} is not loaded; loaded: {', '.join(self._names) or 'none'}"
 
     def _scored(self, item: Scoring) -> Scored:
-        branches, answer = scored_ids(self.tokenizer, self.sentences, item)
+        branches, answer = scored_ids(self.tokenizer, self._sentences_of(item.adapter), item)
         prompts = tuple(tuple(branch) for branch in branches)
         return Scored(prompts, answer, item.guidance or Guidance())
 

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,16 @@ def test_a_stream_is_what_generate_gives_and_ends_at_stop_texts(tight: Any, refe
     assert tight.generate([cut]) == reference.generate([cut])
     assert "".join(tight.stream(cut)) == answer.text[: answer.text.find(stop)]
     assert nothing_left(tight)
+
+
+def test_a_stream_left_early_frees_its_rows(tight: Any) -> None:
+    pieces = tight.stream(Request("Anna", max_tokens=200))
+    next(pieces)
+    pieces.close()
+    deadline = time.monotonic() + 5
+    while tight._jobs and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not tight._jobs
 
 
 def test_log_probabilities_are_those_of_the_guided_distribution(tight: Any, reference: TorchEngine) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from nescio.engines.opening import open_engine
+from nescio.engines.vllm import engine
 from nescio.engines.vllm.settings import check, lora_options
 from nescio.errors import NescioError
 
@@ -47,3 +49,24 @@ def test_adapters_get_room_for_all_of_them_at_the_smallest_rank_that_holds_each(
     (tmp_path / "b" / "adapter_config.json").write_text("{}")
     with pytest.raises(NescioError, match="names no LoRA rank"):
         lora_options(folders)
+
+
+def test_a_models_own_adapter_and_those_beside_it_all_get_room(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, beside = tmp_path / "own", tmp_path / "beside"
+    for folder, rank in ((own, 64), (beside, 4)):
+        folder.mkdir()
+        config = f'{{"r": {rank}, "base_model_name_or_path": "../{tiny_folder.name}"}}'
+        (folder / "adapter_config.json").write_text(config)
+
+    class StartedError(Exception):
+        """Ends it where vLLM would be started."""
+
+    def started(model: str, options: dict[str, Any]) -> None:
+        raise StartedError(options)
+
+    monkeypatch.setattr(engine, "load", started)
+    with pytest.raises(StartedError) as caught:
+        open_engine("vllm", str(own), {"beside": beside}, {})
+    assert caught.value.args[0] == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 64}

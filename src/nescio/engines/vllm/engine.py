@@ -66,6 +66,7 @@ class VllmEngine:
         self._blocks = (int(config.cache_config.num_gpu_blocks) - 1) // groups  # one stays empty
         self._block = int(self._scheduler.block_size)
         self._adapters: dict[str, Any] = {}
+        self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
         self._numbers = itertools.count(1)
         self._jobs: dict[str, Job] = {}
         self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -100,10 +101,14 @@ class VllmEngine:
         return self._finish([self._job(request) for request in requests], progress)
 
     def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece; pieces end at whole characters."""
-        for piece in self.submit(request):
-            if piece.text:
-                yield piece.text
+        """Answer one request piece by piece; pieces end at whole characters. Left early, the answer is cancelled."""
+        stream = self.submit(request)
+        try:
+            for piece in stream:
+                if piece.text:
+                    yield piece.text
+        finally:
+            stream.cancel()
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread.
@@ -132,7 +137,7 @@ class VllmEngine:
         ]
 
     def load_adapter(self, name: str, path: Path) -> None:
-        """Load a PEFT adapter under a name, while running.
+        """Load a PEFT adapter under a name, while running; the sentences of its nescio.json guide its requests.
 
         Raises:
             NescioError: It does not fit, the name is taken, or the engine was started without adapters.
@@ -145,6 +150,7 @@ class VllmEngine:
             raise NescioError(f"{path}: not a PEFT adapter in safetensors; name an adapter folder")
         if self._llm.vllm_config.lora_config is None:
             raise NescioError(f"adapter {name!r}: vLLM was started without adapters; start it with enable_lora")
+        sentences = read_sentences(path)
         lora = LoRARequest(name, next(self._numbers), str(path.resolve()))
         try:
             self._ask(partial(self._llm.add_lora, lora))
@@ -152,6 +158,7 @@ class VllmEngine:
             raise
         except Exception as error:  # vLLM raises what its loader and its workers raise
             raise NescioError(f"{path}: the adapter does not fit the model ({first_line(error)})") from error
+        self._own_sentences[name] = sentences
         self._adapters[name] = lora
 
     def drop_adapter(self, name: str) -> None:
@@ -164,7 +171,7 @@ class VllmEngine:
         """
         if name not in self._adapters:
             raise NescioError(self._no_adapter(name))
-        del self._adapters[name]
+        del self._adapters[name], self._own_sentences[name]
 
     def close(self) -> None:
         """End the requests that are left with an error, and free what is held. More than once is harmless."""
@@ -179,10 +186,12 @@ class VllmEngine:
     def _job(self, request: Request) -> Job:
         if request.logprobs is not None and request.logprobs > MAX_LOGPROBS:
             raise NescioError(f"logprobs {request.logprobs}: vLLM tells at most {MAX_LOGPROBS}")
-        return self._checked(request, branch_ids(self.tokenizer, self.sentences, request, self._context))
+        return self._checked(
+            request, branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
+        )
 
     def _scoring_job(self, item: Scoring) -> Job:
-        branches, answer = scored_ids(self.tokenizer, self.sentences, item)
+        branches, answer = scored_ids(self.tokenizer, self._sentences_of(item.adapter), item)
         if max(map(len, branches)) + len(answer) > self._context:
             raise NescioError(f"a prompt and a continuation exceed the model's context of {self._context} tokens")
         request = Request(item.prompt, item.guidance, adapter=item.adapter, max_tokens=max(1, len(answer)), logprobs=0)
@@ -203,6 +212,9 @@ class VllmEngine:
         stream = Stream(lambda: self._orders.put(partial(self._cancel, key)))
         writing = Writing(self.tokenizer, request, branches[0], stream)
         return Job(key, request, branches, writing, self._adapters.get(request.adapter or ""), forced)
+
+    def _sentences_of(self, adapter: str | None) -> dict[str, str]:
+        return self.sentences | self._own_sentences.get(adapter or "", {})
 
     def _no_adapter(self, name: str | None) -> str:
         return f"adapter {name!r} is not loaded; loaded: {', '.join(self._adapters) or 'none'}"
