@@ -1,6 +1,7 @@
 """The engine on vLLM against the torch engine on the same tiny model, under a cache that is too small."""
 
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -196,6 +197,17 @@ def test_a_seed_gives_the_same_sample_alone_and_in_a_crowd(tight: Any) -> None:
     crowd = tight.generate([*(sampled(seed) for seed in range(6)), *requests(10, seed=2)])
     assert [tight.generate([sampled(seed)])[0] for seed in range(6)] == crowd[:6]
     assert len({tuple(answer.token_ids) for answer in crowd[:6]}) > 3
+
+
+def test_an_adapter_brings_its_own_sentences(tight: Any, tiny_adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_adapter, tmp_path / "own")
+    (tmp_path / "own/nescio.json").write_text('{"positive": "Say nothing.", "negative": "Say all."}')
+    tight.load_adapter("own", tmp_path / "own")
+    told = Guidance(2.0, "log", positive="Say nothing.", negative="Say all.")
+    asked = [Request(USER, how, adapter="own", max_tokens=12) for how in (Guidance(2.0, "log"), told)]
+    by_itself, by_hand = tight.generate(asked)
+    tight.drop_adapter("own")
+    assert by_itself == by_hand
 
 
 def test_adapters_come_and_go_while_it_runs(tight: Any, tiny_adapter: Path, tmp_path: Path) -> None:
