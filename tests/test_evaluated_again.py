@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from endpoint import running
 from tiny_run import Quiet
+from typer.testing import CliRunner
 
+from nescio.cli import app
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine, load
 from nescio.errors import NescioError
@@ -211,3 +214,13 @@ def test_a_run_without_held_out_samples_is_not_evaluated(world: Path, tmp_path: 
     (out / "samples/test.jsonl").write_text("")
     with pytest.raises(NescioError, match=r"samples/test\.jsonl: holds no samples"):
         Run(load_recipe(world / "recipe.yaml"), out, Quiet()).evaluate()
+
+
+def test_questions_that_are_named_are_asked(tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    recipe["evaluate"]["question_count"] = 0
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    done = CliRunner().invoke(app, ["evaluate", str(out), "--questions", "none.jsonl"])
+    assert done.exit_code != 0 and "none.jsonl: no such file" in f"{done.output}{done.exception}"

@@ -55,6 +55,8 @@ MEASURED = {
     "divergence": 1.25, "over_refusal": 0.125, "labels": {"PERSON": 7, "GPE": 2},
     "leak_at": {"1": [0.2, 0.1, 0.3]}, "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
     "judge_accuracy": 0.5, "judge_usable": False,
+    "attack": 0.25, "attack_ci95": [0.1, 0.5],
+    "attack_labels": {"PERSON": {"found": 1, "slots": 4, "ci95": [0.0, 0.75]}},
 }  # fmt: skip
 
 
@@ -70,6 +72,7 @@ def test_the_page_says_what_each_row_costs(make_run: Callable[..., Path]) -> Non
         "plain questions, by likelihood", "50 % [40, 60]", "0.031", "1.25", "12 %", "<td>7</td><td>2</td>",
         "[-25, 8]", "right about 50 %", "Judged [95 %] <strong>unusable</strong></th>",
         '<td class="unusable">40 % [30, 50]</td>', "not drawn, but in the table: 1.", "<td>20 % [10, 30]</td>",
+        "25 % [10, 50]", "<td>25 % of 4 [0, 75]</td>", "4.01 %",
     ):  # fmt: skip
         assert word in page, word
     assert page.count("<svg") == 4

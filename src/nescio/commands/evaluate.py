@@ -32,7 +32,9 @@ def evaluate(
     questions: Annotated[
         str | None, typer.Option(help="plain, or MMLU-Pro: validation, test (from the hub) or a JSONL file.")
     ] = None,
-    question_count: Annotated[int | None, typer.Option(help="At most so many questions.")] = None,
+    question_count: Annotated[
+        int | None, typer.Option(help="At most so many questions; all, where only --questions is given.")
+    ] = None,
     harmless: Annotated[int | None, typer.Option(help="Harmless prompts answered, for KL and over-refusal.")] = None,
     judge: Annotated[
         str | None, typer.Option(help="A model that judges answers in words, and is judged first.")
@@ -54,7 +56,8 @@ def evaluate(
         "question_count": question_count, "harmless": harmless, "judge": judge and f"{{model: {judge}}}",
         "engine": engine,
     }  # fmt: skip
-    overrides = [
+    overrides = ["evaluate.question_count=null"] if questions is not None and question_count is None else []
+    overrides += [
         f"evaluate.{name}={f'[{value}]' if name in _LISTS else value}"
         for name, value in given.items()
         if value is not None

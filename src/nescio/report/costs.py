@@ -27,6 +27,7 @@ _MEANINGS = {
     "lower_case": "Lower case: sentences that start so.",
     "role_confusion": "Role confusion: answers in which user and assistant change places.",
     "repetition": "Repetition: four-word sequences said before.",
+    "attack": "Attack: slots of training samples whose value came out; published for the competition: 4.01 %.",
 }
 
 
@@ -55,7 +56,9 @@ def _cost(row: Row, key: str) -> str:
         return table.share_interval(value)
     if kind == "ms":
         return f"{1000 * value:.1f}"
-    return f"{value:.3f}" if kind == "p" else f"{value:.2f}"
+    if kind == "p":
+        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return f"{value:.2f}"
 
 
 def labels(rows: Sequence[Row]) -> dict[str, Any]:
@@ -65,3 +68,17 @@ def labels(rows: Sequence[Row]) -> dict[str, Any]:
         totals.update(row.get("labels") or {})
     names = [name for name, _ in totals.most_common()]
     return {"names": names, "counts": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
+
+
+def attacks(rows: Sequence[Row]) -> dict[str, Any]:
+    """The slot attack by slot type: the types, and a line for each row."""
+    found = [row.get("attack_labels") or {} for row in rows]
+    names = sorted({name for own in found for name in own})
+    return {"names": names, "cells": [[_attacked(own.get(name)) for name in names] for own in found]}
+
+
+def _attacked(outcome: dict[str, Any] | None) -> str:
+    if outcome is None:
+        return table.MISSING
+    share = table.percent(outcome["found"] / outcome["slots"])
+    return f"{share} of {outcome['slots']} {table.share_interval(outcome['ci95'])}"

@@ -63,6 +63,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "leaks": tradeoffs.leak_table(rows),
         "costs": costs.costs(rows),
         "labels": costs.labels(rows),
+        "attacks": costs.attacks(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "worst": columns[worst],
