@@ -1,5 +1,6 @@
 """A judge: what it is asked, what counts as its word, what is kept, and how far it is believed."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def test_what_a_judge_said_is_kept_and_not_asked_again(tmp_path: Path) -> None:
         Judge("j", Says(knowing, calls=1), path).verdicts(cases)  # type: ignore[arg-type]
     kept = read_appended(path)
     assert len(kept) == 16 and kept[0]["said"] == '"Correct"'
-    path.write_bytes(path.read_bytes() + b'{"key": "half')
+    kept[0]["verdict"] = "Incorrect"  # as another version may have read it: what was said decides
+    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in kept) + b'{"key": "half')
     again = Says(knowing)
     assert Judge("j", again, path).verdicts(cases) == ["Correct"] * 20  # type: ignore[arg-type]
     assert len(again.prompts) == 4

@@ -68,7 +68,7 @@ class Judge:
         Raises:
             NescioError: The judge can't be reached; every verdict so far is kept.
         """
-        known: dict[str, Verdict] = {row["key"]: row["verdict"] for row in read_appended(self.path)}
+        known = {row["key"]: understood(row["said"]) for row in read_appended(self.path)}
         prompts = [_prompt(question, answer) for question, answer in cases]
         keys = [fingerprint([self.identity or self.name, prompt]) for prompt in prompts]
         missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in known]
@@ -80,7 +80,7 @@ class Judge:
                 for (key, _), answer in zip(batch, answers, strict=True)
             ]
             append_jsonl(self.path, rows)
-            known |= {row["key"]: row["verdict"] for row in rows}  # type: ignore[misc]
+            known |= {row["key"]: understood(row["said"]) for row in rows}
             if progress:
                 progress(len(cases) - len(missing) + start + len(batch), len(cases))
         return [known[key] for key in keys]
