@@ -26,6 +26,11 @@ def test_the_front_holds_what_no_row_beats_on_both() -> None:
     assert tradeoffs.front(equal) == equal
 
 
+def test_rows_at_one_point_are_named_once() -> None:
+    rows = [row(5, 0.5), row(5, 0.5, best=True, model="starred"), row(70, 0.6)]
+    assert tradeoffs.named(rows) == [((5.0, 50.0), "starred, unguided and 1 more"), ((70.0, 60.0), "m, unguided")]
+
+
 def test_figures_are_drawn_where_there_is_something_to_draw() -> None:
     assert tradeoffs.leak_against_utility([{"pii": 3, "utility": None}]) is None
     assert tradeoffs.leak_curves([row(1, 0.5)]) is None

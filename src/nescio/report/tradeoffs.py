@@ -1,11 +1,13 @@
 """What a row costs beside what it leaks: leak against utility, and leak@k. Knows result rows; nothing of models."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, ScalarFormatter
 
 from nescio.report import table
 from nescio.report.style import PALETTE, STYLE, svg
@@ -13,6 +15,7 @@ from nescio.report.table import Row
 
 _COLORS = {"prob": PALETTE["one"], "log": PALETTE["two"], None: PALETTE["ink"]}
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^DvPX*"
+_TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)  # of personal data
 _NAMED = len(_MARKERS)  # curves that a legend can still tell apart
 _TOLD = ("1", "4", "16")  # the k of the table
 
@@ -53,6 +56,12 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
         )
         for row in points:
             _draw_point(axes, row, row in best)
+        for at, words in named(best):
+            axes.annotate(words, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
+        # What is compared lies near nothing, and the tuned model far from it.
+        axes.set_xscale("symlog", linthresh=10, linscale=1.5)
+        axes.xaxis.set_major_locator(FixedLocator(_TICKS))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set(xlabel="pieces of personal data", ylabel="utility, %")
         axes.grid()
         return svg(figure)
@@ -65,8 +74,19 @@ def _draw_point(axes: Axes, row: Row, best: bool) -> None:
         axes.hlines(at[1], *row["pii_ci95"], color=color, linewidth=1, alpha=0.35)
     if row.get("utility_ci95"):
         axes.vlines(at[0], *(100 * end for end in row["utility_ci95"]), color=color, linewidth=1, alpha=0.35)
-    if best:
-        axes.annotate(table.described(row), at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+
+
+def named(best: Sequence[Row]) -> list[tuple[tuple[float, float], str]]:
+    """What stands at each point of the front: the starred row there, or the first, and how many more lie under it."""
+    there = defaultdict[tuple[float, float], list[Row]](list)
+    for row in best:
+        there[float(row["pii"]), 100 * row["utility"]].append(row)
+    names = []
+    for at, rows in there.items():
+        first = next((row for row in rows if row.get("best")), rows[0])
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        names.append((at, table.described(first) + more))
+    return names
 
 
 def drawn(rows: Sequence[Row]) -> list[Row]:
