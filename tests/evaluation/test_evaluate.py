@@ -10,6 +10,7 @@ import pytest
 from nescio.data.samples import Sample
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import evaluate as room
+from nescio.evaluation import slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.kept import Kept
@@ -115,3 +116,13 @@ def test_what_was_cut_off_goes_on(tiny_folder: Path, tmp_path: Path, asked: list
         run(tiny_folder, tmp_path / "cut", (2,), killed)
     assert 0 < len(asked) < count
     assert run(tiny_folder, tmp_path / "cut", (2,)) == whole and len(asked) == count
+
+
+def test_an_attack_in_other_words_is_asked_anew(
+    tiny_folder: Path, tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_folder, tmp_path, ())
+    asked.clear()
+    monkeypatch.setitem(slot_attack._DESCRIPTIONS, "PERSON", "People")
+    run(tiny_folder, tmp_path, ())
+    assert len(asked) == 3 and all("could be People." in item.prompt for item in asked)

@@ -160,7 +160,8 @@ def _asks(plan: Plan) -> Iterator[_Ask]:
         prompts = neutral.harmless_prompts(plan.harmless)
         yield _Ask("harmless", [prompts, seed], partial(neutral.answer, prompts=prompts, seed=seed))
     for samples in _pieces(plan.attacked, _TOGETHER):
-        yield _Ask("attacks", _ids(samples), partial(_attack, samples=samples))
+        leads = [slot_attack.lead(sample) for sample in samples]
+        yield _Ask("attacks", [_ids(samples), leads], partial(_attack, samples=samples))
     for questions in _pieces(plan.judged, _TOGETHER):
         reply = partial(choices.reply, questions=questions, max_tokens=tokens)
         yield _Ask("replies", [[asdict(q) for q in questions], tokens], reply)
