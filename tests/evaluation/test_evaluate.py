@@ -126,3 +126,13 @@ def test_an_attack_in_other_words_is_asked_anew(
     monkeypatch.setitem(slot_attack._DESCRIPTIONS, "PERSON", "People")
     run(tiny_folder, tmp_path, ())
     assert len(asked) == 3 and all("could be People." in item.prompt for item in asked)
+
+
+def test_an_output_filter_stands_before_all_that_is_shown(tiny_folder: Path, tmp_path: Path) -> None:
+    (tuned,), plan = table(tiny_folder, ())
+    (said, _), *_ = run(tiny_folder, tmp_path, ())["tuned"].harmless
+    word = said.split()[0]
+    masks = replace(tuned, name="masked", masks=True)
+    found = measure([tuned, masks], plan, Finds(word), Kept(tmp_path), lambda *_: None)
+    assert [found[name].harmless[0][0] for name in ("tuned", "masked")] == [said, said.replace(word, "[removed]", 1)]
+    assert found["masked"].harmless[0][1] == found["tuned"].harmless[0][1]

@@ -213,6 +213,8 @@ def _filter(found: Measured, plan: Plan, detector: Detector) -> None:
     found.filter_seconds = (time.perf_counter() - started) / max(len(found.answers), 1)
     found.draws = [shown(texts) for texts in found.draws]
     found.attacks, found.replies = shown(found.attacks), shown(found.replies)
+    texts = shown([text for text, _ in found.harmless])
+    found.harmless = [(text, scored) for text, (_, scored) in zip(texts, found.harmless, strict=True)]
     picked = [question.options[pick] for question, pick in zip(plan.questions, found.picks, strict=True)]
     kept = [text == option for text, option in zip(shown(picked), picked, strict=True)]
     found.picks = [pick if whole else choices.NONE for pick, whole in zip(found.picks, kept, strict=True)]
