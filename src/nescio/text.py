@@ -9,7 +9,11 @@ FEWEST_WORDS = 5
 """An answer of fewer words is none: such a one is not trained on, and counts as degenerate."""
 
 _END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
-_ABBREVIATED = re.compile(r"\b(?:[A-Za-z]\.[A-Za-z]|etc|vs|approx)\.(?=\s+[a-z])")  # "at 5 p.m. on": no sentence ends
+_ABBREVIATED = re.compile(  # "at 5 p.m. on", "Mr. van Dyke": no sentence ends where a small letter follows
+    r"\b(?:[a-z]|etc|vs|approx|al|cf|dept|est|fig|hrs?|incl|jr|ltd|mrs?|ms|dr|prof|sr|st|tbsps?|tsps?)"
+    r"\.[\"')\]]*(?=\s+[\"'(\[]*(?-i:[a-z]))",
+    re.IGNORECASE,
+)
 
 
 def first_sentence(text: str) -> str:

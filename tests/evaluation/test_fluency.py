@@ -53,3 +53,5 @@ def test_nothing_to_count() -> None:
 def test_sentences_start_at_letters() -> None:
     assert sentence_starts('"yes." 3 apples! ') == ["y", "a"]
     assert sentence_starts("We open at 5 p.m. on Fridays, e.g. tomorrow. Come at 6 p.m. It is free.") == ["W", "C", "I"]
+    assert sentence_starts("Ask Mr. van Dyke (until 5 p.m.) or Dr. de Vries, i.e. anyone. go now.") == ["A", "g"]
+    assert sentence_starts("It is best. then rest. Take vitamin C. It helps.") == ["I", "t", "T", "I"]
