@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from nescio.engines.base import Scoring
 from nescio.engines.torch import TorchEngine
 from nescio.errors import NescioError
 from nescio.evaluation.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
@@ -85,14 +86,42 @@ def test_scale_one_is_plain_transformers(tiny: Callable[..., TorchEngine], guida
         assert pick == max(range(3), key=lambda at: plainly(engine, prompt, asked.options[at]))
 
 
-@pytest.mark.skipif(not SHARED.is_file(), reason="MMLU-Pro's validation split is not at hand")
-def test_mmlu_pro_at_scale_one_is_plain_transformers(tiny: Callable[..., TorchEngine]) -> None:
-    engine, asked = tiny(), [one for one in mmlu_pro(str(SHARED)) if len(one.text) < 300][:8]
-    (picks,) = choose(engine, [Setup("x", "x", "x", guidance=Guidance(1.0, "log", PROTECT, REVEAL))], asked)
+LISTED = [
+    ("Where does Anna live?", ["Geneva", "the garden of my friend", "no", "Please write about it", "10", "100"]),
+    ("What is 2 + 2 in the ring of integers modulo 3?", ["0.3", "0.33", "2 + e^-4", "1"]),
+    ("Who writes a letter?", ["My friend lives in Geneva", "My friend lives in the garden", "Tom"]),
+]
+
+
+@pytest.mark.parametrize(
+    "guidance", [None, Guidance(1.0, "log", PROTECT, REVEAL), Guidance(1.0, "prob", "No.", "Yes.")]
+)
+def test_mmlu_pro_at_scale_one_is_plain_transformers(
+    tiny: Callable[..., TorchEngine], tmp_path: Path, guidance: Guidance | None
+) -> None:
+    rows = [MMLU_ROW | {"question_id": n, "question": q, "options": o} for n, (q, o) in enumerate(LISTED)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    engine, asked = tiny(), mmlu_pro(str(tmp_path / "q.jsonl"))
+    (picks,) = choose(engine, [Setup("x", "x", "x", guidance=guidance)], asked)
     for one, pick in zip(asked, picks, strict=True):
-        prompt = engine.branches(one.messages, Guidance(1.0, "log", PROTECT, REVEAL))[0]
+        prompt = engine.branches(one.messages, guidance)[0]
         likelihoods = [plainly(engine, prompt, option) for option in one.options]
-        assert likelihoods[pick] == pytest.approx(max(likelihoods), abs=1e-3)
+        scores = engine.score_batch([Scoring(one.messages, option, guidance) for option in one.options])
+        assert max(map(len, scores)) > 1, "options of several tokens"
+        assert list(map(sum, scores)) == pytest.approx(likelihoods, abs=1e-4)
+        assert pick == likelihoods.index(max(likelihoods))
+
+
+def test_an_option_that_begins_another_is_never_less_likely(tiny: Callable[..., TorchEngine]) -> None:
+    engine = tiny()
+    for text, options in LISTED:
+        asked = [
+            Question(text, "x", text, (longer, shorter), 0, listed=True)
+            for shorter in options
+            for longer in options
+            if longer != shorter and longer.startswith(shorter)
+        ]
+        assert choose(engine, [Setup("x", "x", "x")], asked) == [[1] * len(asked)]
 
 
 def plainly(engine: TorchEngine, prompt: str, option: str) -> float:
