@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
@@ -60,12 +61,34 @@ class Asked:
 
 def test_greedy_is_what_greedy_decoding_gives(tiny_folder: Path) -> None:
     model = NescioLM(str(tiny_folder), scale=2.0)
-    (text,) = model.generate_until([Asked("Hi", {"until": [], "max_gen_toks": 4})])
-    scored = model.loglikelihood([Asked("Hi", text), Asked("Hi", text + " and more"), Asked("Hi", "~")])
-    assert [greedy for _, greedy in scored] == [True, False, False]
+    contexts = [f"Hi {number}" for number in range(30)]
+    begun = model.generate_until([Asked(context, {"until": [], "max_gen_toks": 1}) for context in contexts])
+    context, first = next(
+        (context, text) for context, text in zip(contexts, begun, strict=True)
+        if len(text) > 1 and len(model._tokens(context, text)) == 1
+    )  # fmt: skip
+    said = [first, first + " and more", "~", first[:1]]  # the last begins the greedy text, but is another token
+    scored = model.loglikelihood([Asked(context, continuation) for continuation in said])
+    assert [greedy for _, greedy in scored] == [True, False, False, False]
     assert all(value < 0 for value, _ in scored)
+    (text,) = model.generate_until([Asked("Hi", {"until": [], "max_gen_toks": 4})])
     cut = text[1:3]
     assert model.generate_until([Asked("Hi", {"until": cut, "max_gen_toks": 4})]) == [text.partition(cut)[0]]
+
+
+def test_samples_follow_the_harness_seed(tiny_folder: Path) -> None:
+    model = NescioLM(str(tiny_folder))
+
+    def drawn(seed: int, **options: Any) -> list[str]:
+        torch.manual_seed(seed)  # as the harness does with --seed
+        return model.generate_until([Asked("Hi", {"until": [], "max_gen_toks": 8} | options)] * 2)
+
+    sampled = {"do_sample": True, "temperature": 1.0}
+    one, two = drawn(1234, **sampled)
+    assert one != two, "repeats of one context are drawn apart"
+    assert drawn(1234, **sampled) == drawn(1234, temperature=1.0) == [one, two]
+    assert drawn(5, **sampled) != [one, two]
+    assert len({*drawn(1), *drawn(2), *drawn(1, do_sample=False, temperature=1.0)}) == 1, "greedy"
 
 
 def test_what_cannot_be_guided_is_refused(tiny_folder: Path) -> None:

@@ -8,10 +8,14 @@ Importing this module registers the class; run as a module it is the harness's o
 Knows engines and the harness; nothing of personal data.
 """
 
+import zlib
 from collections.abc import Iterable
 from typing import Any, cast
 
+import torch
+
 from nescio.engines.base import Request, Scoring
+from nescio.engines.branches import scored_ids
 from nescio.engines.torch import load
 from nescio.errors import NescioError
 from nescio.guidance import Guidance, Space
@@ -63,19 +67,25 @@ class NescioLM(LM):  # type: ignore[misc]
         """Log-likelihood of each continuation under the guided distribution, and whether greedy decoding gives it."""
         pairs = [request.args for request in requests]
         scores = self._engine.score_batch([Scoring(_asked(a), b, self._guidance) for a, b in pairs])
-        lengths: dict[str, int] = {}
-        for (context, _), row in zip(pairs, scores, strict=True):
-            lengths[context] = max(lengths.get(context, 1), len(row))
-        greedy = self._greedy(lengths)
+        tokens = [self._tokens(a, b) for a, b in pairs]
+        greedy = self._greedy([context for context, _ in pairs], tokens)
         return [
-            (sum(row), greedy[context].startswith(continuation))
-            for (context, continuation), row in zip(pairs, scores, strict=True)
+            (sum(row), greedy[context][: len(own)] == own)
+            for (context, _), row, own in zip(pairs, scores, tokens, strict=True)
         ]
 
-    def _greedy(self, lengths: dict[str, int]) -> dict[str, str]:
-        """The greedy answer to each context, as long as its longest continuation."""
+    def _tokens(self, context: str, continuation: str) -> list[int]:
+        """The tokens of a continuation that are scored, and that the greedy ones are held against."""
+        prompt = self._engine.branches(_asked(context), self._guidance)[0]
+        return scored_ids(self._engine.tokenizer, {}, Scoring(prompt, continuation))[1]
+
+    def _greedy(self, contexts: list[str], tokens: list[list[int]]) -> dict[str, list[int]]:
+        """The tokens of the greedy answer to each context, as many as its longest continuation has."""
+        lengths: dict[str, int] = {}
+        for context, own in zip(contexts, tokens, strict=True):
+            lengths[context] = max(lengths.get(context, 1), len(own))
         asked = [Request(_asked(text), self._guidance, max_tokens=length) for text, length in lengths.items()]
-        return dict(zip(lengths, [answer.text for answer in self._engine.generate(asked)], strict=True))
+        return dict(zip(lengths, [answer.token_ids for answer in self._engine.generate(asked)], strict=True))
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         """Refused: guidance is between two prompts, and a text alone has none.
@@ -86,16 +96,18 @@ class NescioLM(LM):  # type: ignore[misc]
         raise NescioError("perplexity of whole texts has no prompt to guide by; choose tasks with a context")
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """Answers, each up to its task's stop texts."""
+        """Answers, each up to its task's stop texts; sampled ones follow the seed that the harness gave torch."""
         pairs = enumerate(request.args for request in requests)
         asked = [self._request(context, options, number) for number, (context, options) in pairs]
         return [answer.text for answer in self._engine.generate(asked)]
 
-    def _request(self, context: str, options: dict[str, Any], seed: int) -> Request:
+    def _request(self, context: str, options: dict[str, Any], number: int) -> Request:
         until = options.get("until") or ()
         stop = (until,) if isinstance(until, str) else tuple(cast(Iterable[str], until))
-        temperature = float(options.get("temperature") or 0) if options.get("do_sample") else 0.0
+        # As the harness has it: a temperature samples unless `do_sample` is false.
+        temperature = 0.0 if options.get("do_sample") is False else float(options.get("temperature") or 0)
         tokens = int(options.get("max_gen_toks") or _MAX_TOKENS)
+        seed = zlib.crc32(f"{torch.initial_seed()}/{number}".encode())
         return Request(
             _asked(context), self._guidance, max_tokens=tokens, temperature=temperature, seed=seed, stop=stop
         )
