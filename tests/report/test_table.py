@@ -135,3 +135,10 @@ def test_epochs_and_guidance_are_named() -> None:
 def test_scale_0_is_not_scale_1() -> None:
     assert table.guidance({"space": "log", "scale": 0.0}) == "log × 0"
     assert table.guidance({"space": "log", "scale": None}) == "log × 1"
+
+
+def test_an_attack_written_otherwise_is_one_line(make_run: Callable[..., Path]) -> None:
+    path = make_run() / "eval/results.json"
+    path.write_text(json.dumps([row | {"attack_labels": {"PERSON": 0.5}} for row in json.loads(path.read_text())]))
+    with pytest.raises(NescioError, match=r"results\.json: row 1: attack_labels must hold found, slots and ci95"):
+        table.read(path.parent.parent)

@@ -66,7 +66,10 @@ def test_a_judge_that_the_recipe_names_is_asked_and_judged(world: Path, tmp_path
         assert sum(endpoint.came.values()) == asked > 6, "every verdict is kept"
     assert lines[0].split(" | ")[5].strip() == "judged [95 %]"
     assert all(line.split(" | ")[5].strip().startswith("100 %") for line in lines[2:4])
-    assert lines[-1] == "Judge: far, right about 50 % of answers made from the key; unusable: below 80 %"
+    assert lines[-1] == (
+        "Judge: far, right about 50 % of right and wrong answers made from the key; "
+        "below 80 %, so its column is unusable."
+    )
 
 
 def test_a_training_shares_the_weights_it_begins_with_and_no_file_that_grows(world: Path, tmp_path: Path) -> None:

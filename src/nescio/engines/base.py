@@ -149,6 +149,15 @@ class Stream(Iterator[Piece]):
             raise self._end
         raise StopIteration
 
+    def texts(self) -> Iterator[str]:
+        """The texts of the pieces, as they come. Left early, the answer is cancelled."""
+        try:
+            for piece in self:
+                if piece.text:
+                    yield piece.text
+        finally:
+            self.cancel()
+
     def cancel(self) -> None:
         """End the answer where it is; its rows are freed before the next step. From any thread, more than once."""
         self.cancelled.set()

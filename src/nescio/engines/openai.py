@@ -96,12 +96,7 @@ class OpenAIEngine:
 
     def stream(self, request: Request) -> Iterator[str]:
         """Answer one request piece by piece. Left early, the connection is closed: what is not read is not paid for."""
-        stream = self.submit(request)
-        try:
-            for piece in stream:
-                yield piece.text
-        finally:
-            stream.cancel()
+        yield from self.submit(request).texts()
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread."""

@@ -111,13 +111,7 @@ class TorchEngine:
 
     def stream(self, request: Request) -> Iterator[str]:
         """Answer one request piece by piece; pieces end at whole characters. Left early, the answer is cancelled."""
-        stream = self.submit(request)
-        try:
-            for piece in stream:
-                if piece.text:
-                    yield piece.text
-        finally:
-            stream.cancel()
+        yield from self.submit(request).texts()
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread.

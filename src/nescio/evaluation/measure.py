@@ -99,6 +99,18 @@ class _Ask:
     work: Callable[[Engine, Sequence[Setup]], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be measured, by whom, and where it goes: `kept` on the disk, `found` by the set-ups' names."""
+
+    setups: Sequence[Setup]
+    plan: Plan
+    kept: Kept
+    engines: "_Engines"
+    told: Identities
+    found: Mapping[str, Measured]
+
+
 def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept, tick: Tick) -> dict[str, Measured]:
     """Measure set-ups.
 
@@ -112,37 +124,30 @@ def measure(setups: Sequence[Setup], plan: Plan, detector: Detector, kept: Kept,
     Returns:
         What was found, by the set-ups' names.
     """
-    found, told = {setup.name: Measured() for setup in setups}, _identities(setups)
+    found = {setup.name: Measured() for setup in setups}
     with closing(_Engines(plan)) as engines:
-        _ask_all(setups, found, plan, kept, engines, told, tick)
+        work = _Work(setups, plan, kept, engines, _identities(setups), found)
+        _ask_all(work, tick)
         if plan.harmless:
             tick(1, 1, "divergence from the tuned model")
-            _diverge(setups, found, plan, kept, engines, told)
+            _diverge(work)
     for setup in setups:
         if setup.masks:
             _filter(found[setup.name], plan, detector)
     return found
 
 
-def _ask_all(
-    setups: Sequence[Setup],
-    found: Mapping[str, Measured],
-    plan: Plan,
-    kept: Kept,
-    engines: "_Engines",
-    told: Identities,
-    tick: Tick,
-) -> None:
+def _ask_all(work: _Work, tick: Tick) -> None:
     """Every piece of work for every set-up, a model at a time; what is not kept is asked for together."""
-    sources, asks = list(dict.fromkeys(setup.source for setup in setups)), list(_asks(plan))
+    sources, asks = list(dict.fromkeys(setup.source for setup in work.setups)), list(_asks(work.plan))
     for order, source in enumerate(sources):
-        own = [setup for setup in setups if setup.source == source]
+        own = [setup for setup in work.setups if setup.source == source]
         for number, ask in enumerate(asks):
             tick(order * len(asks) + number, len(sources) * len(asks), f"{ask.fills} of {len(own)} set-ups")
-            asked = [[engines.identity, ask.decides, told[setup.name]] for setup in own]
-            given = kept.get(ask.fills, asked, partial(_done, ask, engines, own))
+            asked = [[work.engines.identity, ask.decides, work.told[setup.name]] for setup in own]
+            given = work.kept.get(ask.fills, asked, partial(_done, ask, work.engines, own))
             for setup, results in zip(own, given, strict=True):
-                getattr(found[setup.name], ask.fills).extend(results)
+                getattr(work.found[setup.name], ask.fills).extend(results)
 
 
 def _asks(plan: Plan) -> Iterator[_Ask]:
@@ -175,26 +180,19 @@ def _attack(engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample]) 
     return slot_attack.attack(engine, load_tokenizer(setups[0].source), setups, samples)
 
 
-def _diverge(
-    setups: Sequence[Setup],
-    found: Mapping[str, Measured],
-    plan: Plan,
-    kept: Kept,
-    engines: "_Engines",
-    told: Identities,
-) -> None:
+def _diverge(work: _Work) -> None:
     """Score every set-up's harmless answers under the tuned model, whose engine is asked for all of them together."""
-    tuned, prompts = setups[0], neutral.harmless_prompts(plan.harmless)
-    texts = [[text for text, _ in found[setup.name].harmless] for setup in setups]
-    scores = kept.get(
+    tuned, prompts, engines = work.setups[0], neutral.harmless_prompts(work.plan.harmless), work.engines
+    texts = [[text for text, _ in work.found[setup.name].harmless] for setup in work.setups]
+    scores = work.kept.get(
         "tuned",
-        [[engines.identity, prompts, said, told[tuned.name]] for said in texts],
+        [[engines.identity, prompts, said, work.told[tuned.name]] for said in texts],
         lambda missing: neutral.score(engines.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
     )
-    for setup, said, under_tuned in zip(setups, texts, scores, strict=True):
-        own = [scored for _, scored in found[setup.name].harmless]
+    for setup, said, under_tuned in zip(work.setups, texts, scores, strict=True):
+        own = [scored for _, scored in work.found[setup.name].harmless]
         if not setup.masks and _cut_alike(setup.source, tuned.source, said):
-            found[setup.name].divergence = neutral.divergence(own, under_tuned)
+            work.found[setup.name].divergence = neutral.divergence(own, under_tuned)
 
 
 def _cut_alike(source: str, tuned: str, texts: Sequence[str]) -> bool:

@@ -67,7 +67,7 @@ def labels(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         totals.update(row.get("labels") or {})
     names = [name for name, _ in totals.most_common()]
-    return {"names": names, "counts": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
+    return {"names": names, "cells": [[(row.get("labels") or {}).get(name, 0) for name in names] for row in rows]}
 
 
 def attacks(rows: Sequence[Row]) -> dict[str, Any]:

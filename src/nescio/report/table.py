@@ -77,8 +77,16 @@ def _wrong_field(row: Any) -> str | None:
     for key in (key for key in row if key.endswith("_ci95") and row[key] is not None):
         if not (isinstance(row[key], list) and len(row[key]) == 2 and all(map(_number, row[key]))):
             return f"{key} must be two numbers"
+    if not _are_attacks(row.get("attack_labels")):
+        return "attack_labels must hold found, slots and ci95 of each type, as `nescio evaluate` writes them now"
     wrong = [key for key in _NUMBERS if row.get(key) is not None and not _number(row[key])]
     return f"{wrong[0]} must be a number" if wrong else None
+
+
+def _are_attacks(by_type: Any) -> bool:
+    if not isinstance(by_type, dict):
+        return by_type is None
+    return all(isinstance(own, dict) and {"found", "slots", "ci95"} <= own.keys() for own in by_type.values())
 
 
 def _number(value: Any) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
 from nescio.evaluation.evaluate import Subject, evaluate
-from nescio.evaluation.judge import USABLE
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
@@ -21,7 +20,7 @@ from nescio.files import write_json, write_jsonl, write_text
 from nescio.guidance import Guidance
 from nescio.pipeline import Reporter
 from nescio.recipe import Recipe
-from nescio.report.table import MISSING, aligned, count, interval, percent, share_interval
+from nescio.report.table import MISSING, aligned, count, interval, measured, percent, trust
 from nescio.reproduction.paper import TABLES, Row
 from nescio.reproduction.trainings import train, whose_answers
 from nescio.steps.context import Context, Tick
@@ -147,9 +146,7 @@ def _below(name: str, rows: Sequence[Row], recipe: Recipe, tuned: dict[str, Any]
     if left_out := [row.method for row in TABLES[name] if row not in rows]:
         yield f"Left out, because train.epochs is {recipe.train.epochs}: {', '.join(left_out)}"
     if "judge" in tuned:
-        trust = "" if tuned["judge_usable"] else f"; unusable: below {percent(USABLE)}"
-        right = f"right about {percent(tuned['judge_accuracy'])} of answers made from the key"
-        yield f"Judge: {tuned['judge']}, {right}{trust}"
+        yield trust(tuned)
     if name == "table2":
         yield "GPT-data: answers of {}; Llama-data: answers of {}".format(*whose_answers(recipe))
 
@@ -161,9 +158,5 @@ def _columns(utility: str, whose: str, more: bool) -> list[str]:
 def _ours(results: Sequence[dict[str, Any]]) -> list[str]:
     first = results[0]
     pii = [f"{count(one['pii'])} {interval(one)}" for one in results]
-    judged = [_share(first, "judged")] if "judged" in first else []
-    return [_share(first, "utility"), *pii, *judged, percent(first["degenerate"]), percent(first["on_topic"])]
-
-
-def _share(row: dict[str, Any], key: str) -> str:
-    return f"{percent(row.get(key))} {share_interval(row.get(f'{key}_ci95'))}".strip()
+    judged = [measured(first, "judged")] if "judged" in first else []
+    return [measured(first, "utility"), *pii, *judged, percent(first["degenerate"]), percent(first["on_topic"])]

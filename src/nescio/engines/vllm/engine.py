@@ -102,13 +102,7 @@ class VllmEngine:
 
     def stream(self, request: Request) -> Iterator[str]:
         """Answer one request piece by piece; pieces end at whole characters. Left early, the answer is cancelled."""
-        stream = self.submit(request)
-        try:
-            for piece in stream:
-                if piece.text:
-                    yield piece.text
-        finally:
-            stream.cancel()
+        yield from self.submit(request).texts()
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread.
@@ -326,7 +320,7 @@ def load(model: str, adapter: str | Path | None = None, options: Mapping[str, An
     # Read when vLLM is first imported: it is quiet, and tells nobody that it runs, unless it is told otherwise.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    if find_spec("vllm") is None:
+    if getattr(find_spec("vllm"), "origin", None) is None:  # a folder of that name is no vLLM
         raise NescioError("vLLM is not installed; pip install 'nescio[vllm]' (an environment of its own is best)")
     weights, own = locate(model)
     folder = Path(adapter) if adapter is not None else own
