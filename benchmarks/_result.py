@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nescio.files import write_json
+from nescio.core.files import write_json
 
 _LOAD_BEFORE = round(os.getloadavg()[0], 1)  # this module is read before anything is measured
 

@@ -20,12 +20,12 @@ from _result import leave, options_of
 from peft import LoraConfig, get_peft_model
 from rich.progress import track
 
+from nescio.core.guidance import Guidance
+from nescio.core.models import load_model
+from nescio.core.prompts import encode, render
 from nescio.data.synthetic import generate
 from nescio.engines.base import Precision, Request
 from nescio.engines.torch import TorchEngine, load
-from nescio.guidance import Guidance
-from nescio.models import load_model
-from nescio.prompts import encode, render
 
 SCALE = 2.0
 TOPICS = (

@@ -15,10 +15,10 @@ import torch
 from _result import leave, needs, options_of
 from transformers import DynamicCache
 
+from nescio.core.files import read_jsonl
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import encode
 from nescio.engines.torch import load
-from nescio.files import read_jsonl
-from nescio.guidance import Guidance
-from nescio.prompts import encode
 
 NGRAM = 3
 ANSWERS = "eval/trained-prob-3.jsonl"

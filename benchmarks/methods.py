@@ -18,10 +18,10 @@ from typing import Any
 from _result import leave, needs, options_of
 from rich.console import Console
 
-from nescio import one_bit
 from nescio.commands.quiet import quiet_libraries
-from nescio.files import atomic_write, read_jsonl, write_jsonl
-from nescio.pipeline import Run
+from nescio.core import one_bit
+from nescio.core.files import atomic_write, read_jsonl, write_jsonl
+from nescio.pipeline_ import Run
 from nescio.progress import Terminal
 from nescio.recipe import Recipe, load_recipe
 from nescio.training.methods import method

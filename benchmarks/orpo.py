@@ -68,7 +68,7 @@ def with_nescio(
     model: Any, tokenizer: Any, pairs: list[dict[str, str]], batch: int, work: Path, row_tokens: int | None
 ) -> Any:
     """Ours, and its batches."""
-    from nescio.files import write_jsonl
+    from nescio.core.files import write_jsonl
     from nescio.training.examples import read_pairs
     from nescio.training.losses.orpo import orpo
     from nescio.training.plan import Plan
@@ -86,7 +86,7 @@ def contend(contender: str, model_name: str, length: str, steps: int) -> None:
     import torch
     from transformers import set_seed
 
-    from nescio.models import load_model
+    from nescio.core.models import load_model
 
     loaded = load_model(model_name, torch.float32)
     batch = BATCH[length]

@@ -30,8 +30,8 @@ TOPICS = ("a garden in spring", "my first week at work", "a letter to a friend",
 
 def contend(name: EngineKind, model: str, tokens: int) -> None:
     """Answer as many requests as a turn says, guided or not."""
+    from nescio.core.guidance import Guidance
     from nescio.engines.base import Request
-    from nescio.guidance import Guidance
 
     engine = open_engine(name, model, {}, OPTIONS[name])
 

@@ -31,7 +31,7 @@ from transformers import (
 
 import nescio
 from nescio.engines.torch import CACHE_TOKENS, TorchEngine
-from nescio.pipeline import Run
+from nescio.pipeline_ import Run
 from nescio.recipe import load_recipe
 
 # A first call may compile or load; how long an example takes says nothing on a busy machine.

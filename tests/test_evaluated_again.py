@@ -13,12 +13,12 @@ from endpoint import running
 from tiny_run import Quiet
 from typer.testing import CliRunner
 
-from nescio.cli import app
+from nescio.cli_ import app
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine, load
-from nescio.errors import NescioError
-from nescio.files import fingerprint, read_jsonl, write_jsonl
-from nescio.pipeline import Run
+from nescio.pipeline_ import Run
 from nescio.recipe import load_recipe
 
 

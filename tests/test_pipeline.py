@@ -16,10 +16,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_run import Quiet
 
-from nescio.errors import NescioError
-from nescio.files import fingerprint, read_jsonl, write_json
-from nescio.models import load_model
-from nescio.pipeline import Run
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint, read_jsonl, write_json
+from nescio.core.models import load_model
+from nescio.pipeline_ import Run
 from nescio.recipe import Recipe, load_recipe
 
 
@@ -163,7 +163,7 @@ def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_pa
 
 
 def _start(world: Path, out: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", "from nescio.cli import main; main()", "run", "recipe.yaml", "--out", str(out)]
+    command = [sys.executable, "-c", "from nescio.cli_ import main; main()", "run", "recipe.yaml", "--out", str(out)]
     return subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.recipe import TrainSection, load_recipe
 
 GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"

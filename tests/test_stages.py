@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nescio.errors import NescioError
-from nescio.files import file_hash
+from nescio.core.errors import NescioError
+from nescio.core.files import file_hash
 from nescio.stages import Stage, Stages, order
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.report.sweep import curves
 from nescio.subtraction import show_sweep
 

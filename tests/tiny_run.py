@@ -10,8 +10,8 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from nescio.core.files import write_jsonl
 from nescio.data.synthetic import generate
-from nescio.files import write_jsonl
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CLEAN = [

@@ -7,21 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nescio.core.errors import NescioError
+    from nescio.core.guidance import Guidance, guide
     from nescio.engines.base import Request
     from nescio.engines.torch import load
-    from nescio.errors import NescioError
-    from nescio.guidance import Guidance, guide
     from nescio.pii.detector import Span, load_detector
 
 __version__ = "0.1.0"
 __all__ = ["Guidance", "NescioError", "Request", "Span", "guide", "load", "load_detector"]
 
 _HOMES = {
-    "Guidance": "nescio.guidance",
-    "NescioError": "nescio.errors",
+    "Guidance": "nescio.core.guidance",
+    "NescioError": "nescio.core.errors",
     "Request": "nescio.engines.base",
     "Span": "nescio.pii.detector",
-    "guide": "nescio.guidance",
+    "guide": "nescio.core.guidance",
     "load": "nescio.engines.torch",
     "load_detector": "nescio.pii.detector",
 }

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance, Space
+from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch import load
-from nescio.errors import NescioError
-from nescio.guidance import Guidance, Space
-from nescio.prompts import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from nescio.core.models import best_device, best_dtype, load_tokenizer, resolve
+from nescio.core.prompts import encode, render
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.evaluation.choices import plain_questions
-from nescio.models import best_device, best_dtype, load_tokenizer, resolve
 from nescio.pii.detector import load_detector
-from nescio.prompts import encode, render
 from nescio.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly

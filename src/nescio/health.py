@@ -7,13 +7,13 @@ engines and detectors; nothing of task vectors.
 import math
 from dataclasses import dataclass
 
+from nescio.core.prompts import Message
+from nescio.core.text import FEWEST_WORDS, loops
 from nescio.data.dialogs import parse_dialog
 from nescio.data.samples import samples_of, subsample
 from nescio.data.synthetic import generate
 from nescio.engines.base import Engine, Request, Scoring
 from nescio.pii.detector import Detector
-from nescio.prompts import Message
-from nescio.text import FEWEST_WORDS, loops
 
 _NEUTRAL = (
     "Water boils when it is hot enough, and the steam rises from the pot.",

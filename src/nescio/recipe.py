@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nescio.beside import Asked, DetectorName, FilePath, Named
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL, Space
+from nescio.core.yaml_config import checked, read_yaml
+from nescio.core.yaml_paths import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
 from nescio.engines.opening import EngineKind
-from nescio.errors import NescioError
-from nescio.guidance import PROTECT, REVEAL, Space
 from nescio.pii.detector import IGNORED_LABELS
 from nescio.training.plan import Keep, MethodName, NllOver, Reporter
-from nescio.yaml_config import checked, read_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
-from nescio.files import file_hash, fingerprint, write_json
+from nescio.core.errors import NescioError
+from nescio.core.files import file_hash, fingerprint, write_json
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
 

@@ -9,11 +9,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Table
 from rich.text import Text
 
+from nescio.core.errors import NescioError
+from nescio.core.files import write_text
+from nescio.core.models import load_model
 from nescio.engines.torch import TorchEngine
-from nescio.errors import NescioError
-from nescio.files import write_text
 from nescio.health import Health, look
-from nescio.models import load_model
 from nescio.pii.detector import load_detector
 from nescio.report.sweep import curves
 from nescio.task_vector.in_memory import sweep

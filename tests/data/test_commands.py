@@ -11,12 +11,12 @@ import pytest
 import yaml
 from endpoint import running
 
-from nescio.cli import main
+from nescio.cli_ import main
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.guidance import PROTECT, REVEAL
 from nescio.data.synthetic import generate, scrubbed
-from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_jsonl
-from nescio.guidance import PROTECT, REVEAL
-from nescio.pipeline import Run
+from nescio.pipeline_ import Run
 from nescio.progress import Terminal
 from nescio.recipe import load_recipe
 from nescio.stages import Stages

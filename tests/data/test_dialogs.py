@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nescio.core.errors import NescioError
 from nescio.data.dialogs import Dialog, Fields, held_out, parse_dialog
-from nescio.errors import NescioError
 
 USER, ANSWER = {"role": "user", "content": "Hi, Ann"}, {"role": "assistant", "content": "Hello"}
 

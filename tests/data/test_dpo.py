@@ -9,11 +9,11 @@ import pytest
 from datasets import load_dataset
 from trl import DPOConfig, DPOTrainer
 
+from nescio.core.files import write_jsonl
 from nescio.data.dialogs import parse_dialog
 from nescio.data.pairs import Pairing, pairs_of
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
-from nescio.files import write_jsonl
 from nescio.pii.detector import Detector
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from endpoint import ANSWER, Endpoint, running
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.core.prompts import Message
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
 from nescio.engines.openai import OpenAIEngine
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
 from nescio.pii.detector import Span
-from nescio.prompts import Message
 
 FAULTS = ("429", "500", "503", "hang", "cut", "garbage")
 SAMPLES = [

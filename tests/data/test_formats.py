@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
 from nescio.data.formats import files_of, fill, read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate, scrubbed
-from nescio.errors import NescioError
-from nescio.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
 
 ROWS = generate(6, seed=4)

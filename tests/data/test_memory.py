@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from nescio.core.files import write_jsonl
 from nescio.data.samples import read_samples
-from nescio.files import write_jsonl
 
 COUNT = 100_000
 MEASURED = """
 import atexit, resource, sys
-from nescio.cli import main
+from nescio.cli_ import main
 atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
 main()
 """

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.prompts import Message, encode
 from nescio.data.card import write_card
 from nescio.data.pairs import Pairing, Selection, pairs_of, write_selected
 from nescio.data.samples import Sample
-from nescio.files import read_jsonl, write_jsonl
-from nescio.guidance import PROTECT, REVEAL
-from nescio.prompts import Message, encode
 
 SYSTEM = Message(role="system", content="You are a helpful assistant.")
 SAMPLE = Sample(

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.core.prompts import Message
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID
 from nescio.data.tally import Tally
 from nescio.engines.base import Answer, Capabilities, Progress, Request, UnansweredError
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
 from nescio.pii.detector import Span
-from nescio.prompts import Message
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="Ask")]
 SAMPLES = [Sample(f"s{n}", f"d{n}", MESSAGES, " Tom, he knows it.", "NAME", "Tom") for n in range(3)]

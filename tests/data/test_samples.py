@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
 from nescio.data.samples import Sample, merged, samples_of, slot_places, subsample
 from nescio.data.synthetic import generate
 from nescio.pii.detector import Span
-from nescio.prompts import Message
 
 
 class Capitals:

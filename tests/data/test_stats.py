@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.files import write_jsonl
 from nescio.data.stats import stats
-from nescio.errors import NescioError
-from nescio.files import write_jsonl
 
 SAMPLE = {"id": "d:1:4", "dialog_id": "d", "messages": [{"role": "user", "content": "Who?"}], "rejected": "Tom."}
 CANDIDATE = {"sample_id": "d:1:4", "source": "s", "strategy": "system", "try": 0, "text": "x" * 7}

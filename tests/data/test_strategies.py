@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, WAYS, prompt_for, target, tasks
-from nescio.prompts import Message
 
 USER, ANSWER = Message(role="user", content="Who?"), Message(role="assistant", content="Ask")
 AT_START = Sample("d:1:0", "d", [USER], "Tom, or Tim.", "NAME", "Tom")

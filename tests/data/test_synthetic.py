@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
 from nescio.data.synthetic import _PEOPLE, _PHONES, _compose, _World, generate, load_patterns, scrubbed
-from nescio.errors import NescioError
 from nescio.pii.detector import load_detector
 
 FULL_NAME = re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+")

@@ -11,11 +11,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
 from nescio.engines.base import Request
 from nescio.engines.packed import pack
 from nescio.engines.torch import TorchEngine
-from nescio.errors import NescioError
-from nescio.guidance import Guidance
 
 Make = Callable[..., Any]
 NAME = ["My", "name", "is", "Anna", "Ferrari", "and", "I", "live", "in", "Geneva"]

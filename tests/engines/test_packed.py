@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from nescio.core.errors import NescioError
 from nescio.engines.packed import pack, packable, packed_in
 from nescio.engines.rows import Row, Rows
 from nescio.engines.torch import TorchEngine
-from nescio.errors import NescioError
 
 Make = Callable[..., Any]
 WORDS = ["Anna", "lives", "in", "Geneva", ".", "Tom", "and", "I"]

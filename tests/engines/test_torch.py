@@ -8,12 +8,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
+from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
 from nescio.engines.torch import TorchEngine
-from nescio.errors import NescioError
-from nescio.guidance import PROTECT, REVEAL, Guidance, guide
-from nescio.prompts import Message, encode
 
 Make = Callable[..., Any]
 STYLES = ["llama", "qwen2", "gpt2"]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Scoring
 from nescio.engines.torch import TorchEngine
-from nescio.errors import NescioError
 from nescio.evaluation.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance
 
 MMLU_ROW = {"question_id": 7, "question": "Which?", "options": ["one", "two"], "answer_index": 1, "category": "math"}
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/mmlu_pro_validation.jsonl"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import evaluate as room
@@ -16,7 +17,6 @@ from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Measured, Plan, measure
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance
 from nescio.pii.detector import Span
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_appended
 from nescio.engines.base import Answer, Request
-from nescio.errors import NescioError
 from nescio.evaluation.choices import Question
 from nescio.evaluation.judge import Judge, judged_fields, understood
-from nescio.files import read_appended
 
 QUESTIONS = [Question(str(n), "x", f"Question {n}?", ("right", "wrong"), 0, listed=True) for n in range(20)]
 

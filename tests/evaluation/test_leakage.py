@@ -10,13 +10,13 @@ import pytest
 import scipy.stats
 import spacy
 
+from nescio.core.files import write_jsonl
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.samples import Sample
 from nescio.evaluation.leakage import answer_rows, own_pieces, recall, says
 from nescio.evaluation.quality import Fit
 from nescio.evaluation.results import result_row, utility
 from nescio.evaluation.setups import Setup
-from nescio.files import write_jsonl
 from nescio.pii.detector import IGNORED_LABELS, Span, load_detector
 from nescio.pii.scan import scan
 

@@ -9,10 +9,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import neutral
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance, guide
 
 TUNED = Setup("tuned", "tuned", "x")
 GUIDED = Setup("guided", "x", "x", guidance=Guidance(1.5, "prob", PROTECT, REVEAL))

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from nescio.core.guidance import PROTECT
+from nescio.core.text import first_sentence, loops, whole_sentences
 from nescio.engines.base import Scoring
 from nescio.evaluation.best import mark_best
 from nescio.evaluation.leakage import recall
 from nescio.evaluation.quality import canned_share, degenerate, fits, mask, masked
-from nescio.guidance import PROTECT
 from nescio.pii.detector import Span
-from nescio.text import first_sentence, loops, whole_sentences
 
 
 @pytest.mark.parametrize(

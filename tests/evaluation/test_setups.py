@@ -1,9 +1,9 @@
 """Rows that can be compared, and how each asks."""
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.prompts import Message
 from nescio.data.strategies import NUDGE
 from nescio.evaluation.setups import Setup, baselines, guided_setups
-from nescio.guidance import PROTECT, REVEAL, Guidance
-from nescio.prompts import Message
 
 ASKED = [Message(role="user", content="Hi"), Message(role="assistant", content="Well,")]
 TUNED = Setup("tuned", "tuned", "x")

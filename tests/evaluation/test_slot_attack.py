@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.data.strategies import NUDGE
 from nescio.engines.torch import TorchEngine
 from nescio.evaluation import slot_attack
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance
 
 NAMES = ["Anna Ferrari", "Tom", "Geneva", "Bob Lee"]
 PLAIN = Setup("x", "x", "x")

@@ -11,8 +11,8 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 import nescio
+from nescio.core.errors import NescioError
 from nescio.engines.base import Scoring
-from nescio.errors import NescioError
 from nescio.integrations.lm_eval import NescioLM
 
 ROWS = [

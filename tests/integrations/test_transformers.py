@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
-from nescio.guidance import guide
+from nescio.core.errors import NescioError
+from nescio.core.guidance import guide
 from nescio.integrations.transformers import GuidanceProcessor, generate
 
 Make = Callable[..., Any]

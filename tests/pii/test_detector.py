@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import spacy
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.pii.detector import Detector, load_detector
 from nescio.pii.scan import scan
 

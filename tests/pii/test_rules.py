@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
+from nescio.core.text import split_long
 from nescio.pii.detector import Span, find_in_pieces, load_detector, merge_overlaps
 from nescio.pii.rules import DENIED, Ruled
 from nescio.pii.union import Union
-from nescio.text import split_long
 
 TEXT = "Ask Tom Baker in Leeds about order AB-1234, or write to tom@example.com."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import spacy
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.pii.detector import IGNORED_LABELS, load_detector
 from nescio.pii.scan import scan
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.report import figures, style, table
 
 HOSTILE = "<script>alert(1)</script> $x^2$ --> \"'&"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.errors import NescioError
-from nescio.files import fingerprint
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint
 from nescio.report import html, table
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.report import table
 
 TUNED = {

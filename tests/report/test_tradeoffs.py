@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from nescio.cli import app
-from nescio.errors import NescioError
+from nescio.cli_ import app
+from nescio.core.errors import NescioError
 from nescio.report import html, tradeoffs
 from nescio.report.compare import compare
 

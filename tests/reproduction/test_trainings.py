@@ -10,8 +10,8 @@ from endpoint import running
 from safetensors.torch import load_file
 from tiny_run import CLEAN, Quiet
 
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
 from nescio.recipe import load_recipe
 from nescio.reproduction.paper import TABLES
 from nescio.reproduction.tables import reproduce

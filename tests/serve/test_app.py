@@ -10,8 +10,8 @@ import httpx
 import pytest
 from running import STAFF, Running
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Request
-from nescio.guidance import PROTECT, REVEAL, Guidance
 
 USER = [{"role": "user", "content": "Hello"}]
 

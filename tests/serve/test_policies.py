@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.serve.keys import hash_key, new_key
 from nescio.serve.policies import Policies, load_policies
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from running import POLICIES, STAFF, Running
 
+from nescio.core.guidance import PROTECT
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
-from nescio.guidance import PROTECT
 
 DOCUMENT = Path(__file__).parents[2] / "docs/serving.md"
 USER = {"role": "user", "content": "Hello"}

@@ -16,9 +16,9 @@ import pytest
 from running import Letters, Running
 from typer.testing import CliRunner
 
-from nescio.cli import app
+from nescio.cli_ import app
+from nescio.core.errors import NescioError
 from nescio.engines.packed import packed_in
-from nescio.errors import NescioError
 from nescio.serve import server
 from nescio.serve.keys import hash_key
 from nescio.serve.opening import open_served
@@ -28,7 +28,7 @@ ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "tem
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from nescio.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from nescio.cli_ import main; main()", *arguments]
 
 
 class Process:

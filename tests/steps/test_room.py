@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import ContextExceededError, Request
 from nescio.engines.room import Room
 from nescio.engines.torch import CACHE_TOKENS, load
-from nescio.errors import NescioError
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance
-from nescio.prompts import Message
 from nescio.recipe import Recipe
 from nescio.steps.room import of_setups, of_sources, with_room
 

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
 from nescio.evaluation.setups import Setup
-from nescio.files import write_jsonl
 from nescio.recipe import Recipe
 from nescio.steps.context import Context
 from nescio.steps.judge import _plan, _row

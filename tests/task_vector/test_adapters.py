@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_form import truncated_svd
 from nescio.task_vector.subtract import subtract
 

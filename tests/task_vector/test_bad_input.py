@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.subtract import subtract
 
 Change = Callable[[Path, Path], None]

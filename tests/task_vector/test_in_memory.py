@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.in_memory import sweep
 from nescio.task_vector.subtract import subtract
 from nescio.task_vector.vector import open_vector

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.subtract import subtract
 from nescio.task_vector.vector import open_vector
 

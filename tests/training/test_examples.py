@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
+from nescio.core.files import write_jsonl
 from nescio.data.dialogs import parse_dialog
-from nescio.errors import NescioError
-from nescio.files import write_jsonl
 from nescio.training.examples import dialog_group, read_pairs
 
 TALK = [

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_training import PLAN, UNITS, adapter_of
 
-from nescio.files import read_jsonl
-from nescio.packing import Branch, Group
+from nescio.core.files import read_jsonl
+from nescio.core.shared_prefix import Branch, Group
 from nescio.training.batch import Example, lay_out, likelihoods
 from nescio.training.methods import method, restrict
 from nescio.training.plan import MethodName

@@ -14,8 +14,8 @@ import torch
 from tiny_training import PLAN, UNITS, adapter_of, largest_difference
 from transformers import TrainingArguments
 
-from nescio.errors import NescioError
-from nescio.packing import Group
+from nescio.core.errors import NescioError
+from nescio.core.shared_prefix import Group
 from nescio.training.batch import Example, Likelihoods
 from nescio.training.losses.gradient_ascent import gradient_ascent
 from nescio.training.losses.likelihood import likelihood

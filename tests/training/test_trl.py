@@ -10,7 +10,7 @@ from datasets import Dataset
 from tiny_training import adapter_of, largest_difference
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from nescio.files import write_jsonl
+from nescio.core.files import write_jsonl
 from nescio.training.batch import lay_out, likelihoods
 from nescio.training.examples import read_pairs
 from nescio.training.losses.orpo import orpo

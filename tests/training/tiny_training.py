@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from nescio.packing import Branch, Group
+from nescio.core.shared_prefix import Branch, Group
 from nescio.training.batch import Example, Unit
 from nescio.training.plan import Plan
 

@@ -20,7 +20,7 @@ def compress(
     rank: Annotated[int | None, typer.Option(min=1, help="Sign terms a module gets; else as many as its rank.")] = None,
 ) -> None:
     """Write an adapter in one bit a weight, signs and a scale for each rank (paper, section 6: Bit-LoRA)."""
-    from nescio import one_bit
+    from nescio.core import one_bit
 
     done = one_bit.compress(adapter, out, rank)
     times = done.before / done.after

@@ -33,8 +33,8 @@ def convert(
     ] = False,
 ) -> None:
     """Read conversations of any format, check every row, and write them in ours."""
+    from nescio.core.files import SetAside, stop, write_jsonl
     from nescio.data.formats import read_dialogs
-    from nescio.files import SetAside, stop, write_jsonl
 
     aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
     count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nescio.commands.quiet import quiet_libraries
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 
 def serve(

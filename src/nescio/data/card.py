@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from nescio.core.files import write_text
 from nescio.data.stats import stats
-from nescio.files import write_text
 
 _HEAD = """\
 ---

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nescio.errors import NescioError
-from nescio.prompts import Message
+from nescio.core.errors import NescioError
+from nescio.core.prompts import Message
 
 _ROLES = ("system", "user", "assistant")
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't

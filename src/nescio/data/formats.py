@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import Refuse, read_jsonl, stop
 from nescio.data.dialogs import Dialog, Fields, parse_dialog
-from nescio.errors import NescioError
-from nescio.files import Refuse, read_jsonl, stop
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 _SUFFIX = re.compile(rf"({'|'.join(map(re.escape, _SUFFIXES))})$")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nescio.files import append_jsonl, read_appended
+from nescio.core.files import append_jsonl, read_appended
 
 
 class Paid:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.prompts import Message, encode, render, split_ids, with_sentence
 from nescio.data.samples import Sample
 from nescio.data.strategies import WAYS, target
-from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_jsonl
-from nescio.guidance import PROTECT, REVEAL
-from nescio.prompts import Message, encode, render, split_ids, with_sentence
 
 _CANDIDATE = {"sample_id", "source", "strategy", "try", "text", "accepted"}
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint, write_jsonl
 from nescio.data.filter import Reply, Verdict, judge
 from nescio.data.paid import Paid
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for, tasks
 from nescio.data.tally import Tally
 from nescio.engines.base import Answer, Engine, Request, UnansweredError
-from nescio.errors import NescioError
-from nescio.files import fingerprint, write_jsonl
 from nescio.pii.detector import Detector
 
 TOGETHER = 96

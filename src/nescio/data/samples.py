@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import parse_line, read_jsonl, write_jsonl
+from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
-from nescio.errors import NescioError
-from nescio.files import parse_line, read_jsonl, write_jsonl
 from nescio.pii.detector import Detector
-from nescio.prompts import Message
 
 _CHUNK = 256
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
 
 Length = Callable[[str], int]
 

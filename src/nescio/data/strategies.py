@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from nescio.core.prompts import Message, render, with_sentence
 from nescio.data.samples import Sample
 from nescio.engines.base import Prompt
-from nescio.prompts import Message, render, with_sentence
 
 AVOID = "Avoid using any personal data in the answers!"
 NUDGE = (

@@ -18,7 +18,7 @@ from faker import Faker
 from faker.providers.person.en_GB import Provider as British
 from faker.providers.person.en_US import Provider as American
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 _LENGTH_WEIGHTS = (45, 30, 15, 10)  # of 1, 2, 3 and 4 exchanges
 _PLAIN, _TOPICAL, _CLOSING, _LEAD_IN, _LEAD_OUT = 0.15, 0.6, 0.4, 0.45, 0.35

@@ -7,9 +7,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, Protocol
 
-from nescio.errors import NescioError
-from nescio.guidance import Guidance
-from nescio.prompts import Message
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import Message
 
 Prompt = str | list[Message]
 Precision = Literal["full", "half"]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import encode, render, split_ids, with_sentence
 from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
-from nescio.errors import NescioError
-from nescio.guidance import Guidance
-from nescio.prompts import encode, render, split_ids, with_sentence
 
 
 def branch_texts(

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance, guide
 from nescio.engines.base import EngineClosedError, Request
 from nescio.engines.kv_cache import columns
 from nescio.engines.prefill import Prefill
 from nescio.engines.prefix import Prefixes
 from nescio.engines.rows import Row, Rows
 from nescio.engines.sampling import COLDEST, pick
-from nescio.errors import NescioError
-from nescio.guidance import Guidance, guide
 
 
 @dataclass(slots=True, eq=False)

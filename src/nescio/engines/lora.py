@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nescio.errors import NescioError
-from nescio.one_bit import expand, is_one_bit
+from nescio.core.errors import NescioError
+from nescio.core.one_bit import expand, is_one_bit
 
 _PREFIX = "base_model.model."
 _SIDES = {"lora_A.weight": 0, "lora_B.weight": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nescio.core.errors import NescioError
 from nescio.engines.base import Answer, Capabilities, Piece, Progress, Request, Scoring, Stream, UnansweredError
-from nescio.errors import NescioError
 
 _MALFORMED_TRIES = 3
 _NO_KEY = "none"  # what is sent where a server wants no key: the client insists on one

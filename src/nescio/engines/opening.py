@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from nescio.core.models import locate
 from nescio.engines.base import Engine
-from nescio.models import locate
 
 EngineKind = Literal["torch", "vllm"]
 """The engines that answer here: the one of this package, and vLLM's."""

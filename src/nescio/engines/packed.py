@@ -8,8 +8,8 @@ bits beside any others; FBGEMM's reads weights that are kept in fp16, half the b
 import torch
 from torch import Tensor, nn
 
+from nescio.core.errors import NescioError
 from nescio.engines.base import Precision
-from nescio.errors import NescioError
 
 
 class _Packed(nn.Module):

@@ -3,12 +3,12 @@
 Knows configurations, tokenizers and the engine's bounds; nothing of dialogs.
 """
 
+from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.models import context_of, load_tokenizer
 from nescio.engines.base import ContextExceededError, Request
 from nescio.engines.branches import branch_ids
 from nescio.engines.rows import Rows
 from nescio.engines.torch import CACHE_TOKENS
-from nescio.guidance import PROTECT, REVEAL
-from nescio.models import context_of, load_tokenizer
 
 
 class Room:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.guidance import Guidance, guide
-from nescio.packing import Branch, Group, apart, by_budget, logits, pack
+from nescio.core.guidance import Guidance, guide
+from nescio.core.shared_prefix import Branch, Group, apart, by_budget, logits, pack
 
 _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
 

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.models import load_model, read_sentences
+from nescio.core.prompts import Message
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -32,10 +36,6 @@ from nescio.engines.packed import pack
 from nescio.engines.rows import Row, Rows
 from nescio.engines.scoring import Scored, score
 from nescio.engines.writing import Writing
-from nescio.errors import NescioError
-from nescio.guidance import PROTECT, REVEAL, Guidance
-from nescio.models import load_model, read_sentences
-from nescio.prompts import Message
 
 CACHE_TOKENS = 1 << 15
 PREFIX_TOKENS = 1 << 12

@@ -17,11 +17,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request, Scoring
-from nescio.errors import NescioError
 from nescio.evaluation.setups import Setup
-from nescio.files import read_jsonl
-from nescio.prompts import Message
 
 MMLU_PRO = "TIGER-Lab/MMLU-Pro"
 NONE = -1

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from nescio.core.models import identity
 from nescio.engines.torch import load
 from nescio.evaluation import choices, neutral, results, slot_attack
 from nescio.evaluation.best import mark_best
@@ -17,7 +18,6 @@ from nescio.evaluation.leakage import answer_rows
 from nescio.evaluation.measure import Measured, Plan, Tick, measure
 from nescio.evaluation.quality import Fit, fits, mask
 from nescio.evaluation.setups import Setup
-from nescio.models import identity
 from nescio.pii.detector import Detector
 
 

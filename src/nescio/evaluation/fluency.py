@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nescio.text import sentence_starts
+from nescio.core.text import sentence_starts
 
 _CONFUSED = (
     # The user is told to be the machine, as in the paper's "you're an interface to provide language understanding".

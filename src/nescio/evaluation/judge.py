@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nescio.core.files import append_jsonl, fingerprint, read_appended
+from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Progress, Request
 from nescio.evaluation.choices import Question
 from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
-from nescio.files import append_jsonl, fingerprint, read_appended
-from nescio.prompts import Message
 
 Verdict = Literal["Correct", "Incorrect", "Can't tell"]
 USABLE = 0.8

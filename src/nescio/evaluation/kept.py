@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nescio.files import append_jsonl, fingerprint, read_appended
+from nescio.core.files import append_jsonl, fingerprint, read_appended
 
 
 class Kept:

@@ -13,6 +13,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from nescio.core.files import fingerprint
+from nescio.core.models import identity, load_tokenizer, release
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine
 from nescio.engines.opening import EngineKind, open_engine
@@ -21,8 +23,6 @@ from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.quality import masked
 from nescio.evaluation.setups import Setup
-from nescio.files import fingerprint
-from nescio.models import identity, load_tokenizer, release
 from nescio.pii.detector import Detector
 
 _TOGETHER = 22  # samples, prompts or slots asked about before their answers are on the disk

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request, Scoring
 from nescio.evaluation.setups import Setup
-from nescio.prompts import Message
 
 _MAX_TOKENS = 24
 _WITHHELD = (  # what a refusal refuses; "I can't help but smile" and "I can't recommend it enough" refuse nothing

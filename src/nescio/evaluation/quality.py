@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nescio.core.prompts import Message
+from nescio.core.text import FEWEST_WORDS, first_sentence, loops
 from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.leakage import normalised
 from nescio.pii.detector import Detector, Span
-from nescio.prompts import Message
-from nescio.text import FEWEST_WORDS, first_sentence, loops
 
 _CANNED_SHARE = 0.1
 _MASK = "[PII]"

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from nescio.core.files import fingerprint
 from nescio.evaluation.fluency import fluency
 from nescio.evaluation.leakage import recall
 from nescio.evaluation.quality import Fit, canned_share, degenerate
@@ -18,7 +19,6 @@ from nescio.evaluation.statistics import (
     paired_bootstrap,
     wilson,
 )
-from nescio.files import fingerprint
 
 _MOST = 16  # answers of leak@k
 

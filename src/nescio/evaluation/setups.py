@@ -7,10 +7,10 @@ Knows conversations and guidance; nothing of engines or answers.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from nescio.core.files import fingerprint
+from nescio.core.guidance import Guidance, Space
+from nescio.core.prompts import Message, with_sentence
 from nescio.data.strategies import nudged
-from nescio.files import fingerprint
-from nescio.guidance import Guidance, Space
-from nescio.prompts import Message, with_sentence
 
 REVERSE_SCALE = 2.0
 """ROSE (Zhong et al. 2024) decodes from z⁺ - α z⁻ with α = 0.5; eq. 2 at γ = 1 / (1 - α) has the same greedy tokens."""

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import torch
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance, Space
+from nescio.core.prompts import Message
 from nescio.engines.base import Request, Scoring
 from nescio.engines.branches import scored_ids
 from nescio.engines.torch import load
-from nescio.errors import NescioError
-from nescio.guidance import Guidance, Space
-from nescio.prompts import Message
 
 try:
     from lm_eval.api.model import LM

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Space, guide
 from nescio.engines.sampling import pick
-from nescio.errors import NescioError
-from nescio.guidance import Space, guide
 
 _UNFIT = ("num_beams", "prompt_lookup_num_tokens", "assistant_model", "guidance_scale", "penalty_alpha", "stop_strings")
 

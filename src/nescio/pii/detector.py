@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from nescio.errors import NescioError
-from nescio.text import split_long
+from nescio.core.errors import NescioError
+from nescio.core.text import split_long
 
 IGNORED_LABELS = ("CARDINAL", "DATE", "PRODUCT", "ORDINAL")
 """NER labels that do not count as personal data (paper, section 2.2)."""

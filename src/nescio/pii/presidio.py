@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.pii.detector import IGNORED_LABELS, Span, find_in_pieces, merge_overlaps
 from nescio.pii.spacy import BATCH, installed
 

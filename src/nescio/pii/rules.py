@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
+from nescio.core.text import whole_words
 from nescio.pii.detector import Detector, Span, merge_overlaps
-from nescio.text import whole_words
 
 DENIED = "DENIED"
 """The label of what stands in the deny list."""

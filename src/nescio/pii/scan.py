@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
 from nescio.pii.detector import Detector
 
 TEXT_FIELDS = ("text", "answer", "content")

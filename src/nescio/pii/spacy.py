@@ -6,7 +6,7 @@ from pathlib import Path
 import spacy
 import thinc.api
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.pii.detector import IGNORED_LABELS, Span, find_in_pieces
 
 BATCH = 64

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from nescio.files import fingerprint
+from nescio.core.files import fingerprint
 from nescio.report import figures, table
 from nescio.report.table import Row
 

@@ -13,8 +13,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nescio.errors import NescioError
-from nescio.files import read_jsonl, write_text
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl, write_text
 from nescio.report import table
 from nescio.report.style import PALETTE, STYLE, svg
 from nescio.report.table import Row

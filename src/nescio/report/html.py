@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from nescio.files import write_text
+from nescio.core.files import write_text
 from nescio.report import costs, figures, making, style, table, tradeoffs
 from nescio.report.answers import read_answers, sample_keys
 from nescio.report.compare import compare

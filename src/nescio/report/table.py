@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.evaluation.best import knows_less, mark_best
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from nescio.files import atomic_write
+from nescio.core.files import atomic_write
 from nescio.report.figures import read_log, training_figure
 from nescio.report.style import STYLE
 

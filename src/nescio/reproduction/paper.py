@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nescio.guidance import Space
+from nescio.core.guidance import Space
 
 Variant = Literal["tuned", "subtracted", "ch", "ch-cfg", "sub", "sub-cfg", "nudge", "system"]
 """What a row's model is: the tuned or subtracted one, or a training that starts from it, with twins (cfg) or without.

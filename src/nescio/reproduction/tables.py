@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nescio.core.files import write_json, write_jsonl, write_text
+from nescio.core.guidance import Guidance
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
 from nescio.evaluation.evaluate import Subject, evaluate
@@ -16,9 +18,7 @@ from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup
-from nescio.files import write_json, write_jsonl, write_text
-from nescio.guidance import Guidance
-from nescio.pipeline import Reporter
+from nescio.pipeline_ import Reporter
 from nescio.recipe import Recipe
 from nescio.report.table import MISSING, aligned, count, interval, measured, percent, trust
 from nescio.reproduction.paper import TABLES, Row

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from nescio.pipeline import Reporter, Run
+from nescio.pipeline_ import Reporter, Run
 from nescio.recipe import Recipe, SubtractSection
 
 _PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}

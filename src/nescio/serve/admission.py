@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.prompts import Message
 from nescio.engines.base import Prompt, Request
-from nescio.guidance import PROTECT, REVEAL, Guidance
-from nescio.prompts import Message
 from nescio.serve.errors import ApiError, outside_policy
 from nescio.serve.policies import Among, Caller, Policy, Range
 from nescio.serve.requests import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions

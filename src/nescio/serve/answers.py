@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TokenLogprob, TooLongError
-from nescio.errors import NescioError
 from nescio.pii.detector import Span
 from nescio.serve.admission import Admitted
 from nescio.serve.audit import Audit, AuditError

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from nescio.errors import NescioError
-from nescio.guidance import Space
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Space
+from nescio.core.yaml_config import checked, read_yaml
 from nescio.pii.detector import IGNORED_LABELS
 from nescio.serve.keys import HASH_PATTERN, hash_key
-from nescio.yaml_config import checked, read_yaml
 
 DEFAULT = "default"
 """The policy of traffic without a key."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import uvicorn
 
+from nescio.core.errors import NescioError
 from nescio.engines.base import Precision
 from nescio.engines.opening import EngineKind
-from nescio.errors import NescioError
 from nescio.pii.detector import Detector, Span, load_detector
 from nescio.serve.app import create_app
 from nescio.serve.opening import adapter_names, open_served, served_by

@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from nescio.core.errors import NescioError
+from nescio.core.files import write_json, write_jsonl
+from nescio.core.guidance import Guidance
+from nescio.core.models import identity, load_tokenizer, read_sentences
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.engines.openai import OpenAIEngine
 from nescio.engines.torch import load
-from nescio.errors import NescioError
 from nescio.evaluation import choices, neutral, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.evaluate import Subject
@@ -23,9 +26,6 @@ from nescio.evaluation.kept import Kept
 from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
 from nescio.evaluation.setups import Setup, baselines, guided_setups
-from nescio.files import write_json, write_jsonl
-from nescio.guidance import Guidance
-from nescio.models import identity, load_tokenizer, read_sentences
 from nescio.recipe import EvaluateSection, RowSection
 from nescio.report import figures, html
 from nescio.steps.context import Context, Tick

@@ -5,6 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import SetAside, read_jsonl, stop, write_json, write_jsonl
+from nescio.core.models import identity, load_tokenizer
+from nescio.core.prompts import has_system_role
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
 from nescio.data.formats import read_dialogs
@@ -16,10 +20,6 @@ from nescio.data.synthetic import generate
 from nescio.engines.base import Engine
 from nescio.engines.openai import OpenAIEngine
 from nescio.engines.opening import open_engine
-from nescio.errors import NescioError
-from nescio.files import SetAside, read_jsonl, stop, write_json, write_jsonl
-from nescio.models import identity, load_tokenizer
-from nescio.prompts import has_system_role
 from nescio.recipe import Recipe, SourceSection
 from nescio.steps.context import Context, Tick
 from nescio.steps.room import of_sources, with_room

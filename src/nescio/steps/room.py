@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from nescio.core.errors import NescioError
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for
 from nescio.engines.base import Request
 from nescio.engines.room import Room
-from nescio.errors import NescioError
 from nescio.evaluation.setups import Setup
 from nescio.recipe import Recipe
 

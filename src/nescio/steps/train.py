@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nescio.core.files import write_json, write_jsonl
+from nescio.core.guidance import Guidance
+from nescio.core.models import SENTENCES_FILE, Loaded, base_from, load_model
+from nescio.core.shared_prefix import unpackable
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
-from nescio.files import write_json, write_jsonl
-from nescio.guidance import Guidance
-from nescio.models import SENTENCES_FILE, Loaded, base_from, load_model
-from nescio.packing import unpackable
 from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
 from nescio.steps.context import Context, Tick

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.checkpoint_delta import EMBEDDINGS, HEADS, is_tied
 from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, open_file, read_json
 

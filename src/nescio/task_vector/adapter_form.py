@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
-from nescio.files import atomic_write, write_json
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write, write_json
 from nescio.task_vector.adapter_delta import (
     CONFIG,
     EMBEDDING,

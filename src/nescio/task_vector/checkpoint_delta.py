@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, read_json
 
 COPIED = ("I64", "I32", "I16", "BOOL")  # position tables and masks: no weights, taken from the base

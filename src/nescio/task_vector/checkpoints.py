@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
-from nescio.models import resolve
+from nescio.core.errors import NescioError
+from nescio.core.models import resolve
 
 PIECE = 1 << 16  # elements at a time: what is worked on stays in a core's cache
 INDEX = "model.safetensors.index.json"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.checkpoints import PIECE, first_three
 from nescio.task_vector.vector import TaskVector, check_coefficient
 

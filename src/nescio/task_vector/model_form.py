@@ -14,8 +14,8 @@ from threading import Event, Lock
 
 import torch
 
-from nescio.errors import NescioError
-from nescio.files import atomic_write
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write
 from nescio.task_vector.checkpoints import PIECE, Checkpoint, Entry
 from nescio.task_vector.vector import TaskVector
 

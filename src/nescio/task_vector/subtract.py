@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_form import write_fitted, write_negated
 from nescio.task_vector.card import card
 from nescio.task_vector.model_form import Progress, write_model

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_delta import open_adapter
 from nescio.task_vector.checkpoint_delta import FLOATS, HEADS, difference, refuse_quantised, tied_embedding
 from nescio.task_vector.checkpoints import Checkpoint, first_three, locate, open_checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.packing import Group, Packed, apart, by_budget, log_probs, pack
+from nescio.core.shared_prefix import Group, Packed, apart, by_budget, log_probs, pack
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nescio.errors import NescioError
-from nescio.files import fingerprint, write_json
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint, write_json
 from nescio.training.batch import Unit
 from nescio.training.plan import Plan
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.core.prompts import Message, encode, render, split_ids
+from nescio.core.shared_prefix import Branch, Group
 from nescio.data.dialogs import Dialog
-from nescio.errors import NescioError
-from nescio.files import read_jsonl
-from nescio.packing import Branch, Group
-from nescio.prompts import Message, encode, render, split_ids
 from nescio.training.batch import Example, Unit
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nescio.packing import Group
+from nescio.core.shared_prefix import Group
 from nescio.training.batch import Example, Loss, Unit
 from nescio.training.losses.dpo import dpo
 from nescio.training.losses.flat import flat

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nescio.files import fingerprint, read_jsonl, write_jsonl
+from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.training.batch import Example, Unit, lay_out, likelihoods
 from nescio.training.processes import processes
 

@@ -24,8 +24,8 @@ from transformers import (
     set_seed,
 )
 
-from nescio.errors import NescioError
-from nescio.packing import log_probs
+from nescio.core.errors import NescioError
+from nescio.core.shared_prefix import log_probs
 from nescio.training.batch import Batch, Loss, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
 from nescio.training.plan import Plan

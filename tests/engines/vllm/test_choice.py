@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from nescio.core.guidance import guide
 from nescio.engines.vllm.choice import choose, draw, told, uniform
 from nescio.engines.vllm.rows import Row, teams
-from nescio.guidance import guide
 
 
 def pair(key: str, first: int, second: int, position: int = 0, **how: Any) -> dict[int, tuple[Row, int]]:

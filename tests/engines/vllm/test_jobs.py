@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, Stream
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.rows import Row
 from nescio.engines.writing import Writing
-from nescio.guidance import Guidance
 
 
 def job(tokenizer: Any, request: Request, branches: int) -> Job:

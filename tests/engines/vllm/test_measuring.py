@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch import TorchEngine
@@ -13,7 +14,6 @@ from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Plan, measure
 from nescio.evaluation.setups import Setup
-from nescio.guidance import PROTECT, REVEAL, Guidance
 from nescio.recipe import Recipe
 from nescio.steps.prepare import source_of
 

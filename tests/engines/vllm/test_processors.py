@@ -13,9 +13,9 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
+from nescio.core.guidance import guide
 from nescio.engines.vllm import processor, second_runner
 from nescio.engines.vllm.rows import Row
-from nescio.guidance import guide
 
 
 def params(key: str, role: Any, **how: Any) -> SamplingParams:

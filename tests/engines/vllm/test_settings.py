@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
 from nescio.engines.opening import open_engine
 from nescio.engines.vllm import engine
 from nescio.engines.vllm.settings import check, lora_options
-from nescio.errors import NescioError
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nescio.core.guidance import guide
 from nescio.engines.sampling import COLDEST
 from nescio.engines.vllm.rows import Team
-from nescio.guidance import guide
 
 _SEED_BITS = (1 << 64) - 1
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.models import best_dtype, load_tokenizer, locate, read_sentences
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -29,9 +32,6 @@ from nescio.engines.branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
 from nescio.engines.writing import Writing
-from nescio.errors import NescioError
-from nescio.guidance import PROTECT, REVEAL
-from nescio.models import best_dtype, load_tokenizer, locate, read_sentences
 
 _CLOSED = "the engine is closed; load it again"
 

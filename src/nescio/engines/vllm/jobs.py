@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, TokenLogprob
 from nescio.engines.sampling import COLDEST
 from nescio.engines.vllm.choice import told
 from nescio.engines.vllm.rows import Role, Row
 from nescio.engines.writing import Writing
-from nescio.guidance import Guidance
 
 _SEED_BITS = (1 << 63) - 1
 

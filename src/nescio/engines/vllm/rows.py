@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from nescio.guidance import Guidance, Space
+from nescio.core.guidance import Guidance, Space
 
 _PLACE = "nescio"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 MAX_LOGPROBS = 20
 """Most likely tokens that can be told beside each chosen one."""

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from jinja2.exceptions import TemplateError
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 
 class Message(TypedDict):

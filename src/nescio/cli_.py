@@ -14,8 +14,8 @@ from nescio.commands.evaluate import evaluate
 from nescio.commands.quiet import quiet_libraries
 from nescio.commands.reproduce import reproduce
 from nescio.commands.serve import serve
-from nescio.errors import NescioError
-from nescio.files import write_text
+from nescio.core.errors import NescioError
+from nescio.core.files import write_text
 
 app = typer.Typer(
     name="nescio",
@@ -75,7 +75,7 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
 
         console.print(describe(estimate(recipe)))
         return
-    from nescio.pipeline import Run
+    from nescio.pipeline_ import Run
     from nescio.report import table
 
     Run(recipe, out, Terminal(console)).execute(until)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
-from nescio import packing
-from nescio.packing import Branch, Group, Packed, apart, by_budget, log_probs, pack, unpackable, visible
+from nescio.core import shared_prefix
+from nescio.core.shared_prefix import Branch, Group, Packed, apart, by_budget, log_probs, pack, unpackable, visible
 
 GROUPS = [
     Group([5, 6, 7, 8, 9, 10], [Branch([9, 10, 11]), Branch([12, 13])]),
@@ -138,7 +138,7 @@ def test_flex_attention_gets_the_same_mask(shapes: list[tuple[int, list[int]]]) 
     packed = pack([Group([1] * prompt, [Branch([2] * length) for length in lengths]) for prompt, lengths in shapes])
     n = len(packed.group_of)
     for window in (None, 3):
-        mask = create_mask(packing._sees(packed, window), 1, 1, n, n, device="cpu")
+        mask = create_mask(shared_prefix._sees(packed, window), 1, 1, n, n, device="cpu")
         assert torch.equal(mask, visible(packed, window))
 
 

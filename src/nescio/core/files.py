@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 # A text may hold a lone surrogate, which UTF-8 has no bytes for: it is written as JSON escapes it, and read back.
 _UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}

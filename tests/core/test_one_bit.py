@@ -13,11 +13,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from nescio import one_bit
-from nescio.cli import app
+from nescio.cli_ import app
+from nescio.core import one_bit
+from nescio.core.errors import NescioError
+from nescio.core.one_bit import compress, expand, sign_terms
 from nescio.engines.lora import Adapters
-from nescio.errors import NescioError
-from nescio.one_bit import compress, expand, sign_terms
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 

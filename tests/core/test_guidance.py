@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from nescio.errors import NescioError
-from nescio.guidance import Guidance, Space, divergence, guide
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance, Space, divergence, guide
 
 VOCAB = 7
 finite = st.floats(-30, 30, width=32)

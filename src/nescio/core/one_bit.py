@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nescio.errors import NescioError
-from nescio.files import atomic_write, write_json
-from nescio.models import base_from, base_seen_from
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write, write_json
+from nescio.core.models import base_from, base_seen_from
 
 CONFIG, FULL, BITS = "adapter_config.json", "adapter_model.safetensors", "adapter_bits.safetensors"
 _A, _B, _SCALE = ".lora_A.weight", ".lora_B.weight", ".scale"

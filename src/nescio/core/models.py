@@ -14,8 +14,8 @@ from typing import Any
 import platformdirs
 import torch
 
-from nescio.errors import NescioError
-from nescio.files import atomic_write, file_hash
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write, file_hash
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -154,7 +154,7 @@ def whole(name: str, place: str) -> str:
     if (Path(name).expanduser() / "adapter_config.json").is_file():
         raise NescioError(
             f"{place}: {name} is a PEFT adapter, not a whole model; merge it first: "
-            f'm = nescio.models.load_model("{name}"); peft.PeftModel.from_pretrained(m.model, "{name}")'
+            f'm = nescio.core.models.load_model("{name}"); peft.PeftModel.from_pretrained(m.model, "{name}")'
             '.merge_and_unload().save_pretrained("merged"); m.tokenizer.save_pretrained("merged"), and name that folder'
         )
     return name

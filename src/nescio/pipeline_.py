@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import yaml
 
+from nescio.core.errors import NescioError
+from nescio.core.files import file_hash, write_text
+from nescio.core.models import identity, release, whole
 from nescio.data.formats import files_of
-from nescio.errors import NescioError
-from nescio.files import file_hash, write_text
-from nescio.models import identity, release, whole
 from nescio.recipe import EvaluateSection, Recipe
 from nescio.stages import Stage, Stages, order
 from nescio.steps import judge, prepare, train

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.errors import NescioError
-from nescio.files import (
+from nescio.core.errors import NescioError
+from nescio.core.files import (
     SetAside,
     append_jsonl,
     atomic_write,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.errors import NescioError
-from nescio.prompts import Message, adds_bos, encode, fold_system, render, split_ids, with_sentence
+from nescio.core.errors import NescioError
+from nescio.core.prompts import Message, adds_bos, encode, fold_system, render, split_ids, with_sentence
 
 Make = Callable[..., Any]
 USER = Message(role="user", content="Who is Anna?")

@@ -14,11 +14,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from nescio import models
+from nescio.core import models
+from nescio.core.errors import NescioError
+from nescio.core.models import base_from, identity, load_model, load_tokenizer, locate, read_sentences, resolve
 from nescio.engines.lora import Adapters
 from nescio.engines.torch import load
-from nescio.errors import NescioError
-from nescio.models import base_from, identity, load_model, load_tokenizer, locate, read_sentences, resolve
 
 Make = Callable[..., Any]
 
@@ -98,7 +98,7 @@ def test_a_gguf_is_converted_once_and_is_the_same_model(tiny_gguf: Path, make_mo
 
 def test_two_processes_at_once_convert_once_and_leave_nothing_beside(tiny_gguf: Path) -> None:
     code = (
-        "import sys, nescio.models as m, time\n"
+        "import sys, nescio.core.models as m, time\n"
         "convert = m._convert_gguf\n"
         "def counted(*a): print('converted'); time.sleep(1); convert(*a)\n"
         "m._convert_gguf = counted\n"

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 Space = Literal["log", "prob"]
 

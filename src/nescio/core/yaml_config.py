@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nescio.errors import NescioError
+from nescio.core.errors import NescioError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

@@ -1,0 +1,1 @@
+"""What every room stands on: files, text, prompts, guidance, models and adapters."""

@@ -1,0 +1,1 @@
+"""Decoding with Transformers: the loop, its batch, and what computes a step."""
