@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nescio.core.guidance import Guidance, guide
     from nescio.engines.base import Request
     from nescio.engines.torch import load
-    from nescio.pii.detector import Span, load_detector
+    from nescio.pii.base import Span, load_detector
 
 __version__ = "0.1.0"
 __all__ = ["Guidance", "NescioError", "Request", "Span", "guide", "load", "load_detector"]
@@ -20,10 +20,10 @@ _HOMES = {
     "Guidance": "nescio.core.guidance",
     "NescioError": "nescio.core.errors",
     "Request": "nescio.engines.base",
-    "Span": "nescio.pii.detector",
+    "Span": "nescio.pii.base",
     "guide": "nescio.core.guidance",
     "load": "nescio.engines.torch",
-    "load_detector": "nescio.pii.detector",
+    "load_detector": "nescio.pii.base",
 }
 
 

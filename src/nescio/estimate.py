@@ -18,7 +18,7 @@ from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.evaluation.choices import plain_questions
-from nescio.pii.detector import load_detector
+from nescio.pii.base import load_detector
 from nescio.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly

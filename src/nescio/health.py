@@ -13,7 +13,7 @@ from nescio.data.dialogs import parse_dialog
 from nescio.data.samples import samples_of, subsample
 from nescio.data.synthetic import generate
 from nescio.engines.base import Engine, Request, Scoring
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 _NEUTRAL = (
     "Water boils when it is hot enough, and the steam rises from the pot.",

@@ -14,7 +14,7 @@ from nescio.data.dialogs import parse_dialog
 from nescio.data.pairs import Pairing, pairs_of
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 
 class Unasked:

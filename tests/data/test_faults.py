@@ -14,7 +14,7 @@ from nescio.core.prompts import Message
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
 from nescio.engines.openai import OpenAIEngine
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 FAULTS = ("429", "500", "503", "hang", "cut", "garbage")
 SAMPLES = [

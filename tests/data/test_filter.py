@@ -9,7 +9,7 @@ from nescio.core.prompts import Message
 from nescio.data.filter import Reply, judge
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, Strategy
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="You can ask")]
 SAMPLE = Sample("s", "d", MESSAGES, " Tim, he knows it well.", "NAME", "Tim")

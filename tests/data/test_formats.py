@@ -14,7 +14,7 @@ from nescio.core.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
 from nescio.data.formats import files_of, fill, read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate, scrubbed
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 ROWS = generate(6, seed=4)
 SHARED_PII = Path(__file__).parents[3] / "shared/data/llm_pc_development_pii.jsonl"

@@ -15,7 +15,7 @@ from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID
 from nescio.data.tally import Tally
 from nescio.engines.base import Answer, Capabilities, Progress, Request, UnansweredError
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="Ask")]
 SAMPLES = [Sample(f"s{n}", f"d{n}", MESSAGES, " Tom, he knows it.", "NAME", "Tom") for n in range(3)]

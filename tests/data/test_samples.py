@@ -10,7 +10,7 @@ from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
 from nescio.data.samples import Sample, merged, samples_of, slot_places, subsample
 from nescio.data.synthetic import generate
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 
 class Capitals:

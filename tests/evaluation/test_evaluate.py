@@ -17,7 +17,7 @@ from nescio.evaluation.evaluate import Subject
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Measured, Plan, measure
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 
 class Finds:

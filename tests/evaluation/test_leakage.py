@@ -17,7 +17,7 @@ from nescio.evaluation.leakage import answer_rows, own_pieces, recall, says
 from nescio.evaluation.quality import Fit
 from nescio.evaluation.results import result_row, utility
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import IGNORED_LABELS, Span, load_detector
+from nescio.pii.base import IGNORED_LABELS, Span, load_detector
 from nescio.pii.scan import scan
 
 MESSAGES = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hello Tom of Oslo."}]

@@ -12,7 +12,7 @@ from nescio.engines.base import Scoring
 from nescio.evaluation.best import mark_best
 from nescio.evaluation.leakage import recall
 from nescio.evaluation.quality import canned_share, degenerate, fits, mask, masked
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 
 @pytest.mark.parametrize(

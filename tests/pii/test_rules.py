@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
 from nescio.core.text import split_long
-from nescio.pii.detector import Span, find_in_pieces, load_detector, merge_overlaps
+from nescio.pii.base import Span, find_in_pieces, load_detector, merge_overlaps
 from nescio.pii.rules import DENIED, Ruled
 from nescio.pii.union import Union
 
@@ -77,7 +77,7 @@ def test_long_texts_are_split_after_sentences_then_after_words() -> None:
 
 
 def test_spans_of_pieces_stand_where_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nescio.pii.detector.LONGEST_TEXT", 30)
+    monkeypatch.setattr("nescio.pii.base.LONGEST_TEXT", 30)
     words = Words("Leeds", "Tom")
     texts = ["Nothing at all is in here. Tom went to Leeds, they say. Then Tom came back.", "Leeds"]
     found = find_in_pieces(texts, words.find)

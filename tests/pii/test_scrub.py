@@ -1,6 +1,6 @@
 """Masks stand exactly where the spans were."""
 
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 from nescio.pii.scrub import scrub
 
 

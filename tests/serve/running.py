@@ -12,7 +12,7 @@ import uvicorn
 import yaml
 
 from nescio.engines.base import Engine
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 from nescio.serve.app import create_app
 from nescio.serve.keys import hash_key
 from nescio.serve.opening import served_by

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nescio.core.text import FEWEST_WORDS, loops, whole_sentences
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, NUDGE, START, Strategy, continuation, target
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 _INSTRUCTIONS = (AVOID.rstrip("!"), NUDGE[1:].split(",")[0], START.split(",")[0])
 

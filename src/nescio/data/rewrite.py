@@ -19,7 +19,7 @@ from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for, tasks
 from nescio.data.tally import Tally
 from nescio.engines.base import Answer, Engine, Request, UnansweredError
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 TOGETHER = 96
 """Requests in one call of a local engine, which answers them in one batch."""

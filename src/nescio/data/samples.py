@@ -17,7 +17,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import parse_line, read_jsonl, write_jsonl
 from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 _CHUNK = 256
 

@@ -18,7 +18,7 @@ from nescio.evaluation.leakage import answer_rows
 from nescio.evaluation.measure import Measured, Plan, Tick, measure
 from nescio.evaluation.quality import Fit, fits, mask
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 
 @dataclass(frozen=True, slots=True)

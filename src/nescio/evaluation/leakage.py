@@ -11,7 +11,7 @@ from nescio.data.dialogs import Dialog
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Request
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 _LETTER = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]"  # of scripts that part their words by spaces
 

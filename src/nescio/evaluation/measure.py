@@ -23,7 +23,7 @@ from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.quality import masked
 from nescio.evaluation.setups import Setup
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 _TOGETHER = 22  # samples, prompts or slots asked about before their answers are on the disk
 _QUESTIONS_TOGETHER = 40

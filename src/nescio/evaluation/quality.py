@@ -14,7 +14,7 @@ from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, first_sentence, loops
 from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.leakage import normalised
-from nescio.pii.detector import Detector, Span
+from nescio.pii.base import Detector, Span
 
 _CANNED_SHARE = 0.1
 _MASK = "[PII]"

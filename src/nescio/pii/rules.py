@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from nescio.core.errors import NescioError
 from nescio.core.text import whole_words
-from nescio.pii.detector import Detector, Span, merge_overlaps
+from nescio.pii.base import Detector, Span, merge_overlaps
 
 DENIED = "DENIED"
 """The label of what stands in the deny list."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 
 TEXT_FIELDS = ("text", "answer", "content")
 _BATCH = 256

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 
 
 def scrub(text: str, spans: Sequence[Span]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nescio.pii.detector import Detector, Span, merge_overlaps
+from nescio.pii.base import Detector, Span, merge_overlaps
 
 
 class Union:

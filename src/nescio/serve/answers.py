@@ -12,7 +12,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TokenLogprob, TooLongError
-from nescio.pii.detector import Span
+from nescio.pii.base import Span
 from nescio.serve.admission import Admitted
 from nescio.serve.audit import Audit, AuditError
 from nescio.serve.errors import ApiError, engine_down

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nescio.pii.detector import Detector, Span
+from nescio.pii.base import Detector, Span
 from nescio.serve.policies import AuditMode
 
 # A sentence ends at a mark after a word of more than three letters (so not after "Dr." or "J."), or at a line's end,

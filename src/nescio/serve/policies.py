@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Space
 from nescio.core.yaml_config import checked, read_yaml
-from nescio.pii.detector import IGNORED_LABELS
+from nescio.pii.base import IGNORED_LABELS
 from nescio.serve.keys import HASH_PATTERN, hash_key
 
 DEFAULT = "default"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from nescio.engines.base import Engine
-from nescio.pii.detector import Detector
+from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted, Served
 from nescio.serve.answers import Answering
 from nescio.serve.audit import Audit

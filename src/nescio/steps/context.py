@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nescio.data.samples import Sample, read_samples, subsample
-from nescio.pii.detector import Detector, load_detector
+from nescio.pii.base import Detector, load_detector
 from nescio.recipe import Recipe
 
 Tick = Callable[[int, int, str], None]

@@ -70,11 +70,11 @@ def load_detector(
 def _load(name: str, ignore: Sequence[str], recognizers: Path | None) -> Detector:
     kind, _, model = name.partition(":")
     if kind == "spacy" and model:
-        from nescio.pii.spacy import SpacyDetector
+        from nescio.pii.spacy_detector import SpacyDetector
 
         return SpacyDetector(model, ignore)
     if kind == "presidio" and model:
-        from nescio.pii.presidio import PresidioDetector
+        from nescio.pii.presidio_detector import PresidioDetector
 
         return PresidioDetector(model, ignore, recognizers)
     raise NescioError(

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from nescio.core.errors import NescioError
-from nescio.pii.detector import IGNORED_LABELS, Span, find_in_pieces, merge_overlaps
-from nescio.pii.spacy import BATCH, installed
+from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge_overlaps
+from nescio.pii.spacy_detector import BATCH, installed
 
 _LANGUAGE = "en"
 _AS_IN_SPACY = {"DATE_TIME": "DATE"}  # what Presidio calls a label that spaCy, and so the list of ignored ones, has

@@ -7,7 +7,7 @@ import pytest
 import spacy
 
 from nescio.core.errors import NescioError
-from nescio.pii.detector import Detector, load_detector
+from nescio.pii.base import Detector, load_detector
 from nescio.pii.scan import scan
 
 TEXTS = [

