@@ -25,7 +25,7 @@ from nescio.core.models import load_model
 from nescio.core.prompts import encode, render
 from nescio.data.synthetic import generate
 from nescio.engines.base import Precision, Request
-from nescio.engines.torch import TorchEngine, load
+from nescio.engines.torch_engine import TorchEngine, load
 
 SCALE = 2.0
 TOPICS = (

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from nescio.core.files import read_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import encode
-from nescio.engines.torch import load
+from nescio.engines.torch_engine import load
 
 NGRAM = 3
 ANSWERS = "eval/trained-prob-3.jsonl"

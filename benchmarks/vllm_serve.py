@@ -16,7 +16,7 @@ from typing import Any
 from _contender import Contender, Row, serve
 from _result import leave, options_of
 
-from nescio.engines.opening import EngineKind, open_engine
+from nescio.engines.registry import EngineKind, open_engine
 
 TOGETHER = (1, 8, 32)
 ROWS = 2 * max(TOGETHER)

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 import nescio
-from nescio.engines.torch import CACHE_TOKENS, TorchEngine
+from nescio.engines.torch_engine import CACHE_TOKENS, TorchEngine
 from nescio.pipeline_ import Run
 from nescio.recipe import load_recipe
 

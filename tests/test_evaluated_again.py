@@ -17,7 +17,7 @@ from nescio.cli_ import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine, load
+from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline_ import Run
 from nescio.recipe import load_recipe
 

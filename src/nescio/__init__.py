@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nescio.core.errors import NescioError
     from nescio.core.guidance import Guidance, guide
     from nescio.engines.base import Request
-    from nescio.engines.torch import load
+    from nescio.engines.torch_engine import load
     from nescio.pii.base import Span, load_detector
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ _HOMES = {
     "Request": "nescio.engines.base",
     "Span": "nescio.pii.base",
     "guide": "nescio.core.guidance",
-    "load": "nescio.engines.torch",
+    "load": "nescio.engines.torch_engine",
     "load_detector": "nescio.pii.base",
 }
 

@@ -10,7 +10,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance, Space
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
-from nescio.engines.torch import load
+from nescio.engines.torch_engine import load
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Space
 from nescio.core.yaml_config import checked, read_yaml
 from nescio.core.yaml_paths import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
-from nescio.engines.opening import EngineKind
+from nescio.engines.registry import EngineKind
 from nescio.pii.base import IGNORED_LABELS
 from nescio.training.plan import Keep, MethodName, NllOver, Reporter
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from nescio.core.errors import NescioError
 from nescio.core.files import write_text
 from nescio.core.models import load_model
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.health import Health, look
 from nescio.pii.base import load_detector
 from nescio.report.sweep import curves

@@ -17,8 +17,8 @@ from peft import LoraConfig, get_peft_model
 from nescio.core import models
 from nescio.core.errors import NescioError
 from nescio.core.models import base_from, identity, load_model, load_tokenizer, locate, read_sentences, resolve
-from nescio.engines.lora import Adapters
-from nescio.engines.torch import load
+from nescio.engines.decode.lora import Adapters
+from nescio.engines.torch_engine import load
 
 Make = Callable[..., Any]
 

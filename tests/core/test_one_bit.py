@@ -17,7 +17,7 @@ from nescio.cli_ import app
 from nescio.core import one_bit
 from nescio.core.errors import NescioError
 from nescio.core.one_bit import compress, expand, sign_terms
-from nescio.engines.lora import Adapters
+from nescio.engines.decode.lora import Adapters
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 

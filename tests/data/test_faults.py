@@ -13,7 +13,7 @@ from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
-from nescio.engines.openai import OpenAIEngine
+from nescio.engines.openai_engine import OpenAIEngine
 from nescio.pii.base import Span
 
 FAULTS = ("429", "500", "503", "hang", "cut", "garbage")

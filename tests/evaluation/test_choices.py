@@ -13,7 +13,7 @@ import torch
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Scoring
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
 from nescio.evaluation.setups import Setup
 

@@ -9,7 +9,7 @@ import pytest
 
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation import evaluate as room
 from nescio.evaluation import slot_attack
 from nescio.evaluation.choices import Question

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation import neutral
 from nescio.evaluation.setups import Setup
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.data.strategies import NUDGE
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation import slot_attack
 from nescio.evaluation.setups import Setup
 

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from running import POLICIES, Running
 
 from nescio.engines.base import Engine
-from nescio.engines.torch import CACHE_TOKENS
+from nescio.engines.torch_engine import CACHE_TOKENS
 
 ON_VLLM = os.environ.get("NESCIO_TEST_ENGINE") == "vllm"
 WIDE = {"hidden_size": 128} if ON_VLLM else {}  # vLLM's attention has no heads as narrow as the tiny model's
@@ -54,7 +54,7 @@ def make_engine(
     """Make an engine of so many rows and cached tokens around the tiny model."""
     if not ON_VLLM:
         return lambda rows, cache_tokens: tiny(max_rows=rows, cache_tokens=cache_tokens)
-    from nescio.engines.vllm import engine, settings
+    from nescio.engines.vllm import settings, vllm_engine
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_model("llama", **WIDE).save_pretrained(folder)
@@ -63,7 +63,7 @@ def make_engine(
         "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0,
         **settings.lora_options([adapter_folder]),
     }  # fmt: skip
-    return lambda rows, cache_tokens: engine.load(str(folder), options={"max_num_seqs": rows, **options})
+    return lambda rows, cache_tokens: vllm_engine.load(str(folder), options={"max_num_seqs": rows, **options})
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def start(make_engine: Callable[[int, int], Engine], adapter_folder: Path) -> Ca
         policies: str = POLICIES, rows: int = 8, queue: int = 32, cache_tokens: int = CACHE_TOKENS, **options: Any
     ) -> Running:
         engine = make_engine(rows, cache_tokens)
-        engine.load_adapter("careful", adapter_folder)
+        vllm_engine.load_adapter("careful", adapter_folder)
         return Running(engine, policies, rows, queue, **options)
 
     return make

@@ -11,7 +11,7 @@ from running import POLICIES, STAFF, Running
 
 from nescio.core.guidance import PROTECT
 from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 
 DOCUMENT = Path(__file__).parents[2] / "docs/serving.md"
 USER = {"role": "user", "content": "Hello"}

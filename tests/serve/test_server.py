@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from nescio.cli_ import app
 from nescio.core.errors import NescioError
-from nescio.engines.packed import packed_in
+from nescio.engines.decode.cpu_linear import packed_in
 from nescio.serve import server
 from nescio.serve.keys import hash_key
 from nescio.serve.opening import open_served

@@ -9,8 +9,8 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import ContextExceededError, Request
-from nescio.engines.room import Room
-from nescio.engines.torch import CACHE_TOKENS, load
+from nescio.engines.capacity import Room
+from nescio.engines.torch_engine import CACHE_TOKENS, load
 from nescio.evaluation.setups import Setup
 from nescio.recipe import Recipe
 from nescio.steps.room import of_setups, of_sources, with_room

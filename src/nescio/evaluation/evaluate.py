@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nescio.core.models import identity
-from nescio.engines.torch import load
+from nescio.engines.torch_engine import load
 from nescio.evaluation import choices, neutral, results, slot_attack
 from nescio.evaluation.best import mark_best
 from nescio.evaluation.judge import Judge, judged_fields

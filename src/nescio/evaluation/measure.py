@@ -17,7 +17,7 @@ from nescio.core.files import fingerprint
 from nescio.core.models import identity, load_tokenizer, release
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine
-from nescio.engines.opening import EngineKind, open_engine
+from nescio.engines.registry import EngineKind, open_engine
 from nescio.evaluation import choices, leakage, neutral, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept

@@ -18,8 +18,8 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance, Space
 from nescio.core.prompts import Message
 from nescio.engines.base import Request, Scoring
-from nescio.engines.branches import scored_ids
-from nescio.engines.torch import load
+from nescio.engines.prompt_branches import scored_ids
+from nescio.engines.torch_engine import load
 
 try:
     from lm_eval.api.model import LM

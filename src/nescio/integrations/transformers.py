@@ -12,7 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Space, guide
-from nescio.engines.sampling import pick
+from nescio.engines.decode.sampling import pick
 
 _UNFIT = ("num_beams", "prompt_lookup_num_tokens", "assistant_model", "guidance_scale", "penalty_alpha", "stop_strings")
 

@@ -10,7 +10,7 @@ import yaml
 from nescio.core.errors import NescioError
 from nescio.core.models import read_sentences
 from nescio.engines.base import Engine, Precision
-from nescio.engines.opening import EngineKind, open_engine
+from nescio.engines.registry import EngineKind, open_engine
 from nescio.serve.admission import Served
 
 

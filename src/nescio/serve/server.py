@@ -15,7 +15,7 @@ import uvicorn
 
 from nescio.core.errors import NescioError
 from nescio.engines.base import Precision
-from nescio.engines.opening import EngineKind
+from nescio.engines.registry import EngineKind
 from nescio.pii.base import Detector, Span, load_detector
 from nescio.serve.app import create_app
 from nescio.serve.opening import adapter_names, open_served, served_by

@@ -15,8 +15,8 @@ from nescio.core.models import identity, load_tokenizer, read_sentences
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.engines.base import Answer, Engine, Progress, Request
-from nescio.engines.openai import OpenAIEngine
-from nescio.engines.torch import load
+from nescio.engines.openai_engine import OpenAIEngine
+from nescio.engines.torch_engine import load
 from nescio.evaluation import choices, neutral, slot_attack
 from nescio.evaluation.choices import Question
 from nescio.evaluation.evaluate import Subject

@@ -18,8 +18,8 @@ from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import WAYS
 from nescio.data.synthetic import generate
 from nescio.engines.base import Engine
-from nescio.engines.openai import OpenAIEngine
-from nescio.engines.opening import open_engine
+from nescio.engines.openai_engine import OpenAIEngine
+from nescio.engines.registry import open_engine
 from nescio.recipe import Recipe, SourceSection
 from nescio.steps.context import Context, Tick
 from nescio.steps.room import of_sources, with_room

@@ -8,7 +8,7 @@ from nescio.core.errors import NescioError
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for
 from nescio.engines.base import Request
-from nescio.engines.room import Room
+from nescio.engines.capacity import Room
 from nescio.evaluation.setups import Setup
 from nescio.recipe import Recipe
 

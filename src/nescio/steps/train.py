@@ -14,7 +14,7 @@ from nescio.core.shared_prefix import unpackable
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.scrub import scrub
 from nescio.recipe import TrainSection, TuneSection
 from nescio.steps.context import Context, Tick

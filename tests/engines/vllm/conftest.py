@@ -9,8 +9,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from nescio.engines.torch import TorchEngine
-from nescio.engines.torch import load as load_torch
+from nescio.engines.torch_engine import TorchEngine
+from nescio.engines.torch_engine import load as load_torch
 
 # Starting vLLM takes half a minute; what can be seen without it is tested wherever the tests run.
 # A folder of this name on the path would be found too, hence the origin.
@@ -45,7 +45,7 @@ def tiny_adapter(tiny_model: Path, make_model: Callable[..., Any]) -> Path:
 @pytest.fixture(scope="session")
 def tight(tiny_model: Path, tiny_adapter: Path) -> Iterator[Any]:
     """The tiny model with its adapter on vLLM: chunked prefill, prefix caching, and blocks for four or five pairs."""
-    from nescio.engines.vllm.engine import load
+    from nescio.engines.vllm.vllm_engine import load
 
     options = {"max_model_len": 256, "num_gpu_blocks_override": 24, "max_num_seqs": 16, "max_num_batched_tokens": 48}
     engine = load(str(tiny_model), tiny_adapter, SMALL | options)

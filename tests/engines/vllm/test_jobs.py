@@ -4,9 +4,9 @@ from typing import Any
 
 from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, Stream
+from nescio.engines.detokenizer import Writing
+from nescio.engines.vllm.branch_rows import Row
 from nescio.engines.vllm.jobs import Job
-from nescio.engines.vllm.rows import Row
-from nescio.engines.writing import Writing
 
 
 def job(tokenizer: Any, request: Request, branches: int) -> Job:

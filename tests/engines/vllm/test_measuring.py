@@ -9,7 +9,7 @@ import pytest
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Plan, measure

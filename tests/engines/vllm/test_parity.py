@@ -11,8 +11,8 @@ import torch
 from nescio.core.guidance import Guidance, guide
 from nescio.core.prompts import encode
 from nescio.engines.base import Request, Stream
-from nescio.engines.torch import TorchEngine
-from nescio.engines.vllm.engine import load
+from nescio.engines.torch_engine import TorchEngine
+from nescio.engines.vllm.vllm_engine import load
 
 TIE = 1e-4
 TOPICS = ["my bank", "Tom", "the garden", "a train to Geneva", "rain", "a cat", "chess", "bread", "the moon", "a song"]

@@ -15,7 +15,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
 from nescio.core.guidance import guide
 from nescio.engines.vllm import processor, second_runner
-from nescio.engines.vllm.rows import Row
+from nescio.engines.vllm.branch_rows import Row
 
 
 def params(key: str, role: Any, **how: Any) -> SamplingParams:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nescio.core.errors import NescioError
-from nescio.engines.opening import open_engine
-from nescio.engines.vllm import engine
+from nescio.engines.registry import open_engine
+from nescio.engines.vllm import vllm_engine
 from nescio.engines.vllm.settings import check, lora_options
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, TokenLogprob
-from nescio.engines.sampling import COLDEST
-from nescio.engines.vllm.choice import told
-from nescio.engines.vllm.rows import Role, Row
-from nescio.engines.writing import Writing
+from nescio.engines.decode.sampling import COLDEST
+from nescio.engines.detokenizer import Writing
+from nescio.engines.vllm.branch_rows import Role, Row
+from nescio.engines.vllm.token_choice import told
 
 _SEED_BITS = (1 << 63) - 1
 

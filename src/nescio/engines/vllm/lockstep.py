@@ -15,7 +15,7 @@ from typing import Any
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from nescio.engines.vllm.rows import Role, Row
+from nescio.engines.vllm.branch_rows import Role, Row
 
 
 class LockstepScheduler(Scheduler):  # type: ignore[misc]

@@ -9,9 +9,9 @@ from torch import Tensor
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from nescio.engines.vllm.choice import choose
+from nescio.engines.vllm.branch_rows import Row, teams
 from nescio.engines.vllm.cpu_lora import spare_base_rows
-from nescio.engines.vllm.rows import Row, teams
+from nescio.engines.vllm.token_choice import choose
 
 spare_base_rows()  # here, because vLLM loads this module in every process that computes
 

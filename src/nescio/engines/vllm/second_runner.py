@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcessor
 
-from nescio.engines.vllm.choice import choose
-from nescio.engines.vllm.rows import Row, teams
+from nescio.engines.vllm.branch_rows import Row, teams
+from nescio.engines.vllm.token_choice import choose
 
 
 class GuidanceProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chisquare
 
 from nescio.core.guidance import guide
-from nescio.engines.vllm.choice import choose, draw, told, uniform
-from nescio.engines.vllm.rows import Row, teams
+from nescio.engines.vllm.branch_rows import Row, teams
+from nescio.engines.vllm.token_choice import choose, draw, told, uniform
 
 
 def pair(key: str, first: int, second: int, position: int = 0, **how: Any) -> dict[int, tuple[Row, int]]:

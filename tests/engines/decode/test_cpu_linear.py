@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from nescio.core.errors import NescioError
-from nescio.engines.packed import pack, packable, packed_in
-from nescio.engines.rows import Row, Rows
-from nescio.engines.torch import TorchEngine
+from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.cpu_linear import pack, packable, packed_in
+from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
 WORDS = ["Anna", "lives", "in", "Geneva", ".", "Tom", "and", "I"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nescio.engines.sampling import pick
+from nescio.engines.decode.sampling import pick
 
 LOG_PROBS = torch.tensor([0.2, 0.5, 0.3]).log()
 

@@ -25,20 +25,20 @@ def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], opti
     """
     engine = _vllm(model, adapters, options) if kind == "vllm" else _torch(model, options)
     for name, folder in adapters.items():
-        engine.load_adapter(name, folder)
+        vllm_engine.load_adapter(name, folder)
     return engine
 
 
 def _torch(model: str, options: Mapping[str, Any]) -> Engine:
-    from nescio.engines import torch
+    from nescio.engines import torch_engine
 
-    return torch.load(model, **options)
+    return torch_engine.load(model, **options)
 
 
 def _vllm(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:
-    from nescio.engines.vllm import engine, settings
+    from nescio.engines.vllm import settings, vllm_engine
 
     own = locate(model)[1] if adapters else None  # which `load` makes room for only where no options say otherwise
     folders = [*([own] if own else []), *adapters.values()]
     lora = settings.lora_options(folders) if adapters else {}
-    return engine.load(model, options={**lora, **options})
+    return vllm_engine.load(model, options={**lora, **options})

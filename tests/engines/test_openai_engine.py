@@ -5,7 +5,7 @@ from collections import Counter
 from endpoint import ANSWER, running
 
 from nescio.engines.base import Request
-from nescio.engines.openai import OpenAIEngine
+from nescio.engines.openai_engine import OpenAIEngine
 
 ASKED = Request([{"role": "user", "content": "Who?"}], max_tokens=400)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from nescio.engines.prefix import Prefixes, common
-from nescio.engines.rows import Row, Rows
+from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.prefix_cache import Prefixes, common
 
 _STEP = 2048  # most prompt tokens computed in one step, so that no answer waits long for another's prompt
 _FORWARD = 64  # tokens, padded or shared, that are worth a forward of its own

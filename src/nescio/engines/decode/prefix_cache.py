@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nescio.engines.kv_cache import Kept
+from nescio.engines.decode.kv_slots import Kept
 
 _Key = tuple[int | None, tuple[int, ...]]
 

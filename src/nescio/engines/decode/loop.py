@@ -16,11 +16,11 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance, guide
 from nescio.engines.base import EngineClosedError, Request
-from nescio.engines.kv_cache import columns
-from nescio.engines.prefill import Prefill
-from nescio.engines.prefix import Prefixes
-from nescio.engines.rows import Row, Rows
-from nescio.engines.sampling import COLDEST, pick
+from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.kv_slots import columns
+from nescio.engines.decode.prefill import Prefill
+from nescio.engines.decode.prefix_cache import Prefixes
+from nescio.engines.decode.sampling import COLDEST, pick
 
 
 @dataclass(slots=True, eq=False)

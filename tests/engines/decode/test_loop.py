@@ -14,8 +14,8 @@ from peft import LoraConfig, get_peft_model
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.engines.base import Request
-from nescio.engines.packed import pack
-from nescio.engines.torch import TorchEngine
+from nescio.engines.decode.cpu_linear import pack
+from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
 NAME = ["My", "name", "is", "Anna", "Ferrari", "and", "I", "live", "in", "Geneva"]

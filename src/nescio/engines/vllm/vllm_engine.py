@@ -28,10 +28,10 @@ from nescio.engines.base import (
     Stream,
     TooLongError,
 )
-from nescio.engines.branches import branch_ids, control_tokens, scored_ids
+from nescio.engines.detokenizer import Writing
+from nescio.engines.prompt_branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
-from nescio.engines.writing import Writing
 
 _CLOSED = "the engine is closed; load it again"
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nescio.core.shared_prefix import as_read, by_kind, core_of, unpackable
-from nescio.engines.kv_cache import Slots, most_tokens, rounded
-from nescio.engines.lora import Adapters
-from nescio.engines.packed import packed_in
+from nescio.engines.decode.cpu_linear import packed_in
+from nescio.engines.decode.kv_slots import Slots, most_tokens, rounded
+from nescio.engines.decode.lora import Adapters
 
 # On a CPU a row of a product is bitwise the same beside any others where its layer is packed, or the product's rows are
 # a multiple of 4 (MKL). One row alone is not padded: it would take twice as long. Not packed, its logits may differ

@@ -13,7 +13,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
-from nescio.engines.torch import TorchEngine
+from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
 STYLES = ["llama", "qwen2", "gpt2"]

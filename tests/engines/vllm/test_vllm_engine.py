@@ -13,9 +13,9 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Request, Scoring
-from nescio.engines.torch import TorchEngine
-from nescio.engines.vllm.engine import load
+from nescio.engines.torch_engine import TorchEngine
 from nescio.engines.vllm.settings import engine_config
+from nescio.engines.vllm.vllm_engine import load
 
 USER: list[Message] = [{"role": "user", "content": "Who is Anna?"}]
 WORDS = ["My", "name", "is", "Anna", "Ferrari", "and", "I", "live", "in", "Geneva", "please", "write", "to", "Tom"]

@@ -6,9 +6,9 @@ Knows configurations, tokenizers and the engine's bounds; nothing of dialogs.
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.models import context_of, load_tokenizer
 from nescio.engines.base import ContextExceededError, Request
-from nescio.engines.branches import branch_ids
-from nescio.engines.rows import Rows
-from nescio.engines.torch import CACHE_TOKENS
+from nescio.engines.decode.batch import Rows
+from nescio.engines.prompt_branches import branch_ids
+from nescio.engines.torch_engine import CACHE_TOKENS
 
 
 class Room:

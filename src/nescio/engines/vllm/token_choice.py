@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nescio.core.guidance import guide
-from nescio.engines.sampling import COLDEST
-from nescio.engines.vllm.rows import Team
+from nescio.engines.decode.sampling import COLDEST
+from nescio.engines.vllm.branch_rows import Team
 
 _SEED_BITS = (1 << 64) - 1
 

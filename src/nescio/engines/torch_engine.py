@@ -30,12 +30,12 @@ from nescio.engines.base import (
     TokenLogprob,
     TooLongError,
 )
-from nescio.engines.branches import branch_ids, branch_texts, control_tokens, scored_ids
-from nescio.engines.loop import Loop, Work
-from nescio.engines.packed import pack
-from nescio.engines.rows import Row, Rows
-from nescio.engines.scoring import Scored, score
-from nescio.engines.writing import Writing
+from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.cpu_linear import pack
+from nescio.engines.decode.loop import Loop, Work
+from nescio.engines.decode.scoring import Scored, score
+from nescio.engines.detokenizer import Writing
+from nescio.engines.prompt_branches import branch_ids, branch_texts, control_tokens, scored_ids
 
 CACHE_TOKENS = 1 << 15
 PREFIX_TOKENS = 1 << 12

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nescio.engines.packed import pack
-from nescio.engines.prefill import Prefill
-from nescio.engines.prefix import Prefixes
-from nescio.engines.rows import Row, Rows
+from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.cpu_linear import pack
+from nescio.engines.decode.prefill import Prefill
+from nescio.engines.decode.prefix_cache import Prefixes
 
 Make = Callable[..., Any]
 SYSTEM = [7 + n % 90 for n in range(60)]
