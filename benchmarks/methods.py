@@ -24,7 +24,7 @@ from nescio.core.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline_ import Run
 from nescio.progress import Terminal
 from nescio.recipe import Recipe, load_recipe
-from nescio.training.methods import method
+from nescio.training.losses.registry import method
 
 # Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.
 SLOW = 0.25

@@ -71,7 +71,7 @@ def with_nescio(
     from nescio.core.files import write_jsonl
     from nescio.training.examples import read_pairs
     from nescio.training.losses.orpo import orpo
-    from nescio.training.plan import Plan
+    from nescio.training.settings import Plan
     from nescio.training.trainer import _PackedTrainer, with_lora
 
     write_jsonl(work / "pairs.jsonl", pairs)

@@ -15,7 +15,7 @@ from nescio.core.yaml_paths import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
 from nescio.engines.registry import EngineKind
 from nescio.pii.base import IGNORED_LABELS
-from nescio.training.plan import Keep, MethodName, NllOver, Reporter
+from nescio.training.settings import Keep, MethodName, NllOver, Reporter
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]

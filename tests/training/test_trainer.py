@@ -20,7 +20,7 @@ from nescio.training.batch import Example, Likelihoods
 from nescio.training.losses.gradient_ascent import gradient_ascent
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.orpo import orpo
-from nescio.training.plan import Plan
+from nescio.training.settings import Plan
 from nescio.training.trainer import fit
 
 ANSWERS = [[Example(unit[0].name, Group(unit[0].group.prompt, unit[0].group.branches[:1]))] for unit in UNITS]

@@ -14,7 +14,7 @@ from nescio.core.files import write_jsonl
 from nescio.training.batch import lay_out, likelihoods
 from nescio.training.examples import read_pairs
 from nescio.training.losses.orpo import orpo
-from nescio.training.plan import Plan
+from nescio.training.settings import Plan
 from nescio.training.trainer import with_lora
 
 PAIRS = [

@@ -6,7 +6,7 @@ import torch
 
 from nescio.core.shared_prefix import Branch, Group
 from nescio.training.batch import Example, Unit
-from nescio.training.plan import Plan
+from nescio.training.settings import Plan
 
 UNITS: list[Unit] = [
     [Example(f"pair {n}", Group([1 + n, 2, 3], [Branch([4, 5 + n]), Branch([7, 8, 9 + n])]))] for n in range(6)

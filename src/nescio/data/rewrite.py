@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nescio.core.answer_cache import Paid
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_jsonl
 from nescio.data.filter import Reply, Verdict, judge
-from nescio.data.paid import Paid
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for, tasks
 from nescio.data.tally import Tally

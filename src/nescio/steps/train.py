@@ -23,10 +23,10 @@ from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.losses.likelihood import likelihood
-from nescio.training.methods import Method, method, restrict
-from nescio.training.plan import Plan
+from nescio.training.losses.registry import Method, method, restrict
 from nescio.training.processes import processes
 from nescio.training.reference import with_reference
+from nescio.training.settings import Plan
 from nescio.training.trainer import Fit, Judge, fit
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_json
 from nescio.training.batch import Unit
-from nescio.training.plan import Plan
+from nescio.training.settings import Plan
 
 
 def claim(work: Path, plan: Plan, train: Sequence[Unit]) -> None:

@@ -28,7 +28,7 @@ from nescio.core.errors import NescioError
 from nescio.core.shared_prefix import log_probs
 from nescio.training.batch import Batch, Loss, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
-from nescio.training.plan import Plan
+from nescio.training.settings import Plan
 
 StepProgress = Callable[[int, int], None]
 Judge = Callable[[Any], float]

@@ -12,9 +12,9 @@ from tiny_training import PLAN, UNITS, adapter_of
 from nescio.core.files import read_jsonl
 from nescio.core.shared_prefix import Branch, Group
 from nescio.training.batch import Example, lay_out, likelihoods
-from nescio.training.methods import method, restrict
-from nescio.training.plan import MethodName
+from nescio.training.losses.registry import method, restrict
 from nescio.training.reference import with_reference
+from nescio.training.settings import MethodName
 from nescio.training.trainer import fit, with_lora
 
 PAIR = Example("pair", Group([1, 2], [Branch([3]), Branch([4, 5])]))

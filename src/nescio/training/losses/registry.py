@@ -12,7 +12,7 @@ from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.npo import npo
 from nescio.training.losses.orpo import orpo
 from nescio.training.losses.simnpo import simnpo
-from nescio.training.plan import MethodName, NllOver
+from nescio.training.settings import MethodName, NllOver
 
 _CHOSEN, _REJECTED = 0, 1
 
