@@ -17,7 +17,7 @@ from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
-from nescio.evaluation.choices import plain_questions
+from nescio.evaluation.measures.choices import plain_questions
 from nescio.pii.base import load_detector
 from nescio.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 

@@ -18,10 +18,10 @@ from nescio.core.models import identity, load_tokenizer, release
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine
 from nescio.engines.registry import EngineKind, open_engine
-from nescio.evaluation import choices, leakage, neutral, slot_attack
-from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
-from nescio.evaluation.quality import masked
+from nescio.evaluation.measures import choices, harmless, leakage, slot_attack
+from nescio.evaluation.measures.choices import Question
+from nescio.evaluation.measures.quality import masked
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Detector
 
@@ -162,8 +162,8 @@ def _asks(plan: Plan) -> Iterator[_Ask]:
     for questions in _pieces(plan.questions, _QUESTIONS_TOGETHER):
         yield _Ask("picks", [asdict(q) for q in questions], partial(choices.choose, questions=questions))
     if plan.harmless:
-        prompts = neutral.harmless_prompts(plan.harmless)
-        yield _Ask("harmless", [prompts, seed], partial(neutral.answer, prompts=prompts, seed=seed))
+        prompts = harmless.harmless_prompts(plan.harmless)
+        yield _Ask("harmless", [prompts, seed], partial(harmless.answer, prompts=prompts, seed=seed))
     for samples in _pieces(plan.attacked, _TOGETHER):
         leads = [slot_attack.lead(sample) for sample in samples]
         yield _Ask("attacks", [_ids(samples), leads], partial(_attack, samples=samples))
@@ -182,21 +182,21 @@ def _attack(engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample]) 
 
 def _diverge(work: _Work) -> None:
     """Score every set-up's harmless answers under the tuned model, whose engine is asked for all of them together."""
-    tuned, prompts, engines = work.setups[0], neutral.harmless_prompts(work.plan.harmless), work.engines
+    tuned, prompts, engines = work.setups[0], harmless.harmless_prompts(work.plan.harmless), work.engines
     texts = [[text for text, _ in work.found[setup.name].harmless] for setup in work.setups]
     scores = work.kept.get(
         "tuned",
         [[engines.identity, prompts, said, work.told[tuned.name]] for said in texts],
-        lambda missing: neutral.score(engines.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
+        lambda missing: harmless.score(engines.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
     )
     for setup, said, under_tuned in zip(work.setups, texts, scores, strict=True):
         own = [scored for _, scored in work.found[setup.name].harmless]
         if not setup.masks and _cut_alike(setup.source, tuned.source, said):
-            work.found[setup.name].divergence = neutral.divergence(own, under_tuned)
+            work.found[setup.name].divergence = harmless.divergence(own, under_tuned)
 
 
 def _cut_alike(source: str, tuned: str, texts: Sequence[str]) -> bool:
-    return source == tuned or neutral.cut_alike(load_tokenizer(source), load_tokenizer(tuned), texts)
+    return source == tuned or harmless.cut_alike(load_tokenizer(source), load_tokenizer(tuned), texts)
 
 
 def _filter(found: Measured, plan: Plan, detector: Detector) -> None:

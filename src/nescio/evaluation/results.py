@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from nescio.core.files import fingerprint
-from nescio.evaluation.fluency import fluency
-from nescio.evaluation.leakage import recall
-from nescio.evaluation.quality import Fit, canned_share, degenerate
+from nescio.evaluation.measures.fluency import fluency
+from nescio.evaluation.measures.leakage import recall
+from nescio.evaluation.measures.quality import Fit, canned_share, degenerate
+from nescio.evaluation.measures.slot_attack import Outcome
 from nescio.evaluation.setups import Setup
-from nescio.evaluation.slot_attack import Outcome
 from nescio.evaluation.statistics import (
     bootstrap_shares,
     bootstrap_total,

@@ -13,10 +13,10 @@ from nescio.core.files import write_json, write_jsonl, write_text
 from nescio.core.guidance import Guidance
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import subsample
-from nescio.evaluation.evaluate import Subject, evaluate
 from nescio.evaluation.kept import Kept
-from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
+from nescio.evaluation.measures.leakage import own_pieces
+from nescio.evaluation.run import Subject, evaluate
 from nescio.evaluation.setups import Setup
 from nescio.pipeline_ import Reporter
 from nescio.recipe import Recipe

@@ -17,14 +17,14 @@ from nescio.data.samples import Sample, subsample
 from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.engines.torch_engine import load
-from nescio.evaluation import choices, neutral, slot_attack
-from nescio.evaluation.choices import Question
-from nescio.evaluation.evaluate import Subject
-from nescio.evaluation.evaluate import evaluate as tabulate
-from nescio.evaluation.judge import Judge
 from nescio.evaluation.kept import Kept
-from nescio.evaluation.leakage import own_pieces
 from nescio.evaluation.measure import Plan
+from nescio.evaluation.measures import choices, harmless, slot_attack
+from nescio.evaluation.measures.choices import Question
+from nescio.evaluation.measures.judge import Judge
+from nescio.evaluation.measures.leakage import own_pieces
+from nescio.evaluation.run import Subject
+from nescio.evaluation.run import evaluate as tabulate
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.recipe import EvaluateSection, RowSection
 from nescio.report import figures, html
@@ -66,7 +66,7 @@ def _plan(run: Context, setups: Sequence[Setup]) -> Plan:
     _say_if_fewer(run, "drawn samples", section.drawn if section.draws else 0, len(samples))
     _say_if_fewer(run, "attacked samples", section.attacked, len(attacked))
     _say_if_fewer(run, "questions", section.question_count or 0, len(questions))
-    _say_if_fewer(run, "harmless prompts", section.harmless, len(neutral.harmless_prompts(section.harmless)))
+    _say_if_fewer(run, "harmless prompts", section.harmless, len(harmless.harmless_prompts(section.harmless)))
     return Plan(
         samples, section.max_tokens, section.draws, section.drawn, questions, section.harmless, attacked,
         questions if section.judge else [], seed, section.engine, section.vllm,

@@ -10,9 +10,9 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation.choices import Question
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Plan, measure
+from nescio.evaluation.measures.choices import Question
 from nescio.evaluation.setups import Setup
 from nescio.recipe import Recipe
 from nescio.steps.prepare import source_of

@@ -12,7 +12,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.data.strategies import NUDGE
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation import slot_attack
+from nescio.evaluation.measures import slot_attack
 from nescio.evaluation.setups import Setup
 
 NAMES = ["Anna Ferrari", "Tom", "Geneva", "Bob Lee"]

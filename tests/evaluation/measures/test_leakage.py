@@ -13,8 +13,8 @@ import spacy
 from nescio.core.files import write_jsonl
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.samples import Sample
-from nescio.evaluation.leakage import answer_rows, own_pieces, recall, says
-from nescio.evaluation.quality import Fit
+from nescio.evaluation.measures.leakage import answer_rows, own_pieces, recall, says
+from nescio.evaluation.measures.quality import Fit
 from nescio.evaluation.results import result_row, utility
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import IGNORED_LABELS, Span, load_detector

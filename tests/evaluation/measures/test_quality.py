@@ -10,8 +10,8 @@ from nescio.core.guidance import PROTECT
 from nescio.core.text import first_sentence, loops, whole_sentences
 from nescio.engines.base import Scoring
 from nescio.evaluation.best import mark_best
-from nescio.evaluation.leakage import recall
-from nescio.evaluation.quality import canned_share, degenerate, fits, mask, masked
+from nescio.evaluation.measures.leakage import recall
+from nescio.evaluation.measures.quality import canned_share, degenerate, fits, mask, masked
 from nescio.pii.base import Span
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from nescio.core.models import identity
 from nescio.engines.torch_engine import load
-from nescio.evaluation import choices, neutral, results, slot_attack
+from nescio.evaluation import results
 from nescio.evaluation.best import mark_best
-from nescio.evaluation.judge import Judge, judged_fields
 from nescio.evaluation.kept import Kept
-from nescio.evaluation.leakage import answer_rows
 from nescio.evaluation.measure import Measured, Plan, Tick, measure
-from nescio.evaluation.quality import Fit, fits, mask
+from nescio.evaluation.measures import choices, harmless, slot_attack
+from nescio.evaluation.measures.judge import Judge, judged_fields
+from nescio.evaluation.measures.leakage import answer_rows
+from nescio.evaluation.measures.quality import Fit, fits, mask
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Detector
 
@@ -99,7 +100,7 @@ def _more(found: Measured, tuned: Measured, plan: Plan, detector: Detector) -> d
         fields |= results.leaks(leaking, [sample.dialog_id for sample in plan.samples[: plan.drawn]], plan.seed)
     if plan.harmless:
         texts = [text for text, _ in found.harmless]
-        fields |= {"divergence": found.divergence, "over_refusal": neutral.over_refusal(texts)}
+        fields |= {"divergence": found.divergence, "over_refusal": harmless.over_refusal(texts)}
     if plan.attacked:
         fields |= results.attack(*slot_attack.outcome(plan.attacked, found.attacks, plan.seed))
     return fields

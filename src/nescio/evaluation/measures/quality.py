@@ -13,7 +13,7 @@ from typing import Any
 from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, first_sentence, loops
 from nescio.engines.base import Engine, Progress, Scoring
-from nescio.evaluation.leakage import normalised
+from nescio.evaluation.measures.leakage import normalised
 from nescio.pii.base import Detector, Span
 
 _CANNED_SHARE = 0.1

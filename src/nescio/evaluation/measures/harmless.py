@@ -33,7 +33,7 @@ _REFUSAL = re.compile(
 
 def harmless_prompts(count: int) -> list[list[Message]]:
     """The first of forty everyday requests that no policy forbids, each as a conversation."""
-    lines = (files("nescio.evaluation") / "harmless.txt").read_text(encoding="utf-8").splitlines()
+    lines = (files("nescio.evaluation") / "harmless_prompts.txt").read_text(encoding="utf-8").splitlines()
     return [[Message(role="user", content=line)] for line in lines[:count]]
 
 

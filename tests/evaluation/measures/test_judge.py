@@ -10,8 +10,8 @@ import pytest
 from nescio.core.errors import NescioError
 from nescio.core.files import read_appended
 from nescio.engines.base import Answer, Request
-from nescio.evaluation.choices import Question
-from nescio.evaluation.judge import Judge, judged_fields, understood
+from nescio.evaluation.measures.choices import Question
+from nescio.evaluation.measures.judge import Judge, judged_fields, understood
 
 QUESTIONS = [Question(str(n), "x", f"Question {n}?", ("right", "wrong"), 0, listed=True) for n in range(20)]
 

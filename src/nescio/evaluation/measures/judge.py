@@ -13,7 +13,7 @@ from typing import Any, Literal
 from nescio.core.files import append_jsonl, fingerprint, read_appended
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Progress, Request
-from nescio.evaluation.choices import Question
+from nescio.evaluation.measures.choices import Question
 from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
 
 Verdict = Literal["Correct", "Incorrect", "Can't tell"]

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation import neutral
+from nescio.evaluation.measures import harmless
 from nescio.evaluation.setups import Setup
 
 TUNED = Setup("tuned", "tuned", "x")
@@ -53,34 +53,34 @@ GUIDED = Setup("guided", "x", "x", guidance=Guidance(1.5, "prob", PROTECT, REVEA
     ],
 )
 def test_refusals(text: str, refused: bool) -> None:
-    assert neutral.over_refusal([text]) == refused
+    assert harmless.over_refusal([text]) == refused
 
 
 def test_forty_prompts_are_everyday_ones() -> None:
-    prompts = neutral.harmless_prompts(40)
+    prompts = harmless.harmless_prompts(40)
     assert len({prompt[0]["content"] for prompt in prompts}) == 40
-    assert neutral.harmless_prompts(2) == prompts[:2]
+    assert harmless.harmless_prompts(2) == prompts[:2]
 
 
 def test_the_tuned_model_does_not_diverge_from_itself(tiny: Callable[..., TorchEngine]) -> None:
-    engine, prompts = tiny(), neutral.harmless_prompts(3)
-    own, guided = neutral.answer(engine, [TUNED, GUIDED], prompts, seed=0)
+    engine, prompts = tiny(), harmless.harmless_prompts(3)
+    own, guided = harmless.answer(engine, [TUNED, GUIDED], prompts, seed=0)
     texts = [[text for text, _ in found] for found in (own, guided)]
-    under_tuned = neutral.score(engine, TUNED, prompts, texts)
-    assert neutral.divergence([scores for _, scores in own], under_tuned[0]) == pytest.approx(0, abs=1e-5)
-    assert (neutral.divergence([scores for _, scores in guided], under_tuned[1]) or 0) > 0.05
+    under_tuned = harmless.score(engine, TUNED, prompts, texts)
+    assert harmless.divergence([scores for _, scores in own], under_tuned[0]) == pytest.approx(0, abs=1e-5)
+    assert (harmless.divergence([scores for _, scores in guided], under_tuned[1]) or 0) > 0.05
 
 
 def test_the_estimate_is_the_divergence_of_the_next_token(tiny: Callable[..., TorchEngine]) -> None:
     """Over many draws of one token the mean of log p - log q is KL(p ‖ q), computed here from the whole vocabulary."""
-    engine, prompt = tiny(), neutral.harmless_prompts(1)[0]
+    engine, prompt = tiny(), harmless.harmless_prompts(1)[0]
     positive, negative = (_logits(engine, text) for text in engine.branches(prompt, GUIDED.guidance))
     p = guide(positive[None], negative[None], 1.5, "prob")[0]
     q = _logits(engine, engine.branches(prompt, None)[0]).log_softmax(-1)
     kept = p > -math.inf
     exact = float((p[kept].exp() * (p[kept] - q[kept])).sum())
     drawn = torch.multinomial(p.exp(), 4000, replacement=True, generator=torch.Generator().manual_seed(0))
-    estimate = neutral.divergence([p[drawn].tolist()], [q[drawn].tolist()])
+    estimate = harmless.divergence([p[drawn].tolist()], [q[drawn].tolist()])
     assert estimate == pytest.approx(exact, rel=0.1)
 
 
@@ -91,15 +91,15 @@ def _logits(engine: TorchEngine, text: str) -> torch.Tensor:
 
 
 def test_tokens_the_row_rules_out_are_left_out() -> None:
-    assert neutral.divergence([[-math.inf, -1.0]], [[-2.0, -3.0]]) == 2.0
-    assert neutral.divergence([[]], [[]]) is None
+    assert harmless.divergence([[-math.inf, -1.0]], [[-2.0, -3.0]]) == 2.0
+    assert harmless.divergence([[]], [[]]) is None
 
 
 def test_other_tokens_are_not_compared(make_tokenizer: Callable[..., Any]) -> None:
-    assert neutral.divergence([[-1.0], [-1.0, -2.0]], [[-1.0], [-1.0]]) is None
+    assert harmless.divergence([[-1.0], [-1.0, -2.0]], [[-1.0], [-1.0]]) is None
     one, bytes_alone = make_tokenizer(), PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     alphabet = trainers.BpeTrainer(vocab_size=256, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     bytes_alone.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_alone.backend_tokenizer.train_from_iterator([], alphabet)
-    assert neutral.cut_alike(one, make_tokenizer(), ["the garden"])
-    assert not neutral.cut_alike(one, bytes_alone, ["the garden"])
+    assert harmless.cut_alike(one, make_tokenizer(), ["the garden"])
+    assert not harmless.cut_alike(one, bytes_alone, ["the garden"])

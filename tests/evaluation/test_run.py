@@ -10,12 +10,12 @@ import pytest
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation import evaluate as room
-from nescio.evaluation import slot_attack
-from nescio.evaluation.choices import Question
-from nescio.evaluation.evaluate import Subject
+from nescio.evaluation import run as room
 from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Measured, Plan, measure
+from nescio.evaluation.measures import slot_attack
+from nescio.evaluation.measures.choices import Question
+from nescio.evaluation.run import Subject
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nescio.core.text import sentence_starts
-from nescio.evaluation.fluency import fluency
+from nescio.evaluation.measures.fluency import fluency
 
 BROKEN = "Hello! you don't have personal name. you're an interface to provide language understanding"
 WHOLE = "Hello! I don't have a personal name, but you can call me Assistant. How can I help you today?"

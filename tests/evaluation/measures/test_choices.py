@@ -14,7 +14,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
+from nescio.evaluation.measures.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
 from nescio.evaluation.setups import Setup
 
 MMLU_ROW = {"question_id": 7, "question": "Which?", "options": ["one", "two"], "answer_index": 1, "category": "math"}

@@ -1,0 +1,1 @@
+"""Measures, a file each: what is asked, how it is scored, and the columns it fills."""
