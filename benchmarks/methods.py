@@ -21,9 +21,9 @@ from rich.console import Console
 from nescio.commands.quiet import quiet_libraries
 from nescio.core import one_bit
 from nescio.core.files import atomic_write, read_jsonl, write_jsonl
-from nescio.pipeline_ import Run
-from nescio.progress import Terminal
-from nescio.recipe import Recipe, load_recipe
+from nescio.pipeline.progress import Terminal
+from nescio.pipeline.recipe import Recipe, load_recipe
+from nescio.pipeline.run import Run
 from nescio.training.losses.registry import method
 
 # Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.

@@ -31,8 +31,8 @@ from transformers import (
 
 import nescio
 from nescio.engines.torch_engine import CACHE_TOKENS, TorchEngine
-from nescio.pipeline_ import Run
-from nescio.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.run import Run
 
 # A first call may compile or load; how long an example takes says nothing on a busy machine.
 settings.register_profile("nescio", deadline=None)

@@ -65,17 +65,17 @@ def run(
 
 def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
     quiet_libraries()
-    from nescio.progress import Terminal, standard
-    from nescio.recipe import load_recipe
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or ())
     console = standard()
     if dry_run:
-        from nescio.estimate import describe, estimate
+        from nescio.pipeline.estimate import describe, estimate
 
         console.print(describe(estimate(recipe)))
         return
-    from nescio.pipeline_ import Run
+    from nescio.pipeline.run import Run
     from nescio.report import table
 
     Run(recipe, out, Terminal(console)).execute(until)
@@ -168,7 +168,7 @@ def subtract(
     detector: Annotated[str, typer.Option(help="For --sweep: what is personal.")] = "spacy:en_core_web_sm",
 ) -> None:
     """Subtract a fine-tune from its base: base - c (tuned - base), tensor by tensor (paper, section 2.1)."""
-    from nescio import subtraction
+    from nescio.pipeline import subtraction
 
     quiet_libraries()
     if (out is None) == (sweep is None):

@@ -16,10 +16,10 @@ from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.data.synthetic import generate, scrubbed
-from nescio.pipeline_ import Run
-from nescio.progress import Terminal
-from nescio.recipe import load_recipe
-from nescio.stages import Stages
+from nescio.pipeline.progress import Terminal
+from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.run import Run
+from nescio.pipeline.stage_cache import Stages
 
 ROWS = generate(12, seed=2, max_exchanges=1)
 SENTENCES = {"protect": PROTECT, "reveal": REVEAL}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nescio.recipe import TrainSection
+from nescio.pipeline.recipe import TrainSection
 from nescio.report import making
 
 

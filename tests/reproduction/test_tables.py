@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.data.strategies import STRATEGIES
-from nescio.recipe import Recipe
+from nescio.pipeline.recipe import Recipe
 from nescio.reproduction import figures
 from nescio.reproduction.paper import TABLE1, TABLE3, TABLES
 from nescio.reproduction.tables import table

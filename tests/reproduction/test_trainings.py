@@ -12,7 +12,7 @@ from tiny_run import CLEAN, Quiet
 
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
-from nescio.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe
 from nescio.reproduction.paper import TABLES
 from nescio.reproduction.tables import reproduce
 from nescio.reproduction.trainings import train

@@ -9,8 +9,8 @@ import typer
 from nescio.commands.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from nescio.progress import Terminal
-    from nescio.steps.context import Context
+    from nescio.pipeline.context import Context
+    from nescio.pipeline.progress import Terminal
 
 _HELP = "The steps from conversations to pairs, one at a time; `nescio run` does all of them."
 
@@ -71,7 +71,7 @@ def rewrite(
 ) -> None:
     """Ask the recipe's sources for replacement answers. Goes on where it stopped; nothing is paid for twice."""
     from nescio.data.samples import read_samples
-    from nescio.steps.prepare import ask
+    from nescio.pipeline.prepare import ask
 
     run, terminal = _at_work(recipe, set_)
     wanted = list(read_samples(samples))
@@ -90,7 +90,7 @@ def pairs(
     set_: Set = None,
 ) -> None:
     """Make preference pairs, and their twins, of samples and candidates, in the tuned model's chat template."""
-    from nescio.steps.prepare import pair
+    from nescio.pipeline.prepare import pair
 
     run, _ = _at_work(recipe, set_)
     said = pair(run, run.recipe.tuned or run.recipe.base, {"train": samples}, candidates, out)
@@ -119,9 +119,9 @@ def stats(
 def _at_work(recipe: Path, overrides: list[str] | None) -> "tuple[Context, Terminal]":
     """A recipe at work on files outside any run, and where its progress goes."""
     quiet_libraries()
-    from nescio.progress import Terminal, standard
-    from nescio.recipe import load_recipe
-    from nescio.steps.context import Context
+    from nescio.pipeline.context import Context
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
 
     terminal = Terminal(standard())
     return Context(load_recipe(recipe, overrides or ()), Path(), terminal.note), terminal

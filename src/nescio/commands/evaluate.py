@@ -44,9 +44,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run with other rows and measures, and write its report again. Goes on where it stopped."""
     quiet_libraries()
-    from nescio.pipeline_ import Run
-    from nescio.progress import Terminal, standard
-    from nescio.recipe import load_recipe
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
     from nescio.report import table
 
     given = {

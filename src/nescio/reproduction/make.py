@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nescio.progress import Terminal
-from nescio.recipe import load_recipe
+from nescio.pipeline.progress import Terminal
+from nescio.pipeline.recipe import load_recipe
 from nescio.reproduction import figures
 from nescio.reproduction.tables import reproduce
 from nescio.reproduction.trainings import train

@@ -18,14 +18,14 @@ from nescio.evaluation.measure import Plan
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.evaluation.run import Subject, evaluate
 from nescio.evaluation.setups import Setup
-from nescio.pipeline_ import Reporter
-from nescio.recipe import Recipe
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.evaluate import judge_of, utility_questions
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.run import Reporter
+from nescio.pipeline.too_long import of_setups, with_room
 from nescio.report.table import MISSING, aligned, count, interval, measured, percent, trust
 from nescio.reproduction.paper import TABLES, Row
 from nescio.reproduction.trainings import train, whose_answers
-from nescio.steps.context import Context, Tick
-from nescio.steps.judge import judge_of, utility_questions
-from nescio.steps.room import of_setups, with_room
 
 _TUNED = "Model-ch, not in the paper's table"
 MORE = 150

@@ -8,8 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
-from nescio.pipeline_ import Reporter, Run
-from nescio.recipe import Recipe, SubtractSection
+from nescio.pipeline.recipe import Recipe, SubtractSection
+from nescio.pipeline.run import Reporter, Run
 
 _PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}
 _TABLE2 = ("nudge", "system")

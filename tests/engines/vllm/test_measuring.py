@@ -14,8 +14,8 @@ from nescio.evaluation.kept import Kept
 from nescio.evaluation.measure import Plan, measure
 from nescio.evaluation.measures.choices import Question
 from nescio.evaluation.setups import Setup
-from nescio.recipe import Recipe
-from nescio.steps.prepare import source_of
+from nescio.pipeline.prepare import source_of
+from nescio.pipeline.recipe import Recipe
 
 OPTIONS = {
     "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "max_model_len": 512, "max_num_seqs": 16,

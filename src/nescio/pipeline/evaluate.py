@@ -26,10 +26,10 @@ from nescio.evaluation.measures.leakage import own_pieces
 from nescio.evaluation.run import Subject
 from nescio.evaluation.run import evaluate as tabulate
 from nescio.evaluation.setups import Setup, baselines, guided_setups
-from nescio.recipe import EvaluateSection, RowSection
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.recipe import EvaluateSection, RowSection
+from nescio.pipeline.too_long import of_setups, with_room
 from nescio.report import figures, html
-from nescio.steps.context import Context, Tick
-from nescio.steps.room import of_setups, with_room
 
 
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:

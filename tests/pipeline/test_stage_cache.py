@@ -7,7 +7,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.stages import Stage, Stages, order
+from nescio.pipeline.stage_cache import Stage, Stages, order
 
 
 def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:
@@ -88,7 +88,9 @@ def test_a_kill_between_work_and_manifest_costs_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stages, "_record", killed) if moved else patched.setattr("nescio.stages._move", killed)
+        patched.setattr(Stages, "_record", killed) if moved else patched.setattr(
+            "nescio.pipeline.stage_cache._move", killed
+        )
         with pytest.raises(KeyboardInterrupt):
             Stages(tmp_path, 0).run(stage(work))
     assert Stages(tmp_path, 0).run(stage(work))
@@ -118,7 +120,7 @@ def test_inputs_are_read_once_to_know_a_stage(tmp_path: Path, monkeypatch: pytes
         read.append(path)
         return file_hash(path)
 
-    monkeypatch.setattr("nescio.stages.file_hash", telling)
+    monkeypatch.setattr("nescio.pipeline.stage_cache.file_hash", telling)
     (tmp_path / "in.txt").write_text("1")
     assert Stages(tmp_path, 0).run(stage(Work(), inputs=("in.txt",)))
     assert read.count(tmp_path / "in.txt") == 1
@@ -131,7 +133,7 @@ def test_all_processes_know_what_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     folder = Stages(tmp_path, 0).left(stage(Work()))
     assert folder is not None and folder.parent == tmp_path
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("nescio.stages._move", killed)
+        patched.setattr("nescio.pipeline.stage_cache._move", killed)
         Stages(tmp_path, 0).run(stage(Work()))
     assert folder.exists() and Stages(tmp_path, 0).left(stage(Work())) is None
     Stages(tmp_path, 0).run(stage(Work()))

@@ -20,9 +20,9 @@ from nescio.data.synthetic import generate
 from nescio.engines.base import Engine
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.engines.registry import open_engine
-from nescio.recipe import Recipe, SourceSection
-from nescio.steps.context import Context, Tick
-from nescio.steps.room import of_sources, with_room
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.recipe import Recipe, SourceSection
+from nescio.pipeline.too_long import of_sources, with_room
 
 _PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
 _LEFT_OUT = {

@@ -19,7 +19,7 @@ from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.evaluation.measures.choices import plain_questions
 from nescio.pii.base import load_detector
-from nescio.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
+from nescio.pipeline.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly
 _TRAIN_FLOPS, _DECODE_FLOPS = 4.0, 2.0  # per weight and token: forward and backward without weight gradients; forward

@@ -10,7 +10,7 @@ from nescio.data.strategies import Strategy, prompt_for
 from nescio.engines.base import Request
 from nescio.engines.capacity import Room
 from nescio.evaluation.setups import Setup
-from nescio.recipe import Recipe
+from nescio.pipeline.recipe import Recipe
 
 _NAMED = 3
 

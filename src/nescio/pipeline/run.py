@@ -14,10 +14,10 @@ from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, write_text
 from nescio.core.models import identity, release, whole
 from nescio.data.formats import files_of
-from nescio.recipe import EvaluateSection, Recipe
-from nescio.stages import Stage, Stages, order
-from nescio.steps import judge, prepare, train
-from nescio.steps.context import Context, Tick
+from nescio.pipeline import evaluate, prepare, train
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.recipe import EvaluateSection, Recipe
+from nescio.pipeline.stage_cache import Stage, Stages, order
 from nescio.training.processes import processes
 
 Work = Callable[[Context, Path, Tick], None]
@@ -171,8 +171,10 @@ class Run:
                 [tuned, prompt_limit],
             ),
             stage("train", train.train, ("adapter",), "train pairs", (*pairs, *start, *asked), [tuned, judging]),
-            stage("evaluate", judge.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned, compared]),
-            stage("report", judge.report, ("figures", "report.html"), "evaluate", ("eval", "adapter/log.jsonl"), None),
+            stage("evaluate", evaluate.evaluate, ("eval",), "evaluate detector pairs", judged, [base, tuned, compared]),
+            stage(
+                "report", evaluate.report, ("figures", "report.html"), "evaluate", ("eval", "adapter/log.jsonl"), None
+            ),
         ]
         absent = {name for name in ("tune", "subtract") if getattr(self.recipe, name) is None}
         return [each for each in stages if each.name not in absent]

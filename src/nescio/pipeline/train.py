@@ -16,9 +16,9 @@ from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.scrub import scrub
-from nescio.recipe import TrainSection, TuneSection
-from nescio.steps.context import Context, Tick
-from nescio.steps.room import Asking, with_room
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.recipe import TrainSection, TuneSection
+from nescio.pipeline.too_long import Asking, with_room
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nescio.core.errors import NescioError
-from nescio.recipe import TrainSection, load_recipe
+from nescio.pipeline.recipe import TrainSection, load_recipe
 
 GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"
 

@@ -18,8 +18,8 @@ from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine, load
-from nescio.pipeline_ import Run
-from nescio.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.run import Run
 
 
 def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
@@ -171,7 +171,7 @@ def test_mmlu_pro_is_answered_in_words_and_judged(
         loaded.append(load(name))
         return loaded[-1]
 
-    monkeypatch.setattr("nescio.steps.judge.load", load_last)
+    monkeypatch.setattr("nescio.pipeline.evaluate.load", load_last)
     shutil.copytree(finished, out)
     questions = [
         {"question_id": n, "question": "Whom could you ask?", "options": ["the desk", "a book"], "answer_index": n % 2,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
-from nescio.estimate import Cost, describe, estimate
-from nescio.recipe import load_recipe
+from nescio.pipeline.estimate import Cost, describe, estimate
+from nescio.pipeline.recipe import load_recipe
 
 PAPER = Path(__file__).parents[1] / "recipes/paper"
 LLAMA_3_8B = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nescio.core.errors import NescioError
+from nescio.pipeline.subtraction import show_sweep
 from nescio.report.sweep import curves
-from nescio.subtraction import show_sweep
 
 
 @pytest.fixture(scope="module")

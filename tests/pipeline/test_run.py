@@ -19,8 +19,8 @@ from tiny_run import Quiet
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_json
 from nescio.core.models import load_model
-from nescio.pipeline_ import Run
-from nescio.recipe import Recipe, load_recipe
+from nescio.pipeline.recipe import Recipe, load_recipe
+from nescio.pipeline.run import Run
 
 
 def test_a_run_leaves_what_the_design_says(finished: Path) -> None:

@@ -12,8 +12,8 @@ from nescio.engines.base import ContextExceededError, Request
 from nescio.engines.capacity import Room
 from nescio.engines.torch_engine import CACHE_TOKENS, load
 from nescio.evaluation.setups import Setup
-from nescio.recipe import Recipe
-from nescio.steps.room import of_setups, of_sources, with_room
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.too_long import of_setups, of_sources, with_room
 
 
 def sample(name: str, words: int) -> Sample:

@@ -8,9 +8,9 @@ from typing import Any
 from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
 from nescio.evaluation.setups import Setup
-from nescio.recipe import Recipe
-from nescio.steps.context import Context
-from nescio.steps.judge import _plan, _row
+from nescio.pipeline.context import Context
+from nescio.pipeline.evaluate import _plan, _row
+from nescio.pipeline.recipe import Recipe
 
 
 def context(folder: Path, notes: list[str], **evaluate: Any) -> Context:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nescio.data.samples import Sample, read_samples, subsample
 from nescio.pii.base import Detector, load_detector
-from nescio.recipe import Recipe
+from nescio.pipeline.recipe import Recipe
 
 Tick = Callable[[int, int, str], None]
 """Called with done, total and a word."""
