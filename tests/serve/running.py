@@ -14,10 +14,10 @@ import yaml
 from nescio.engines.base import Engine
 from nescio.pii.base import Span
 from nescio.serve.app import create_app
+from nescio.serve.engine import served_by
+from nescio.serve.gateway import Serving
 from nescio.serve.keys import hash_key
-from nescio.serve.opening import served_by
-from nescio.serve.policies import Policies
-from nescio.serve.serving import Serving
+from nescio.serve.policy import Policies
 
 STAFF = "nescio-staff"
 POLICIES = f"""

@@ -6,7 +6,7 @@ import pytest
 
 from nescio.serve.errors import ApiError
 from nescio.serve.limits import Bucket, Meter, RowGate
-from nescio.serve.policies import Caller, Policy
+from nescio.serve.policy import Caller, Policy
 
 
 def test_rows_are_given_out_in_line_and_come_back() -> None:

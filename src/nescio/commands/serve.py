@@ -40,9 +40,9 @@ def serve(
     except ImportError as error:
         raise NescioError(f"serve needs {error.name}; pip install 'nescio[serve]'") from error
     quiet_libraries()
-    from nescio.serve.opening import engine_kind, engine_options
-    from nescio.serve.opening import precision as precision_of
-    from nescio.serve.server import Settings, run
+    from nescio.serve.engine import engine_kind, engine_options
+    from nescio.serve.engine import precision as precision_of
+    from nescio.serve.process import Settings, run
 
     adapters = dict(_named(each) for each in adapter or ())
     if len(adapters) < len(adapter or ()):

@@ -14,8 +14,8 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Prompt, Request
 from nescio.serve.errors import ApiError, outside_policy
-from nescio.serve.policies import Among, Caller, Policy, Range
-from nescio.serve.requests import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
+from nescio.serve.openai_api.request_bodies import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
+from nescio.serve.policy import Among, Caller, Policy, Range
 
 T = TypeVar("T")
 

@@ -15,15 +15,15 @@ from starlette.types import Receive, Scope, Send
 import nescio
 from nescio.serve import playground
 from nescio.serve.admission import Admitted, Served, admit_chat, admit_completion
-from nescio.serve.answers import Answering, Part
+from nescio.serve.answering import Answering, Part
 from nescio.serve.errors import ApiError, ErrorBody, of_validation
+from nescio.serve.gateway import Serving
 from nescio.serve.guard import Guard
-from nescio.serve.policies import Caller
+from nescio.serve.openai_api.converters import ChatShape, CompletionShape, Shape, joined
+from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
+from nescio.serve.openai_api.response_bodies import ChatCompletion, Completion, Model, ModelList, PolicyView
+from nescio.serve.policy import Caller
 from nescio.serve.record import Record
-from nescio.serve.requests import ChatRequest, CompletionRequest
-from nescio.serve.responses import ChatCompletion, Completion, Model, ModelList, PolicyView
-from nescio.serve.serving import Serving
-from nescio.serve.shapes import ChatShape, CompletionShape, Shape, joined
 
 _Got = TypeVar("_Got")
 _Body = TypeVar("_Body", ChatRequest, CompletionRequest)

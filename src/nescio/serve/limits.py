@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nescio.serve.errors import ApiError
-from nescio.serve.policies import Caller, Limits
+from nescio.serve.policy import Caller, Limits
 
 _SMOOTHING = 0.2  # weight of the newest answer in the mean time that a row is held
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from nescio.serve.answers import Part
+from nescio.serve.answering import Part
 from nescio.serve.metrics import Metrics
 
 _LOG = logging.getLogger("nescio.serve")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.pii.base import Detector, Span, load_detector
-from nescio.serve.audit import Audit, AuditError, Checked
+from nescio.serve.output_filter import Audit, AuditError, Checked
 
 NAMES = re.compile(r"Anna(?: Maria)? Ferrari|Geneva|555-\d+")
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from nescio.serve.answers import Part
-from nescio.serve.responses import (
+from nescio.serve.answering import Part
+from nescio.serve.openai_api.response_bodies import (
     AssistantMessage,
     ChatChoice,
     ChatChunk,

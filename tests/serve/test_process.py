@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from nescio.cli_ import app
 from nescio.core.errors import NescioError
 from nescio.engines.decode.cpu_linear import packed_in
-from nescio.serve import server
+from nescio.serve import process
+from nescio.serve.engine import open_served
 from nescio.serve.keys import hash_key
-from nescio.serve.opening import open_served
 
 POLICY = "policies:\n  default:\n    base_model: true\n    audit: off\n    guidance: {scale: 1}\n"
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
@@ -94,7 +94,7 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
 
     async def again(text: str) -> None:
         path.write_text(text)
-        task = asyncio.create_task(server.reload(serving, path))
+        task = asyncio.create_task(process.reload(serving, path))
         await asyncio.sleep(0.2)
         loading.set()
         await task

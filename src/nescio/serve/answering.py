@@ -14,9 +14,9 @@ from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TokenLogprob, TooLongError
 from nescio.pii.base import Span
 from nescio.serve.admission import Admitted
-from nescio.serve.audit import Audit, AuditError
 from nescio.serve.errors import ApiError, engine_down
-from nescio.serve.responses import Finish, Usage
+from nescio.serve.openai_api.response_bodies import Finish, Usage
+from nescio.serve.output_filter import Audit, AuditError
 
 _LOG = logging.getLogger("nescio.serve")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from nescio.engines.base import TokenLogprob
-from nescio.serve.policies import Allowances, AuditMode, GuidanceRules, Limits
+from nescio.serve.policy import Allowances, AuditMode, GuidanceRules, Limits
 
 _LOWEST = -9999.0  # OpenAI's word for minus infinity, which JSON has not
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nescio.pii.base import Detector, Span
-from nescio.serve.policies import AuditMode
+from nescio.serve.policy import AuditMode
 
 # A sentence ends at a mark after a word of more than three letters (so not after "Dr." or "J."), or at a line's end,
 # and only where the next text has begun: "3." may go on as "3.5".

@@ -9,12 +9,12 @@ from functools import partial
 from nescio.engines.base import Engine
 from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted, Served
-from nescio.serve.answers import Answering
-from nescio.serve.audit import Audit
+from nescio.serve.answering import Answering
 from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
-from nescio.serve.policies import AuditMode, Caller, Policies
+from nescio.serve.output_filter import Audit
+from nescio.serve.policy import AuditMode, Caller, Policies
 
 _LOG = logging.getLogger("nescio.serve")
 

@@ -18,9 +18,9 @@ from nescio.engines.base import Precision
 from nescio.engines.registry import EngineKind
 from nescio.pii.base import Detector, Span, load_detector
 from nescio.serve.app import create_app
-from nescio.serve.opening import adapter_names, open_served, served_by
-from nescio.serve.policies import Policies, load_policies
-from nescio.serve.serving import Serving
+from nescio.serve.engine import adapter_names, open_served, served_by
+from nescio.serve.gateway import Serving
+from nescio.serve.policy import Policies, load_policies
 
 _LOG = logging.getLogger("nescio.serve")
 

@@ -6,7 +6,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.serve.keys import hash_key, new_key
-from nescio.serve.policies import Policies, load_policies
+from nescio.serve.policy import Policies, load_policies
 
 HASH = hash_key("a")
 GOOD = "policies:\n  default:\n    adapters: [careful]\n"
