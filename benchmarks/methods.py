@@ -18,7 +18,7 @@ from typing import Any
 from _result import leave, needs, options_of
 from rich.console import Console
 
-from nescio.commands.quiet import quiet_libraries
+from nescio.cli.quiet import quiet_libraries
 from nescio.core import one_bit
 from nescio.core.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline.progress import Terminal

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 # All but the changelog, which tells of the past.
@@ -113,7 +113,7 @@ def refusal(arguments: list[str]) -> str:
 
 def help_of(arguments: list[str]) -> str:
     """What `nescio … --help` prints at `HELP_COLUMNS`, not to a terminal."""
-    program = "import sys; sys.argv[0] = 'nescio'; from nescio.cli_ import main; main()"
+    program = "import sys; sys.argv[0] = 'nescio'; from nescio.cli.main import main; main()"
     forcing = {"GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TERMINAL_WIDTH"}
     plain = {name: value for name, value in os.environ.items() if name not in forcing}
     done = subprocess.run(

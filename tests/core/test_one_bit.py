@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 from nescio.core import one_bit
 from nescio.core.errors import NescioError
 from nescio.core.one_bit import compress, expand, sign_terms

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from endpoint import running
 
-from nescio.cli_ import main
+from nescio.cli.main import main
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL

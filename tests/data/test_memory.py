@@ -15,7 +15,7 @@ from nescio.data.samples import read_samples
 COUNT = 100_000
 MEASURED = """
 import atexit, resource, sys
-from nescio.cli_ import main
+from nescio.cli.main import main
 atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
 main()
 """

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.data.samples import read_samples
 from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, WAYS, tasks
@@ -137,7 +137,7 @@ def job(server: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
         at = {name: str(folder / name) for name in ("recipe.yaml", "dialogs.jsonl", "samples.jsonl", "out")}
         assert CliRunner().invoke(app, ["data", "samples", *list(at.values())[:3]]).exit_code == 0
         rewriting = ["data", "rewrite", at["recipe.yaml"], at["samples.jsonl"], at["out"]]
-        command = [sys.executable, "-c", "from nescio.cli_ import main; main()", *rewriting]
+        command = [sys.executable, "-c", "from nescio.cli.main import main; main()", *rewriting]
         killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(TOGETHER):  # all that may ask is held back: no answer is on its way
             assert proxy.held.acquire(timeout=120), killed.communicate(timeout=5)

@@ -13,7 +13,7 @@ from endpoint import running
 from tiny_run import Quiet
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.engines.base import Request

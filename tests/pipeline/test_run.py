@@ -163,7 +163,15 @@ def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_pa
 
 
 def _start(world: Path, out: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", "from nescio.cli_ import main; main()", "run", "recipe.yaml", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from nescio.cli.main import main; main()",
+        "run",
+        "recipe.yaml",
+        "--out",
+        str(out),
+    ]
     return subprocess.Popen(command, cwd=world, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
 
 

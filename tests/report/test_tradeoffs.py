@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.report import html, tradeoffs
 from nescio.report.compare import compare

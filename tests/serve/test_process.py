@@ -16,7 +16,7 @@ import pytest
 from running import Letters, Running
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.engines.decode.cpu_linear import packed_in
 from nescio.serve import process
@@ -28,7 +28,7 @@ ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "tem
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from nescio.cli_ import main; main()", *arguments]
+    return [sys.executable, "-c", "from nescio.cli.main import main; main()", *arguments]
 
 
 class Process:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nescio.commands.quiet import quiet_libraries
+from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nescio.commands.quiet import quiet_libraries
+from nescio.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from nescio.pipeline.context import Context

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nescio.commands import adapter, data, key
-from nescio.commands.evaluate import evaluate
-from nescio.commands.quiet import quiet_libraries
-from nescio.commands.reproduce import reproduce
-from nescio.commands.serve import serve
+from nescio.cli import adapter, data, key
+from nescio.cli.evaluate import evaluate
+from nescio.cli.quiet import quiet_libraries
+from nescio.cli.reproduce import reproduce
+from nescio.cli.serve import serve
 from nescio.core.errors import NescioError
 from nescio.core.files import write_text
 
@@ -144,7 +144,7 @@ def chat(
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
 ) -> None:
     """Talk with a model, guided or not. An empty line ends the talk."""
-    from nescio.chat import Settings, talk
+    from nescio.cli.terminal_chat import Settings, talk
 
     quiet_libraries()
     talk(model, adapter, Settings(scale, space, protect, max_tokens, temperature, seed), message)

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nescio.cli_ import app
+from nescio.cli.main import app
 
 
 def nescio(*arguments: str, cwd: Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from nescio.cli_ import main; main()", *arguments]
+    command = [sys.executable, "-c", "from nescio.cli.main import main; main()", *arguments]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
 
 

@@ -1,0 +1,1 @@
+"""OpenAI's bodies: what callers send, what they get, and the way from answers to them."""
