@@ -1,1 +1,0 @@
-"""Commands and groups of commands, a file each, mounted by the command line."""
