@@ -63,7 +63,7 @@ def test_a_window_counts_positions_not_places(make_model: Callable[..., Any]) ->
 def test_a_window_that_is_missed_is_wrong(make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("mistral", sliding_window=4)
     right = log_probs(model, pack(GROUPS))
-    monkeypatch.setattr(packing, "_attention_mask", lambda core, packed: visible(packed))
+    monkeypatch.setattr(shared_prefix, "_attention_mask", lambda core, packed: visible(packed))
     assert not torch.allclose(log_probs(model, pack(GROUPS)), right, atol=1e-2)
 
 

@@ -9,7 +9,7 @@ from transformers import LlamaConfig
 from nescio.pipeline.estimate import Cost, describe, estimate
 from nescio.pipeline.recipe import load_recipe
 
-PAPER = Path(__file__).parents[1] / "recipes/paper"
+PAPER = Path(__file__).parents[2] / "recipes/paper"
 LLAMA_3_8B = {
     "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
     "num_key_value_heads": 8, "vocab_size": 128256,

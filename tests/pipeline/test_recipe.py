@@ -133,7 +133,7 @@ def test_the_recipes_that_ship_are_good(tmp_path: Path) -> None:
 
 
 def test_the_papers_recipes_have_the_papers_numbers() -> None:
-    folder = Path(__file__).parents[1] / "recipes/paper"
+    folder = Path(__file__).parents[2] / "recipes/paper"
     recipes = {path.stem: load_recipe(path) for path in folder.glob("llama*.yaml")}
     assert recipes.keys() == {"llama-3-8b", "llama-3.1-8b", "llama-3-8b-sub"}
     for recipe in recipes.values():

@@ -74,7 +74,7 @@ def start(make_engine: Callable[[int, int], Engine], adapter_folder: Path) -> Ca
         policies: str = POLICIES, rows: int = 8, queue: int = 32, cache_tokens: int = CACHE_TOKENS, **options: Any
     ) -> Running:
         engine = make_engine(rows, cache_tokens)
-        vllm_engine.load_adapter("careful", adapter_folder)
+        engine.load_adapter("careful", adapter_folder)
         return Running(engine, policies, rows, queue, **options)
 
     return make

@@ -99,7 +99,7 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
         loading.set()
         await task
 
-    monkeypatch.setattr(server, "load_detector", load)
+    monkeypatch.setattr(process, "load_detector", load)
     asyncio.run(again(POLICY + "    limits: {max_tokens: 2}\n"))
     assert (serving.detector, serving.policies.policies["default"].limits.max_tokens) == (old, 2)
     loading.clear()

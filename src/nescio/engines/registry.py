@@ -25,7 +25,7 @@ def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], opti
     """
     engine = _vllm(model, adapters, options) if kind == "vllm" else _torch(model, options)
     for name, folder in adapters.items():
-        vllm_engine.load_adapter(name, folder)
+        engine.load_adapter(name, folder)
     return engine
 
 

@@ -66,7 +66,7 @@ def test_a_models_own_adapter_and_those_beside_it_all_get_room(
     def started(model: str, options: dict[str, Any]) -> None:
         raise StartedError(options)
 
-    monkeypatch.setattr(engine, "load", started)
+    monkeypatch.setattr(vllm_engine, "load", started)
     with pytest.raises(StartedError) as caught:
         open_engine("vllm", str(own), {"beside": beside}, {})
     assert caught.value.args[0] == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 64}

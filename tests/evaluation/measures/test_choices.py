@@ -18,7 +18,7 @@ from nescio.evaluation.measures.choices import Question, choose, likeliest, mmlu
 from nescio.evaluation.setups import Setup
 
 MMLU_ROW = {"question_id": 7, "question": "Which?", "options": ["one", "two"], "answer_index": 1, "category": "math"}
-SHARED = Path(__file__).resolve().parents[3] / "shared/data/mmlu_pro_validation.jsonl"
+SHARED = Path(__file__).resolve().parents[4] / "shared/data/mmlu_pro_validation.jsonl"
 
 
 def test_the_plain_set_is_whole() -> None:

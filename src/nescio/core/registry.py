@@ -1,0 +1,113 @@
+"""Registries: things of one kind by name, from this package's files and from the entry points of other packages.
+
+Inside the package a decorator registers; every module of the registry's package is imported at the first look-up, so
+a new file is enough. Another package names its object under the registry's entry-point group.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
+from typing import Any, Generic, TypeVar, cast
+
+from nescio.core.errors import NescioError
+
+Item = TypeVar("Item")
+Registered = TypeVar("Registered")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One line of `nescio plugins`: the entry-point group, the name, and the package that brings it."""
+
+    group: str
+    name: str
+    origin: str
+
+
+class Registry(Generic[Item]):
+    """Items of one kind by name.
+
+    Args:
+        group: Entry-point group, such as `nescio.losses`.
+        noun: What one item is called in errors.
+        package: Package whose modules register the built-in items; they are imported at the first look-up.
+        pattern: Glob that the names of those modules match.
+    """
+
+    def __init__(self, group: str, noun: str, package: str, pattern: str = "*") -> None:
+        self.group, self.noun = group, noun
+        self._package, self._pattern = package, pattern
+        self._items: dict[str, Item] = {}
+        self._is_scanned = False
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Return a decorator that registers what it decorates, unchanged, under a name.
+
+        Raises:
+            NescioError: The name is taken by another object.
+        """
+
+        def decorate(item: Registered) -> Registered:
+            # The registry checks no types: a decorator has to keep the exact type of what it decorates.
+            if self._items.setdefault(name, cast(Item, item)) is not item:
+                raise NescioError(f"{self.noun} {name!r} is registered twice; choose another name")
+            return item
+
+        return decorate
+
+    def get(self, name: str) -> Item:
+        """Return the item of a name; a built-in one comes before an entry point.
+
+        Raises:
+            NescioError: There is none of that name, or its package cannot be imported.
+        """
+        self._scan()
+        if name not in self._items:
+            found = self._entry_points().get(name)
+            if found is None:
+                raise NescioError(f"{self.noun} {name!r}: unknown; known here: {', '.join(self.names())}")
+            self._items[name] = _load(found, self.noun)
+        return self._items[name]
+
+    def __contains__(self, name: str) -> bool:
+        self._scan()
+        return name in self._items or name in self._entry_points()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def names(self) -> list[str]:
+        """Names in alphabetical order; entry points are not loaded."""
+        self._scan()
+        return sorted({*self._items, *self._entry_points()})
+
+    def listings(self) -> list[Listing]:
+        """Where each name comes from."""
+        outside = {name: _origin(point) for name, point in self._entry_points().items()}
+        return [Listing(self.group, name, outside.get(name, "nescio")) for name in self.names()]
+
+    def _scan(self) -> None:
+        if self._is_scanned:
+            return
+        self._is_scanned = True  # before the imports: a module may look something up while it is imported
+        for module in iter_modules(import_module(self._package).__path__):
+            if fnmatch(module.name, self._pattern):
+                import_module(f"{self._package}.{module.name}")
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+
+def _load(point: EntryPoint, noun: str) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever another package raises while it is imported
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NescioError(f"{noun} {point.name!r} of {_origin(point)}: cannot be imported ({reason})") from error
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
