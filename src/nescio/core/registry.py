@@ -52,7 +52,8 @@ class Registry(Generic[Item]):
 
         def decorate(item: Registered) -> Registered:
             # The registry checks no types: a decorator has to keep the exact type of what it decorates.
-            if self._items.setdefault(name, cast(Item, item)) is not item:
+            known: object = self._items.setdefault(name, cast(Item, item))
+            if known is not item:
                 raise NescioError(f"{self.noun} {name!r} is registered twice; choose another name")
             return item
 
