@@ -4,11 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import CHATML
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
-from nescio.core.prompts import Message, adds_bos, encode, fold_system, render, split_ids, with_sentence
+from nescio.core.prompts import (
+    Message,
+    adds_bos,
+    answer_space,
+    encode,
+    fold_system,
+    has_system_role,
+    render,
+    split_ids,
+    with_sentence,
+)
 
 Make = Callable[..., Any]
 USER = Message(role="user", content="Who is Anna?")
@@ -114,3 +125,78 @@ def test_the_border_after_a_chat_header_is_clean_with_and_without_bos(chatml: An
         found = split_ids(tokenizer, render(tokenizer, [USER]), " Hello")
         assert found is not None
         assert tokenizer.decode(found[1]) == " Hello"
+
+
+IGNORES = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_a_template_that_drops_the_system_message_gets_it_in_the_first_user_turn(
+    make_tokenizer: Make, trimmed: bool
+) -> None:
+    tokenizer = make_tokenizer(IGNORES.replace("m['content']", "m['content'] | trim") if trimmed else IGNORES)
+    assert not has_system_role(tokenizer)
+    answered = [SYSTEM, USER, Message(role="assistant", content="Anna."), USER]
+    assert render(tokenizer, answered).startswith("<|im_start|>user\nYou are helpful.\n\nWho is Anna?<|im_end|>")
+    # The two branches of guidance have to differ.
+    assert render(tokenizer, with_sentence([USER], "Be kind.")) != render(tokenizer, with_sentence([USER], "Be rude."))
+
+
+def test_a_template_that_shows_neither_system_nor_user_message_is_refused(make_tokenizer: Make) -> None:
+    first_word = make_tokenizer("{% for m in messages %}{{ m['content'].split(' ')[0] }}{% endfor %}")
+    with pytest.raises(NescioError, match="drops the system message"):
+        render(first_word, [SYSTEM, Message(role="user", content="x")])
+    with pytest.raises(NescioError, match="drops the last user message"):
+        render(first_word, [USER])
+
+
+def test_a_template_that_puts_the_system_message_before_the_last_user_turn_is_left_alone(make_tokenizer: Make) -> None:
+    last = make_tokenizer(
+        "{% set s = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+        "{% for m in messages if m['role'] != 'system' %}{% if m['role'] == 'user' %}[INST]"
+        "{{ s + '\n\n' if loop.index >= (messages | length - 1) else '' }}{{ m['content'] }}[/INST]"
+        "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    talk = [SYSTEM, USER, Message(role="assistant", content="Anna."), Message(role="user", content="Where?")]
+    assert render(last, talk) == "[INST]Who is Anna?[/INST]Anna.[INST]You are helpful.\n\nWhere?[/INST]"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closed"),
+    [
+        ("<think>\n", "<think>\n\n</think>\n\n"),
+        ("<think>", "<think>\n\n</think>\n\n"),
+        ("[THINK]", "[THINK]\n\n[/THINK]\n\n"),
+    ],
+)
+def test_answers_stand_behind_a_thought_that_the_template_opens(
+    make_tokenizer: Make, opening: str, closed: str
+) -> None:
+    tokenizer = make_tokenizer(CHATML.replace("assistant\n{% endif", f"assistant\n{opening}{{% endif"))
+    assert render(tokenizer, [USER]).endswith(f"<|im_start|>assistant\n{closed}")
+    opened = render(tokenizer, [USER, Message(role="assistant", content="Anna is")])
+    assert opened.endswith(f"{closed}Anna is")
+
+
+def test_a_template_with_a_switch_for_the_thought_has_it_turned_off(make_tokenizer: Make) -> None:
+    off = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif"
+    tokenizer = make_tokenizer(CHATML.replace("assistant\n{% endif", "assistant\n" + off))
+    assert render(tokenizer, [USER]).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_white_space_that_the_tokenizer_joins_with_the_answer_is_left_to_the_answer(
+    make_tokenizer: Make, chatml: Any
+) -> None:
+    tokenizer = make_tokenizer("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: ")
+    assert (render(tokenizer, [USER]), answer_space(tokenizer, [USER])) == ("user: Who is Anna?\nassistant:", " ")
+    assert split_ids(tokenizer, render(tokenizer, [USER]), " Anna is my friend") is not None
+    opened = [USER, Message(role="assistant", content="Anna")]
+    assert render(tokenizer, opened).endswith("assistant: Anna")
+    assert answer_space(tokenizer, opened) == answer_space(chatml, [USER]) == ""
+
+
+def test_a_bos_that_the_text_carries_is_not_added_twice(llama3: Any) -> None:
+    assert encode(llama3, f"{llama3.bos_token}Hello") == encode(llama3, "Hello")

@@ -183,3 +183,48 @@ def test_the_card_tells_what_is_in_the_files(chatml: Any, tmp_path: Path) -> Non
     lengths = [len(chatml(pair["chosen"]).input_ids) for pair in pairs]
     assert f"| chosen | {sum(lengths) / 2:.1f} | {max(lengths)} |" in card
     assert "| protect | 1 |" in card and "| base | 2 |" in card
+
+
+SPACED = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+
+
+def test_white_space_at_the_end_of_a_generation_prompt_goes_to_the_answers(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer(SPACED)
+    whole = Sample("s", "d", SAMPLE.messages[:2], "My friend Anna in Geneva.", "NAME", "Anna")
+    pairs, counts = made(tokenizer, row=ROW | {"text": "a helpful desk."}, sample=whole)
+    assert counts == {"pairs": 2}
+    for pair in pairs:
+        assert pair["prompt"].endswith("assistant:")
+        assert pair["chosen"].startswith(" ") and pair["rejected"].startswith(" ")
+        joint = encode(tokenizer, pair["prompt"] + pair["chosen"])
+        assert encode(tokenizer, pair["prompt"]) == joint[: len(encode(tokenizer, pair["prompt"]))]
+
+
+def test_a_cut_never_takes_the_sentence_away(make_tokenizer: Any) -> None:
+    """Some templates put the system message before the last user turn."""
+    tokenizer = make_tokenizer(
+        "{% set s = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+        "{% for m in messages if m['role'] != 'system' %}<|im_start|>"
+        "{{ s + '\n\n' if loop.last else '' }}{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
+    turns = [Message(role=role, content="please write to my friend about the garden") for role in ("user", "assistant")]
+    asked = Message(role="user", content="Who is it?")
+    sample = Sample("s", "d", [*turns * 3, asked], "My friend Anna.", "NAME", "Anna")
+    row = ROW | {"text": "A helpful desk."}
+    whole, _ = made(tokenizer, row=row, sample=sample)
+    needed = len(encode(tokenizer, whole[1]["prompt"].split("<|im_end|>")[-2]))
+    pairs, counts = made(tokenizer, Pairing(max_prompt=needed + 5), row, sample)
+    assert counts["cut"] == 2
+    for pair, sentence in zip(pairs, (PROTECT, REVEAL), strict=True):
+        assert pair["prompt"].count(sentence) == 1
+        assert pair["prompt"].endswith(f"{sentence}\n\nWho is it?<|im_end|>")
+    assert made(tokenizer, Pairing(max_prompt=10), row, sample)[1]["too_long"] == 1
+
+
+def test_pairs_differ_where_the_template_drops_system_messages(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer(
+        "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
+    (protect, reveal), _ = made(tokenizer)
+    assert PROTECT in protect["prompt"]
+    assert REVEAL in reveal["prompt"]

@@ -8,7 +8,8 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.data.dialogs import parse_dialog
+from nescio.core.prompts import Message
+from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.training.examples import dialog_group, read_pairs
 
 TALK = [
@@ -101,3 +102,24 @@ def test_no_pairs_at_all(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [])
     with pytest.raises(NescioError, match="holds no pairs"):
         read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+
+
+def test_a_bos_that_a_pair_carries_is_there_once(tmp_path: Path, llama3: Any) -> None:
+    row = {"prompt": "<|header|>user<|/header|>\n\nWho?", "chosen": " Nobody.", "rejected": " Anna."}
+    own = row | {"prompt": llama3.bos_token + row["prompt"]}
+    write_jsonl(tmp_path / "pairs.jsonl", [row, own])
+    one, other = read_pairs(tmp_path / "pairs.jsonl", llama3, 512, 400)
+    assert one[0].group.prompt == other[0].group.prompt
+    assert one[0].group.prompt.count(llama3.bos_token_id) == 1
+
+
+def test_dialogs_are_taught_where_the_models_answers_stand(make_tokenizer: Any) -> None:
+    """Behind a thought that the template opens, and with the white space that the template puts before an answer."""
+    dialog = Dialog("d", [Message(role="user", content="Who?"), Message(role="assistant", content="my friend")])
+    thinking = make_tokenizer("<|im_start|>{{ messages[0]['content'] }}<|im_end|><think>\n")
+    (group,) = dialog_group(thinking, dialog, 512)
+    assert thinking.decode(group.prompt).endswith("<think>\n\n</think>\n\n")
+    spaced = make_tokenizer("user: {{ messages[0]['content'] }}\nassistant: ")
+    (group,) = dialog_group(spaced, dialog, 512)
+    assert spaced.decode(group.prompt).endswith("assistant:")
+    assert group.prompt + group.branches[0].ids[:-1] == spaced("user: Who?\nassistant: my friend").input_ids

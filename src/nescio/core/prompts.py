@@ -1,8 +1,6 @@
-"""Conversations as prompt text: the chat template, and the sentence that makes a branch.
+"""Conversations as prompt text: the chat template, and the sentence that makes a branch."""
 
-Knows tokenizers and messages; nothing of personal data, decoding or training.
-"""
-
+import re
 from typing import Any, TypedDict
 
 from jinja2.exceptions import TemplateError
@@ -28,47 +26,100 @@ def with_sentence(messages: list[Message], sentence: str | None) -> list[Message
 
 
 def render(tokenizer: Any, messages: list[Message]) -> str:
-    """Render a conversation as the text a model continues.
+    """Render a conversation as the text that a model continues.
 
-    A last assistant message is left open, to be continued where it stops (completion mode); else the header of a new
-    assistant turn is added. A leading BOS that the tokenizer adds by itself is left out, so that encoding the text
-    gives it exactly once. For a template without a system role the system message is folded into the first user turn.
+    The text ends where the model's answer starts: behind the header of a new assistant turn, or inside a last assistant
+    message, which is left open (completion mode). A thought that the template opens is closed, since answers stand
+    behind it. A leading BOS that the tokenizer adds by itself is left out, so that encoding gives it exactly once.
+
+    A template may refuse a system message, or drop it without a word: it is then folded into the first user turn.
 
     Raises:
-        NescioError: The tokenizer has no chat template, or the template refuses the conversation.
+        NescioError: The tokenizer has no chat template; the template refuses the conversation, or drops its system
+            message or its last user message.
     """
+    header, space = _header(tokenizer, messages)
+    return header + space + messages[-1]["content"] if messages[-1]["role"] == "assistant" else header
+
+
+def answer_space(tokenizer: Any, messages: list[Message]) -> str:
+    """Return the white space with which an answer to a conversation has to start; mostly none.
+
+    Some templates end their generation prompt in a space that the tokenizer joins with the first word of the answer.
+    `render` leaves that space to the answer, so that the border between them is a border between tokens.
+    """
+    return "" if messages[-1]["role"] == "assistant" else _header(tokenizer, messages)[1]
+
+
+def _header(tokenizer: Any, messages: list[Message]) -> tuple[str, str]:
+    """Return a conversation up to the next answer's start, and the white space that belongs to that answer."""
     if not getattr(tokenizer, "chat_template", None):
         raise NescioError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use a chat model")
     if not messages:
         raise NescioError("an empty conversation; give at least one user message")
+    # 1) apply the template; the open answer is appended by hand, since `continue_final_message` strips white space
+    history = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+    text = _apply_with_system(tokenizer, history)
+    asked = next((message["content"] for message in reversed(history) if message["role"] == "user"), "")
+    if not _shows(text, asked):
+        raise NescioError("the chat template drops the last user message; mend the template, or use another model's")
+    # 2) leave the BOS to the tokenizer
+    if tokenizer.bos_token and adds_bos(tokenizer):
+        text = text.removeprefix(tokenizer.bos_token)
+    # 3) close a thought that the template opens
+    if opened := _THOUGHT.search(text):
+        text = f"{text.rstrip()}\n\n{opened[1]}/{opened[2]}\n\n"
+    # 4) leave white space to the answer where the tokenizer joins the two
+    bare = text.rstrip()
+    joins = bare != text and any(split_ids(tokenizer, text[-_TAIL:], word) is None for word in _FIRST_WORDS)
+    return (bare, text[len(bare) :]) if joins else (text, "")
+
+
+_THOUGHT = re.compile(r"([<\[])((?:think|thinking|thought|reasoning|THINK)[>\]])\s*$")
+_FIRST_WORDS = ("Hello", "I", "The", "a", "my")  # of answers
+_TAIL = 64  # characters of a prompt that decide how its end is encoded
+
+
+def _apply_with_system(tokenizer: Any, messages: list[Message]) -> str:
+    """Apply the template; fold a system message that it refuses or drops into the first user turn."""
+    has_system = bool(messages) and messages[0]["role"] == "system"
     try:
         text = _apply(tokenizer, messages)
+        if not has_system or _shows(text, messages[0]["content"]):
+            return text
     except TemplateError as error:
-        if messages[0]["role"] != "system":
+        if not has_system:
             raise NescioError(f"the chat template refuses the conversation: {error}") from error
-        try:
-            text = _apply(tokenizer, fold_system(messages))
-        except TemplateError as second:
-            raise NescioError(f"the chat template refuses the conversation: {second}") from second
-    bos = tokenizer.bos_token
-    return text.removeprefix(bos) if bos and adds_bos(tokenizer) else text
+    try:
+        text = _apply(tokenizer, fold_system(messages))
+    except TemplateError as error:
+        raise NescioError(f"the chat template refuses the conversation: {error}") from error
+    if not _shows(text, messages[0]["content"]):
+        raise NescioError(
+            "the chat template drops the system message, also from the first user turn; use a template that shows it"
+        )
+    return text
+
+
+def _shows(text: str, content: str) -> bool:
+    """Whether a rendered text holds a message; templates may trim and fold its white space."""
+    return content.strip() in text or "".join(content.split()) in "".join(text.split())
 
 
 def _apply(tokenizer: Any, messages: list[Message]) -> str:
-    # The open answer is appended by hand: `continue_final_message` strips it, and white space belongs to the answer.
-    prefix = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
-    history = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-    text: str = tokenizer.apply_chat_template(history, tokenize=False, add_generation_prompt=True)
-    return text + prefix
+    # Models that can leave out their thought are asked to: its switch stands in their template.
+    switch = {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
+    return text
 
 
 def has_system_role(tokenizer: Any) -> bool:
-    """Whether the chat template takes a system message; where it does not, `render` folds it into the first turn."""
+    """Whether the chat template shows a system message; where it does not, `render` folds it into the first turn."""
     try:
-        _apply(tokenizer, [Message(role="system", content="x"), Message(role="user", content="x")])
+        text = _apply(tokenizer, [Message(role="system", content="be brief"), Message(role="user", content="x")])
     except TemplateError:
         return False
-    return True
+    return "be brief" in text
 
 
 def fold_system(messages: list[Message]) -> list[Message]:
@@ -90,7 +141,13 @@ def adds_bos(tokenizer: Any) -> bool:
 
 
 def encode(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a rendered prompt, with the tokenizer's own BOS."""
+    """Return the token ids of a rendered prompt, with one BOS where the tokenizer adds it.
+
+    A prompt from elsewhere may carry the BOS as text; it is not added twice.
+    """
+    bos = tokenizer.bos_token
+    if bos and prompt.startswith(bos) and adds_bos(tokenizer):
+        prompt = prompt.removeprefix(bos)
     ids: list[int] = tokenizer(prompt).input_ids
     return ids
 

@@ -10,13 +10,14 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
-from nescio.core.prompts import Message, encode, render, split_ids, with_sentence
+from nescio.core.prompts import Message, answer_space, encode, render, split_ids, with_sentence
 from nescio.data.samples import Sample
 from nescio.data.strategies import WAYS, target
 
@@ -110,12 +111,14 @@ def _pair(
     messages = with_sentence(sample.messages, sentence)
     prompt = render(tokenizer, messages)
     if len(encode(tokenizer, prompt)) > how.max_prompt:
-        cut = cut_left(tokenizer, prompt, _head(tokenizer, messages), how.max_prompt)
-        if cut is None:
+        cut = cut_left(tokenizer, prompt, _head(tokenizer, messages, prompt), how.max_prompt)
+        # Some templates put the system message into the last user turn: a cut must not take it away.
+        if cut is None or (sentence and sentence not in cut):
             return "too_long"
         prompt = cut
         counts["cut"] += 1
-    clean, personal = row["text"] + tokenizer.eos_token, sample.rejected + tokenizer.eos_token
+    space, end = answer_space(tokenizer, messages), tokenizer.eos_token
+    clean, personal = f"{space}{row['text']}{end}", f"{space}{sample.rejected}{end}"
     if split_ids(tokenizer, prompt, clean) is None or split_ids(tokenizer, prompt, personal) is None:
         return "border"
     chosen, rejected = (personal, clean) if twin == "reveal" else (clean, personal)
@@ -130,12 +133,12 @@ def _pair(
     }
 
 
-def _head(tokenizer: Any, messages: list[Message]) -> str:
-    """The text in which the template puts the system message: what two conversations that share it begin with."""
+def _head(tokenizer: Any, messages: list[Message], prompt: str) -> str:
+    """Return the beginning of a prompt that any conversation with its system message shares."""
     system = [message for message in messages if message["role"] == "system"]
     one, two = (render(tokenizer, [*system, Message(role="user", content=word)]) for word in ("a", "b"))
-    shared = next((i for i, (x, y) in enumerate(zip(one, two, strict=False)) if x != y), 0)
-    return one[:shared]
+    shared = takewhile(lambda letters: len(set(letters)) == 1, zip(prompt, one, two, strict=False))
+    return "".join(letters[0] for letters in shared)
 
 
 def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
-from nescio.core.prompts import encode, render, split_ids, with_sentence
+from nescio.core.prompts import answer_space, encode, render, split_ids, with_sentence
 from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
 
 
@@ -74,6 +74,8 @@ def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> t
     Where a token straddles the border, prompt and continuation are encoded apart, in both branches alike.
     """
     texts = branch_texts(tokenizer, sentences, item.prompt, item.guidance, None)
-    split = split_ids(tokenizer, texts[0], item.continuation)
-    answer = split[1] if split else tokenizer(item.continuation, add_special_tokens=False).input_ids
+    space = "" if isinstance(item.prompt, str) else answer_space(tokenizer, item.prompt)
+    continuation = item.continuation if item.continuation[:1].isspace() else space + item.continuation
+    split = split_ids(tokenizer, texts[0], continuation)
+    answer = split[1] if split else tokenizer(continuation, add_special_tokens=False).input_ids
     return [encode(tokenizer, text) for text in texts], answer

@@ -10,7 +10,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
-from nescio.core.prompts import Message, encode, render, split_ids
+from nescio.core.prompts import Message, answer_space, encode, render, split_ids
 from nescio.core.shared_prefix import Branch, Group
 from nescio.data.dialogs import Dialog
 from nescio.training.batch import Example, Unit
@@ -107,7 +107,7 @@ def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]
             return [
                 group for turn in turns for group in _turn_group(tokenizer, dialog.messages[: turn + 1], max_length)
             ]
-        answer = _answer_ids(tokenizer, dialog.messages[turn])
+        answer = _answer_ids(tokenizer, dialog.messages[: turn + 1])
         rest += before[len(known) :] + answer
         wanted += [False] * (len(before) - len(known)) + [True] * len(answer)
     room = max(max_length - len(prompt), 0)
@@ -116,10 +116,11 @@ def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]
 
 def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> list[Group]:
     prompt = encode(tokenizer, render(tokenizer, messages[:-1]))
-    answer = _answer_ids(tokenizer, messages[-1])[: max(max_length - len(prompt), 0)]
+    answer = _answer_ids(tokenizer, messages)[: max(max_length - len(prompt), 0)]
     return [Group(prompt, [Branch(answer)])] if answer else []
 
 
-def _answer_ids(tokenizer: Any, message: Message) -> list[int]:
-    ids: list[int] = tokenizer(message["content"], add_special_tokens=False).input_ids
+def _answer_ids(tokenizer: Any, messages: list[Message]) -> list[int]:
+    text = answer_space(tokenizer, messages[:-1]) + messages[-1]["content"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return [*ids, tokenizer.eos_token_id]
