@@ -1,11 +1,14 @@
 """What an engine is: whoever needs text or likelihoods asks one. Knows nothing of how it is done."""
 
+import atexit
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
+from weakref import WeakSet
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -232,6 +235,44 @@ class Capabilities:
     adapters: tuple[str, ...] = field(default=())
     scores: bool = True
     control_tokens: tuple[str, ...] = ()
+
+
+class Closable(Protocol):
+    """Something that owns a thread and ends it when it is closed."""
+
+    def close(self) -> None:
+        """End the thread; more than once is harmless."""
+
+
+_OPEN: WeakSet[Closable] = WeakSet()
+
+
+def close_at_exit(owner: Closable) -> None:
+    """Close an owner of a daemon thread when the interpreter exits.
+
+    A daemon thread that is still inside PyTorch while the interpreter shuts down aborts the process.
+    """
+    _OPEN.add(owner)
+
+
+@atexit.register
+def _close_all() -> None:
+    for owner in list(_OPEN):
+        owner.close()
+
+
+class EngineMethods(ABC):
+    """What every engine inherits: `with nescio.load(…) as engine:` closes it at the end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the requests that are left with an error, and free what is held. More than once is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 class Engine(Protocol):

@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nescio.core.errors import NescioError
-from nescio.engines.base import Answer, Capabilities, Piece, Progress, Request, Scoring, Stream, UnansweredError
+from nescio.engines.base import (
+    Answer,
+    Capabilities,
+    EngineMethods,
+    Piece,
+    Progress,
+    Request,
+    Scoring,
+    Stream,
+    UnansweredError,
+)
 
 _MALFORMED_TRIES = 3
 _NO_KEY = "none"  # what is sent where a server wants no key: the client insists on one
 
 
-class OpenAIEngine:
+class OpenAIEngine(EngineMethods):
     """An endpoint as an engine, without guidance, likelihoods and adapters.
 
     Args:

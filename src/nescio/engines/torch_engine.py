@@ -20,6 +20,7 @@ from nescio.engines.base import (
     Answer,
     Capabilities,
     EngineClosedError,
+    EngineMethods,
     Piece,
     Precision,
     Progress,
@@ -41,7 +42,7 @@ CACHE_TOKENS = 1 << 15
 PREFIX_TOKENS = 1 << 12
 
 
-class TorchEngine:
+class TorchEngine(EngineMethods):
     """Generates and scores with a Transformers model, guided or not, each request with its adapter or none.
 
     Args:

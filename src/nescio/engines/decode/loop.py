@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance, guide
-from nescio.engines.base import EngineClosedError, Request
+from nescio.engines.base import EngineClosedError, Request, close_at_exit
 from nescio.engines.decode.batch import Row, Rows
 from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
@@ -74,7 +74,9 @@ class Loop:
         self._retired: set[int] = set()
         self._state = threading.Lock()  # guards what is waiting, the thread and `closed`
         self._turn = threading.RLock()  # held for a step, and by whoever needs the model between steps
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None  # the latest; it ends when there is no more work
+        self._is_running = False
+        close_at_exit(self)
 
     def room(self, work: Work) -> int:
         """How many new tokens a request could have, were it alone; below 1 it can never be served."""
@@ -90,7 +92,8 @@ class Loop:
             if self.closed:
                 raise EngineClosedError("the engine is closed; load it again")
             self._waiting.append(work)
-            if self._thread is None:
+            if not self._is_running:
+                self._is_running = True
                 self._thread = threading.Thread(target=self._run, name="nescio-decode", daemon=True)
                 self._thread.start()
 
@@ -122,7 +125,7 @@ class Loop:
                 if self.closed or not (self._waiting or self._live):
                     left = [*self._live, *self._waiting] if self.closed else []
                     self._waiting.clear()
-                    self._thread = None
+                    self._is_running = False
                     break
             try:
                 with self._turn, torch.inference_mode():

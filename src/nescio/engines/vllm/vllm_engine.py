@@ -22,11 +22,13 @@ from nescio.engines.base import (
     Answer,
     Capabilities,
     EngineClosedError,
+    EngineMethods,
     Progress,
     Request,
     Scoring,
     Stream,
     TooLongError,
+    close_at_exit,
 )
 from nescio.engines.detokenizer import Writing
 from nescio.engines.prompt_branches import branch_ids, control_tokens, scored_ids
@@ -36,7 +38,7 @@ from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
 _CLOSED = "the engine is closed; load it again"
 
 
-class VllmEngine:
+class VllmEngine(EngineMethods):
     """Generates and scores on vLLM, guided or not, with adapters attached or detached.
 
     A thread of its own runs vLLM's loop; all others hand it what to do.
@@ -73,6 +75,7 @@ class VllmEngine:
         self._closing = threading.Event()
         self._door = threading.Lock()  # no order comes in once it is closing
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        close_at_exit(self)
         self._thread.start()
         if adapter is not None:
             self.load_adapter("default", adapter)
