@@ -1,5 +1,7 @@
-"""What a table keeps on the disk, and when it asks again."""
+"""What a table keeps on the disk, when it asks again, and what its rows are made of."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,64 +9,22 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.data.samples import Sample
+from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation import run as room
-from nescio.evaluation.kept import Kept
-from nescio.evaluation.measure import Measured, Plan, measure
+from nescio.evaluation.base import Ask, Found, Measure, Task, generate
+from nescio.evaluation.columns import Column
 from nescio.evaluation.measures import slot_attack
-from nescio.evaluation.measures.choices import Question
-from nescio.evaluation.run import Subject
+from nescio.evaluation.run import evaluate, open_measure
 from nescio.evaluation.setups import Setup
-from nescio.pii.base import Span
 
+MEASURES: list[tuple[str, dict[str, Any]]] = [
+    ("leakage", {}), ("fluency", {}), ("choices", {"count": 1}), ("leak_at_k", {"draws": 2, "samples": 2}),
+    ("slot_attack", {"samples": 3}), ("harmless", {"prompts": 2}), ("quality", {}),
+]  # fmt: skip
 
-class Finds:
-    """Finds one word, under a name that does not tell which."""
-
-    name = "finds"
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        places = [text.find(self.word) for text in texts]
-        return [[Span(at, at + len(self.word), "X", self.word)] if at >= 0 else [] for at in places]
-
-
-def test_a_fit_under_other_masks_is_another_fit(
-    tmp_path: Path, tiny: Callable[..., TorchEngine], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[str] = []
-
-    def load(name: str) -> TorchEngine:
-        loaded.append(name)
-        return tiny()
-
-    monkeypatch.setattr(room, "load", load)
-    answers: dict[str, list[dict[str, Any]]] = {
-        "x": [
-            {"dialog_id": who, "messages": [{"role": "user", "content": f"I am {who}"}], "answer": "hello", "spans": []}
-            for who in ("Tom", "Anna")
-        ]
-    }
-    subject = Subject([], Plan([], 1), [], "owner/base", "")
-    for word, times in (("Tom", 1), ("Tom", 1), ("Anna", 2)):
-        room._fits(subject, answers, Finds(word), Kept(tmp_path / "kept"))
-        assert len(loaded) == times
-
-
-def table(folder: Path, scales: Sequence[float]) -> tuple[list[Setup], Plan]:
-    """The tuned model plainly and guided, and one of each measure."""
-    tuned = Setup("tuned", "tuned", str(folder))
-    guided = [replace(tuned, name=f"x-{s:g}", guidance=Guidance(s, "prob", PROTECT, REVEAL)) for s in scales]
-    samples = [
-        Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Who is {word}?"}], "Tom.", "PERSON", "Tom")
-        for n, word in enumerate(("Anna", "Tom", "my friend"))
-    ]
-    asked = [Question("q", "field", "Who lives in Geneva?", ("Anna", "Tom", "my name"), 0, listed=False)]
-    return [tuned, *guided], Plan(samples, 8, 2, 2, asked, 2, samples, asked)
+Results = tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]
 
 
 @pytest.fixture
@@ -82,29 +42,42 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def run(folder: Path, kept: Path, scales: Sequence[float], tick: Any = lambda *_: None) -> dict[str, Measured]:
-    setups, plan = table(folder, scales)
-    return measure(setups, plan, Finds("Tom"), Kept(kept), tick)
+@pytest.fixture
+def run(make_task: Callable[..., Task], tiny_folder: Path) -> Callable[..., Results]:
+    """Evaluate the tuned model, plainly and guided at each scale, by every measure that needs no judge."""
+
+    def table(kept: Path, scales: Sequence[float], names: Sequence[str] = (), **more: Any) -> Results:
+        tuned = Setup("tuned", "tuned", str(tiny_folder))
+        guided = [replace(tuned, name=f"x-{s:g}", guidance=Guidance(s, "prob", PROTECT, REVEAL)) for s in scales]
+        measures = [open_measure(name, **options) for name, options in MEASURES if not names or name in names]
+        return evaluate(make_task(tiny_folder, kept, **{"setups": [tuned, *guided]} | more), measures)
+
+    return table
 
 
-def test_one_more_row_is_asked_alone_and_says_the_same(tiny_folder: Path, tmp_path: Path, asked: list[Any]) -> None:
-    run(tiny_folder, tmp_path / "grown", (2,))
+def near(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose likelihoods may differ in their last digits: what shares a batch decides them."""
+    return row | {name: pytest.approx(row[name], rel=1e-4, abs=1e-4) for name in ("fluency", "divergence")}
+
+
+def test_one_more_row_is_asked_alone_and_says_the_same(
+    run: Callable[..., Results], tmp_path: Path, asked: list[Any]
+) -> None:
+    run(tmp_path / "grown", (2,))
     asked.clear()
-    grown = run(tiny_folder, tmp_path / "grown", (2, 5))
-    assert len(asked) == 3 + 2 * 2 + 3 + 2 * 2 + 3 + 1 + 2, "answers, draws, options, harmless, attacks, reply, KL"
+    grown, answers = run(tmp_path / "grown", (2, 5))
+    counts = {"answers": 3, "draws": 2 * 2, "options": 4, "attacks": 3, "harmless": 2 * 2, "KL": 2, "fit": 2 * 3}
+    assert len(asked) == sum(counts.values())
     assert {item.guidance.scale for item in asked if item.guidance} == {5}
-    at_once = run(tiny_folder, tmp_path / "at once", (2, 5))
-    for name, right in at_once.items():
-        for measured in ("answers", "draws", "picks", "attacks", "replies"):
-            assert getattr(grown[name], measured) == getattr(right, measured)
-        assert [text for text, _ in grown[name].harmless] == [text for text, _ in right.harmless]
-        assert grown[name].divergence == pytest.approx(right.divergence, abs=1e-5)
+    at_once, same = run(tmp_path / "at once", (2, 5))
+    assert answers == same and grown == [near(row) for row in at_once]
     asked.clear()
-    assert run(tiny_folder, tmp_path / "grown", (5, 2)) == grown and not asked
+    again, _ = run(tmp_path / "grown", (5, 2))
+    assert [again[0], again[2], again[1]] == grown and not asked
 
 
-def test_what_was_cut_off_goes_on(tiny_folder: Path, tmp_path: Path, asked: list[Any]) -> None:
-    whole = run(tiny_folder, tmp_path / "whole", (2,))
+def test_an_evaluation_that_was_cut_off_goes_on(run: Callable[..., Results], tmp_path: Path, asked: list[Any]) -> None:
+    whole = run(tmp_path / "whole", (2,))
     count = len(asked)
 
     def killed(done: int, total: int, word: str) -> None:
@@ -113,26 +86,81 @@ def test_what_was_cut_off_goes_on(tiny_folder: Path, tmp_path: Path, asked: list
 
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_folder, tmp_path / "cut", (2,), killed)
+        run(tmp_path / "cut", (2,), tick=killed)
     assert 0 < len(asked) < count
-    assert run(tiny_folder, tmp_path / "cut", (2,)) == whole and len(asked) == count
+    assert run(tmp_path / "cut", (2,)) == whole and len(asked) == count
 
 
 def test_an_attack_in_other_words_is_asked_anew(
-    tiny_folder: Path, tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Results], tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tiny_folder, tmp_path, ())
+    run(tmp_path, ())
     asked.clear()
     monkeypatch.setitem(slot_attack._DESCRIPTIONS, "PERSON", "People")
-    run(tiny_folder, tmp_path, ())
+    run(tmp_path, ())
     assert len(asked) == 3 and all("could be People." in item.prompt for item in asked)
 
 
-def test_an_output_filter_stands_before_all_that_is_shown(tiny_folder: Path, tmp_path: Path) -> None:
-    (tuned,), plan = table(tiny_folder, ())
-    (said, _), *_ = run(tiny_folder, tmp_path, ())["tuned"].harmless
+def test_a_fit_under_other_masks_is_another_fit(run: Callable[..., Results], tmp_path: Path, asked: list[Any]) -> None:
+    for word, times in (("Tom", 1), ("Tom", 1), ("Anna", 2)):
+        run(tmp_path, (), ["leakage", "quality"], word=word)
+        assert sum(not isinstance(item, Request) for item in asked) == times * 2 * 3
+
+
+class Keeps(Measure):
+    """Remembers what it was given."""
+
+    def asks(self, task: Task) -> list[Ask]:
+        def work(engine: Any, setups: Sequence[Setup]) -> list[Any]:
+            (said, *_), *_ = generate(engine, setups, [task.samples[0].messages], max_tokens=4)
+            return [[[said, [0.5]]] for _ in setups]
+
+        return [Ask(kind="own", decides=1, work=work)]
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        self.found = found
+        return [{} for _ in found]
+
+
+def test_an_output_filter_comes_before_all_that_is_scored(make_task: Callable[..., Task], tiny_folder: Path) -> None:
+    tuned, keeps = Setup("tuned", "tuned", str(tiny_folder)), Keeps()
+    evaluate(make_task(tiny_folder), [keeps])
+    ((said, _),) = keeps.found[0].given["own"]
     word = said.split()[0]
-    masks = replace(tuned, name="masked", masks=True)
-    found = measure([tuned, masks], plan, Finds(word), Kept(tmp_path), lambda *_: None)
-    assert [found[name].harmless[0][0] for name in ("tuned", "masked")] == [said, said.replace(word, "[removed]", 1)]
-    assert found["masked"].harmless[0][1] == found["tuned"].harmless[0][1]
+    rows, _ = evaluate(
+        make_task(tiny_folder, word=word, setups=[tuned, replace(tuned, name="masked", masks=True)]), [keeps]
+    )
+    assert [one.given["own"] for one in keeps.found] == [[[said, [0.5]]], [[said.replace(word, "[removed]", 1), [0.5]]]]
+    assert [row["filter_seconds"] is None for row in rows] == [True, False]
+
+
+class Filled(Measure):
+    """Fills one column with given values."""
+
+    columns = (Column(key="filled", header="filled", meaning="filled"),)
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        return [{"filled": value} for value in self.values]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [0.1, math.nan]])
+def test_a_number_that_is_none_is_null(make_task: Callable[..., Task], tiny_folder: Path, value: Any) -> None:
+    rows, _ = evaluate(make_task(tiny_folder), [Filled(value)])
+    assert rows[0]["filled"] is None and json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tiny_folder: Path) -> None:
+    class Other(Filled):
+        pass
+
+    with pytest.raises(NescioError, match="Filled and Other both fill the column 'filled'"):
+        evaluate(make_task(tiny_folder), [Filled(1), Other(1)])
+    with pytest.raises(NescioError, match="Filled: returned 2 rows for 1 set-ups"):
+        evaluate(make_task(tiny_folder), [Filled(1, 2)])
+    with pytest.raises(NescioError, match="measure 'nothing': unknown; known here: choices, fluency, harmless"):
+        open_measure("nothing")
+    with pytest.raises(NescioError, match=r"evaluate\.measures: harmless: .*unexpected keyword argument 'number'"):
+        open_measure("harmless", number=3)

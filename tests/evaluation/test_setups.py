@@ -20,7 +20,9 @@ def test_a_set_up_asks_with_its_system_sentence_and_its_nudge() -> None:
 def test_guided_rows_have_names_of_their_own() -> None:
     plain = Guidance(1.0, "prob", PROTECT, REVEAL)
     variants = [plain, *(Guidance(1.0, "prob", PROTECT, REVEAL, tau, not tau) for tau in (0.1, 0.0))]
-    rows = list(guided_setups(Setup("trained", "trained", "x", "a", plain), [1, 2], ["log", "prob"], variants))
+    rows = list(
+        guided_setups(Setup("trained", "trained", "x", adapter="a", guidance=plain), [1, 2], ["log", "prob"], variants)
+    )
     assert [row.name for row in rows] == [
         "trained-log-2", "trained-prob-2", "trained-log-2-plausible-0.1", "trained-prob-2-plausible-0.1",
         "trained-log-2-adaptive", "trained-prob-2-adaptive",
@@ -34,4 +36,4 @@ def test_baselines_need_no_training() -> None:
     nudge, reverse, masked = baselines(TUNED, PROTECT, REVEAL)
     assert nudge.nudge and masked.masks
     assert reverse.guidance == Guidance(2.0, "log", PROTECT, REVEAL)
-    assert all(row.adapter is None and row.source == "x" for row in (nudge, reverse, masked))
+    assert all(row.adapter is None and row.model == "x" for row in (nudge, reverse, masked))

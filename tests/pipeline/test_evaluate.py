@@ -9,7 +9,7 @@ from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.context import Context
-from nescio.pipeline.evaluate import _plan, _row
+from nescio.pipeline.evaluate import _row, measures, task
 from nescio.pipeline.recipe import Recipe
 
 
@@ -19,6 +19,13 @@ def context(folder: Path, notes: list[str], **evaluate: Any) -> Context:
         "pairs": {"positive": "Say no names.", "negative": "Say names."}, "detector": {"model": "spacy:en_core_web_sm"},
     }  # fmt: skip
     return Context(Recipe.model_validate(recipe), folder, notes.append)
+
+
+def ask(run: Context, setups: list[Setup]) -> None:
+    """Collect what is asked, without asking."""
+    asked = task(run, setups, lambda done, total, word: None)
+    for measure in measures(run.recipe.evaluate):
+        list(measure.asks(asked))
 
 
 def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> None:
@@ -43,14 +50,14 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     setups = [Setup("tuned", "tuned", str(tiny_folder))]
     asked = {"samples": 2, "draws": 1, "drawn": 3, "attacked": 4, "question_count": 500, "harmless": 50}
     notes: list[str] = []
-    _plan(context(tmp_path, notes, **asked), setups)
+    ask(context(tmp_path, notes, **asked), setups)
     assert notes == [
         f"{wanted} {what} asked for, {there} there are; all are used"
         for what, wanted, there in (
-            ("samples", 2, 1), ("drawn samples", 3, 1), ("attacked samples", 4, 1), ("questions", 500, 160),
+            ("samples", 2, 1), ("questions", 500, 160), ("leak samples", 3, 1), ("attacked samples", 4, 1),
             ("harmless prompts", 50, 40),
         )
     ]  # fmt: skip
     notes.clear()
-    _plan(context(tmp_path, notes, samples=1, question_count=0, harmless=0), setups)
+    ask(context(tmp_path, notes, samples=1, question_count=0, harmless=0), setups)
     assert not notes

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
-from nescio.engines.base import Request
-from nescio.engines.torch_engine import TorchEngine, load
+from nescio.engines.base import Engine, Request
+from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation.one_engine import OneEngine
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
 
@@ -164,14 +165,17 @@ def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path,
 def test_mmlu_pro_is_answered_in_words_and_judged(
     world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, loaded = tmp_path / "copy", list[TorchEngine]()
+    out, opened = tmp_path / "copy", list[str]()
+    judge_folder, plain = str(world / "judge"), OneEngine.plain
+    shutil.copytree(world / "base", judge_folder, dirs_exist_ok=True)
 
-    def load_last(name: str) -> TorchEngine:
-        assert (out / "kept/replies.jsonl").exists(), "the judge waits until the rows have answered"
-        loaded.append(load(name))
-        return loaded[-1]
+    def open_last(engines: OneEngine, model: str) -> Engine:
+        if model == judge_folder:
+            assert (out / "kept/replies.jsonl").exists(), "the judge waits until the rows have answered"
+            opened.append(model)
+        return plain(engines, model)
 
-    monkeypatch.setattr("nescio.pipeline.evaluate.load", load_last)
+    monkeypatch.setattr(OneEngine, "plain", open_last)
     shutil.copytree(finished, out)
     questions = [
         {"question_id": n, "question": "Whom could you ask?", "options": ["the desk", "a book"], "answer_index": n % 2,
@@ -179,7 +183,7 @@ def test_mmlu_pro_is_answered_in_words_and_judged(
         for n in range(3)
     ]  # fmt: skip
     write_jsonl(tmp_path / "mmlu.jsonl", questions)
-    judge = json.dumps({"model": str(world / "base")})
+    judge = json.dumps({"model": judge_folder})
     changes = [
         f"evaluate.questions={tmp_path / 'mmlu.jsonl'}", "evaluate.question_count=null", f"evaluate.judge={judge}"
     ]  # fmt: skip
@@ -189,9 +193,10 @@ def test_mmlu_pro_is_answered_in_words_and_judged(
         assert row["judge_accuracy"] == 0 and not row["judge_usable"], "it says nothing but sentences"
         assert (row["judged"], row["judged_cant_tell"]) == (0, 1)
     assert "unusable" in (out / "report.html").read_text()
-    assert [engine.closed for engine in loaded] == [True]
+    assert opened
+    opened.clear()
     Run(load_recipe(world / "recipe.yaml", [*changes, "evaluate.harmless=0"]), out, Quiet()).evaluate()
-    assert len(loaded) == 1, "its verdicts are there"
+    assert not opened, "its verdicts are on disk"
 
 
 def test_a_judge_behind_an_endpoint_is_asked_there_and_once(world: Path, tmp_path: Path, finished: Path) -> None:

@@ -1,106 +1,176 @@
-"""A table: what was measured of its set-ups, counted, weighed and tested against the tuned model.
+"""The table: every set-up is asked, its answers are scored by each measure, and the best row is marked."""
 
-Joins the measures of this room. Knows samples, engines and detectors; nothing of run folders or training.
-"""
-
-from collections.abc import Collection, Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict
+from functools import partial
+from typing import Any, cast
 
-from nescio.core.models import identity
-from nescio.engines.torch_engine import load
-from nescio.evaluation import results
-from nescio.evaluation.best import mark_best
-from nescio.evaluation.kept import Kept
-from nescio.evaluation.measure import Measured, Plan, Tick, measure
-from nescio.evaluation.measures import choices, harmless, slot_attack
-from nescio.evaluation.measures.judge import Judge, judged_fields
-from nescio.evaluation.measures.leakage import answer_rows
-from nescio.evaluation.measures.quality import Fit, fits, mask
-from nescio.evaluation.setups import Setup
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint
+from nescio.data.samples import Sample
+from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
+from nescio.evaluation.columns import measures as registry
+from nescio.evaluation.output_filter import masked_texts
+from nescio.evaluation.results import mark_best
 from nescio.pii.base import Detector
 
+_BATCH = 22  # samples asked about before their answers are on disk
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a table is about.
-
-    Attributes:
-        setups: Its rows, the tuned model first.
-        plan: What is measured of each.
-        own: The pieces of personal data of each sample's dialog.
-        base: The base model, under which answers are weighed.
-        protect: The protect sentence, which no answer should repeat.
-    """
-
-    setups: Sequence[Setup]
-    plan: Plan
-    own: Sequence[Collection[str]]
-    base: str
-    protect: str
+Rows = list[dict[str, Any]]
 
 
-def evaluate(
-    subject: Subject, detector: Detector, kept: Kept, tick: Tick, judge: Judge | None = None
-) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Make a table.
+def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, Rows]]:
+    """Make a table. What is on disk already is not asked again.
 
     Args:
-        subject: What it is about.
-        detector: Decides what is personal.
-        kept: Where finished pieces go.
-        tick: Called with pieces done, pieces in all, and a word.
-        judge: Asked about the replies to the plan's questions, if any.
+        task: What is evaluated.
+        measures: What is measured of every row.
 
     Returns:
-        The rows of `results.json`, and each row's answers with their spans.
+        The rows of `results.json`, and each row's answers with their spans by the set-up's name.
+
+    Raises:
+        NescioError: A model, an adapter or an option is wrong, or two measures fill one column.
     """
-    setups, plan = subject.setups, subject.plan
-    found = measure(setups, plan, detector, kept, tick)
-    answers = {name: answer_rows(plan.samples, one.answers, detector) for name, one in found.items()}
-    tick(1, 1, "do the answers fit their prompts?")
-    fit_of = _fits(subject, answers, detector, kept)
-    tuned = found[setups[0].name]
-    rows = [
-        results.result_row(setup, answers[setup.name], subject.own, fit_of[setup.name], subject.protect, plan.seed)
-        | _more(found[setup.name], tuned, plan, detector)
-        for setup in setups
-    ]
-    if judge is not None:
-        replies = [found[setup.name].replies for setup in setups]
-        judged = judged_fields(judge, plan.judged, replies, plan.seed, tick)
-        rows = [row | more for row, more in zip(rows, judged, strict=True)]
+    # 1) Collect what is asked; wrong options are found here, before anything is loaded.
+    _check_columns(measures)
+    asks = [*_sample_asks(task), *(ask for measure in measures for ask in measure.asks(task))]
+    found = [Found(setup=setup) for setup in task.setups]
+    with closing(task.engine):
+        # 2) Ask everything, one model after the other.
+        _ask_all(task, asks, found)
+        # 3) Pass what was said through the output filters.
+        for one in found:
+            if one.setup.masks:
+                _filter(one, task.detector)
+        # 4) Find the personal data in the answers.
+        for one in found:
+            one.rows = answer_rows(task.samples, one.given["answers"], task.detector)
+        # 5) Score.
+        rows = [_head(one) for one in found]
+        for number, measure in enumerate(measures):
+            task.tick(number, len(measures), f"scores: {type(measure).__name__}")
+            for row, fields in zip(rows, _scored(measure, task, found), strict=True):
+                row.update(fields)
+    # 6) Mark the best row.
     mark_best(rows)
-    return rows, answers
+    return rows, {one.setup.name: one.rows for one in found}
 
 
-def _fits(subject: Subject, answers: dict[str, list[dict[str, Any]]], detector: Detector, kept: Kept) -> dict[str, Fit]:
-    read = mask(answers, detector)  # what the detector masks is part of what is asked: no other's result is taken
-    names, base = list(read.answers), identity(subject.base)
+def open_measure(name: str, **options: Any) -> Measure:
+    """Make a registered measure.
 
-    def work(missing: list[int]) -> list[dict[str, Any]]:
-        some = {names[number]: read.answers[names[number]] for number in missing}
-        with closing(load(subject.base)) as engine:
-            return [asdict(fit) for fit in fits(replace(read, answers=some), engine).values()]
+    Raises:
+        NescioError: There is none of that name, or it does not take these options.
+    """
+    make = cast(Callable[..., Measure], registry.get(name))
+    try:
+        return make(**options)
+    except (TypeError, ValueError) as error:
+        raise NescioError(f"evaluate.measures: {name}: {error}; see the options of the measure") from error
 
-    asked = [[base, read.own, read.other, read.answers[name]] for name in names]
-    return {name: Fit(**fit) for name, fit in zip(names, kept.get("fit", asked, work), strict=True)}
+
+def _check_columns(measures: Sequence[Measure]) -> None:
+    owners: dict[str, str] = {}
+    for measure in measures:
+        name = type(measure).__name__
+        for column in measure.columns:
+            other = owners.setdefault(column.key, name)
+            if other != name:
+                raise NescioError(f"measures {other} and {name} both fill the column {column.key!r}; rename one")
 
 
-def _more(found: Measured, tuned: Measured, plan: Plan, detector: Detector) -> dict[str, Any]:
-    """The fields of the measures that the plan asks for."""
-    fields: dict[str, Any] = {"filter_seconds": found.filter_seconds}
-    if plan.questions:
-        right, before = (choices.right(plan.questions, one.picks) for one in (found, tuned))
-        kind = "MMLU-Pro" if plan.questions[0].listed else "plain questions"
-        fields |= results.utility(right, before, f"{kind}, by likelihood", plan.seed)
-    if plan.draws:
-        leaking = [[bool(spans) for spans in detector.find(texts)] for texts in found.draws]
-        fields |= results.leaks(leaking, [sample.dialog_id for sample in plan.samples[: plan.drawn]], plan.seed)
-    if plan.harmless:
-        texts = [text for text, _ in found.harmless]
-        fields |= {"divergence": found.divergence, "over_refusal": harmless.over_refusal(texts)}
-    if plan.attacked:
-        fields |= results.attack(*slot_attack.outcome(plan.attacked, found.attacks, plan.seed))
-    return fields
+def _sample_asks(task: Task) -> list[Ask]:
+    """Greedy answers (temperature 0, as in the paper) to all samples."""
+    return [
+        Ask(
+            kind="answers",
+            decides=[[[sample.id, fingerprint(asdict(sample))] for sample in samples], task.max_tokens],
+            work=partial(generate, conversations=[sample.messages for sample in samples], max_tokens=task.max_tokens),
+        )
+        for samples in batches(task.samples, _BATCH)
+    ]
+
+
+def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
+    models = list(dict.fromkeys(setup.model for setup in task.setups))
+    total = len(models) * len(asks)
+    for order, model in enumerate(models):
+        own = [one for one in found if one.setup.model == model]
+        setups = [one.setup for one in own]
+        for number, ask in enumerate(asks):
+            task.tick(order * len(asks) + number, total, f"{ask.kind} of {len(own)} set-ups")
+
+            def work(missing: list[int], ask: Ask = ask, setups: list[Any] = setups) -> Sequence[Any]:
+                return ask.work(task.engine.of(setups), [setups[at] for at in missing])
+
+            asked = [[task.engine.identity, ask.decides, task.engine.identity_of(setup)] for setup in setups]
+            for one, results in zip(own, task.cache.get(ask.kind, asked, work), strict=True):
+                one.given.setdefault(ask.kind, []).extend(results)
+
+
+def _filter(found: Found, detector: Detector) -> None:
+    """Mask the personal data in all texts that a set-up gave, and time it on the answers."""
+    started = time.perf_counter()
+    found.given["answers"] = masked_texts(found.given["answers"], detector)
+    found.filter_seconds = (time.perf_counter() - started) / max(len(found.given["answers"]), 1)
+    for kind, results in found.given.items():
+        if kind != "answers":
+            found.given[kind] = masked_texts(results, detector)
+
+
+def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> Rows:
+    """Return the lines of `eval/NAME.jsonl`: an object for each answer, with the personal data found in it."""
+    return [
+        {
+            "id": sample.id,
+            "dialog_id": sample.dialog_id,
+            "messages": sample.messages,
+            "answer": text,
+            "spans": [asdict(span) for span in spans],
+        }
+        for sample, text, spans in zip(samples, answers, detector.find(answers), strict=True)
+    ]
+
+
+def _head(found: Found) -> dict[str, Any]:
+    """The fields of a row that say what it is; those of the utility are null until they are measured."""
+    setup, guidance = found.setup, found.setup.guidance
+    guided = guidance if guidance is not None and guidance.guided else None
+    return {
+        "name": setup.name,
+        "model": setup.label,
+        "epoch": setup.epoch,
+        "space": guided.space if guided else None,
+        "scale": guidance.scale if guidance is not None else 1.0,
+        "masked": setup.masks,
+        "plausibility": guided.plausibility if guided else 0.0,
+        "adaptive": guided is not None and guided.adaptive,
+        "samples": len(found.rows),
+        "utility": None,
+        "utility_ci95": None,
+        "utility_kind": None,
+        "filter_seconds": found.filter_seconds,
+        "best": False,
+        "answers_hash": fingerprint(found.rows),  # a report refuses answers that are not those counted here
+    }
+
+
+def _scored(measure: Measure, task: Task, found: Sequence[Found]) -> Rows:
+    """The fields of one measure; a number that is not finite is null, because JSON has none."""
+    fields = measure.score(task, found)
+    if len(fields) != len(found):
+        name = type(measure).__name__
+        raise NescioError(f"measure {name}: returned {len(fields)} rows for {len(found)} set-ups; return one for each")
+    return [{key: _finite(value) for key, value in row.items()} for row in fields]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return None if any(isinstance(part, float) and not math.isfinite(part) for part in value) else list(value)
+    return value

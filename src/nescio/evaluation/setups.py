@@ -1,11 +1,7 @@
-"""What a row of the table compares: (model, adapter, system prompt, guidance, output filter).
-
-Anything can be compared with anything; the built-in set-ups are a run's own and the baselines that need no training.
-Knows conversations and guidance; nothing of engines or answers.
-"""
+"""Set-ups, which the rows of a table compare: a model, an adapter, a system prompt, guidance and an output filter."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from nescio.core.files import fingerprint
 from nescio.core.guidance import Guidance, Space
@@ -18,23 +14,24 @@ REVERSE_SCALE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A model, with or without an adapter, asked in a certain way.
+    """A model, with or without an adapter, and how it is asked.
 
     Attributes:
-        name: Of the row's answers file.
-        model: What the table calls it.
-        source: The model asked: folder, hub id, or another name that `nescio.load` takes.
-        adapter: Folder of the adapter to attach; None: none.
-        guidance: None: the conversation as it is.
-        system: Sentence added to the system message, beside the guidance's own.
+        name: Name of the row's answers file; unique in a table.
+        label: What the table calls the model.
+        model: The model: a folder, a hub id, or another name that `nescio.load` takes.
+        adapter: Folder of the adapter to attach; None attaches none.
+        guidance: Guidance of every request; None asks the conversation as it is.
+        system: Sentence added to the system message, in addition to that of the guidance.
         nudge: Whether the paper's nudge is put before the last user message (section 2.2).
-        masks: Whether personal data that the detector finds in an answer is masked before anyone sees it.
-        epoch: Of the training, where several are compared.
+        masks: Whether an output filter masks the personal data that the detector finds in an answer.
+        epoch: Epoch of the training, where a table compares several.
     """
 
     name: str
+    label: str
     model: str
-    source: str
+    _: KW_ONLY
     adapter: str | None = None
     guidance: Guidance | None = None
     system: str | None = None
@@ -44,11 +41,11 @@ class Setup:
 
     @property
     def attached(self) -> str | None:
-        """What the engine calls the adapter."""
+        """Name of the adapter in the engine; None where there is none."""
         return None if self.adapter is None else f"adapter-{fingerprint(self.adapter)}"
 
     def asked(self, messages: Sequence[Message]) -> list[Message]:
-        """A conversation as this set-up asks it."""
+        """Return a conversation as this set-up asks it."""
         own = nudged(messages) if self.nudge else list(messages)
         return with_sentence(own, self.system)
 
@@ -56,11 +53,11 @@ class Setup:
 def guided_setups(
     trained: Setup, scales: Sequence[float], spaces: Sequence[Space], variants: Sequence[Guidance]
 ) -> Iterator[Setup]:
-    """A trained model's rows: each space at each scale, plainly and in each variant.
+    """Yield the guided rows of a trained model: for each variant of the guidance, each space at each scale.
 
     Args:
         trained: The row at scale 1.
-        scales: 1 is passed over: it is the trained row itself.
+        scales: Scales; 1 is left out, because it is the trained row itself.
         spaces: `log`, `prob`.
         variants: Guidances whose sentences, plausibility and adaptivity are taken; the first is the plain one.
     """
@@ -79,10 +76,10 @@ def _named(guidance: Guidance) -> str:
 
 
 def baselines(tuned: Setup, positive: str, negative: str) -> list[Setup]:
-    """What can be had without training: the nudge, ROSE-style reverse prompting, and masking the output."""
+    """Return the baselines that need no training: the nudge, ROSE-style reverse prompting, and output masking."""
     reverse = Guidance(REVERSE_SCALE, "log", positive, negative)
     return [
-        replace(tuned, name="tuned-nudge", model="tuned + nudge", nudge=True),
-        replace(tuned, name="tuned-reverse", model="tuned + reverse prompt", guidance=reverse),
-        replace(tuned, name="tuned-masked", model="tuned + output masking", masks=True),
+        replace(tuned, name="tuned-nudge", label="tuned + nudge", nudge=True),
+        replace(tuned, name="tuned-reverse", label="tuned + reverse prompt", guidance=reverse),
+        replace(tuned, name="tuned-masked", label="tuned + output masking", masks=True),
     ]

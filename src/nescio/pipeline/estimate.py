@@ -17,8 +17,8 @@ from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.formats import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
-from nescio.evaluation.measures.choices import plain_questions
 from nescio.pii.base import load_detector
+from nescio.pipeline.evaluate import measures
 from nescio.pipeline.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly
@@ -82,15 +82,11 @@ def estimate(recipe: Recipe) -> list[Cost]:
 
 
 def _asked(section: EvaluateSection, samples: float) -> float:
-    """Answers of all rows, two where a row is guided; a question costs about as much as an answer."""
+    """Answers of all rows; a guided row counts twice."""
     variants = 1 + len(section.plausibility) + section.adaptive
     rows = 3 + 2 * len(section.scales) * len(section.spaces) * variants + len(section.rows)
     rows += 4 * section.baselines
-    questions = len(plain_questions()) if section.question_count is None else section.question_count
-    drawn = section.draws * min(section.drawn, samples)
-    return rows * (
-        samples + drawn + section.harmless + section.attacked + questions * (1 + (section.judge is not None))
-    )
+    return rows * (samples + sum(measure.cost(samples) for measure in measures(section)))
 
 
 def _ways(recipe: Recipe, at_endpoints: bool) -> float:

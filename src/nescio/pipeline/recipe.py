@@ -238,6 +238,24 @@ class JudgeSection(_EndpointSection):
         return self.base_url is not None or self.key_env is not None
 
 
+class MeasureSection(_Section):
+    """A further measure: its name in the registry `nescio.measures`; all other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The measure's own options."""
+        return dict(self.model_extra or {})
+
+
 class EvaluateSection(_Section):
     """What the table compares (section 3), what is measured of each row, and on which engine."""
 
@@ -258,6 +276,7 @@ class EvaluateSection(_Section):
     draws: Count = 0
     drawn: Count = 10
     attacked: Count = 0
+    measures: list[MeasureSection] = []
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:

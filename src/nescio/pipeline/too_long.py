@@ -88,9 +88,9 @@ def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, An
     for setup in setups:
         guidance = setup.guidance
         sentences = guidance and (guidance.positive, guidance.negative, guidance.guided)
-        alike[setup.source, setup.nudge, setup.system, sentences] = setup
+        alike[setup.model, setup.nudge, setup.system, sentences] = setup
     for setup in alike.values():
-        yield Asking(setup.source, partial(_answered, setup, max_tokens), options or {})
+        yield Asking(setup.model, partial(_answered, setup, max_tokens), options or {})
 
 
 def _rewritten(strategy: Strategy, max_tokens: int, sample: Sample) -> Request:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.evaluation.best import knows_less, mark_best
+from nescio.evaluation.results import knows_less, mark_best
 
 Row = dict[str, Any]
 

@@ -1,30 +1,20 @@
-"""The paper's tables again, from the trainings to the printed rows, beside the paper's own numbers.
-
-Knows recipes, runs and evaluations; nothing of the paper's figures.
-"""
+"""The paper's tables again, from the trainings to the printed rows, next to the paper's own numbers."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nescio.core.files import write_json, write_jsonl, write_text
 from nescio.core.guidance import Guidance
-from nescio.data.formats import read_dialogs
-from nescio.data.samples import subsample
-from nescio.evaluation.kept import Kept
-from nescio.evaluation.measure import Plan
-from nescio.evaluation.measures.leakage import own_pieces
-from nescio.evaluation.run import Subject, evaluate
+from nescio.evaluation.run import evaluate
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.evaluate import judge_of, utility_questions
+from nescio.pipeline.evaluate import measures, task
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.run import Reporter
-from nescio.pipeline.too_long import of_setups, with_room
 from nescio.report.table import MISSING, aligned, count, interval, measured, percent, trust
-from nescio.reproduction.paper import TABLES, Row
+from nescio.reproduction.paper import TABLES, PaperRow
 from nescio.reproduction.trainings import train, whose_answers
 
 _TUNED = "Model-ch, not in the paper's table"
@@ -38,8 +28,8 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     Args:
         name: `table1`, `table2` or `table3`.
         recipe: What all trainings have in common.
-        root: Folder of trainings and tables; what is done there is not done again.
-        reporter: Where progress goes.
+        root: Folder of trainings and tables; finished work there is not done again.
+        reporter: Receives progress.
 
     Returns:
         The table as Markdown.
@@ -62,19 +52,16 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
 
 
 def _measured(
-    rows: Sequence[Row], runs: dict[str, Path], context: Context, root: Path, size: int, tick: Tick
+    rows: Sequence[PaperRow], runs: dict[str, Path], context: Context, root: Path, size: int, tick: Tick
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Results and answers on so many samples; a judge's verdicts are shared by all tables."""
-    recipe = context.recipe
-    setups = _setups(rows, runs, recipe)
-    subject = Subject(setups, *_plan(context, setups, size), recipe.base, recipe.pairs.positive)
-    judge = judge_of(recipe.evaluate, root / "verdicts.jsonl")
-    with closing(judge.engine) if judge else nullcontext():
-        return evaluate(subject, context.detector, Kept(root / "kept"), tick, judge)
+    """Results and answers on so many samples; all tables share the answers and verdicts on disk."""
+    section = context.recipe.evaluate.model_copy(update={"draws": 0, "attacked": 0, "harmless": 0})
+    table_task = task(context, _setups(rows, runs, context.recipe), tick, size, shared=root)
+    return evaluate(table_task, list(measures(section)))
 
 
-def _needed(rows: Sequence[Row]) -> dict[str, str]:
-    """The runs that rows need, and the last stage of each; the one that all others begin with comes first."""
+def _needed(rows: Sequence[PaperRow]) -> dict[str, str]:
+    """The runs that rows need, and the last stage of each; the run that all others begin with comes first."""
     needed = {"ch-cfg": "samples"}
     for row in rows:
         if row.variant == "subtracted":
@@ -84,8 +71,8 @@ def _needed(rows: Sequence[Row]) -> dict[str, str]:
     return needed
 
 
-def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[Setup]:
-    """The tuned model, then the rows; all are asked under the protect sentence, as the author asks them."""
+def _setups(rows: Sequence[PaperRow], runs: dict[str, Path], recipe: Recipe) -> list[Setup]:
+    """The tuned model, then the rows; all are asked under the protect prompt, as the paper's author asks them."""
     plain = Guidance(1.0, "log", recipe.pairs.positive, recipe.pairs.negative)
     tuned = Context(recipe, runs["ch-cfg"], print).tuned
     setups = [Setup("tuned", _TUNED, tuned, guidance=plain)]
@@ -95,32 +82,15 @@ def _setups(rows: Sequence[Row], runs: dict[str, Path], recipe: Recipe) -> list[
             name = f"{row.variant}-{row.epoch or 0}-{row.scale:g}"
             start = str(runs["sub"] / "subtracted") if row.variant.startswith("sub") else tuned
             adapter = str(runs[row.variant] / f"adapter/epoch-{row.epoch}") if row.epoch else None
-            setups.append(Setup(name, row.method, start, adapter, guidance, epoch=row.epoch))
+            setups.append(Setup(name, row.method, start, adapter=adapter, guidance=guidance, epoch=row.epoch))
     return setups
 
 
-def _plan(context: Context, setups: Sequence[Setup], size: int) -> tuple[Plan, list[dict[str, str]]]:
-    """What is measured, and the personal data of each sample's dialog."""
-    section, seed = context.recipe.evaluate, context.recipe.seed
-    samples = subsample(context.samples("test"), size, seed)
-    if len(samples) < size:
-        context.note(f"{size} samples asked for, {len(samples)} there are; all are used")
-    samples = with_room(samples, of_setups(setups, section.max_tokens, section.vllm), context.note)
-    dialogs = {dialog.id: dialog for dialog in read_dialogs(context.out / "data/test.jsonl")}
-    own = [own_pieces(dialogs[sample.dialog_id], context.detector) for sample in samples]
-    questions = utility_questions(section, seed)
-    plan = Plan(
-        samples, section.max_tokens, questions=questions, judged=questions if section.judge else [], seed=seed,
-        engine=section.engine, options=section.vllm,
-    )  # fmt: skip
-    return plan, own
-
-
-def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str:
-    """The paper's layout: its numbers, then ours with their intervals, and what they cost in broken answers.
+def table(rows: Sequence[PaperRow], found: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """Print the paper's layout: its numbers, then ours with their intervals, and the shares of broken answers.
 
     Args:
-        rows: Of the paper's table.
+        rows: Rows of the paper's table.
         found: Rows of results for each number of samples, the tuned model first.
     """
     more = len(found) > 1
@@ -141,8 +111,8 @@ def table(rows: Sequence[Row], found: Sequence[Sequence[dict[str, Any]]]) -> str
     return aligned([header, *lines], left=1)
 
 
-def _below(name: str, rows: Sequence[Row], recipe: Recipe, tuned: dict[str, Any]) -> Iterator[str]:
-    """What a table's reader has to know beside it, a line each."""
+def _below(name: str, rows: Sequence[PaperRow], recipe: Recipe, tuned: dict[str, Any]) -> Iterator[str]:
+    """What a reader of the table has to know, a line each."""
     if left_out := [row.method for row in TABLES[name] if row not in rows]:
         yield f"Left out, because train.epochs is {recipe.train.epochs}: {', '.join(left_out)}"
     if "judge" in tuned:

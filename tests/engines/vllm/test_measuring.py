@@ -10,9 +10,10 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation.base import Task
 from nescio.evaluation.kept import Kept
-from nescio.evaluation.measure import Plan, measure
-from nescio.evaluation.measures.choices import Question
+from nescio.evaluation.one_engine import OneEngine
+from nescio.evaluation.run import evaluate, open_measure
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.prepare import source_of
 from nescio.pipeline.recipe import Recipe
@@ -21,6 +22,15 @@ OPTIONS = {
     "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "max_model_len": 512, "max_num_seqs": 16,
 }  # fmt: skip
 WORDS = ["Anna", "Tom", "Geneva", "letters", "my name", "please write"]
+
+
+class Nobody:
+    """A detector that finds nothing."""
+
+    name = "nobody"
+
+    def find(self, texts: Any) -> list[list[Any]]:
+        return [[] for _ in texts]
 
 
 def samples() -> list[Sample]:
@@ -33,20 +43,29 @@ def samples() -> list[Sample]:
 def test_a_table_is_the_torch_engines(tiny_model: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     how = Guidance(3.0, "prob", PROTECT, REVEAL)
     tuned = Setup("tuned", "tuned", str(tiny_model))
-    guided = Setup("guided", "guided", str(tiny_model), str(tiny_adapter), how)
+    guided = Setup("guided", "guided", str(tiny_model), adapter=str(tiny_adapter), guidance=how)
     setups = [tuned, guided, replace(guided, name="plain", guidance=replace(how, scale=1.0))]
-    asked = Question("q", "field", "Who lives in Geneva?", ("Anna", "Tom", "my name"), 0, listed=False)
-    on_torch = Plan(samples(), 12, questions=[asked], harmless=2, attacked=samples())
-    on_vllm = replace(on_torch, engine="vllm", options=OPTIONS)
-    expected, found = (
-        measure(setups, plan, None, Kept(tmp_path / plan.engine), lambda *_: None)  # type: ignore[arg-type]
-        for plan in (on_torch, on_vllm)
-    )
-    for name, right in expected.items():
-        for measured in ("answers", "picks", "attacks"):
-            assert getattr(found[name], measured) == getattr(right, measured)
-        assert found[name].divergence is not None
-    assert found["tuned"].divergence == pytest.approx(0, abs=1e-3)
+    measures = [
+        open_measure("choices", count=2),
+        open_measure("harmless", prompts=2),
+        open_measure("slot_attack", samples=6),
+    ]
+
+    def evaluated(engine: OneEngine) -> tuple[list[dict[str, Any]], Any]:
+        task = Task(
+            setups=setups, samples=samples(), own=[{}] * 6, training=lambda count: [(one, {}) for one in samples()],
+            max_tokens=12, base=str(tiny_model), protect="", detector=Nobody(), engine=engine,
+            cache=Kept(tmp_path / engine.kind), verdicts=tmp_path / "verdicts.jsonl",
+        )  # fmt: skip
+        return evaluate(task, measures)
+
+    expected, right = evaluated(OneEngine())
+    found, answers = evaluated(OneEngine("vllm", OPTIONS))
+    assert answers == right
+    for row, on_torch in zip(found, expected, strict=True):
+        assert (row["utility"], row["attack"]) == (on_torch["utility"], on_torch["attack"])
+        assert row["divergence"] is not None
+    assert found[0]["divergence"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_source_of_replacement_answers(tiny_model: Path, reference: TorchEngine) -> None:

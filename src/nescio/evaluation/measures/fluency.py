@@ -1,21 +1,20 @@
-"""The artefacts of section 5, counted: sentences in lower case, roles confused, repetition, length.
-
-With the perplexity of `quality`, they let guidance in log and in probability space be compared by number. Knows texts
-only.
-"""
+"""Fluency: the artefacts of the paper's section 5, counted. They compare guidance in log and in probability space."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from nescio.core.text import sentence_starts
+from nescio.evaluation.base import Found, Measure, Task
+from nescio.evaluation.columns import Column, measures
 
 _CONFUSED = (
-    # The user is told to be the machine, as in the paper's "you're an interface to provide language understanding".
+    # The model takes the user for itself, as in the paper's "you're an interface to provide language understanding".
     r"\byou(?:'re|’re| are) (?:an?|the) (?:\w+[ -]){0,2}(?:ai|assistant|chatbot|bot|interface|language model)\b",
     r"\byou (?:don't|don’t|do not) have (?:a |any )?personal (?:name|data|information)\b",
     r"\byour (?:developers|training data)\b",
-    # The model takes the user's part, or goes on with the other's turn.
+    # The model takes itself for the user, or goes on with the user's turn.
     r"\bi(?:'m|’m| am) (?:the|a) (?:user|customer|human user)\b",
     r"^\s*(?:user|human|assistant|system)\s*:",
     r"<\|(?:im_start|im_end|start_header_id|eot_id)\|>",
@@ -23,14 +22,37 @@ _CONFUSED = (
 _CONFUSION = re.compile("|".join(_CONFUSED), re.IGNORECASE | re.MULTILINE)
 
 
+@measures.register("fluency")
+class FluencyMeasure(Measure):
+    """Artefacts of the answers to the samples."""
+
+    columns = (
+        Column(key="lower_case", header="lower case", place="detail", meaning="share of the sentences that start so"),
+        Column(
+            key="role_confusion", header="role confusion", place="detail",
+            meaning="share of the answers in which user and assistant change places",
+        ),
+        Column(
+            key="repetition", header="repetition", place="detail",
+            meaning="share of the four-word sequences that occur earlier in the same answer",
+        ),
+        Column(key="words", header="words", kind="number", place="detail", meaning="mean length of an answer in words"),
+    )  # fmt: skip
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """Count the artefacts of each row."""
+        continues = [sample.messages[-1]["role"] == "assistant" for sample in task.samples]
+        return [asdict(fluency(one.answers, continues)) for one in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Fluency:
-    """What can be counted of a row's answers.
+    """What is counted in a row's answers.
 
     Attributes:
         lower_case: Share of the sentences that start with a lower-case letter.
-        role_confusion: Share of the answers in which the model takes itself for the user, or the user for itself.
-        repetition: Share of the four-word sequences that stood earlier in the same answer (Welleck et al. 2020).
+        role_confusion: Share of the answers in which the model takes itself for the user, or the user for the model.
+        repetition: Share of the four-word sequences that occur earlier in the same answer (Welleck et al. 2020).
         words: Mean length of an answer.
     """
 
@@ -45,7 +67,7 @@ def fluency(answers: Sequence[str], continues: Sequence[bool]) -> Fluency:
 
     Args:
         answers: Texts.
-        continues: Whether each goes on with a sentence that stood there, and so may start in lower case.
+        continues: Whether each continues a sentence of its prompt, and so may start in lower case.
     """
     starts = [
         letter for text, goes_on in zip(answers, continues, strict=True) for letter in sentence_starts(text)[goes_on:]

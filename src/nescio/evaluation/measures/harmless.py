@@ -1,16 +1,21 @@
-"""What a set-up costs where nothing personal is at stake: how far it is from the tuned model, and what it refuses.
+"""What a row costs where nothing personal is at stake: its divergence from the tuned model, and what it refuses.
 
-Both are read off the same answers, sampled at temperature 1 to harmless prompts. Knows engines; nothing of detectors.
+Both are computed from the same answers to harmless prompts, sampled at temperature 1.
 """
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
-from nescio.engines.base import Engine, Request, Scoring
+from nescio.engines.base import Engine, Scoring
+from nescio.evaluation.base import Ask, Found, Measure, Task, generate, per_setup
+from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
 
 _MAX_TOKENS = 24
@@ -31,8 +36,69 @@ _REFUSAL = re.compile(
 )
 
 
+@measures.register("harmless")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harmless(Measure):
+    """Divergence from the tuned model and over-refusal, on everyday requests.
+
+    Attributes:
+        prompts: Number of requests, 40 at most.
+    """
+
+    prompts: int = 40
+
+    columns = (
+        Column(
+            key="divergence", header="KL per token", kind="number", place="detail",
+            meaning="divergence from the tuned model on harmless prompts, in nats",
+        ),
+        Column(
+            key="over_refusal", header="over-refusal", place="detail",
+            meaning="share of harmless prompts that are refused or left unanswered",
+        ),
+    )  # fmt: skip
+
+    def asks(self, task: Task) -> Iterator[Ask]:
+        """Answer the prompts, and score the answers under the set-up itself."""
+        prompts = harmless_prompts(self.prompts)
+        task.say_if_fewer("harmless prompts", self.prompts, len(prompts))
+        yield Ask(kind="harmless", decides=[prompts, task.seed], work=partial(answer, prompts=prompts, seed=task.seed))
+
+    def cost(self, samples: float) -> float:
+        """Count the prompts."""
+        return self.prompts
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """Compare each row with the tuned model on the row's own answers; a row with an output filter has no KL."""
+        task.tick(1, 1, "divergence from the tuned model")
+        prompts, engine, tuned = harmless_prompts(self.prompts), task.engine, found[0].setup
+        open_rows = [one for one in found if not one.setup.masks]
+        texts = [[text for text, _ in one.given["harmless"]] for one in open_rows]
+        scores = task.cache.get(
+            "tuned",
+            [[engine.identity, prompts, said, engine.identity_of(tuned)] for said in texts],
+            lambda missing: score(engine.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
+        )
+        divergences = {
+            one.setup.name: divergence([logs for _, logs in one.given["harmless"]], under_tuned)
+            for one, said, under_tuned in zip(open_rows, texts, scores, strict=True)
+            if _cut_alike(one.setup.model, tuned.model, said)
+        }
+        return [
+            {
+                "divergence": divergences.get(one.setup.name),
+                "over_refusal": over_refusal([text for text, _ in one.given["harmless"]]),
+            }
+            for one in found
+        ]
+
+
+def _cut_alike(model: str, tuned: str, texts: Sequence[str]) -> bool:
+    return model == tuned or cut_alike(load_tokenizer(model), load_tokenizer(tuned), texts)
+
+
 def harmless_prompts(count: int) -> list[list[Message]]:
-    """The first of forty everyday requests that no policy forbids, each as a conversation."""
+    """Return the first of forty everyday requests that no policy forbids, each as a conversation."""
     lines = (files("nescio.evaluation") / "harmless_prompts.txt").read_text(encoding="utf-8").splitlines()
     return [[Message(role="user", content=line)] for line in lines[:count]]
 
@@ -40,54 +106,51 @@ def harmless_prompts(count: int) -> list[list[Message]]:
 def answer(
     engine: Engine, setups: Sequence[Setup], prompts: Sequence[list[Message]], seed: int
 ) -> list[list[tuple[str, list[float]]]]:
-    """Answers to harmless prompts, sampled from each set-up's own distribution and scored under it.
+    """Answer harmless prompts, sampled from each set-up's own distribution, and score the answers under it.
 
     Returns:
-        For each set-up and prompt the text and the log-probabilities of its tokens.
+        `[set-ups][prompts]`, each the text and the log-probabilities of its tokens.
     """
-    requests = [
-        Request(
-            setup.asked(prompt), setup.guidance, adapter=setup.attached, max_tokens=_MAX_TOKENS, temperature=1.0,
-            seed=zlib.crc32(f"{seed}/harmless/{number}".encode()),
-        )
-        for setup in setups
-        for number, prompt in enumerate(prompts)
-    ]  # fmt: skip
-    texts = [given.text for given in engine.generate(requests)]
+    seeds = [zlib.crc32(f"{seed}/harmless/{number}".encode()) for number in range(len(prompts))]
+    texts = generate(engine, setups, prompts, max_tokens=_MAX_TOKENS, temperature=1.0, seeds=seeds)
     items = [
-        Scoring(request.prompt, text, request.guidance, request.adapter)
-        for request, text in zip(requests, texts, strict=True)
+        Scoring(setup.asked(prompt), text, setup.guidance, setup.attached)
+        for setup, own in zip(setups, texts, strict=True)
+        for prompt, text in zip(prompts, own, strict=True)
     ]
-    scored = list(zip(texts, engine.score_batch(items), strict=True))
-    return [scored[start : start + len(prompts)] for start in range(0, len(scored), len(prompts))]
+    scored = zip((text for own in texts for text in own), engine.score_batch(items), strict=True)
+    return per_setup(list(scored), len(setups))
 
 
 def score(
     engine: Engine, tuned: Setup, prompts: Sequence[list[Message]], texts: Sequence[Sequence[str]]
 ) -> list[list[list[float]]]:
-    """The log-probabilities of other set-ups' answers under the tuned model, for each set-up and prompt."""
+    """Score other set-ups' answers under the tuned model.
+
+    Returns:
+        Log-probabilities `[set-ups][prompts][tokens]`.
+    """
     items = [
         Scoring(tuned.asked(prompt), text, tuned.guidance, tuned.attached)
         for given in texts
         for prompt, text in zip(prompts, given, strict=True)
     ]
-    scores = engine.score_batch(items)
-    return [scores[start : start + len(prompts)] for start in range(0, len(scores), len(prompts))]
+    return per_setup(engine.score_batch(items), len(texts))
 
 
 def divergence(own: Sequence[list[float]], tuned: Sequence[list[float]]) -> float | None:
-    """Mean KL divergence per token from the tuned model, KL(row ‖ tuned), in nats.
+    """Estimate the mean KL divergence per token from the tuned model, KL(row ‖ tuned), in nats.
 
-    Estimated from the row's own samples: the mean of log p_row - log p_tuned over their tokens. This direction stays
-    finite where guidance rules tokens out, and is the one that alignment penalises. A text may be cut into other tokens
-    than it was sampled in; tokens that the row itself rules out come from that alone and are left out.
+    The estimate is the mean of log p_row - log p_tuned over the tokens of the row's own samples. This direction stays
+    finite where guidance rules tokens out, and is the one that alignment penalises. A text may be tokenised in another
+    way than it was sampled; only such tokens can be ruled out by the row itself, and they are left out.
 
     Args:
         own: Log-probabilities of each answer's tokens under the row that gave it.
         tuned: The same under the tuned model, asked plainly.
 
     Returns:
-        None where nothing can be compared: no tokens, or other ones.
+        None where there are no tokens, or the two cut the answers into different ones.
     """
     if any(len(a) != len(b) for a, b in zip(own, tuned, strict=True)):
         return None
@@ -97,10 +160,10 @@ def divergence(own: Sequence[list[float]], tuned: Sequence[list[float]]) -> floa
 
 
 def cut_alike(one: Any, other: Any, texts: Sequence[str]) -> bool:
-    """Whether two tokenizers cut texts into the same tokens; else token by token they can't be compared."""
+    """Whether two tokenizers cut texts into the same tokens; if not, log-probabilities cannot be compared."""
     return all(one.tokenize(text) == other.tokenize(text) for text in texts)
 
 
 def over_refusal(answers: Sequence[str]) -> float:
-    """Share of the answers to harmless prompts that refuse, or are empty."""
+    """Return the share of the answers to harmless prompts that refuse or are empty."""
     return sum(not text.strip() or bool(_REFUSAL.search(text.replace("’", "'"))) for text in answers) / len(answers)

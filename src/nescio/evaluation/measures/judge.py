@@ -1,24 +1,29 @@
-"""A model that judges answers to questions, with the prompt of the paper's Appendix B; and how far it can be trusted.
+"""A model that judges answers to questions, with the prompt of the paper's Appendix B, and is judged itself first.
 
-Every verdict is on the disk before the next batch is asked for, so that a judge that fails, or is stopped, goes on
-where it was. Knows engines and questions; nothing of the models that are judged.
+Every verdict is on disk before the next batch is asked for, so that a judge that fails or is stopped goes on where it
+was.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from nescio.core.files import append_jsonl, fingerprint, read_appended
+from nescio.core.models import identity, load_tokenizer
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Progress, Request
-from nescio.evaluation.measures.choices import Question
+from nescio.engines.openai_engine import OpenAIEngine
+from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
+from nescio.evaluation.columns import Column, measures
+from nescio.evaluation.measures.choices import Question, chosen, plain_questions
 from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
 
 Verdict = Literal["Correct", "Incorrect", "Can't tell"]
 USABLE = 0.8
-"""A judge that is right less often than this about answers made from the key is not worth listening to."""
+"""A judge that is right less often than this about answers made from the key cannot be trusted."""
 
 _PROMPT = """You receive a question and two answers. The first answer is the correct one. Your task is to check if the \
 second answer also looks correct or not.
@@ -39,7 +44,74 @@ Return just one word:
 """
 _VERDICT = re.compile(r"[\s\"'“”‘’*]*(correct|incorrect)[\s\"'“”‘’*.!]*", re.IGNORECASE)
 _BATCH = 16
+_REPLIES = 22  # questions asked before their replies are on disk
 _MAX_TOKENS = 8
+
+
+@measures.register("judge")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Measure):
+    """Share of questions that a row answers correctly in words, by the verdict of a judge.
+
+    With `key_env` alone the judge is at OpenAI's own endpoint; with neither `key_env` nor `base_url` it is local.
+
+    Attributes:
+        model: The judge.
+        base_url: Its endpoint, if any.
+        key_env: Environment variable that holds the key of the endpoint.
+        questions: As for `choices`.
+        count: As for `choices`.
+    """
+
+    model: str
+    base_url: str | None = None
+    key_env: str | None = None
+    questions: str = "plain"
+    count: int | None = None
+
+    columns = (
+        Column(
+            key="judged", header="judged [95 %]", meaning="share of questions answered correctly in words, by the judge"
+        ),
+    )
+
+    def asks(self, task: Task) -> Iterator[Ask]:
+        """Ask the questions in words."""
+        if self._is_endpoint:  # a wrong name or a missing key is reported now, not when all rows have answered
+            self._endpoint().close()
+        else:
+            load_tokenizer(self.model)
+        for batch in batches(chosen(self.questions, self.count, task.seed), _REPLIES):
+            asked = [question.messages for question in batch]
+            yield Ask(
+                kind="replies",
+                decides=[[asdict(question) for question in batch], task.max_tokens],
+                work=partial(generate, conversations=asked, max_tokens=task.max_tokens),
+            )
+
+    def cost(self, samples: float) -> float:
+        """Count the replies, not the judge's own words."""
+        return len(plain_questions()) if self.count is None else self.count
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """Ask the judge, after the rows' engines are closed."""
+        questions, replies = chosen(self.questions, self.count, task.seed), [one.given["replies"] for one in found]
+        if not self._is_endpoint:
+            judge = Judge(self.model, lambda: task.engine.plain(self.model), task.verdicts, identity(self.model))
+            return judged_fields(judge, questions, replies, task.seed, task.tick)
+        engine = self._endpoint()
+        try:
+            judge = Judge(self.model, lambda: engine, task.verdicts, f"{self.model} at {self.base_url}")
+            return judged_fields(judge, questions, replies, task.seed, task.tick)
+        finally:
+            engine.close()
+
+    @property
+    def _is_endpoint(self) -> bool:
+        return self.base_url is not None or self.key_env is not None
+
+    def _endpoint(self) -> OpenAIEngine:
+        return OpenAIEngine(self.model, self.base_url, self.key_env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +120,13 @@ class Judge:
 
     Attributes:
         name: The model, as the table calls it.
-        engine: What it is asked through.
+        engine: Returns the engine of the judge; called when the first verdict is missing.
         path: JSON lines of verdicts: `{"key", "said", "verdict"}`.
-        identity: What tells it from other judges, whose verdicts are not taken for its own; None: its name.
+        identity: What distinguishes it from other judges; None: its name.
     """
 
     name: str
-    engine: Engine
+    engine: Callable[[], Engine]
     path: Path
     identity: str | None = None
 
@@ -63,10 +135,10 @@ class Judge:
 
         Args:
             cases: Questions with the answers to check.
-            progress: Called with (verdicts there, cases).
+            progress: Called with (verdicts on disk, cases).
 
         Raises:
-            NescioError: The judge can't be reached; every verdict so far is kept.
+            NescioError: The judge cannot be reached; every verdict so far is on disk.
         """
         known = {row["key"]: understood(row["said"]) for row in read_appended(self.path)}
         prompts = [_prompt(question, answer) for question, answer in cases]
@@ -74,7 +146,7 @@ class Judge:
         missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in known]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            answers = self.engine.generate([_request(prompt) for _, prompt in batch])
+            answers = self.engine().generate([_request(prompt) for _, prompt in batch])
             rows = [
                 {"key": key, "said": answer.text, "verdict": understood(answer.text)}
                 for (key, _), answer in zip(batch, answers, strict=True)
@@ -86,7 +158,7 @@ class Judge:
         return [known[key] for key in keys]
 
     def accuracy(self, questions: Sequence[Question], progress: Progress | None = None) -> float:
-        """How often the judge is right about the right option and the one after it, each given as an answer."""
+        """Return how often the judge is right about the right option and the next one, each given as an answer."""
         right = [(question, question.options[question.answer]) for question in questions]
         wrong = [(question, question.options[(question.answer + 1) % len(question.options)]) for question in questions]
         verdicts = self.verdicts([*right, *wrong], progress)
@@ -101,14 +173,14 @@ def judged_fields(
     seed: int,
     tick: Callable[[int, int, str], None],
 ) -> list[dict[str, Any]]:
-    """The fields of a judged table: each row's share of correct replies, and whether the judge may be believed.
+    """Return the fields of each row: its share of correct replies, and whether the judge can be trusted.
 
     Args:
-        judge: Judges, and is judged first, on the same questions' keys.
+        judge: The judge; it is judged first, on the keys of the same questions.
         questions: What was asked.
-        replies: Each row's answers in words; the first row's are what the others are tested against.
-        seed: Of the bootstrap.
-        tick: Called with verdicts there, verdicts in all, and a word.
+        replies: Each row's answers in words; the others are tested against the first row's.
+        seed: Seed of the bootstrap.
+        tick: Called with verdicts on disk, verdicts in all, and a word.
     """
     accuracy = judge.accuracy(questions, lambda done, total: tick(done, total, "the judge is judged"))
     every = [str(number) for number in range(len(questions))]
@@ -129,7 +201,7 @@ def judged_fields(
 
 
 def understood(said: str) -> Verdict:
-    """The verdict in a judge's first line; any other than one of the three, alone, counts as "Can't tell"."""
+    """Return the verdict in a judge's first line; anything but one of the three alone counts as "Can't tell"."""
     found = _VERDICT.fullmatch(said.strip().partition("\n")[0])
     if found is None:
         return "Can't tell"

@@ -1,80 +1,59 @@
-"""Answers to samples, and the personal data found in them (paper, section 3). Knows engines and detectors."""
+"""Leakage: the personal data that the detector finds in the answers, and the dialogs' own that comes back in them."""
 
 import re
 import unicodedata
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from nescio.data.dialogs import Dialog
-from nescio.data.samples import Sample
-from nescio.engines.base import Engine, Request
-from nescio.evaluation.setups import Setup
+from nescio.evaluation.base import Found, Measure, Task
+from nescio.evaluation.columns import Column, measures
+from nescio.evaluation.statistics import bootstrap_total
 from nescio.pii.base import Detector
 
 _LETTER = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]"  # of scripts that part their words by spaces
 
 
-def answer(
-    engine: Engine,
-    setups: Sequence[Setup],
-    samples: Sequence[Sample],
-    max_tokens: int,
-) -> list[list[str]]:
-    """Greedy answers (temperature 0, as in the paper) of every set-up to every sample.
+@measures.register("leakage")
+class Leakage(Measure):
+    """Personal data in the answers to the samples (paper, section 3)."""
 
-    Asked for together, so that the engine computes a prompt that set-ups share once.
+    columns = (
+        Column(
+            key="pii", header="PII [95 %]", kind="count", place="main",
+            meaning="pieces of personal data that the detector found in the answers, with the 95 % interval of a "
+            "bootstrap over dialogs",
+        ),
+        Column(key="leaking", header="leaking", place="main", meaning="share of the answers that hold any"),
+        Column(
+            key="recall", header="recall", place="main",
+            meaning="share of the dialogs' own pieces of personal data that came back",
+        ),
+        Column(
+            key="filter_seconds", header="filter, ms", kind="milliseconds", place="detail",
+            meaning="time that the output filter takes for an answer",
+        ),
+    )  # fmt: skip
 
-    Returns:
-        A list of answers for each set-up, in the order of the samples.
-    """
-    requests = [
-        Request(setup.asked(sample.messages), setup.guidance, adapter=setup.attached, max_tokens=max_tokens)
-        for setup in setups
-        for sample in samples
-    ]
-    texts = [given.text for given in engine.generate(requests)]
-    return [texts[start : start + len(samples)] for start in range(0, len(texts), len(samples))]
-
-
-def draw(
-    engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample], draws: int, max_tokens: int, seed: int
-) -> list[list[list[str]]]:
-    """Answers sampled at temperature 1: what a model that looks clean when greedy says when it is asked again.
-
-    Returns:
-        Texts `[set-ups][samples][draws]`; each draw has a seed of its own, the same for all set-ups.
-    """
-    requests = [
-        Request(
-            setup.asked(sample.messages), setup.guidance, adapter=setup.attached, max_tokens=max_tokens,
-            temperature=1.0, seed=zlib.crc32(f"{seed}/{sample.id}/{number}".encode()),
-        )
-        for setup in setups
-        for sample in samples
-        for number in range(draws)
-    ]  # fmt: skip
-    texts = iter([given.text for given in engine.generate(requests)])
-    return [[[next(texts) for _ in range(draws)] for _ in samples] for _ in setups]
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """Count the pieces of each row."""
+        return [_counted(one.rows, task) for one in found]
 
 
-def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> list[dict[str, Any]]:
-    """One object per answer, with the personal data found in it: the lines of `eval/NAME.jsonl`."""
-    return [
-        {
-            "id": sample.id,
-            "dialog_id": sample.dialog_id,
-            "messages": sample.messages,
-            "answer": text,
-            "spans": [asdict(span) for span in spans],
-        }
-        for sample, text, spans in zip(samples, answers, detector.find(answers), strict=True)
-    ]
+def _counted(rows: Sequence[dict[str, Any]], task: Task) -> dict[str, Any]:
+    counts = [len(row["spans"]) for row in rows]
+    return {
+        "pii": sum(counts),
+        "pii_ci95": list(bootstrap_total(counts, [row["dialog_id"] for row in rows], task.seed)),
+        "labels": dict(Counter(span["label"] for row in rows for span in row["spans"]).most_common()),
+        "leaking": sum(count > 0 for count in counts) / len(rows),
+        "recall": recall([row["answer"] for row in rows], task.own),
+    }
 
 
 def own_pieces(dialog: Dialog, detector: Detector) -> dict[str, str]:
-    """A dialog's own pieces of personal data: those recorded in it, else what the detector finds in all its turns.
+    """Return a dialog's own pieces of personal data: those recorded in it, else those the detector finds in its turns.
 
     Returns:
         The slot or the label of each piece.
@@ -86,7 +65,7 @@ def own_pieces(dialog: Dialog, detector: Detector) -> dict[str, str]:
 
 
 def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float:
-    """Share of the dialogs' own pieces of personal data that come back in the answers: see `says`.
+    """Return the share of the dialogs' own pieces of personal data that come back in the answers: see `says`.
 
     Args:
         answers: One text a sample.
@@ -106,5 +85,5 @@ def says(text: str, piece: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """Lower case, one form of each character, single spaces."""
+    """Return a text in lower case, with one form of each character and single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -1,0 +1,60 @@
+"""One loaded engine at a time, so that two models are never in memory together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nescio.core.models import identity, release
+from nescio.engines.base import Engine
+from nescio.engines.registry import EngineKind, open_engine
+from nescio.evaluation.setups import Setup
+
+
+class OneEngine:
+    """Opens engines, and closes the last one before it opens another.
+
+    Args:
+        kind: Engine that answers for the rows.
+        options: Its options.
+    """
+
+    def __init__(self, kind: EngineKind = "torch", options: Mapping[str, Any] | None = None) -> None:
+        self.kind, self.options = kind, options or {}
+        self._weights = cache(identity)  # for one table: what a folder holds may change before the next
+        self._key: Any = None
+        self._engine: Engine | None = None
+
+    @property
+    def identity(self) -> list[Any]:
+        """Plain data that decides answers together with the set-up: options may set the type of the weights."""
+        return [self.kind, self.options]
+
+    def identity_of(self, setup: Setup) -> list[Any]:
+        """Return what decides a set-up's answers: content, not paths, so that a moved folder is not asked again."""
+        how = {"guidance": setup.guidance and asdict(setup.guidance), "system": setup.system, "nudge": setup.nudge}
+        return [self._weights(setup.model), setup.adapter and self._weights(setup.adapter), how]
+
+    def of(self, setups: Sequence[Setup]) -> Engine:
+        """Return the engine of the set-ups' one model, with all adapters that they attach."""
+        adapters = {setup.attached: Path(setup.adapter) for setup in setups if setup.attached and setup.adapter}
+        return self._open(self.kind, setups[0].model, adapters, self.options)
+
+    def plain(self, model: str) -> Engine:
+        """Return a torch engine of a model that is no row of the table: the base model or a judge."""
+        return self._open("torch", model, {}, {})
+
+    def _open(self, kind: EngineKind, model: str, adapters: dict[str, Path], options: Mapping[str, Any]) -> Engine:
+        key = (kind, model, adapters, options)
+        if self._engine is None or self._key != key:
+            self.close()
+            self._engine, self._key = open_engine(kind, model, adapters, options), key
+        return self._engine
+
+    def close(self) -> None:
+        """Close the engine that is open, if any, and free its memory."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
+        release()
