@@ -25,7 +25,8 @@ from typing import Any
 import httpx
 from _result import leave, options_of
 
-from nescio.core.models import load_tokenizer, resolve
+from nescio.core.model_source import resolve
+from nescio.core.models import load_tokenizer
 
 TOPICS = ("a garden in spring", "a first week at work", "how bread is made", "a walk by the sea", "an old bicycle")
 POLICY = """policies:

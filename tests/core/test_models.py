@@ -14,9 +14,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from nescio.core import models
+from nescio.core import model_source
 from nescio.core.errors import NescioError
-from nescio.core.models import base_from, identity, load_model, load_tokenizer, locate, read_sentences, resolve
+from nescio.core.model_source import identity, resolve
+from nescio.core.models import base_from, load_model, load_tokenizer, locate, read_sentences
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
 
@@ -98,7 +99,7 @@ def test_a_gguf_is_converted_once_and_is_the_same_model(tiny_gguf: Path, make_mo
 
 def test_two_processes_at_once_convert_once_and_leave_nothing_beside(tiny_gguf: Path) -> None:
     code = (
-        "import sys, nescio.core.models as m, time\n"
+        "import sys, nescio.core.model_source as m, time\n"
         "convert = m._convert_gguf\n"
         "def counted(*a): print('converted'); time.sleep(1); convert(*a)\n"
         "m._convert_gguf = counted\n"
@@ -125,7 +126,7 @@ def test_a_conversion_that_breaks_off_leaves_nothing_and_is_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(models, "_convert_gguf", breaks)
+        patch.setattr(model_source, "_convert_gguf", breaks)
         resolve(str(tiny_gguf))
     assert [p for p in (tiny_gguf.parent / "cache").iterdir() if p.suffix != ".lock"] == []
     assert (Path(resolve(str(tiny_gguf))) / "model.safetensors").is_file()

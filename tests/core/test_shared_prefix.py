@@ -11,12 +11,22 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
 from nescio.core import shared_prefix
-from nescio.core.shared_prefix import Branch, Group, Packed, apart, by_budget, log_probs, pack, unpackable, visible
+from nescio.core.shared_prefix import (
+    Continuation,
+    Group,
+    Packed,
+    apart,
+    by_budget,
+    log_probs,
+    pack,
+    unpackable,
+    visible,
+)
 
 GROUPS = [
-    Group([5, 6, 7, 8, 9, 10], [Branch([9, 10, 11]), Branch([12, 13])]),
-    Group([20], [Branch([21, 22, 23, 24]), Branch([25])]),
-    Group([5, 6, 30], [Branch([31, 32], [False, True])]),
+    Group([5, 6, 7, 8, 9, 10], [Continuation([9, 10, 11]), Continuation([12, 13])]),
+    Group([20], [Continuation([21, 22, 23, 24]), Continuation([25])]),
+    Group([5, 6, 30], [Continuation([31, 32], [False, True])]),
 ]
 SLIDING = {
     "mistral": {"sliding_window": 4},
@@ -30,7 +40,7 @@ MODELS = [("llama", {}), ("qwen3", {"head_dim": 8}), ("gpt2", {}), *SLIDING.item
 def separate(model: Any, group: Group) -> list[torch.Tensor]:
     """Each branch after its prompt, in a row of its own, without a word from the code that is tested."""
     rows = []
-    for branch in group.branches:
+    for branch in group.continuations:
         ids = torch.tensor([group.prompt + branch.ids])
         all_logs = model(input_ids=ids).logits[0].float().log_softmax(-1)
         at = torch.arange(len(group.prompt) - 1, ids.shape[1] - 1)
@@ -56,7 +66,7 @@ def test_packed_equals_separate(
 
 def test_a_window_counts_positions_not_places(make_model: Callable[..., Any]) -> None:
     # The second branch starts 7 places after the end of its prompt, and still sees as much of it as the first.
-    mask = visible(pack([Group([1] * 6, [Branch([2] * 7), Branch([3])])]), window=4)[0, 0]
+    mask = visible(pack([Group([1] * 6, [Continuation([2] * 7), Continuation([3])])]), window=4)[0, 0]
     assert mask[13].nonzero().flatten().tolist() == [3, 4, 5, 13]
 
 
@@ -95,7 +105,7 @@ def test_prompts_are_asked_for_once(make_model: Callable[..., Any], layout: Call
     model, group = make_model("llama"), replace(GROUPS[0], prompt_wanted=True)
     rows = layout([group])
     found = torch.cat([log_probs(model, row)[row.in_prompt] for row in rows])
-    alone = separate(model, Group(group.prompt[:1], [Branch(group.prompt[1:])]))
+    alone = separate(model, Group(group.prompt[:1], [Continuation(group.prompt[1:])]))
     torch.testing.assert_close(found, alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -135,7 +145,9 @@ def test_branches_do_not_see_each_other() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.lists(st.integers(1, 4), max_size=3)), min_size=1, max_size=4))
 def test_flex_attention_gets_the_same_mask(shapes: list[tuple[int, list[int]]]) -> None:
-    packed = pack([Group([1] * prompt, [Branch([2] * length) for length in lengths]) for prompt, lengths in shapes])
+    packed = pack(
+        [Group([1] * prompt, [Continuation([2] * length) for length in lengths]) for prompt, lengths in shapes]
+    )
     n = len(packed.group_of)
     for window in (None, 3):
         mask = create_mask(shared_prefix._sees(packed, window), 1, 1, n, n, device="cpu")

@@ -27,7 +27,7 @@ def test_loss_is_on_assistant_turns_and_their_eos(kind: str, request: pytest.Fix
     learned = [
         token
         for group in groups
-        for branch in group.branches
+        for branch in group.continuations
         for token, wanted in zip(branch.ids, branch.wanted or [True] * len(branch.ids), strict=True)
         if wanted
     ]
@@ -62,22 +62,22 @@ def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
     units = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
     assert [[example.twin for example in unit] for unit in units] == [[False, True], [False], [True]]
     one, other = units[0]
-    assert one.group.branches == other.group.branches[::-1]
+    assert one.group.continuations == other.group.continuations[::-1]
     assert one.name == f"{tmp_path.name}/p.jsonl:1"
 
 
 def test_scrubbed_answers_take_the_place_of_the_chosen(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair("protect"), pair("reveal")])
     ((one,), (twin,)) = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90, scrub=lambda text: text.replace("c", "[X]"))
-    assert [chatml.decode(b.ids) for b in one.group.branches] == [" [X] d<|im_end|>", " c d<|im_end|>"]
-    assert [chatml.decode(b.ids) for b in twin.group.branches] == [" a b<|im_end|>", " c d<|im_end|>"]
+    assert [chatml.decode(b.ids) for b in one.group.continuations] == [" [X] d<|im_end|>", " c d<|im_end|>"]
+    assert [chatml.decode(b.ids) for b in twin.group.continuations] == [" a b<|im_end|>", " c d<|im_end|>"]
 
 
 def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50, chosen=" long" * 40)])
     counts: Counter[str] = Counter()
     ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, 30, counts)
-    chosen, rejected = example.group.branches
+    chosen, rejected = example.group.continuations
     assert len(example.group.prompt) == 30
     assert len(chosen.ids) == 10
     assert counts == {"pairs": 1, "cut_prompts": 1, "cut_answers": 1 + (len(rejected.ids) == 10)}
@@ -87,7 +87,7 @@ def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
 def test_a_prompt_of_the_whole_length_leaves_room_for_a_token(tmp_path: Path, chatml: Any, max_prompt: int) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50)])
     ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, max_prompt)
-    assert (len(example.group.prompt), [len(branch.ids) for branch in example.group.branches]) == (39, [1, 1])
+    assert (len(example.group.prompt), [len(branch.ids) for branch in example.group.continuations]) == (39, [1, 1])
 
 
 @pytest.mark.parametrize("field", ["prompt", "chosen", "rejected"])
@@ -122,4 +122,4 @@ def test_dialogs_are_taught_where_the_models_answers_stand(make_tokenizer: Any) 
     spaced = make_tokenizer("user: {{ messages[0]['content'] }}\nassistant: ")
     (group,) = dialog_group(spaced, dialog, 512)
     assert spaced.decode(group.prompt).endswith("assistant:")
-    assert group.prompt + group.branches[0].ids[:-1] == spaced("user: Who?\nassistant: my friend").input_ids
+    assert group.prompt + group.continuations[0].ids[:-1] == spaced("user: Who?\nassistant: my friend").input_ids

@@ -23,7 +23,7 @@ from nescio.training.losses.orpo import orpo
 from nescio.training.settings import Plan
 from nescio.training.trainer import fit
 
-ANSWERS = [[Example(unit[0].name, Group(unit[0].group.prompt, unit[0].group.branches[:1]))] for unit in UNITS]
+ANSWERS = [[Example(unit[0].name, Group(unit[0].group.prompt, unit[0].group.continuations[:1]))] for unit in UNITS]
 
 
 def test_learns_logs_and_decays(make_model: Callable[..., Any], tmp_path: Path) -> None:

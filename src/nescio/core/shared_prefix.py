@@ -1,9 +1,9 @@
-"""Several continuations of one prompt, and several such groups, in one row without computing a prompt twice.
+"""Rows that hold several continuations of one prompt, and several such groups, and compute each prompt once.
 
-The row is `[prompt, branch, branch, ...][prompt, branch, ...]...`; positions restart at each branch, and a mask hides
-branches from each other and groups from each other. Works with any causal LM of Transformers that takes a 4-D mask
-and `position_ids`; `unpackable` says why another does not, and `apart` lays its branches out in rows of their own.
-Knows token ids and tensors only.
+A row is `[prompt, continuation, continuation, ...][prompt, continuation, ...]...`. Positions restart at each
+continuation, and a mask hides continuations and groups from each other. Any causal LM of Transformers that takes a
+4-D mask and `position_ids` computes such a row; `unpackable` says why another does not, and `apart` then gives each
+continuation a row of its own.
 """
 
 import inspect
@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MASKED = ("sdpa", "eager", "flex_attention")  # what can be told by a mask who sees whom
+_MASKED = ("sdpa", "eager", "flex_attention")  # attention implementations that heed a 4-D mask
 _PROBE = (11, 23, 5, 42, 17, 31, 8, 29, 13)
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
-    """A continuation: its token ids, and which of them are asked for (all, where `wanted` is None)."""
+class Continuation:
+    """Token ids of a continuation, and which of them are scored (all if `wanted` is None)."""
 
     ids: list[int]
     wanted: list[bool] | None = None
@@ -32,35 +32,35 @@ class Group:
 
     Attributes:
         prompt: Token ids.
-        branches: The continuations.
-        prompt_wanted: Whether the prompt's own tokens, all but the first, are asked for too.
+        continuations: The continuations.
+        prompt_wanted: Whether the prompt's own tokens, except the first, are scored too.
     """
 
     prompt: list[int]
-    branches: list[Branch]
+    continuations: list[Continuation]
     prompt_wanted: bool = False
 
     @property
     def tokens(self) -> int:
-        """Tokens this group takes in a row."""
-        return len(self.prompt) + sum(len(branch.ids) for branch in self.branches)
+        """Number of tokens of this group in a row."""
+        return len(self.prompt) + sum(len(continuation.ids) for continuation in self.continuations)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A row of groups, n tokens long, with m tokens asked for.
+    """A row of groups: n tokens, of which m are scored.
 
     Attributes:
         input_ids: `[1, n]`.
         position_ids: `[1, n]`.
-        group_of: `[n]`: the number of the group each token belongs to.
-        segment_of: `[n]`: 0 in a prompt; else the number of the branch, from 1, counted through all groups.
-        sources: `[m]`: where in the row the logits of each wanted token stand.
-        targets: `[m]`: the wanted tokens.
-        branch_of: `[m]`: the number of the branch each belongs to, from 0, counted through all groups. Tokens of a
-            prompt belong to its first branch.
-        in_prompt: `[m]`: whether each is a token of a prompt.
-        branches: How many branches there are.
+        group_of: `[n]`: number of each token's group.
+        segment_of: `[n]`: 0 in a prompt, else the continuation's number, counted from 1 through all groups.
+        sources: `[m]`: position in the row whose logits predict each scored token.
+        targets: `[m]`: the scored tokens.
+        continuation_of: `[m]`: number of each scored token's continuation, counted from 0 through all groups. Tokens
+            of a prompt belong to its first continuation.
+        in_prompt: `[m]`: whether each scored token is a token of a prompt.
+        continuations: Number of continuations.
     """
 
     input_ids: Tensor
@@ -69,14 +69,14 @@ class Packed:
     segment_of: Tensor
     sources: Tensor
     targets: Tensor
-    branch_of: Tensor
+    continuation_of: Tensor
     in_prompt: Tensor
-    branches: int
+    continuations: int
 
     def to(self, device: torch.device) -> "Packed":
-        """The same on a device."""
-        moved = {name: getattr(self, name).to(device) for name in self.__slots__ if name != "branches"}
-        return Packed(**moved, branches=self.branches)
+        """Return the row on a device."""
+        moved = {name: getattr(self, name).to(device) for name in self.__slots__ if name != "continuations"}
+        return Packed(**moved, continuations=self.continuations)
 
 
 def pack(groups: Sequence[Group]) -> Packed:
@@ -85,54 +85,52 @@ def pack(groups: Sequence[Group]) -> Packed:
     positions: list[int] = []
     group_of: list[int] = []
     segment_of: list[int] = []
-    wanted: list[tuple[int, int, int, int]] = []
-    branch_number = 0
-    for number, group in enumerate(groups):
-        start = len(ids)
-        last_of_prompt = start + len(group.prompt) - 1
-        _lay(ids, positions, group.prompt, 0)
-        segment_of += [0] * len(group.prompt)
+    scored: list[tuple[int, int, int, bool]] = []  # (source, target, continuation, in prompt)
+    number = 0  # of the continuation
+    for group_number, group in enumerate(groups):
+        # 1) the prompt
+        start, prompt = len(ids), group.prompt
+        ids += prompt
+        positions += range(len(prompt))
+        segment_of += [0] * len(prompt)
         if group.prompt_wanted:
-            wanted += [(start + k, token, branch_number, True) for k, token in enumerate(group.prompt[1:])]
-        for branch in group.branches:
+            scored += [(start + k, token, number, True) for k, token in enumerate(prompt[1:])]
+        # 2) its continuations; the first token of each is predicted by the prompt's last
+        for continuation in group.continuations:
             first = len(ids)
-            _lay(ids, positions, branch.ids, len(group.prompt))
-            segment_of += [branch_number + 1] * len(branch.ids)
-            for k, token in enumerate(branch.ids):
-                if branch.wanted is None or branch.wanted[k]:
-                    wanted.append((first + k - 1 if k else last_of_prompt, token, branch_number, False))
-            branch_number += 1
-        group_of += [number] * (len(ids) - start)
-    sources, targets, branch_of, in_prompt = torch.tensor(wanted, dtype=torch.long).reshape(-1, 4).unbind(1)
+            ids += continuation.ids
+            positions += range(len(prompt), len(prompt) + len(continuation.ids))
+            segment_of += [number + 1] * len(continuation.ids)
+            for k, token in enumerate(continuation.ids):
+                if continuation.wanted is None or continuation.wanted[k]:
+                    scored.append((first + k - 1 if k else start + len(prompt) - 1, token, number, False))
+            number += 1
+        group_of += [group_number] * (len(ids) - start)
+    sources, targets, continuation_of, in_prompt = torch.tensor(scored, dtype=torch.long).reshape(-1, 4).unbind(1)
     return Packed(
-        torch.tensor([ids]),
-        torch.tensor([positions]),
-        torch.tensor(group_of),
-        torch.tensor(segment_of),
-        sources,
-        targets,
-        branch_of,
-        in_prompt.bool(),
-        branch_number,
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        group_of=torch.tensor(group_of),
+        segment_of=torch.tensor(segment_of),
+        sources=sources,
+        targets=targets,
+        continuation_of=continuation_of,
+        in_prompt=in_prompt.bool(),
+        continuations=number,
     )
 
 
-def _lay(ids: list[int], positions: list[int], tokens: list[int], start: int) -> None:
-    ids += tokens
-    positions += range(start, start + len(tokens))
-
-
 def apart(groups: Sequence[Group]) -> list[Packed]:
-    """Each branch after a copy of its prompt, in a row of its own, for models that can't be packed."""
+    """Put each continuation into a row of its own, after a copy of its prompt, for models that can't be packed."""
     return [
-        pack([Group(group.prompt, [branch], group.prompt_wanted and number == 0)])
+        pack([Group(group.prompt, [continuation], group.prompt_wanted and number == 0)])
         for group in groups
-        for number, branch in enumerate(group.branches)
+        for number, continuation in enumerate(group.continuations)
     ]
 
 
 def by_budget(groups: Sequence[Group], budget: int) -> list[list[int]]:
-    """Numbers of the groups for each row, so that no row of several groups passes the token budget."""
+    """Return the numbers of each row's groups; a row of several groups stays within the token budget."""
     rows: list[list[int]] = []
     used = budget + 1
     for number, group in enumerate(groups):
@@ -145,12 +143,12 @@ def by_budget(groups: Sequence[Group], budget: int) -> list[list[int]]:
 
 
 def visible(packed: Packed, window: int | None = None) -> Tensor:
-    """What sees what, `[1, 1, n, n]`: True where the row's token may look at the column's.
+    """Return the attention mask `[1, 1, n, n]`: True where the row's token sees the column's.
 
     Args:
         packed: The row.
-        window: For sliding attention: how many positions back a token sees, itself included. Positions restart with
-            the branches, so a branch sees as much of its prompt as it would alone.
+        window: For sliding attention: number of positions a token sees, itself included. Positions restart with
+            each continuation, so it sees as much of its prompt as it would alone.
     """
     at = torch.arange(len(packed.group_of), device=packed.group_of.device)
     seen: Tensor = _sees(packed, window)(None, None, at[:, None], at[None, :])
@@ -158,35 +156,35 @@ def visible(packed: Packed, window: int | None = None) -> Tensor:
 
 
 def _sees(packed: Packed, window: int | None) -> Any:
-    """`visible` as FlexAttention's `mask_mod(batch, head, row, column)`."""
+    """Return `visible` as FlexAttention's `mask_mod(batch, head, row, column)`."""
     group, segment, position = packed.group_of, packed.segment_of, packed.position_ids[0]
 
     def mask_mod(batch: Any, head: Any, row: Tensor, column: Tensor) -> Tensor:
-        own_branch = (segment[column] == 0) | (segment[row] == segment[column])
-        seen: Tensor = (column <= row) & (group[row] == group[column]) & own_branch
+        own_continuation = (segment[column] == 0) | (segment[row] == segment[column])
+        seen: Tensor = (column <= row) & (group[row] == group[column]) & own_continuation
         return seen if window is None else seen & (position[row] - position[column] < window)
 
     return mask_mod
 
 
 def log_probs(model: Any, packed: Packed) -> Tensor:
-    """Log-probability `[m]` of each wanted token, in fp32; logits are computed at those places only."""
+    """Return the log-probability `[m]` of each scored token, in fp32; logits are computed at those places only."""
     picked = logits(model, packed).float()
     chosen: Tensor = picked.gather(1, packed.targets[:, None])[:, 0] - picked.logsumexp(-1)
     return chosen
 
 
 def logits(model: Any, packed: Packed) -> Tensor:
-    """Logits `[m, vocab]` from which each wanted token is predicted.
+    """Return the logits `[m, vocab]` that predict the scored tokens.
 
     Args:
         model: A causal LM, as it is or wrapped by PEFT or accelerate.
-        packed: A row on the model's device. One of several branches needs a model that `unpackable` has nothing
-            against; one of a single branch goes into any.
+        packed: A row on the model's device. With several continuations it needs a model for which `unpackable` is
+            None; with a single one, any model.
     """
     core = core_of(model)
     how: dict[str, Any] = {}
-    if packed.branches > 1:
+    if packed.continuations > 1:
         how = {"position_ids": packed.position_ids, "attention_mask": _attention_mask(core, packed)}
     keeps = "logits_to_keep" in inspect.signature(core.forward).parameters
     if keeps:
@@ -196,28 +194,28 @@ def logits(model: Any, packed: Packed) -> Tensor:
 
 
 def core_of(model: Any) -> Any:
-    """The model of Transformers inside what accelerate and PEFT wrap around it."""
+    """Return the Transformers model inside the wrappers of accelerate and PEFT."""
     bare = getattr(model, "module", model)
     return bare.get_base_model() if hasattr(bare, "get_base_model") else bare
 
 
 def _attention_mask(core: Any, packed: Packed) -> Any:
-    return by_kind(core, lambda window: _as_asked(core, packed, window))
+    return by_kind(core, lambda window: _row_mask(core, packed, window))
 
 
 def by_kind(core: Any, made: Callable[[int | None], Any]) -> Any:
-    """The mask as this model takes it: what is `made` for a window, or one for each kind of its layers."""
+    """Return the mask in this model's form: `made(window)`, or a dict of one for each kind of layer."""
     config = core.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    if not kinds:  # all layers are alike: sliding, if the model knows of a window at all (Mistral, Phi)
+    if not kinds:  # all layers are alike: sliding if the model has a window (Mistral, Phi)
         return made(window)
     masks = {kind: made(window if kind == "sliding_attention" else None) for kind in kinds}
     return masks if len(kinds) > 1 else next(iter(masks.values()))
 
 
-def _as_asked(core: Any, packed: Packed, window: int | None) -> Any:
-    """The mask for the model's attention: blocks for FlexAttention, numbers to add for eager, else a boolean."""
+def _row_mask(core: Any, packed: Packed, window: int | None) -> Any:
+    """Return a row's mask for the model's attention: blocks for FlexAttention, else as `as_read`."""
     attention = core.config._attn_implementation
     if attention == "flex_attention":
         from torch.nn.attention.flex_attention import create_block_mask
@@ -228,16 +226,16 @@ def _as_asked(core: Any, packed: Packed, window: int | None) -> Any:
 
 
 def as_read(core: Any, mask: Tensor) -> Tensor:
-    """A boolean mask, for eager attention as the numbers that it adds."""
+    """Return a boolean mask, or for eager attention the numbers to add to the scores."""
     if core.config._attn_implementation != "eager":
         return mask
     return torch.zeros_like(mask, dtype=core.dtype).masked_fill(~mask, torch.finfo(core.dtype).min)
 
 
 def unpackable(model: Any) -> str | None:
-    """Why several branches can't share a row of this model; None if they can.
+    """Return why several continuations can't share a row of this model; None if they can.
 
-    What the model says of itself is read first; then a row of two short branches is computed both ways.
+    Read the model's configuration first, then compute a row of two short continuations both ways.
     """
     core = core_of(model)
     config = core.config.get_text_config()
@@ -254,7 +252,7 @@ def unpackable(model: Any) -> str | None:
 def _probe(core: Any) -> str | None:
     vocab = core.config.get_text_config().vocab_size
     ids = [token % vocab for token in _PROBE]
-    groups = [Group(ids[:4], [Branch(ids[4:7]), Branch(ids[7:])])]
+    groups = [Group(ids[:4], [Continuation(ids[4:7]), Continuation(ids[7:])])]
     was_training = core.training
     core.eval()
     try:
@@ -265,5 +263,5 @@ def _probe(core: Any) -> str | None:
         return f"it does not take a 4-D mask ({type(error).__name__})"
     finally:
         core.train(was_training)
-    close = 1e-3 if core.dtype == torch.float32 else 0.25  # logits of half the bits are that coarse
+    close = 1e-3 if core.dtype == torch.float32 else 0.25  # 16-bit logits are that coarse
     return None if float((together - alone).abs().mean()) < close else "it does not heed a 4-D mask"

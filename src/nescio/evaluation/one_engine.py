@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nescio.core.models import identity, release
+from nescio.core.model_source import identity
+from nescio.core.models import release
 from nescio.engines.base import Engine
 from nescio.engines.registry import EngineKind, open_engine
 from nescio.evaluation.setups import Setup

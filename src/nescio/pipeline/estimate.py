@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from nescio.core.models import best_device, best_dtype, load_tokenizer, resolve
+from nescio.core.model_source import resolve
+from nescio.core.models import best_device, best_dtype, load_tokenizer
 from nescio.core.prompts import encode, render
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.formats import read_dialogs

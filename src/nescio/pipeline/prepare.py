@@ -7,7 +7,8 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import SetAside, read_jsonl, stop, write_json, write_jsonl
-from nescio.core.models import identity, load_tokenizer
+from nescio.core.model_source import identity
+from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.models import resolve
+from nescio.core.model_source import resolve
 
 PIECE = 1 << 16  # elements at a time: what is worked on stays in a core's cache
 INDEX = "model.safetensors.index.json"

@@ -117,8 +117,8 @@ def likelihoods(model: Any, batch: Batch) -> Likelihoods:
     """What the model makes of a batch on its device."""
     branch_of, before = [], 0
     for row in batch.rows:
-        branch_of.append(row.branch_of + before)
-        before += row.branches
+        branch_of.append(row.continuation_of + before)
+        before += row.continuations
     return Likelihoods(
         torch.cat([log_probs(model, row) for row in batch.rows]),
         torch.cat(branch_of),

@@ -18,7 +18,11 @@ def claim(work: Path, plan: Plan, train: Sequence[Unit]) -> None:
     Raises:
         NescioError: The folder holds another training's.
     """
-    data = [[example.group.prompt, [b.ids for b in example.group.branches]] for unit in train for example in unit]
+    data = [
+        [example.group.prompt, [answer.ids for answer in example.group.continuations]]
+        for unit in train
+        for example in unit
+    ]
     mine = {"plan": fingerprint(asdict(plan)), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():

@@ -11,7 +11,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids
-from nescio.core.shared_prefix import Branch, Group
+from nescio.core.shared_prefix import Continuation, Group
 from nescio.data.dialogs import Dialog
 from nescio.training.batch import Example, Unit
 
@@ -75,7 +75,7 @@ def _group(tokenizer: Any, text: str, answers: tuple[str, ...], limits: tuple[in
         counts["cut_prompts"] += 1
     room = max(1, max_length - len(prompt))  # an answer without a token teaches nothing
     counts["cut_answers"] += sum(len(ids) > room for ids in branches)
-    return Group(prompt, [Branch(ids[:room]) for ids in branches])
+    return Group(prompt, [Continuation(ids[:room]) for ids in branches])
 
 
 def _are_twins(one: dict[str, str], other: dict[str, str]) -> bool:
@@ -111,13 +111,13 @@ def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]
         rest += before[len(known) :] + answer
         wanted += [False] * (len(before) - len(known)) + [True] * len(answer)
     room = max(max_length - len(prompt), 0)
-    return [Group(prompt, [Branch(rest[:room], wanted[:room])])] if any(wanted[:room]) else []
+    return [Group(prompt, [Continuation(rest[:room], wanted[:room])])] if any(wanted[:room]) else []
 
 
 def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> list[Group]:
     prompt = encode(tokenizer, render(tokenizer, messages[:-1]))
     answer = _answer_ids(tokenizer, messages)[: max(max_length - len(prompt), 0)]
-    return [Group(prompt, [Branch(answer)])] if answer else []
+    return [Group(prompt, [Continuation(answer)])] if answer else []
 
 
 def _answer_ids(tokenizer: Any, messages: list[Message]) -> list[int]:

@@ -45,7 +45,7 @@ def _measure(model: Any, example: Example, row_tokens: int | None) -> tuple[floa
 
 
 def _key(example: Example) -> str:
-    return fingerprint([example.group.prompt, [branch.ids for branch in example.group.branches]])
+    return fingerprint([example.group.prompt, [answer.ids for answer in example.group.continuations]])
 
 
 def _read(cache: Path) -> list[tuple[str, tuple[float, ...]]]:

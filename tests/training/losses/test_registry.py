@@ -10,27 +10,27 @@ import torch
 from tiny_training import PLAN, UNITS, adapter_of
 
 from nescio.core.files import read_jsonl
-from nescio.core.shared_prefix import Branch, Group
+from nescio.core.shared_prefix import Continuation, Group
 from nescio.training.batch import Example, lay_out, likelihoods
 from nescio.training.losses.registry import method, restrict
 from nescio.training.reference import with_reference
 from nescio.training.settings import MethodName
 from nescio.training.trainer import fit, with_lora
 
-PAIR = Example("pair", Group([1, 2], [Branch([3]), Branch([4, 5])]))
-TWIN = Example("twin", Group([1, 6], [Branch([4, 5]), Branch([3])]), twin=True)
+PAIR = Example("pair", Group([1, 2], [Continuation([3]), Continuation([4, 5])]))
+TWIN = Example("twin", Group([1, 6], [Continuation([4, 5]), Continuation([3])]), twin=True)
 
 
 @pytest.mark.parametrize("name", ["sft", "sft_scrubbed"])
 def test_fine_tuning_sees_the_chosen_answer_only(name: MethodName) -> None:
     ((example,),) = restrict([[PAIR, TWIN], [TWIN]], method(name, 0.1))
-    assert (example.name, example.group.branches) == ("pair", [Branch([3])])
+    assert (example.name, example.group.continuations) == ("pair", [Continuation([3])])
 
 
 @pytest.mark.parametrize("name", ["npo", "simnpo", "gradient_ascent"])
 def test_unlearning_sees_the_rejected_answer_only(name: MethodName) -> None:
     ((example,),) = restrict([[PAIR, TWIN]], method(name, 0.1))
-    assert (example.name, example.group.branches) == ("pair", [Branch([4, 5])])
+    assert (example.name, example.group.continuations) == ("pair", [Continuation([4, 5])])
 
 
 @pytest.mark.parametrize("name", ["orpo", "dpo", "flat"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.guidance import Guidance, guide
-from nescio.core.shared_prefix import Branch, Group, apart, by_budget, logits, pack
+from nescio.core.shared_prefix import Continuation, Group, apart, by_budget, logits, pack
 
 _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
 
@@ -36,7 +36,7 @@ def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[in
         by_prompt.setdefault(item.prompts, {}).setdefault(tuple(item.continuation), []).append(number)
     prompts, numbers = list(by_prompt), [list(own.values()) for own in by_prompt.values()]
     groups = [
-        [Group(list(branch), [Branch(list(continuation)) for continuation in own]) for branch in prompt]
+        [Group(list(branch), [Continuation(list(continuation)) for continuation in own]) for branch in prompt]
         for prompt, own in by_prompt.items()
     ]
     for branches in (1, 2):

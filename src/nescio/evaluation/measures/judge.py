@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nescio.core.files import append_jsonl, fingerprint, read_appended
-from nescio.core.models import identity, load_tokenizer
+from nescio.core.model_source import identity
+from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Progress, Request
 from nescio.engines.openai_engine import OpenAIEngine

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nescio.core.models import identity
+from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, first_sentence, loops
 from nescio.engines.base import Engine, Progress, Scoring

@@ -69,5 +69,5 @@ def restrict(units: Sequence[Unit], how: Method) -> list[Unit]:
 
 
 def _restricted(example: Example, answers: tuple[int, ...]) -> Example:
-    group = Group(example.group.prompt, [example.group.branches[number] for number in answers])
+    group = Group(example.group.prompt, [example.group.continuations[number] for number in answers])
     return replace(example, group=group)
