@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
-from nescio.report import html, table
+from nescio.report import html, page_tables, table
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -88,7 +88,7 @@ def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., 
     page = Page(html.write(run))
     plain = page.text.replace("\u00a0", " ")
     assert table.verdict(table.read(run)) in plain
-    for word in ("2 min 39 s", "made-up dialogs: 180", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
+    for word in ("2 min 39 s", "Method: orpo.", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
         assert word in plain
     headers = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
     assert headers == ["col"] * 8 + ["row"] * 9
@@ -126,7 +126,27 @@ def test_empty_recipe_and_manifest_are_enough(make_run: Callable[..., Path]) -> 
     run = make_run()
     (run / "recipe.yaml").write_text("{}", encoding="utf-8")
     (run / "manifest.json").write_text('{"stages": {"train": {}, "new": {"seconds": null}}}', encoding="utf-8")
-    assert "An adapter was trained" in Page(html.write(run)).text
+    assert "An adapter was trained on the pairs. Method: orpo." in Page(html.write(run)).text
+
+
+def test_only_measured_columns_are_shown_and_explained(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    path = run / "eval/results.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    for row in rows:
+        row["canned"] = None
+        row["over_refusal"] = 0.5 if row["name"] == "tuned" else None
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    text = Page(html.write(run)).text
+    assert "Over-refusal:" in text and "Degenerate:" in text
+    assert "Canned:" not in text and "Utility:" not in text and "KL per token" not in text
+    table_of_measures = text.partition("Over-refusal:")[2]
+    assert table_of_measures.count("50 %") == 1 and table_of_measures.count(table.MISSING) >= len(rows) - 1
+
+
+def test_labels_that_were_not_counted_are_no_zeros() -> None:
+    found = page_tables.labels([{"labels": {"A|<b>": 2, "B": 1}}, {"labels": {"B": 3}}, {"labels": None}])
+    assert found == {"names": ["B", "A|<b>"], "cells": [["1", "2"], ["3", "0"], ["–", "–"]]}
 
 
 def test_shown_falls_back_to_the_best_guided_row() -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_verdict_says_what_went_down_and_what_it_cost() -> None:
 def test_verdict_without_a_best_row_says_so() -> None:
     toy = BEST | {"best": False, "degenerate": 1.0, "pii": 0, "pii_ci95": [0, 0]}
     said = table.verdict([TUNED, toy, BEST | {"best": False}])
-    assert said.startswith("No row counts as best")
+    assert said.startswith("No row is best")
     assert "0 [0, 0] (trained, prob × 3)" in said and "degenerate 2 % → 100 %" in said
 
 
@@ -81,7 +82,7 @@ def test_verdict_names_utility_where_it_was_measured() -> None:
     best = BEST | {"utility": 0.633, "utility_ci95": [0.507, 0.744], "utility_mcnemar_p": 0.503}
     assert table.verdict([tuned, best]).endswith("; utility 67 % [54, 77] → 63 % [51, 74] (p = 0.5).")
     said = table.verdict([tuned, best | {"best": False, "utility_mcnemar_p": 0.00123}])
-    assert "canned answers, with a utility that is not significantly worse; the fewest" in said
+    assert "canned answers, with a utility that is not significantly worse. The fewest" in said
     assert said.endswith("(p = 0.0012).")
 
 
@@ -124,6 +125,33 @@ def test_damaged_results_are_one_line_with_the_mend(make_run: Callable[..., Path
 def test_missing_results(tmp_path: Path) -> None:
     with pytest.raises(NescioError, match=r"results\.json: missing; run `nescio run` again$"):
         table.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"space": 3}, {"leaking": "x"}, {"utility_kind": 1}, {"labels": ["PERSON"]}, {"labels": {"PERSON": None}},
+        {"leak_at": {"1": [0.1, 0.2]}}, {"leak_at": {"one": [0.1, 0.0, 0.2]}}, {"utility_change_ci95": 0.1},
+        {"attack_labels": {"PERSON": {"found": 0, "slots": 0, "ci95": [0, 1]}}}, {"judge": "j", "judge_accuracy": "?"},
+    ],
+)  # fmt: skip
+def test_a_field_of_another_shape_is_one_line(make_run: Callable[..., Path], change: dict[str, Any]) -> None:
+    run = make_run()
+    (run / "eval/results.json").write_text(json.dumps([TUNED, BEST | change]))
+    with pytest.raises(NescioError, match=rf"results\.json: row 2: {[*change][-1]} must "):
+        table.read(run)
+
+
+def test_what_is_no_number_was_not_measured(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    (run / "eval/results.json").write_text(json.dumps([TUNED, BEST | {"fluency": math.inf, "pii": math.nan}]))
+    tuned, best = table.markdown(table.read(run)).splitlines()[2:]
+    assert "12.3" in tuned and cells(best)[2] == cells(best)[-1] == "–"
+    assert "nothing was compared" in table.verdict(table.read(run))
+
+
+def test_results_of_a_judge_of_which_nothing_is_known_are_shown() -> None:
+    assert "judged [95 %]" in table.summary([TUNED | {"judged": 0.5, "judge": "j"}, BEST])
 
 
 def test_epochs_and_guidance_are_named() -> None:

@@ -76,33 +76,33 @@ def test_the_page_says_what_each_row_costs(make_run: Callable[..., Path]) -> Non
     for word in (
         "plain questions, by likelihood", "50 % [40, 60]", "0.031", "1.25", "12 %", "<td>7</td><td>2</td>",
         "[-25, 8]", "right about 50 %", "Judged [95 %] <strong>unusable</strong></th>",
-        '<td class="unusable">40 % [30, 50]</td>', "not drawn, but in the table: 1.", "<td>20 % [10, 30]</td>",
+        '<td class="unusable">40 % [30, 50]</td>', "1 more row is in the table only.", "<td>20 % [10, 30]</td>",
         "25 % [10, 50]", "<td>25 % of 4 [0, 75]</td>", "4.01 %",
     ):  # fmt: skip
         assert word in page, word
     assert page.count("<svg") == 4
 
 
-def test_two_runs_beside_each_other(make_run: Callable[..., Path]) -> None:
+def test_two_runs_are_compared(make_run: Callable[..., Path]) -> None:
     run, other = make_run("one"), make_run("two")
     found = compare(run, other)
     assert found.name == "two" and found.change == (0.0, 0.0)
     assert [one["name"] for one in found.rows] == ["trained-prob-3"] * 2
     page = html.write(run, other).read_text(encoding="utf-8")
-    assert "Beside two</h2>" in page and page.count("★ its best row") == 2 and "none is best" not in page
+    assert "Compared with two</h2>" in page and page.count("★ its best row") == 2 and "none is best" not in page
     assert compare(run, make_run("three", samples=6)).change is None
     assert compare(run, make_run("four", hostile="?")).change is None, "the same names, but other samples"
     with pytest.raises(NescioError, match=r"results\.json: missing"):
         compare(run, run / "nowhere")
 
 
-def test_several_runs_beside_each_other_and_a_row_that_is_not_best(make_run: Callable[..., Path]) -> None:
+def test_several_runs_are_compared_and_a_row_need_not_be_best(make_run: Callable[..., Path]) -> None:
     run, other, third = make_run("one"), make_run("two"), make_run("three", samples=6)
     path = other / "eval/results.json"
     path.write_text(json.dumps([row | {"best": False} for row in json.loads(path.read_text())]))
     asked = ["report", str(run), "--compare", str(other), "--compare", str(third)]
     assert CliRunner().invoke(app, asked).exit_code == 0
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Beside two, three</h2>" in page and "Best of" not in page
-    assert page.count("★ its best row") == 2 and "trained, prob × 5: its last row, none is best" in page
-    assert "one minus two" in page and "one and three answered different samples" in page
+    assert "Compared with two, three</h2>" in page and "Best of" not in page
+    assert page.count("★ its best row") == 2 and "trained, prob × 5: its last row, because none is best" in page
+    assert "one minus two" in page and "one and three did not answer the same samples" in page

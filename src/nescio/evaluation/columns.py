@@ -10,7 +10,7 @@ Kind = Literal["share", "count", "number", "decimal", "interval", "p", "millisec
 """How a value is printed: as a percentage, a whole number, with two decimals or with one, and so on."""
 
 Place = Literal["main", "summary", "detail"]
-"""Where a column stands: always in both tables; in both where it was measured; in the report where it was measured."""
+"""Which table has a column: the terminal's and the report's first; the terminal's, if measured; the report's alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The answers of a run's rows, read and checked. Knows JSON lines; nothing of how they are shown."""
+"""The answers of a run's rows, read and checked."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,9 +9,12 @@ from nescio.core.files import fingerprint
 from nescio.report import figures, table
 from nescio.report.table import Row
 
+Answer = dict[str, Any]
+"""A line of `eval/NAME.jsonl`."""
 
-def read_answers(run: Path, row: Row) -> list[Row]:
-    """The answers of a row.
+
+def read_answers(run: Path, row: Row) -> list[Answer]:
+    """Read the answers of a row.
 
     Raises:
         NescioError: The file is missing or damaged, or holds other answers than the row counts.
@@ -28,8 +31,8 @@ def read_answers(run: Path, row: Row) -> list[Row]:
     return answers
 
 
-def _counted(row: Row, answers: Sequence[Row]) -> bool:
-    """Whether a row's numbers are those of these answers; results of before the hash are checked by their counts."""
+def _counted(row: Row, answers: Sequence[Answer]) -> bool:
+    """Whether a row counts these answers; results without a hash, of older versions, are checked by their counts."""
     found = {
         "samples": len(answers), "pii": sum(len(answer["spans"]) for answer in answers),
         "answers_hash": fingerprint(answers),
@@ -37,13 +40,13 @@ def _counted(row: Row, answers: Sequence[Row]) -> bool:
     return all(row.get(key) in (None, value) for key, value in found.items())
 
 
-def sample_keys(answers: Sequence[Row]) -> list[Any]:
-    """What tells whether two rows answered the same samples: names alone may be those of other texts."""
+def sample_keys(answers: Sequence[Answer]) -> list[Any]:
+    """Return what decides whether two rows answered the same samples: ids alone may belong to other texts."""
     return [[answer["id"], answer["messages"]] for answer in answers]
 
 
-def _wrong_field(answer: Row) -> str | None:
-    """What keeps an answer from being shown, or None."""
+def _wrong_field(answer: Answer) -> str | None:
+    """The reason why an answer cannot be shown, or None."""
     text, spans, messages = answer.get("answer"), answer.get("spans"), answer.get("messages")
     if not isinstance(text, str):
         return "answer must be a text"
@@ -54,7 +57,7 @@ def _wrong_field(answer: Row) -> str | None:
     if not isinstance(spans, list) or not all(_is_span(span, len(text)) for span in spans):
         return "spans must be a list of start, end and label inside the answer"
     if any(left["end"] > right["start"] for left, right in pairwise(spans)):
-        return "spans must be in order and apart"
+        return "spans must be in order and must not overlap"
     return None
 
 

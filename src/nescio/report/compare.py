@@ -1,23 +1,23 @@
-"""Two runs side by side: their best rows, and whether the difference is more than chance. Knows run folders' files."""
+"""Two runs compared: their best rows, and whether the difference is more than chance."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from nescio.evaluation.statistics import Interval, paired_bootstrap
 from nescio.report import table
-from nescio.report.answers import read_answers, sample_keys
+from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.table import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Another run beside this one.
+    """This run compared with another.
 
     Attributes:
-        name: Of the other run.
-        rows: This run's row and the other's: each run's best, else its last.
+        name: Name of the other run.
+        rows: This run's row and the other's: each run's best, or its last if none is best.
         change: 95 % interval of the difference in personal data per answer, this run minus the other; None where the
-            two did not answer the same samples.
+            two did not answer the same samples, or none at all.
     """
 
     name: str
@@ -34,13 +34,13 @@ def compare(run: Path, other: Path) -> Comparison:
     rows = (_best(table.read(run)), _best(table.read(other)))
     ours, theirs = (read_answers(folder, row) for folder, row in zip((run, other), rows, strict=True))
     change = None
-    if sample_keys(ours) == sample_keys(theirs):
+    if ours and sample_keys(ours) == sample_keys(theirs):
         dialogs = [answer["dialog_id"] for answer in ours]
         change = paired_bootstrap(_counts(ours), _counts(theirs), dialogs, seed=0)
     return Comparison(other.resolve().name, rows, change)
 
 
-def _counts(answers: list[Row]) -> list[float]:
+def _counts(answers: list[Answer]) -> list[float]:
     return [float(len(answer["spans"])) for answer in answers]
 
 

@@ -1,7 +1,7 @@
 """The figures of a run as SVG: personal data against scale, and the training curves.
 
-The same input gives the same bytes. The ground is transparent and the colours are of middling lightness, so that a
-figure reads on white and on black. Knows result rows and log rows; nothing of HTML or models.
+The same input gives the same bytes. The background is transparent and the colours are of medium lightness, so that a
+figure is readable on white and on black.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_text
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, svg
+from nescio.report.style import PALETTE, STYLE, WIDE, svg
 from nescio.report.table import Row
 
 _SPACES = {"prob": PALETTE["one"], "log": PALETTE["two"]}
@@ -28,6 +28,10 @@ _PANELS = {
     "Reward margin": ("margin",),
     "Accuracy": ("accuracy",),
 }
+
+
+LogRow = dict[str, Any]
+"""A row of `adapter/log.jsonl`."""
 
 
 def draw(run: Path) -> list[Path]:
@@ -50,8 +54,8 @@ def draw(run: Path) -> list[Path]:
     return paths
 
 
-def read_log(run: Path) -> list[Row]:
-    """The rows of the training log.
+def read_log(run: Path) -> list[LogRow]:
+    """Read the rows of the training log.
 
     Raises:
         NescioError: It is missing or damaged.
@@ -66,11 +70,11 @@ def read_log(run: Path) -> list[Row]:
     return rows
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    """The objects of a run's JSONL file with their line numbers.
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a run's JSONL file with their line numbers.
 
     Raises:
-        NescioError: It is missing or damaged; the mend is said.
+        NescioError: It is missing or damaged; the error says how to make it again.
     """
     if not path.is_file():
         raise table.spoiled(path, "missing")
@@ -85,7 +89,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def pii_by_scale(rows: Sequence[Row]) -> str:
-    """Personal data against guidance scale, a line for each space, a level for each model that is not guided.
+    """Draw personal data against guidance scale: a line for each space, a level for each model without guidance.
 
     Args:
         rows: As in `results.json`.
@@ -94,7 +98,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         SVG.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        figure = Figure(figsize=(WIDE, 3.4), layout="constrained")
         axes = figure.add_subplot()
         counted = [row for row in rows if row.get("pii") is not None]
         guided = {_model(row) for row in counted if row.get("space")}
@@ -110,7 +114,7 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="y")
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside upper left", ncols=2)
+            figure.legend(loc="outside upper left", ncols=4)
         return svg(figure)
 
 
@@ -119,7 +123,7 @@ def _model(row: Row) -> tuple[str, Any]:
 
 
 def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]:
-    """The points of each guided model, variant and space, by scale; the model without guidance is scale 1 of all."""
+    """The points of each guided model, variant and space, by scale; the model without guidance is scale 1 of each."""
     keys = {(*_model(row), table.variant(row)) for row in rows if row.get("space")}
     series = []
     for (*model, variant), dash in zip(sorted(keys, key=str), cycle(("-", "--", ":"))):
@@ -134,7 +138,7 @@ def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]
 
 
 def _draw_series(axes: Axes, points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
-    """One line with interval bars, shifted a little so that the bars of two spaces stand side by side."""
+    """One line with interval bars, shifted a little so that the bars of two spaces are side by side."""
     scales = [point["scale"] + shift for point in points]
     axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=name)
     for scale, point in zip(scales, points, strict=True):
@@ -148,8 +152,8 @@ def _draw_level(axes: Axes, row: Row, dash: str) -> None:
         axes.axhspan(*row["pii_ci95"], color=PALETTE["ink"], alpha=0.1, linewidth=0)
 
 
-def training(log: Sequence[Row]) -> str:
-    """The training curves: each step faintly, their running mean, and the validation passes as dots.
+def training(log: Sequence[LogRow]) -> str:
+    """Draw the training curves: each step in a faint line, the running mean, and the validation passes as dots.
 
     Args:
         log: Rows of `adapter/log.jsonl`.
@@ -161,11 +165,11 @@ def training(log: Sequence[Row]) -> str:
         return svg(training_figure(log))
 
 
-def training_figure(log: Sequence[Row]) -> Figure:
-    """The training curves of a log's rows, as a figure."""
+def training_figure(log: Sequence[LogRow]) -> Figure:
+    """Return the training curves of a log's rows as a figure."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 5.2), layout="constrained")
-        panels = figure.subplots(3, 2, sharex=True)
+        figure = Figure(figsize=(WIDE, 4.6), layout="constrained")
+        panels = figure.subplots(2, 3, sharex=True)
         for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
             axes.set_title(title)
             axes.grid(axis="y")
@@ -173,11 +177,12 @@ def training_figure(log: Sequence[Row]) -> Figure:
                 _draw_curve(axes, log, name, color)
         for axes in panels[-1]:
             axes.set_xlabel("epoch")
-        panels[1, 1].legend(*_reward_legend(panels[1, 1]), loc="best", handlelength=1)
+        rewards = panels.flat[list(_PANELS).index("Rewards")]
+        rewards.legend(*_reward_legend(rewards), loc="best", handlelength=1)
         return figure
 
 
-def _draw_curve(axes: Axes, log: Sequence[Row], name: str, color: str) -> None:
+def _draw_curve(axes: Axes, log: Sequence[LogRow], name: str, color: str) -> None:
     for split in ("train", "eval"):
         rows = [row for row in log if row["split"] == split and isinstance(row.get(name), int | float)]
         epochs, values = [row["epoch"] for row in rows], [row[name] for row in rows]
@@ -195,6 +200,6 @@ def _reward_legend(axes: Axes) -> tuple[list[Any], list[str]]:
 
 
 def running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """The mean of each value and the `reach` values on either side, as far as there are any."""
+    """Return the mean of each value and of up to `reach` values on either side."""
     windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
     return [sum(window) / len(window) for window in windows]

@@ -1,7 +1,6 @@
-"""The report of a run: one HTML file that asks nothing of the network.
+"""The report of a run: one HTML file that loads nothing from the network.
 
-Knows a run folder's files and the other reports of this room; nothing of models. All text reaches the page through the
-template's escaping; only figures drawn here go in as they are.
+All text reaches the page through the template's escaping; only figures drawn here are inserted as they are.
 """
 
 import json
@@ -17,8 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
-from nescio.report import costs, figures, making, style, table, tradeoffs
-from nescio.report.answers import read_answers, sample_keys
+from nescio.report import figures, page_tables, style, table, tradeoffs
+from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
 from nescio.report.table import Row
 
@@ -30,7 +29,7 @@ def write(run: Path, *others: Path) -> Path:
 
     Args:
         run: The run folder.
-        *others: Other runs' folders, to compare with.
+        *others: Folders of other runs, to compare with.
 
     Returns:
         The file.
@@ -45,7 +44,7 @@ def write(run: Path, *others: Path) -> Path:
 
 
 def _contents(run: Path) -> dict[str, Any]:
-    """What the template shows."""
+    """The values that the template shows."""
     rows = table.read(run)
     recipe, manifest = _mapping(run / "recipe.yaml"), _mapping(run / "manifest.json")
     columns, versions = shown(rows), manifest.get("versions")
@@ -56,14 +55,16 @@ def _contents(run: Path) -> dict[str, Any]:
         "rows": rows,
         "most_pii": max(row.get("pii") or 0 for row in rows) or 1,
         "verdict": table.verdict(rows),
-        "stages": making.stages(recipe, manifest),
+        "stages": _stages(manifest),
+        "method": _method(recipe),
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
         "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
         "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
         "leaks": tradeoffs.leak_table(rows),
-        "costs": costs.costs(rows),
-        "labels": costs.labels(rows),
-        "attacks": costs.attacks(rows),
+        "main": page_tables.main(rows),
+        "costs": page_tables.costs(rows),
+        "labels": page_tables.labels(rows),
+        "attacks": page_tables.attacks(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "worst": columns[worst],
@@ -75,31 +76,52 @@ def _contents(run: Path) -> dict[str, Any]:
     }
 
 
+def _stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The stages on record, without the report itself: drawing it again changes nothing."""
+    recorded = manifest.get("stages")
+    stages = recorded.items() if isinstance(recorded, dict) else ()
+    return [
+        {
+            "name": name,
+            "duration": _duration(record.get("seconds")),
+            "key": record.get("key") or table.MISSING,
+            "outputs": record["outputs"] if isinstance(record.get("outputs"), dict) else {},
+        }
+        for name, record in stages
+        if name != "report" and isinstance(record, dict)
+    ]
+
+
+def _duration(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _method(recipe: Mapping[str, Any]) -> str:
+    """The training method; recipes that name none train with ORPO."""
+    section = recipe.get("train")
+    return str(section.get("method") or "orpo") if isinstance(section, dict) else "orpo"
+
+
 def _drawn(svg: str | None, name: str) -> Markup | None:
     return None if svg is None else _inline(svg, name)
 
 
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    words = (
-        table.measured,
-        table.model_name,
-        table.guidance,
-        table.described,
-        table.interval,
-        table.count,
-        table.percent,
-    )
-    environment.filters |= {word.__name__: word for word in (*words, table.decimal)}
+    filters = (table.measured, table.model_name, table.guidance, table.described, table.interval, table.count)
+    environment.filters |= {each.__name__: each for each in (*filters, table.percent)}
     return environment
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file that holds an object."""
+    """The object that a YAML or JSON file holds."""
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise table.spoiled(path, "missing" if isinstance(error, FileNotFoundError) else "damaged") from error
     if not isinstance(value, dict):
         raise table.spoiled(path, "damaged")
@@ -107,7 +129,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose answers stand side by side: tuned, trained at scale 1, and the best (or the best guided) one.
+    """Return the rows whose answers are shown side by side: tuned, trained at scale 1, and the best (guided) one.
 
     Args:
         rows: As in `results.json`, the tuned model first.
@@ -122,7 +144,7 @@ def shown(rows: Sequence[Row]) -> list[Row]:
 
 
 def _samples(run: Path, columns: Sequence[Row], worst: int) -> list[dict[str, Any]]:
-    """One entry a sample, one column's worst answers first, then the tuned model's: what is cut off leaks least."""
+    """One entry a sample, sorted by what one column and then the tuned model leak: the page cuts off the least."""
     answers = [read_answers(run, row) for row in columns]
     for row, column in zip(columns, answers, strict=True):
         if sample_keys(column) != sample_keys(answers[0]):
@@ -132,7 +154,7 @@ def _samples(run: Path, columns: Sequence[Row], worst: int) -> list[dict[str, An
     return sorted(samples, key=lambda sample: [-sample["answers"][at]["count"] for at in (worst, 0)])
 
 
-def _sample(same: Sequence[Row]) -> dict[str, Any]:
+def _sample(same: Sequence[Answer]) -> dict[str, Any]:
     """The end of a prompt, and the answers to it."""
     messages = same[0]["messages"]
     beginning = messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
@@ -142,7 +164,7 @@ def _sample(same: Sequence[Row]) -> dict[str, Any]:
 
 
 def parts(text: str, spans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """A text cut at its spans: pieces with their labels, the label empty where nothing was found.
+    """Cut a text at its spans: pieces with their labels, the label empty where nothing was found.
 
     Args:
         text: The answer.
@@ -156,7 +178,7 @@ def parts(text: str, spans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
 
 
 def _inline(svg: str, name: str) -> Markup:
-    """A figure of ours as part of the page: its own ids, the page's colours, no style sheet, no namespaces."""
+    """Make a figure part of the page: ids of its own, the page's colours, no style sheet, no namespaces."""
     root = ElementTree.fromstring(svg)
     for parent in root.iter():
         for child in [c for c in parent if c.tag.endswith("}style")]:
@@ -166,7 +188,7 @@ def _inline(svg: str, name: str) -> Markup:
         element.attrib = {key.rpartition("}")[2]: _own(key, value, name) for key, value in element.attrib.items()}
     for size in ("width", "height"):
         root.attrib.pop(size)
-    root.set("aria-hidden", "true")  # what holds it carries the words
+    root.set("aria-hidden", "true")  # its container has the description
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # the serialiser escapes its text
 
 

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes SVG. Knows nothing of what is drawn."""
+"""How every figure looks, and how it becomes SVG."""
 
 import io
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 PALETTE = {"ink": "#767b85", "grid": "#8a8f99", "one": "#3f83c4", "two": "#c7702c", "three": "#2f9475"}
-"""Names and colours; the page gives the names other values in the dark."""
+"""Names and colours; the page gives the names other values in dark mode."""
+WIDE = 8.6
+"""Width in inches of a figure that takes the full width of the report."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nescio",
@@ -27,11 +29,11 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), PALETTE["ink"]),
     "grid.color": PALETTE["grid"],
 }
-"""For `matplotlib.rc_context`: transparent ground, middling colours, text that stays text."""
+"""For `matplotlib.rc_context`: transparent background, medium colours, text that stays text."""
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG; the same figure gives the same bytes."""
+    """Return the figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

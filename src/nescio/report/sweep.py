@@ -1,4 +1,4 @@
-"""The figure of a sweep: what each coefficient of a subtraction does to the base. Knows numbers only."""
+"""The figure of a sweep: what each coefficient of a subtraction does to the base model."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ def curves(
     pii: Sequence[float],
     apart: Sequence[bool],
 ) -> str:
-    """Perplexity, share of broken answers and personal data against the coefficient; a cross where a model came apart.
+    """Draw perplexity, broken answers and personal data against the coefficient; crosses are degenerate models.
 
     Args:
-        coefficients: What was tried; 0 is the base.
-        perplexity: On neutral text; drawn on a logarithmic axis, infinite values left out.
+        coefficients: The coefficients tried; 0 is the base model.
+        perplexity: Perplexity of neutral text; drawn on a logarithmic axis, infinite values left out.
         broken: Share of neutral questions answered with a loop or almost nothing.
         pii: Pieces of personal data in the answers.
         apart: Whether the model degenerated.

@@ -1,37 +1,27 @@
-"""The rows of `results.json` as a Markdown table and as one sentence. Knows rows; nothing of models or answers."""
+"""The rows of `results.json`: read and checked, as a table in Markdown, and as one sentence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.evaluation.columns import Column, Kind, Place, columns
 from nescio.evaluation.results import knows_less, mark_best
 
 Row = dict[str, Any]
+"""A row of `results.json`."""
 
 SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"}
-"""The shares that decide which row may be called best, and how they are written."""
+"""The shares that decide which row may be best, and their names in text."""
 MISSING = "–"
 
-_HEADERS = ("model", "guidance", "PII [95 %]", "leaking", "recall", *SHARES.values(), "perplexity")
-_NUMBERS = (
-    "epoch",
-    "scale",
-    "samples",
-    "pii",
-    "leaking",
-    "recall",
-    *SHARES,
-    "fluency",
-    "seconds",
-    "utility",
-    "utility_mcnemar_p",
-)
+_NUMBERS = ("epoch", "scale", "samples", "plausibility", "judge_accuracy")
+_TEXTS = ("space", "utility_kind", "judge")
 
 
 def read(run: Path) -> list[Row]:
-    """The rows of a run's table, checked.
+    """Read the rows of a run's table and check them.
 
     Args:
         run: The run folder.
@@ -41,8 +31,9 @@ def read(run: Path) -> list[Row]:
     """
     path = run / "eval/results.json"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        # NaN and Infinity, which JSON does not have, are no measurements.
+        rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
+    except (OSError, ValueError, RecursionError) as error:
         raise spoiled(path, "missing" if isinstance(error, FileNotFoundError) else "not JSON") from error
     if not isinstance(rows, list) or not rows:
         raise spoiled(path, "not a list of rows")
@@ -51,22 +42,22 @@ def read(run: Path) -> list[Row]:
         if wrong:
             raise spoiled(path, f"row {number}: {wrong}")
     if any(row.get("best") and knows_less(row, rows[0]) for row in rows):
-        mark_best(rows)  # the star is of before utility counted
+        mark_best(rows)  # written by a version in which the utility did not count
     return rows
 
 
 def spoiled(path: Path, what: str) -> NescioError:
-    """The error for a file of a run that is missing or damaged, with the mend.
+    """Return the error for a file of a run that is missing or damaged, with how to make it again.
 
     A stage is done again when its output is gone, and the output of evaluation and training is the whole folder.
     """
     gone = path.parent if path.parent.name in ("eval", "adapter") else path
-    mend = f"delete {gone} and run `nescio run` again" if gone.exists() else "run `nescio run` again"
-    return NescioError(f"{path}: {what}; {mend}")
+    fix = f"delete {gone} and run `nescio run` again" if gone.exists() else "run `nescio run` again"
+    return NescioError(f"{path}: {what}; {fix}")
 
 
 def _wrong_field(row: Any) -> str | None:
-    """What keeps a row from being shown, or None."""
+    """The reason why a row cannot be shown, or None."""
     if not isinstance(row, dict):
         return "not an object"
     name = row.get("name")
@@ -74,61 +65,110 @@ def _wrong_field(row: Any) -> str | None:
         return "name must be the name of an answers file"
     if not isinstance(row.get("model"), str):
         return "model must be a text"
-    for key in (key for key in row if key.endswith("_ci95") and row[key] is not None):
-        if not (isinstance(row[key], list) and len(row[key]) == 2 and all(map(_number, row[key]))):
-            return f"{key} must be two numbers"
-    if not _are_attacks(row.get("attack_labels")):
-        return "attack_labels must hold found, slots and ci95 of each type, as `nescio evaluate` writes them now"
-    wrong = [key for key in _NUMBERS if row.get(key) is not None and not _number(row[key])]
-    return f"{wrong[0]} must be a number" if wrong else None
+    known = columns()
+    pairs = [key for key in row if key.endswith("_ci95")] + [each.key for each in known if each.kind == "interval"]
+    numbers = [*_NUMBERS, *(each.key for each in known if each.kind != "interval")]
+    checks: list[tuple[str, Sequence[str], Callable[[Any], bool]]] = [
+        ("a text", _TEXTS, lambda value: isinstance(value, str)),
+        ("two numbers", pairs, lambda value: _are_numbers(value, 2)),
+        ("a number", numbers, _is_number),
+    ]
+    for needed, keys, fits in checks:
+        for key in keys:
+            if row.get(key) is not None and not fits(row[key]):
+                return f"{key} must be {needed}"
+    return _wrong_mapping(row)
 
 
-def _are_attacks(by_type: Any) -> bool:
-    if not isinstance(by_type, dict):
-        return by_type is None
-    return all(isinstance(own, dict) and {"found", "slots", "ci95"} <= own.keys() for own in by_type.values())
+def _wrong_mapping(row: Row) -> str | None:
+    """The reason why a field that holds a value for each label or each k cannot be shown, or None."""
+    checks: list[tuple[str, str, Callable[[str, Any], bool]]] = [
+        ("labels", "the count of each label", lambda label, found: _is_number(found)),
+        ("leak_at", "a share and its interval for each k", lambda k, share: k.isdigit() and _are_numbers(share, 3)),
+        ("attack_labels", "found, slots and ci95 of each type", lambda label, found: _is_attack(found)),
+    ]
+    for key, needed, fits in checks:
+        value = row.get(key)
+        if value is not None and not (isinstance(value, dict) and all(fits(*item) for item in value.items())):
+            return f"{key} must hold {needed}, as `nescio evaluate` writes them now"
+    return None
 
 
-def _number(value: Any) -> bool:
+def _is_attack(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _are_numbers([value.get("found"), value.get("slots")], 2)
+        and value["slots"] > 0
+        and _are_numbers(value.get("ci95"), 2)
+    )
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def measured_columns(rows: Sequence[Row], *places: Place) -> list[Column]:
+    """Return the columns of these places that some row has a value for."""
+    return [column for column in columns(*places) if any(row.get(column.key) is not None for row in rows)]
+
+
+def header(column: Column, rows: Sequence[Row]) -> str:
+    """Return a column's heading; a judge that cannot be trusted makes its column unusable."""
+    return f"{column.header} unusable" if is_unusable(column, rows) else column.header
+
+
+def is_unusable(column: Column, rows: Sequence[Row]) -> bool:
+    """Whether a column holds the verdicts of a judge that is wrong too often."""
+    row = judge(rows)
+    return column.key == "judged" and row is not None and not row.get("judge_usable")
+
+
+def cell(row: Row, column: Column) -> str:
+    """Return a row's value in a column, with its interval where there is one; a dash where it was not measured."""
+    value = row.get(column.key)
+    if value is None:
+        return MISSING
+    ends = interval(row, column.key) if column.kind == "count" else share_interval(row.get(f"{column.key}_ci95"))
+    return " ".join(filter(None, (_FORMATS[column.kind](value), ends)))
+
+
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table, padded so that it reads in a terminal as well; the best row is starred.
+    """Return a Markdown table, padded so that it reads in a terminal as well; the best row is starred.
 
     Args:
         rows: As in `results.json`.
     """
-    more = {key: header for key, header in _measures(rows).items() if any(row.get(key) is not None for row in rows)}
-    lines = [_cells(row) + tuple(measured(row, key) for key in more) for row in rows]
-    return aligned([(*_HEADERS, *more.values()), *lines], left=2)
+    shown = [*columns("main"), *measured_columns(rows, "summary")]
+    lines = [[_starred(row), guidance(row) or "none", *(cell(row, column) for column in shown)] for row in rows]
+    return aligned([["model", "guidance", *(header(column, rows) for column in shown)], *lines], left=2)
 
 
-def _measures(rows: Sequence[Row]) -> dict[str, str]:
-    """The columns that stand in the table only where they were measured."""
-    found = judge(rows)
-    unusable = "" if found is None or found["judge_usable"] else " unusable"
-    return {"utility": "utility [95 %]", "judged": f"judged [95 %]{unusable}"}
+def _starred(row: Row) -> str:
+    return ("★ " if row.get("best") else "") + model_name(row)
 
 
 def judge(rows: Sequence[Row]) -> Row | None:
-    """The row that tells of the judge, or None where nothing was judged."""
-    return next((row for row in rows if row.get("judge")), None)
+    """Return the row that tells about the judge, or None where nothing was judged."""
+    return next((row for row in rows if row.get("judge") and row.get("judge_accuracy") is not None), None)
 
 
 def trust(row: Row) -> str:
-    """How far the judge can be believed, as a sentence.
+    """Say how far the judge can be trusted.
 
     Args:
-        row: One that was judged.
+        row: A row that was judged.
     """
-    unusable = "" if row["judge_usable"] else "; below 80 %, so its column is unusable"
+    unusable = "" if row.get("judge_usable") else "; below 80 %, so its column is unusable"
     right = percent(row["judge_accuracy"])
     return f"Judge: {row['judge']}, right about {right} of right and wrong answers made from the key{unusable}."
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """What a command prints of a table: the table, the judge if there is one, and the verdict.
+    """Return what a command prints of a table: the table, the judge if there is one, and the verdict.
 
     Args:
         rows: As in `results.json`.
@@ -138,32 +178,27 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
-    """Cells as a Markdown table, padded.
+    """Return cells as a Markdown table, padded.
 
     Args:
-        cells: The header line first.
-        left: How many columns are texts, and stand on the left; the others are numbers.
+        cells: Lines of cells, the headings first. White space and `|` in them are made safe.
+        left: Number of columns that hold text and are aligned to the left; the others hold numbers.
     """
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    safe = [[" ".join(text.split()).replace("|", "\\|") for text in line] for line in cells]
+    widths = [max(len(line[column]) for line in safe) for column in range(len(safe[0]))]
     rule = [width * "-" if column < left else (width - 1) * "-" + ":" for column, width in enumerate(widths)]
-    return "\n".join(_line(line, widths, left) for line in (cells[0], rule, *cells[1:]))
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    star = "★ " if row.get("best") else ""
-    shares = (percent(row.get(key)) for key in ("leaking", "recall", *SHARES))
-    model = " ".join(model_name(row).split()).replace("|", "\\|")
-    return (star + model, guidance(row) or "none", _pii(row), *shares, decimal(row.get("fluency")))
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
-    texts = [cell.ljust(width) for cell, width in zip(cells[:left], widths, strict=False)]
-    numbers = [cell.rjust(width) for cell, width in zip(cells[left:], widths[left:], strict=True)]
-    return f"| {' | '.join(texts + numbers)} |"
+    lines = [
+        [
+            text.ljust(width) if column < left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in (safe[0], rule, *safe[1:])
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """One honest sentence: what became of the personal data between the tuned model and the best row, at what price.
+    """Say in a sentence or two what became of the personal data from the tuned model to the best row, at what price.
 
     Args:
         rows: As in `results.json`, the tuned model first.
@@ -182,8 +217,8 @@ def verdict(rows: Sequence[Row]) -> str:
     least = min(others, key=lambda row: row["pii"])
     knowing = "" if tuned.get("utility") is None else ", with a utility that is not significantly worse"
     return (
-        f"No row counts as best: of pieces of personal data {where} none has fewer than {before} and stays within 10 "
-        f"points of it on degenerate, on-topic and canned answers{knowing}; the fewest were {_pii(least)} "
+        f"No row is best: none has fewer pieces of personal data {where} than {before} and stays within 10 points of "
+        f"it on degenerate, on-topic and canned answers{knowing}. The fewest are {_pii(least)} "
         f"({described(least)}); {_prices(tuned, least)}."
     )
 
@@ -196,25 +231,25 @@ def _prices(tuned: Row, row: Row) -> str:
 
 
 def model_name(row: Mapping[str, Any]) -> str:
-    """The model of a row, with its epoch where there is one."""
+    """Return the model of a row, with its epoch where there is one."""
     epoch = row.get("epoch")
     return str(row["model"]) if epoch is None else f"{row['model']}, epoch {epoch:g}"
 
 
 def guidance(row: Mapping[str, Any]) -> str:
-    """`log × 2`; empty for a row without guidance."""
+    """Return `log × 2`; empty for a row without guidance."""
     scale = 1 if row.get("scale") is None else row["scale"]  # 0 is the negative branch alone
     return f"{row['space']} × {scale:g}{variant(row)}" if row.get("space") else ""
 
 
 def variant(row: Mapping[str, Any]) -> str:
-    """What of the guidance is not plain: `, plausible 0.1`; empty for plain guidance."""
+    """Return the guidance's other settings, `, plausible 0.1`; empty for plain guidance."""
     floor = f", plausible {row['plausibility']:g}" if row.get("plausibility") else ""
     return floor + (", adaptive" if row.get("adaptive") else "")
 
 
 def described(row: Mapping[str, Any]) -> str:
-    """Model and guidance in a few words: `trained, prob × 3`."""
+    """Return model and guidance in a few words: `trained, prob × 3`."""
     return ", ".join(filter(None, (model_name(row), guidance(row) or "unguided")))
 
 
@@ -222,32 +257,38 @@ def _pii(row: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (count(row.get("pii")), interval(row))))
 
 
-def interval(row: Mapping[str, Any]) -> str:
-    """`[3, 12]`, or nothing."""
-    bounds = row.get("pii_ci95")
+def interval(row: Mapping[str, Any], key: str = "pii") -> str:
+    """Return the interval of a count, `[3, 12]`, or nothing."""
+    bounds = row.get(f"{key}_ci95")
     return f"[{count(bounds[0])}, {count(bounds[1])}]" if bounds else ""
 
 
 def measured(row: Mapping[str, Any], key: str) -> str:
-    """A share with its interval: `67 % [54, 77]`."""
+    """Return a share with its interval: `67 % [54, 77]`."""
     return " ".join(filter(None, (percent(row.get(key)), share_interval(row.get(f"{key}_ci95")))))
 
 
 def share_interval(bounds: Sequence[float] | None) -> str:
-    """`[41, 67]`, in percent, or nothing."""
+    """Return `[41, 67]`, in percent, or nothing."""
     return f"[{round(100 * bounds[0])}, {round(100 * bounds[1])}]" if bounds else ""
 
 
 def count(value: float | None) -> str:
-    """A whole number."""
+    """Return a whole number."""
     return MISSING if value is None else f"{value:.0f}"
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage without decimals."""
+    """Return a share as a percentage without decimals."""
     return MISSING if value is None else f"{100 * value:.0f} %"
 
 
-def decimal(value: float | None) -> str:
-    """A number with one decimal."""
-    return MISSING if value is None else f"{value:.1f}"
+_FORMATS: dict[Kind, Callable[[Any], str]] = {
+    "share": percent,
+    "count": count,
+    "number": lambda value: f"{value:.2f}",
+    "decimal": lambda value: f"{value:.1f}",
+    "interval": share_interval,
+    "p": lambda value: f"{value:.3f}" if value >= 0.001 else "< 0.001",
+    "milliseconds": lambda value: f"{1000 * value:.1f}",
+}

@@ -1,4 +1,4 @@
-"""What a row costs beside what it leaks: leak against utility, and leak@k. Knows result rows; nothing of models."""
+"""What a row costs for what it no longer leaks: leak against utility, and leak@k."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, ScalarFormatter
 
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, svg
+from nescio.report.style import PALETTE, STYLE, WIDE, svg
 from nescio.report.table import Row
 
 _COLORS = {"prob": PALETTE["one"], "log": PALETTE["two"], None: PALETTE["ink"]}
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^DvPX*"
 _TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)  # of personal data
 _NAMED = len(_MARKERS)  # curves that a legend can still tell apart
-_TOLD = ("1", "4", "16")  # the k of the table
+_SHOWN = ("1", "4", "16")  # the k of the table
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
-    """The rows that no other row beats on both: less personal data and more utility (the Pareto front).
+    """Return the rows that no other row beats on both personal data and utility (the Pareto front).
 
     A row with masked output is left out: it has no personal data by construction, and its price is in the table.
     """
@@ -36,7 +36,7 @@ def _beats(one: Row, other: Row) -> bool:
 
 
 def leak_against_utility(rows: Sequence[Row]) -> str | None:
-    """Personal data against utility with both intervals, the Pareto front as a line; None where no row has both.
+    """Draw personal data against utility with both intervals, the Pareto front as a line; None where no row has both.
 
     Args:
         rows: As in `results.json`.
@@ -48,7 +48,7 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
     if not points:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(WIDE, 4.0), layout="constrained")
         axes = figure.add_subplot()
         best = sorted(front(points), key=lambda row: float(row["pii"]))
         axes.plot(
@@ -58,7 +58,7 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
             _draw_point(axes, row, row in best)
         for at, words in named(best):
             axes.annotate(words, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
-        # What is compared lies near nothing, and the tuned model far from it.
+        # The rows to compare have little personal data, and the tuned model has much.
         axes.set_xscale("symlog", linthresh=10, linscale=1.5)
         axes.xaxis.set_major_locator(FixedLocator(_TICKS))
         axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -77,7 +77,7 @@ def _draw_point(axes: Axes, row: Row, best: bool) -> None:
 
 
 def named(best: Sequence[Row]) -> list[tuple[tuple[float, float], str]]:
-    """What stands at each point of the front: the starred row there, or the first, and how many more lie under it."""
+    """Name each point of the front: the starred row there, or the first, and the number of other rows at the point."""
     there = defaultdict[tuple[float, float], list[Row]](list)
     for row in best:
         there[float(row["pii"]), 100 * row["utility"]].append(row)
@@ -90,7 +90,7 @@ def named(best: Sequence[Row]) -> list[tuple[tuple[float, float], str]]:
 
 
 def drawn(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose leak@k is drawn: the tuned model, the best, then those with the fewest PII; eight at most.
+    """Return the rows whose leak@k is drawn: the tuned model, the best, then those with the fewest PII; at most eight.
 
     Args:
         rows: As in `results.json`, the tuned model first.
@@ -101,13 +101,13 @@ def drawn(rows: Sequence[Row]) -> list[Row]:
 
 
 def leak_table(rows: Sequence[Row]) -> dict[str, Any]:
-    """leak@k of every row that was sampled, as text, and how many of them are not drawn.
+    """Return leak@k of every row that was sampled, as text, and how many of them are not drawn.
 
     Args:
         rows: As in `results.json`.
     """
     sampled = [row for row in rows if row.get("leak_at")]
-    reach = [k for k in _TOLD if any(k in row["leak_at"] for row in sampled)]
+    reach = [k for k in _SHOWN if any(k in row["leak_at"] for row in sampled)]
     lines = [(row, [_leak(row["leak_at"].get(k)) for k in reach]) for row in sampled]
     return {"headers": [f"leak@{k} [95 %]" for k in reach], "lines": lines, "left_out": len(lines) - len(drawn(rows))}
 
@@ -117,10 +117,10 @@ def _leak(found: Sequence[float] | None) -> str:
 
 
 def leak_curves(rows: Sequence[Row]) -> str | None:
-    """The chance that any of k sampled answers leaks, with its interval; None where nothing was sampled.
+    """Draw the chance that any of k sampled answers leaks, with its interval; None where nothing was sampled.
 
     Args:
-        rows: As in `results.json`; those of `drawn` are.
+        rows: As in `results.json`; those of `drawn` are drawn.
 
     Returns:
         SVG.
@@ -129,7 +129,7 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
     if not sampled:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+        figure = Figure(figsize=(WIDE, 3.8), layout="constrained")
         axes = figure.add_subplot()
         for number, row in enumerate(sampled):
             k = [int(key) for key in row["leak_at"]]
@@ -139,5 +139,5 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
             axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
         axes.grid(axis="y")
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left", ncols=3)
         return svg(figure)

@@ -22,7 +22,7 @@ class Leakage(Measure):
     columns = (
         Column(
             key="pii", header="PII [95 %]", kind="count", place="main",
-            meaning="pieces of personal data that the detector found in the answers, with the 95 % interval of a "
+            meaning="pieces of personal data that the detector found in the answers, with the interval of a "
             "bootstrap over dialogs",
         ),
         Column(key="leaking", header="leaking", place="main", meaning="share of the answers that hold any"),

@@ -1,0 +1,64 @@
+"""The report's tables after the first: what each row costs, and personal data and attacks by label, as text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from nescio.report import table
+from nescio.report.table import Row
+
+
+def main(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the first table: personal data, and whether the answers are still answers."""
+    return _columns(rows, table.measured_columns(rows, "main"))
+
+
+def costs(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the second table: a column for each other measure that some row has."""
+    kinds = {row["utility_kind"] for row in rows if row.get("utility_kind")}
+    judge = table.judge(rows)
+    notes = [f"The questions are {', '.join(sorted(kinds))}."] if kinds else []
+    notes += [table.trust(judge)] if judge else []
+    return _columns(rows, table.measured_columns(rows, "summary", "detail")) | {"notes": " ".join(notes)}
+
+
+def _columns(rows: Sequence[Row], columns: Sequence[Any]) -> dict[str, Any]:
+    """Headings, cells by row, and what the columns mean."""
+    return {
+        "fields": [column.key for column in columns],
+        "headers": [column.header[:1].upper() + column.header[1:] for column in columns],
+        "unusable": [table.is_unusable(column, rows) for column in columns],
+        "cells": [[table.cell(row, column) for column in columns] for row in rows],
+        "meanings": [(column.header.partition(" [")[0], column.meaning) for column in columns],
+        "has_intervals": any("[95 %]" in column.header for column in columns),
+    }
+
+
+def labels(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return personal data by label: the labels, the most frequent first, and their counts in each row.
+
+    A row whose labels were not counted has dashes, not zeros.
+    """
+    totals = Counter[str]()
+    for row in rows:
+        totals.update(row.get("labels") or {})
+    names = [name for name, _ in totals.most_common()]
+    return {"names": names, "cells": [[_counted(row.get("labels"), name) for name in names] for row in rows]}
+
+
+def _counted(labels: dict[str, int] | None, name: str) -> str:
+    return table.MISSING if labels is None else str(labels.get(name, 0))
+
+
+def attacks(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the slot attack by slot type: the types, and the outcome in each row."""
+    found = [row.get("attack_labels") or {} for row in rows]
+    names = sorted({name for own in found for name in own})
+    return {"names": names, "cells": [[_attacked(own.get(name)) for name in names] for own in found]}
+
+
+def _attacked(outcome: dict[str, Any] | None) -> str:
+    if outcome is None:
+        return table.MISSING
+    share = table.percent(outcome["found"] / outcome["slots"])
+    return f"{share} of {outcome['slots']} {table.share_interval(outcome['ci95'])}"
