@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nescio.core.errors import NescioError
-    from nescio.core.guidance import Guidance, guide
+    from nescio.core.guidance import Guidance
+    from nescio.core.guide import guide
     from nescio.engines.base import Request
     from nescio.engines.torch_engine import load
     from nescio.pii.base import Span, load_detector
@@ -21,7 +22,7 @@ _HOMES = {
     "NescioError": "nescio.core.errors",
     "Request": "nescio.engines.base",
     "Span": "nescio.pii.base",
-    "guide": "nescio.core.guidance",
+    "guide": "nescio.core.guide",
     "load": "nescio.engines.torch_engine",
     "load_detector": "nescio.pii.base",
 }

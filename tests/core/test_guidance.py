@@ -1,6 +1,10 @@
 """Guidance against a plain float64 reference, and the properties that must hold for any logits."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +13,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
+from nescio.core import registry
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Guidance, Space, divergence, guide
+from nescio.core.guidance import Guidance, variant_words
+from nescio.core.guide import divergence, guide
+from nescio.core.spaces import SPACES
 
 VOCAB = 7
 finite = st.floats(-30, 30, width=32)
@@ -44,15 +51,15 @@ def reference(positive: Tensor, negative: Tensor, scale: float, space: str) -> l
 
 
 @given(rows(holes=False), rows(holes=False), scales, spaces)
-def test_equals_the_equations_in_float64(positive: Tensor, negative: Tensor, scale: float, space: Space) -> None:
-    ours = guide(positive, negative, scale, space).exp()[0].tolist()
+def test_equals_the_equations_in_float64(positive: Tensor, negative: Tensor, scale: float, space: str) -> None:
+    ours = guide(positive, negative, scale=scale, space=space).exp()[0].tolist()
     # The error of fp32 log-probabilities (up to 90 in size) is multiplied by the scale.
     assert ours == pytest.approx(reference(positive, negative, scale, space), abs=2e-5 * (1 + scale))
 
 
 @given(rows(), rows(), scales, spaces, st.sampled_from([0.0, 0.1, 1.0]))
-def test_is_a_distribution_for_any_logits(p: Tensor, n: Tensor, scale: float, space: Space, tau: float) -> None:
-    log_probs = guide(p, n, scale, space, tau)
+def test_is_a_distribution_for_any_logits(p: Tensor, n: Tensor, scale: float, space: str, tau: float) -> None:
+    log_probs = guide(p, n, scale=scale, space=space, plausibility=tau)
     assert log_probs.dtype == torch.float32
     assert not log_probs.isnan().any()
     assert not (log_probs == torch.inf).any()
@@ -61,15 +68,15 @@ def test_is_a_distribution_for_any_logits(p: Tensor, n: Tensor, scale: float, sp
 
 @given(rows(), rows(), scales, spaces, st.floats(-10, 10), st.floats(-10, 10))
 def test_a_constant_added_to_a_branch_changes_nothing(
-    p: Tensor, n: Tensor, scale: float, space: Space, a: float, b: float
+    p: Tensor, n: Tensor, scale: float, space: str, a: float, b: float
 ) -> None:
-    moved = guide(p + a, n + b, scale, space).exp()
-    assert torch.allclose(moved, guide(p, n, scale, space).exp(), atol=1e-4 * (1 + scale))
+    moved = guide(p + a, n + b, scale=scale, space=space).exp()
+    assert torch.allclose(moved, guide(p, n, scale=scale, space=space).exp(), atol=1e-4 * (1 + scale))
 
 
 @given(rows(), scales, spaces)
-def test_identical_branches_change_nothing(p: Tensor, scale: float, space: Space) -> None:
-    assert torch.allclose(guide(p, p, scale, space), p.log_softmax(-1), atol=1e-5)
+def test_identical_branches_change_nothing(p: Tensor, scale: float, space: str) -> None:
+    assert torch.allclose(guide(p, p, scale=scale, space=space), p.log_softmax(-1), atol=1e-5)
 
 
 @settings(max_examples=50)
@@ -77,57 +84,58 @@ def test_identical_branches_change_nothing(p: Tensor, scale: float, space: Space
     st.lists(st.tuples(rows(), rows(), scales, spaces, st.sampled_from([0.0, 0.3])), min_size=1, max_size=5), st.data()
 )
 def test_a_row_does_not_depend_on_the_others_or_their_order(
-    batch: list[tuple[Tensor, Tensor, float, Space, float]], data: st.DataObject
+    batch: list[tuple[Tensor, Tensor, float, str, float]], data: st.DataObject
 ) -> None:
     order = data.draw(st.permutations(range(len(batch))))
     p, n, scale, space, tau = zip(*[batch[i] for i in order], strict=True)
-    together = guide(torch.cat(p), torch.cat(n), torch.tensor(scale), list(space), torch.tensor(tau))
+    together = guide(
+        torch.cat(p), torch.cat(n), scale=torch.tensor(scale), space=list(space), plausibility=torch.tensor(tau)
+    )
     for place, index in enumerate(order):
-        alone = guide(*batch[index])
+        p1, n1, *how = batch[index]
+        alone = guide(p1, n1, scale=how[0], space=how[1], plausibility=how[2])
         assert torch.allclose(together[place], alone[0], atol=1e-6), "a neighbour changed a row"
 
 
 @given(rows(), rows(), scales)
 def test_prob_space_gives_nothing_to_what_both_branches_rule_out(p: Tensor, n: Tensor, scale: float) -> None:
     out = (p == -torch.inf) & (n == -torch.inf)
-    assert (guide(p, n, scale, "prob")[out] == -torch.inf).all()
+    assert (guide(p, n, scale=scale, space="prob")[out] == -torch.inf).all()
 
 
 @given(rows(), rows(), st.floats(1, 20, width=32), spaces, st.floats(0.015625, 1, width=32))
-def test_plausibility_keeps_implausible_tokens_out(
-    p: Tensor, n: Tensor, scale: float, space: Space, tau: float
-) -> None:
+def test_plausibility_keeps_implausible_tokens_out(p: Tensor, n: Tensor, scale: float, space: str, tau: float) -> None:
     probs = p.softmax(-1)
     implausible = probs < tau * probs.amax() * (1 - 1e-4)
-    assert (guide(p, n, scale, space, tau)[implausible] == -torch.inf).all()
+    assert (guide(p, n, scale=scale, space=space, plausibility=tau)[implausible] == -torch.inf).all()
 
 
 def test_log_space_lets_a_token_win_that_neither_branch_would_say_and_plausibility_stops_it() -> None:
     # Section 5's artefact: unlikely in both, far unlikelier in the negative.
     positive, negative = torch.tensor([[5.0, 4.0, -6.0]]), torch.tensor([[5.0, 4.0, -25.0]])
-    assert int(guide(positive, negative, 3, "log").argmax()) == 2
-    assert int(guide(positive, negative, 3, "prob").argmax()) == 0
-    assert int(guide(positive, negative, 3, "log", 0.1).argmax()) == 0
+    assert int(guide(positive, negative, scale=3, space="log").argmax()) == 2
+    assert int(guide(positive, negative, scale=3, space="prob").argmax()) == 0
+    assert int(guide(positive, negative, scale=3, space="log", plausibility=0.1).argmax()) == 0
 
 
 @given(rows(), rows(), spaces)
-def test_scale_one_is_exactly_the_positive_branch_and_zero_the_negative(p: Tensor, n: Tensor, space: Space) -> None:
-    assert torch.equal(guide(p, n, 1.0, space), p.log_softmax(-1))
-    assert torch.equal(guide(p, n, 0.0, space), n.log_softmax(-1))
+def test_scale_one_is_exactly_the_positive_branch_and_zero_the_negative(p: Tensor, n: Tensor, space: str) -> None:
+    assert torch.equal(guide(p, n, scale=1.0, space=space), p.log_softmax(-1))
+    assert torch.equal(guide(p, n, scale=0.0, space=space), n.log_softmax(-1))
     assert torch.equal(guide(p), p.log_softmax(-1))
 
 
 def test_half_precision_logits_are_computed_in_fp32() -> None:
     p, n = torch.randn(2, 50, generator=torch.manual_seed(0)), torch.randn(2, 50, generator=torch.manual_seed(1))
-    half = guide(p.bfloat16(), n.bfloat16(), 2.0, "log")
-    assert torch.equal(half, guide(p.bfloat16().float(), n.bfloat16().float(), 2.0, "log"))
+    half = guide(p.bfloat16(), n.bfloat16(), scale=2.0, space="log")
+    assert torch.equal(half, guide(p.bfloat16().float(), n.bfloat16().float(), scale=2.0, space="log"))
 
 
 def test_branches_of_different_shapes_and_unknown_spaces_are_refused_in_one_line() -> None:
     with pytest.raises(NescioError, match="shape"):
-        guide(torch.zeros(1, 3), torch.zeros(1, 4), 2.0)
-    with pytest.raises(NescioError, match="'log'"):
-        guide(torch.zeros(1, 3), torch.zeros(1, 3), 2.0, "prb")  # type: ignore[arg-type]
+        guide(torch.zeros(1, 3), torch.zeros(1, 4), scale=2.0)
+    with pytest.raises(NescioError, match="guidance space 'prb': unknown; known here: log, prob"):
+        guide(torch.zeros(1, 3), torch.zeros(1, 3), scale=2.0, space="prb")
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, -0.5])
@@ -142,24 +150,24 @@ def test_a_plausibility_out_of_range_is_refused(plausibility: float) -> None:
         Guidance(2.0, plausibility=plausibility)
 
 
-def test_an_unknown_space_is_refused_and_a_guidance_says_what_it_does_in_one_line() -> None:
+def test_an_unknown_space_is_refused_and_a_variant_is_described_in_words() -> None:
     with pytest.raises(NescioError, match="space"):
-        Guidance(2.0, "linear")  # type: ignore[arg-type]
+        Guidance(2.0, "linear")
     assert not Guidance().guided
-    assert str(Guidance(3.0, "prob")) == "guided at scale 3 in probability space (eq. 6)"
-    assert "plausibility 0.1" in str(Guidance(2.0, "log", plausibility=0.1))
+    assert variant_words(Guidance(2.0, "log", plausibility=0.1, adaptive=True).variant) == ["plausible 0.1", "adaptive"]
+    assert variant_words({"scale": 3.0, "plausibility": 0.0, "adaptive": None}) == []
 
 
 @given(rows(), rows(), scales, spaces)
 def test_an_adaptive_scale_is_a_distribution_between_the_positive_and_the_full_scale(
-    p: Tensor, n: Tensor, scale: float, space: Space
+    p: Tensor, n: Tensor, scale: float, space: str
 ) -> None:
-    adaptive = guide(p, n, scale, space, adaptive=True)
+    adaptive = guide(p, n, scale=scale, space=space, adaptive=True)
     share = float(divergence(p.log_softmax(-1), n.log_softmax(-1)))
     assert 0 <= share <= 1
     assert float(adaptive.double().exp().sum()) == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(adaptive, guide(p, n, 1 + (scale - 1) * share, space), rtol=1e-3, atol=1e-3)
-    assert torch.allclose(guide(p, p, scale, space, adaptive=True), p.log_softmax(-1), atol=1e-5)
+    assert torch.allclose(adaptive, guide(p, n, scale=1 + (scale - 1) * share, space=space), rtol=1e-3, atol=1e-3)
+    assert torch.allclose(guide(p, p, scale=scale, space=space, adaptive=True), p.log_softmax(-1), atol=1e-5)
 
 
 def test_the_divergence_is_that_of_scipy_and_one_bit_where_nothing_is_shared() -> None:
@@ -168,4 +176,67 @@ def test_the_divergence_is_that_of_scipy_and_one_bit_where_nothing_is_shared() -
     assert float(divergence(p, n)) == pytest.approx(expected, abs=1e-6)
     apart = torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]])
     assert float(divergence(*apart)) == 1.0
-    assert str(Guidance(2.0, "log", adaptive=True)) == "guided up to scale 2 in log space (eq. 2)"
+
+
+@given(st.lists(st.tuples(rows(), rows(), scales, spaces), min_size=1, max_size=4), st.booleans())
+def test_one_guidance_for_all_or_one_per_row_equal_the_settings_by_name(
+    batch: list[tuple[Tensor, Tensor, float, str]], adaptive: bool
+) -> None:
+    p, n = torch.cat([row[0] for row in batch]), torch.cat([row[1] for row in batch])
+    each = [Guidance(scale, space, "never used", adaptive=adaptive) for _, _, scale, space in batch]
+    named = guide(p, n, scale=[g.scale for g in each], space=[g.space for g in each], adaptive=adaptive)
+    assert torch.equal(guide(p, n, each), named)
+    assert torch.equal(guide(p, n, each[0]), guide(p, n, [each[0]] * len(batch)))
+    replaced = guide(p, n, each[0], scale=0.0, adaptive=False)
+    assert torch.equal(replaced, n.log_softmax(-1)), "a setting by name takes the place of the field"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings_", "said"),
+    [
+        ((3.0,), {}, "give a scale by name"),
+        (([Guidance(), Guidance()],), {}, "2 guidances for 1 rows"),
+        ((), {"scal": 3.0}, "unknown setting 'scal'; known here: scale, space, plausibility, adaptive"),
+    ],
+)
+def test_what_is_no_guidance_is_refused_in_one_line(
+    arguments: tuple[Any, ...], settings_: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(NescioError, match=said):
+        guide(torch.zeros(1, 3), torch.zeros(1, 3), *arguments, **settings_)
+
+
+def test_guidance_is_light_to_import_and_its_settings_need_no_torch() -> None:
+    heavy = (
+        "[m for m in ('transformers', 'pydantic', 'spacy', 'faker', 'matplotlib', 'typer', 'peft') if m in sys.modules]"
+    )
+    guided = "import sys, torch, nescio; nescio.guide(torch.zeros(1, 3), torch.ones(1, 3), scale=3.0)"
+    fields = "import sys, nescio.core.guidance"
+    for code in (
+        f"{guided}; sys.exit(str({heavy} or ''))",
+        f"{fields}; sys.exit('torch' if 'torch' in sys.modules else '')",
+    ):
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert not ran.stderr.strip()
+
+
+def test_a_space_of_another_package_is_found_by_its_entry_point_and_looked_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A distribution on the path, as pip would install it."""
+    (tmp_path / "far_space.py").write_text(
+        "def far(positive, negative, gamma):\n    return (positive * gamma).log_softmax(-1)\n"
+    )
+    info = tmp_path / "far_space-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: far-space\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nescio.spaces]\nfar = far_space:far\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(SPACES, "_items", dict(SPACES._items))
+    p, n = torch.randn(2, 3, 9, generator=torch.manual_seed(0))
+    assert torch.allclose(guide(p, n, Guidance(2.0, "far")), (p.log_softmax(-1) * 2).log_softmax(-1))
+    mixed = guide(p, n, scale=2.0, space=["far", "log", "prob"])
+    for row, space in enumerate(("far", "log", "prob")):
+        assert torch.equal(mixed[row : row + 1], guide(p[row : row + 1], n[row : row + 1], scale=2.0, space=space))
+    monkeypatch.setattr(registry, "entry_points", lambda **_: pytest.fail("entry points were scanned again"))
+    guide(p, n, [Guidance(2.0, "far"), Guidance(2.0, "log"), Guidance(2.0, "prob")])

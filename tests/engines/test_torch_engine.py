@@ -9,7 +9,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guide import guide
 from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
@@ -34,7 +35,7 @@ def two_forwards(engine: TorchEngine, request: Request, tokens: int) -> list[int
     with torch.no_grad():
         for _ in range(tokens):
             both = [engine.model(torch.tensor([b + found])).logits[:, -1] for b in branches]
-            token = int(guide(both[0], both[-1], how.scale, how.space, how.plausibility).argmax())
+            token = int(guide(both[0], both[-1], how).argmax())
             if token == engine.tokenizer.eos_token_id:
                 break
             found.append(token)
@@ -152,7 +153,7 @@ def test_scores_are_those_of_two_plain_forwards(tiny: Make, style: str, scale: f
             ids = encode(engine.tokenizer, text)
             with torch.no_grad():
                 logits.append(engine.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1])
-        expected = guide(logits[0], logits[-1], scale, space) if answer else torch.zeros(0, 320)
+        expected = guide(logits[0], logits[-1], how) if answer else torch.zeros(0, 320)
         assert ours == pytest.approx(expected[range(len(answer)), answer].tolist(), abs=1e-4)
 
 

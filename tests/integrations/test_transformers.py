@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import guide
+from nescio.core.guide import guide
 from nescio.integrations.transformers import GuidanceProcessor, generate
 
 Make = Callable[..., Any]
@@ -35,7 +35,7 @@ def reference(model: Any, index: int, scale: float, space: Any) -> list[int]:
     with torch.no_grad():
         for _ in range(10):
             both = [model(torch.tensor([rows[index] + found])).logits[:, -1] for rows in (PROMPTS, NEGATIVES)]
-            found.append(int(guide(both[0], both[1], scale, space).argmax()))
+            found.append(int(guide(both[0], both[1], scale=scale, space=space).argmax()))
     return found
 
 

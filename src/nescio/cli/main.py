@@ -4,13 +4,14 @@ import json
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from nescio.cli import adapter, data, key
 from nescio.cli.evaluate import evaluate
+from nescio.cli.guidance_options import guidance_options
 from nescio.cli.quiet import quiet_libraries
 from nescio.cli.reproduce import reproduce
 from nescio.cli.serve import serve
@@ -132,22 +133,24 @@ def scan(
 
 
 @app.command()
+@guidance_options
 def chat(
     model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")] = "smollm2",
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter folder to attach.")] = None,
     message: Annotated[str | None, typer.Option(help="Answer this one message and end.")] = None,
-    scale: Annotated[float, typer.Option(help="Guidance scale; 1 is the protect prompt alone.")] = 1.0,
-    space: Annotated[str, typer.Option(help="log (eq. 2) or prob (eq. 6).")] = "prob",
     protect: Annotated[bool, typer.Option(help="Add the protect sentence (and guide by it).")] = True,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
+    **guidance: Any,
 ) -> None:
     """Talk with a model, guided or not. An empty line ends the talk."""
     from nescio.cli.terminal_chat import Settings, talk
+    from nescio.core.guidance import Guidance
 
     quiet_libraries()
-    talk(model, adapter, Settings(scale, space, protect, max_tokens, temperature, seed), message)
+    settings = Settings(Guidance(**guidance), protect, max_tokens, temperature, seed)
+    talk(model, adapter, settings, message)
 
 
 @app.command()

@@ -4,10 +4,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Guidance, Space
+from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import load
@@ -15,30 +14,26 @@ from nescio.engines.torch_engine import load
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How answers are asked for; guidance is checked here, before a model is loaded.
+    """How answers are asked for.
 
     Raises:
-        NescioError: A value is out of its range, or guidance is asked for without the sentence that it goes by.
+        NescioError: Guidance is asked for without the protect sentence.
     """
 
-    scale: float
-    space: str
+    guidance: Guidance
     protect: bool
     max_tokens: int
     temperature: float
     seed: int
 
     def __post_init__(self) -> None:
-        if self._guidance.guided and not self.protect:
-            raise NescioError(f"--scale {self.scale:g}: guides by the protect sentence; leave --no-protect out")
-
-    @property
-    def _guidance(self) -> Guidance:
-        return Guidance(self.scale, cast(Space, self.space))
+        if self.guidance.guided and not self.protect:
+            scale = f"--scale {self.guidance.scale:g}"
+            raise NescioError(f"{scale}: guides by the protect sentence; leave --no-protect out")
 
     def request(self, messages: list[Message]) -> Request:
         """The request for the next answer."""
-        guidance = self._guidance if self.protect else None
+        guidance = self.guidance if self.protect else None
         return Request(messages, guidance, max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
+from nescio.core.guidance import Guidance
 from nescio.data.samples import Sample
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import measures as registry
@@ -147,8 +148,7 @@ def _head(found: Found) -> dict[str, Any]:
         "space": guided.space if guided else None,
         "scale": guidance.scale if guidance is not None else 1.0,
         "masked": setup.masks,
-        "plausibility": guided.plausibility if guided else 0.0,
-        "adaptive": guided is not None and guided.adaptive,
+        **(guided or Guidance()).variant,
         "samples": len(found.rows),
         "utility": None,
         "utility_ci95": None,

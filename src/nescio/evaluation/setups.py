@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 from nescio.core.files import fingerprint
-from nescio.core.guidance import Guidance, Space
+from nescio.core.guidance import Guidance, variant_words
 from nescio.core.prompts import Message, with_sentence
 from nescio.data.strategies import nudged
 
@@ -51,14 +51,14 @@ class Setup:
 
 
 def guided_setups(
-    trained: Setup, scales: Sequence[float], spaces: Sequence[Space], variants: Sequence[Guidance]
+    trained: Setup, scales: Sequence[float], spaces: Sequence[str], variants: Sequence[Guidance]
 ) -> Iterator[Setup]:
     """Yield the guided rows of a trained model: for each variant of the guidance, each space at each scale.
 
     Args:
         trained: The row at scale 1.
         scales: Scales; 1 is left out, because it is the trained row itself.
-        spaces: `log`, `prob`.
+        spaces: Guidance spaces.
         variants: Guidances whose sentences, plausibility and adaptivity are taken; the first is the plain one.
     """
     for variant in variants:
@@ -70,9 +70,8 @@ def guided_setups(
 
 
 def _named(guidance: Guidance) -> str:
-    floor = f"-plausible-{guidance.plausibility:g}" if guidance.plausibility else ""
-    adaptive = "-adaptive" if guidance.adaptive else ""
-    return f"{guidance.space}-{guidance.scale:g}{floor}{adaptive}"
+    words = [word.replace(" ", "-") for word in variant_words(guidance.variant)]
+    return "-".join([guidance.space, f"{guidance.scale:g}", *words])
 
 
 def baselines(tuned: Setup, positive: str, negative: str) -> list[Setup]:

@@ -10,12 +10,13 @@ Knows engines and the harness; nothing of personal data.
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, cast
 
 import torch
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Guidance, Space
+from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Request, Scoring
 from nescio.engines.prompt_branches import scored_ids
@@ -27,6 +28,7 @@ try:
 except ImportError as error:
     raise NescioError("lm-evaluation-harness is not installed; run `pip install 'nescio[eval]'`") from error
 
+_HARNESS_ARGUMENTS = ("batch_size", "max_batch_size", "device")
 _MAX_TOKENS = 256  # where a task says nothing; the harness's own default
 
 
@@ -37,30 +39,28 @@ class NescioLM(LM):  # type: ignore[misc]
     Args:
         model: What `nescio.load` takes.
         adapter: PEFT adapter folder to attach.
-        scale: Guidance scale; 1 is the protect prompt alone.
-        space: `log` (eq. 2) or `prob` (eq. 6).
-        plausibility: Rules out tokens below this share of the likeliest.
         protect: Whether the protect sentence is given at all; without it nothing is guided.
-        batch_size: Taken because the harness gives it; batches are made by length.
-        **others: Of the harness, likewise.
+        **others: Fields of `nescio.Guidance`, such as `scale=3,space=log,adaptive=True`. What the harness adds
+            (`batch_size`, `max_batch_size`, `device`) has no effect; batches are made by length.
     """
 
     def __init__(
         self,
         model: str = "smollm2",
         adapter: str | None = None,
-        scale: float = 1.0,
-        space: str = "prob",
-        plausibility: float = 0.0,
         protect: bool = True,
-        batch_size: Any = None,
         **others: Any,
     ) -> None:
         super().__init__()
-        if not protect and float(scale) != 1:
+        settings = [field.name for field in fields(Guidance)]
+        unknown = others.keys() - {*settings, *_HARNESS_ARGUMENTS}
+        if unknown:
+            known = ", ".join(["model", "adapter", "protect", *settings])
+            raise NescioError(f"model_args: {min(unknown)}: unknown; known here: {known}")
+        guidance = Guidance(**{name: others[name] for name in settings if name in others})
+        if not protect and guidance.guided:
             raise NescioError("protect=False with a scale: nothing is left to guide by; drop one of the two")
-        how = Guidance(float(scale), cast(Space, space), plausibility=float(plausibility))
-        self._guidance = how if protect else None
+        self._guidance = guidance if protect else None
         self._engine = load(model, adapter)
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:

@@ -1,9 +1,11 @@
-"""Guidance for programs that call Transformers' `generate`: both branches in one batch. Knows token ids and tensors.
+"""Guidance for code that calls Transformers' `generate`: both branches in one batch.
 
-The batch holds the positive rows, then the negative ones. The processor makes one distribution of each pair, chooses
-the token, and lets both rows say it; so it samples itself, and the two branches can't fall out of step.
+The batch holds the positive rows, then the negative ones. The logits processor combines each pair, chooses the token
+itself, and makes both rows emit it. So the two branches cannot get out of step.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +13,22 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Space, guide
-from nescio.engines.decode.sampling import pick
+from nescio.core.guidance import COMBINING, Guidance
+from nescio.core.guide import guide
+from nescio.engines.decode import sampling
 
 _UNFIT = ("num_beams", "prompt_lookup_num_tokens", "assistant_model", "guidance_scale", "penalty_alpha", "stop_strings")
+How = Guidance | Sequence[Guidance] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampling:
+    """How a pair's token is drawn."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
 
 
 class GuidanceProcessor(LogitsProcessor):
@@ -23,66 +37,62 @@ class GuidanceProcessor(LogitsProcessor):
     Put it last, and call `generate` with `do_sample=False`: the choice is made here.
 
     Args:
-        scale: γ, one for all pairs or one a pair.
-        space: `log` (eq. 2) or `prob` (eq. 6), one for all pairs or one a pair.
-        plausibility: Tokens below this share of the largest positive probability are ruled out; 0 keeps all.
+        how: Guidance of all pairs, or of each pair.
         temperature: 0 is greedy.
         top_p: Nucleus of the guided distribution to sample from.
         top_k: Most likely tokens to sample from; 0 is all.
         seed: Pair i draws with seed + i.
+        **settings: `scale`, `space`, `plausibility` and `adaptive` in place of those of `how`, each one value for all
+            pairs, or a list or tensor of one per pair.
+
+    Raises:
+        NescioError: A setting is unknown or out of its range.
     """
 
     def __init__(
         self,
-        scale: float | list[float] = 1.0,
-        space: Space | list[Space] = "prob",
-        plausibility: float | list[float] = 0.0,
+        how: How = None,
+        *,
         temperature: float = 0.0,
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int = 0,
+        **settings: Any,
     ) -> None:
-        self._scale = torch.as_tensor(scale, dtype=torch.float32)
-        if not bool((self._scale.isfinite() & (self._scale >= 0)).all()):
-            raise NescioError(f"guidance scale {scale}: must be finite numbers of 0 or more; 1 is unguided")
-        self._space = space
-        self._plausibility = torch.as_tensor(plausibility, dtype=torch.float32)
-        self._sampling = (temperature, top_p, top_k)
+        self._how = _each(how, settings)
+        self._draw = (temperature, top_p, top_k)
         self._seed = seed
-        self._generators: list[torch.Generator] = []
+        self._width = 0
+        self._position = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores `[2 pairs, vocab]` in which only the chosen token of each pair is possible, in both of its rows.
+        """Return scores `[2 pairs, vocab]` in which only the chosen token of each pair is possible, in both its rows.
 
         Raises:
-            NescioError: The rows are no pairs, or the scales are not as many as the pairs.
+            NescioError: The rows are no pairs, or the guidances are not as many as the pairs.
         """
         pairs, odd = divmod(len(scores), 2)
         if odd:
             raise NescioError(f"{len(scores)} rows are no pairs; give the positive rows, then as many negative ones")
-        for setting in (self._scale, self._plausibility):
-            if setting.ndim and len(setting) != pairs:
-                raise NescioError(f"{len(setting)} guidance settings for {pairs} pairs; give one for all or one a pair")
-        if not self._generators:
-            self._generators = [torch.Generator().manual_seed(self._seed + pair) for pair in range(pairs)]
-        guided = guide(scores[:pairs], scores[pairs:], self._scale, self._space, self._plausibility)
-        chosen = [
-            pick(row, *self._sampling, generator) for row, generator in zip(guided, self._generators, strict=True)
-        ]
-        both = torch.tensor(chosen * 2, device=scores.device)
-        return torch.full_like(scores, -torch.inf).scatter(1, both[:, None], 0.0)
+        if len(self._how) not in (1, pairs):
+            raise NescioError(f"{len(self._how)} guidance settings for {pairs} pairs; give one for all or one a pair")
+        # A call that does not follow the last one by one token begins another generation.
+        self._position = self._position + 1 if input_ids.shape[-1] == self._width + 1 else 0
+        self._width = input_ids.shape[-1]
+        draws = [_Sampling(*self._draw, seed=self._seed + pair) for pair in range(pairs)]
+        log_probs = guide(scores[:pairs], scores[pairs:], self._how)
+        chosen = sampling.choose(log_probs, draws, [self._position] * pairs)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen.repeat(2)[:, None], 0.0)
 
 
 def generate(
     model: Any,
     input_ids: Tensor,
     negative_prompt_ids: Tensor,
+    how: How = None,
     *,
     attention_mask: Tensor | None = None,
     negative_prompt_attention_mask: Tensor | None = None,
-    scale: float | list[float] = 1.0,
-    space: Space | list[Space] = "prob",
-    plausibility: float | list[float] = 0.0,
     do_sample: bool = False,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -97,24 +107,23 @@ def generate(
         model: A causal LM of Transformers.
         input_ids: `[batch, n]`, left-padded.
         negative_prompt_ids: `[batch, m]`, left-padded; m need not be n.
+        how: Guidance of all prompts, or of each prompt. Its sentences are not used: the prompts have theirs.
         attention_mask: `[batch, n]`, 0 at padding; None: nothing is padded.
         negative_prompt_attention_mask: `[batch, m]`, likewise.
-        scale: γ, one for all prompts or one a prompt; 1 is the positive branch alone.
-        space: `log` (eq. 2, what `guidance_scale` does) or `prob` (eq. 6), one for all prompts or one a prompt.
-        plausibility: As in `GuidanceProcessor`.
         do_sample: Sample, with `temperature`, `top_p`, `top_k` and `seed`; else greedy.
-        temperature: Only read with `do_sample`, as the three that follow.
+        temperature: Only used with `do_sample`, as are the next three.
         top_p: Nucleus.
         top_k: Most likely tokens; 0 is all.
         seed: Row i of the result draws with seed + i.
         num_return_sequences: Rows of the result for each prompt, one after the other.
-        options: Anything else that `model.generate` takes, but beams and speculation.
+        **options: `scale`, `space`, `plausibility` and `adaptive` in place of those of `how`, each one value or one per
+            prompt; and any other option of `model.generate`, except beams and speculation.
 
     Returns:
-        `[batch * num_return_sequences, n + new]`, as `model.generate` gives.
+        `[batch * num_return_sequences, n + new]`, as `model.generate` returns it.
 
     Raises:
-        NescioError: An option that would part the branches, or shapes that don't fit.
+        NescioError: An option would separate the branches, a setting is out of range, or shapes do not fit.
     """
     unfit = [name for name in _UNFIT if options.get(name) not in (None, 1)]
     if unfit:
@@ -124,9 +133,15 @@ def generate(
     width = max(input_ids.shape[1], negative_prompt_ids.shape[1])
     pairs = [(input_ids, attention_mask), (negative_prompt_ids, negative_prompt_attention_mask)]
     padded = [_widened(ids, mask, width, num_return_sequences) for ids, mask in pairs]
-    draw = (temperature if do_sample else 0.0, top_p, top_k, seed)
-    repeated = [_repeated(value, num_return_sequences) for value in (scale, space, plausibility)]
-    processor = GuidanceProcessor(repeated[0], repeated[1], repeated[2], *draw)
+    settings = {setting.name: options.pop(setting.name) for setting in COMBINING if setting.name in options}
+    each = _each(how, settings)
+    processor = GuidanceProcessor(
+        each if len(each) == 1 else [one for one in each for _ in range(num_return_sequences)],
+        temperature=temperature if do_sample else 0.0,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+    )
     before = options.pop("logits_processor", None) or []
     given: Tensor = model.generate(
         torch.cat([ids for ids, _ in padded]),
@@ -138,13 +153,29 @@ def generate(
     return given[:rows, width - input_ids.shape[1] :]
 
 
+def _each(how: How, settings: dict[str, Any]) -> list[Guidance]:
+    """Return one guidance for all rows, or one for each row."""
+    known = [setting.name for setting in COMBINING]
+    if unknown := settings.keys() - set(known):
+        raise NescioError(f"guidance setting {min(unknown)!r}: unknown; known here: {', '.join(known)}")
+    guidances = [Guidance()] if how is None else [how] if isinstance(how, Guidance) else list(how)
+    columns = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()}
+    lengths = {len(value) for value in columns.values() if isinstance(value, list)} | {len(guidances)} - {1}
+    if len(lengths) > 1:
+        raise NescioError(
+            f"{' and '.join(map(str, sorted(lengths)))} guidance settings; give one for all or one a pair"
+        )
+    rows = max(lengths, default=1)
+    guidances = guidances * rows if len(guidances) == 1 else guidances
+    return [
+        replace(guidance, **{name: value[row] if isinstance(value, list) else value for name, value in columns.items()})
+        for row, guidance in enumerate(guidances)
+    ]
+
+
 def _widened(ids: Tensor, mask: Tensor | None, width: int, times: int) -> tuple[Tensor, Tensor]:
     """Left-padded to a width, each row that many times. What pads is masked, so any token will do."""
     mask = torch.ones_like(ids) if mask is None else mask.to(ids.dtype)
     left = (width - ids.shape[1], 0)
     wide = torch.nn.functional.pad(ids, left), torch.nn.functional.pad(mask, left)
     return wide[0].repeat_interleave(times, 0), wide[1].repeat_interleave(times, 0)
-
-
-def _repeated(value: Any, times: int) -> Any:
-    return [one for one in value for _ in range(times)] if isinstance(value, list) else value

@@ -133,11 +133,11 @@ def _setups(run: Context) -> list[Setup]:
 
 def _row(run: Context, row: RowSection) -> Setup:
     """Make the set-up of a row of the recipe. A sentence that it does not name is its adapter's, else the run's."""
-    named = {"positive": row.positive, "negative": row.negative}
+    named = {"positive": row.guidance.positive, "negative": row.guidance.negative}
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
     sentences |= read_sentences(Path(row.adapter)) if row.adapter else {}
     sentences |= {name: sentence for name, sentence in named.items() if sentence is not None}
-    guidance = Guidance(row.scale, row.space, **sentences, plausibility=row.plausibility, adaptive=row.adaptive)
+    guidance = replace(row.guidance, positive=sentences["positive"], negative=sentences["negative"])
     return Setup(
         row.name, row.name, row.model or run.tuned, adapter=row.adapter,
         guidance=guidance if row.protect or guidance.guided else None, system=row.system, nudge=row.nudge,

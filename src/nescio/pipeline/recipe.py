@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nescio.compat import nested_guidance
 from nescio.core.errors import NescioError
-from nescio.core.guidance import PROTECT, REVEAL, Space
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import checked, read_yaml
 from nescio.core.yaml_paths import Asked, DetectorName, FilePath, Named
 from nescio.data.strategies import Strategy
@@ -215,13 +217,13 @@ class RowSection(_Section):
     system: str | None = None
     nudge: bool = False
     protect: bool = False
-    scale: Scale = 1.0
-    space: Space = "prob"
-    positive: str | None = None
-    negative: str | None = None
-    plausibility: Annotated[float, Field(ge=0, le=1)] = 0.0
-    adaptive: bool = False
+    guidance: GuidanceField = Guidance()
     mask: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat_guidance(cls, row: Any) -> Any:
+        return nested_guidance(row)
 
 
 class JudgeSection(_EndpointSection):
@@ -264,7 +266,7 @@ class EvaluateSection(_Section):
     samples: Positive = 50
     max_tokens: Positive = 256
     scales: list[Scale] = [2.0, 3.0, 5.0]
-    spaces: list[Space] = ["log", "prob"]
+    spaces: list[SpaceName] = ["log", "prob"]
     plausibility: list[Annotated[float, Field(gt=0, le=1)]] = []
     adaptive: bool = False
     baselines: bool = False

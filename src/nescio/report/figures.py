@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_text
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, WIDE, svg
+from nescio.report.style import PALETTE, STYLE, WIDE, space_color, svg
 from nescio.report.table import Row
 
-_SPACES = {"prob": PALETTE["one"], "log": PALETTE["two"]}
 _PANELS = {
     "Loss": ("loss",),
     "NLL of the chosen answer": ("nll",),
@@ -128,12 +127,12 @@ def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]
     series = []
     for (*model, variant), dash in zip(sorted(keys, key=str), cycle(("-", "--", ":"))):
         mine = [row for row in rows if _model(row) == tuple(model) and row.get("scale") is not None]
-        for space, color in _SPACES.items():
+        for space in sorted({row["space"] for row in mine if row.get("space")}, reverse=True):
             own = [row for row in mine if row.get("space") == space and table.variant(row) == variant]
             if own:
                 points = [*own, *(row for row in mine if not row.get("space"))]
                 name = f"{table.model_name(mine[0])}, {space} space{variant}"
-                series.append(((name, color, dash), sorted(points, key=lambda row: float(row["scale"]))))
+                series.append(((name, space_color(space), dash), sorted(points, key=lambda row: float(row["scale"]))))
     return series
 
 

@@ -32,6 +32,13 @@ STYLE: dict[Any, Any] = {
 """For `matplotlib.rc_context`: transparent background, medium colours, text that stays text."""
 
 
+def space_color(space: str | None) -> str:
+    """The colour of rows guided in a space; None: of rows that are not guided."""
+    if space is None:
+        return PALETTE["ink"]
+    return {"prob": PALETTE["one"], "log": PALETTE["two"]}.get(space, PALETTE["three"])
+
+
 def svg(figure: Figure) -> str:
     """Return the figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()

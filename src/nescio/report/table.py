@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
 from nescio.evaluation.results import knows_less, mark_best
 
@@ -16,7 +17,7 @@ SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"
 """The shares that decide which row may be best, and their names in text."""
 MISSING = "–"
 
-_NUMBERS = ("epoch", "scale", "samples", "plausibility", "judge_accuracy")
+_NUMBERS = ("epoch", "samples", "judge_accuracy", *(each.name for each in COMBINING if each.type is float))
 _TEXTS = ("space", "utility_kind", "judge")
 
 
@@ -244,8 +245,7 @@ def guidance(row: Mapping[str, Any]) -> str:
 
 def variant(row: Mapping[str, Any]) -> str:
     """Return the guidance's other settings, `, plausible 0.1`; empty for plain guidance."""
-    floor = f", plausible {row['plausibility']:g}" if row.get("plausibility") else ""
-    return floor + (", adaptive" if row.get("adaptive") else "")
+    return "".join(f", {word}" for word in variant_words(row))
 
 
 def described(row: Mapping[str, Any]) -> str:

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, ScalarFormatter
 
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, WIDE, svg
+from nescio.report.style import PALETTE, STYLE, WIDE, space_color, svg
 from nescio.report.table import Row
 
-_COLORS = {"prob": PALETTE["one"], "log": PALETTE["two"], None: PALETTE["ink"]}
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^DvPX*"
 _TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)  # of personal data
 _NAMED = len(_MARKERS)  # curves that a legend can still tell apart
@@ -68,7 +67,7 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
 
 
 def _draw_point(axes: Axes, row: Row, best: bool) -> None:
-    color, at = _COLORS[row.get("space")], (row["pii"], 100 * row["utility"])
+    color, at = space_color(row.get("space")), (row["pii"], 100 * row["utility"])
     axes.plot(*at, "o" if best else "x", color=color)
     if row.get("pii_ci95"):
         axes.hlines(at[1], *row["pii_ci95"], color=color, linewidth=1, alpha=0.35)
@@ -134,7 +133,7 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
         for number, row in enumerate(sampled):
             k = [int(key) for key in row["leak_at"]]
             mean, low, high = zip(*row["leak_at"].values(), strict=True)
-            look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], _COLORS[row.get("space")]
+            look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], space_color(row.get("space"))
             axes.plot(k, mean, look, color=color, label=table.described(row))
             axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))

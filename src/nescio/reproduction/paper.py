@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nescio.core.guidance import Space
-
 Variant = Literal["tuned", "subtracted", "ch", "ch-cfg", "sub", "sub-cfg", "nudge", "system"]
 """The model of a row: the tuned or subtracted one, or a training that starts from it, with twins (cfg) or without.
 
@@ -32,7 +30,7 @@ class PaperRow:
     variant: Variant
     epoch: int | None
     scale: float
-    space: Space
+    space: str
     mmlu: float | None
     pii: int
     pii_more: int | None = None

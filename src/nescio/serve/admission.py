@@ -8,9 +8,9 @@ import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guidance import COMBINING, PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Prompt, Request
 from nescio.serve.errors import ApiError, outside_policy
@@ -205,14 +205,21 @@ def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str
     rules = policy.guidance
     sentences = {"positive": PROTECT, "negative": REVEAL} | dict(served.adapters.get(model, {}))
     negative = _allowed_negative(asked, policy)
+    settings = {
+        setting.name: _allowed(getattr(asked, setting.name), getattr(rules, setting.name), policy, setting.name)
+        for setting in COMBINING
+    }
     return Guidance(
-        scale=_within(asked.scale, rules.scale, policy, "guidance.scale"),
-        space=_among(asked.space, rules.space, policy, "guidance.space"),
         positive=sentences["positive"] if rules.protect is None else rules.protect,
         negative=negative if negative is not None else sentences["negative"] if rules.reveal is None else rules.reveal,
-        plausibility=_within(asked.plausibility, rules.plausibility, policy, "guidance.plausibility"),
-        adaptive=_among(asked.adaptive, rules.adaptive, policy, "guidance.adaptive"),
+        **settings,
     )
+
+
+def _allowed(asked: Any, rule: Range | Among[Any], policy: Policy, name: str) -> Any:
+    if isinstance(rule, Range):
+        return _within(asked, rule, policy, f"guidance.{name}")
+    return _among(asked, rule, policy, f"guidance.{name}")
 
 
 def _within(asked: float | None, allowed: Range, policy: Policy, param: str) -> float:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import Field as DataclassField
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -9,7 +10,8 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Space
+from nescio.core.guidance import COMBINING, Guidance
+from nescio.core.guidance_fields import check_setting, with_settings
 from nescio.core.yaml_config import checked, read_yaml
 from nescio.pii.base import IGNORED_LABELS
 from nescio.serve.keys import HASH_PATTERN, hash_key
@@ -35,6 +37,11 @@ class Range(_Section):
     min: Finite
     max: Finite
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The least and the largest value that a caller can get."""
+        return self.min, self.max
+
     @model_validator(mode="before")
     @classmethod
     def _plain_number(cls, value: Any) -> Any:
@@ -55,6 +62,11 @@ class Among(_Section, Generic[T]):
     default: T
     allowed: tuple[T, ...]
 
+    @property
+    def bounds(self) -> tuple[T, ...]:
+        """The values that a caller can get."""
+        return self.allowed
+
     @model_validator(mode="before")
     @classmethod
     def _plain_value(cls, value: Any) -> Any:
@@ -69,15 +81,31 @@ class Among(_Section, Generic[T]):
         return self
 
 
-class GuidanceRules(_Section):
-    """How answers are guided; the paper's choice where nothing is said. Scale 1 is the protect sentence alone."""
+def _rule(setting: DataclassField[Any]) -> tuple[Any, Any]:
+    """The field of a guidance setting: by default, callers have no choice."""
+    rule: Any = Range if setting.type is float else Among[setting.type]  # type: ignore[name-defined]
+    return rule, rule.model_validate(getattr(_DEFAULT, setting.name))
 
-    scale: Range = Range(default=3.0, min=3.0, max=3.0)
-    space: Among[Space] = Among(default="prob", allowed=("prob",))
-    plausibility: Range = Range(default=0.0, min=0.0, max=0.0)
-    adaptive: Among[bool] = Among(default=False, allowed=(False,))
+
+_DEFAULT = Guidance(scale=3.0)  # the paper's choice
+
+
+@with_settings(_rule)
+class GuidanceRules(_Section):
+    """How answers are guided; the paper's choice where nothing is said. Scale 1 is the protect sentence alone.
+
+    Each setting of `Guidance` has a field: a `Range` where it is a number, else an `Among`.
+    """
+
     protect: str | None = None
     reveal: str | None = None
+
+    @model_validator(mode="after")
+    def _valid_guidance(self) -> Self:
+        for setting in COMBINING:
+            for value in getattr(self, setting.name).bounds:
+                check_setting(setting.name, value)
+        return self
 
 
 class Allowances(_Section):

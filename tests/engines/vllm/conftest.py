@@ -17,7 +17,7 @@ from nescio.engines.torch_engine import load as load_torch
 collect_ignore = (
     []
     if (vllm := find_spec("vllm")) and vllm.origin
-    else ["test_engine.py", "test_measuring.py", "test_parity.py", "test_processors.py"]
+    else ["test_vllm_engine.py", "test_measuring.py", "test_parity.py", "test_processors.py"]
 )
 
 SMALL = {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from nescio.core.guidance import Guidance, guide
+from nescio.core.guidance import Guidance
+from nescio.core.guide import guide
 from nescio.core.prompts import encode
 from nescio.engines.base import Request, Stream
 from nescio.engines.torch_engine import TorchEngine
@@ -61,7 +62,7 @@ def tied(engine: TorchEngine, request: Request, ours: list[int], theirs: list[in
     for text in engine.branches(request.prompt, request.guidance):
         with torch.no_grad():
             both.append(engine.model(torch.tensor([encode(engine.tokenizer, text) + theirs[:place]])).logits[:, -1])
-    log_probs = guide(both[0], both[1], how.scale, how.space)[0]
+    log_probs = guide(both[0], both[1], how)[0]
     first, second = ([*answer, end][place] for answer in (ours, theirs))
     return abs(float(log_probs[first] - log_probs[second])) < TIE
 

@@ -13,13 +13,15 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
-from nescio.core.guidance import guide
+from nescio.core.guidance import Guidance
+from nescio.core.guide import guide
 from nescio.engines.vllm import processor, second_runner
-from nescio.engines.vllm.branch_rows import Row
+from nescio.engines.vllm.branch_rows import BranchRow
 
 
-def params(key: str, role: Any, **how: Any) -> SamplingParams:
-    return SamplingParams(temperature=0, extra_args=Row(key, role, **how).extra_args())
+def params(request: str, role: Any, **how: Any) -> SamplingParams:
+    row = BranchRow(request=request, role=role, guidance=Guidance(**how))
+    return SamplingParams(temperature=0, extra_args=row.extra_args())
 
 
 def logits(rows: int) -> torch.Tensor:
@@ -27,7 +29,7 @@ def logits(rows: int) -> torch.Tensor:
 
 
 def combined(given: torch.Tensor, first: int, second: int, scale: float) -> int:
-    return int(guide(given[[first]], given[[second]], scale, "prob").argmax())
+    return int(guide(given[[first]], given[[second]], scale=scale, space="prob").argmax())
 
 
 def test_the_first_runners_rows_are_followed_through_the_batch() -> None:

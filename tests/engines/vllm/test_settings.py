@@ -44,10 +44,10 @@ def test_adapters_get_room_for_all_of_them_at_the_smallest_rank_that_holds_each(
     folders = [tmp_path / "a", tmp_path / "b"]
     assert lora_options(folders) == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 32}
     (tmp_path / "b" / "adapter_config.json").write_text('{"r": 1000}')
-    with pytest.raises(NescioError, match="up to 512, this one's is 1000"):
+    with pytest.raises(NescioError, match="up to 512, this one has 1000"):
         lora_options(folders)
     (tmp_path / "b" / "adapter_config.json").write_text("{}")
-    with pytest.raises(NescioError, match="names no LoRA rank"):
+    with pytest.raises(NescioError, match="no LoRA rank in it"):
         lora_options(folders)
 
 

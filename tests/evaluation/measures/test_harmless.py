@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from nescio.core.guidance import PROTECT, REVEAL, Guidance, guide
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guide import guide
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.measures import harmless
 from nescio.evaluation.setups import Setup
@@ -75,7 +76,7 @@ def test_the_estimate_is_the_divergence_of_the_next_token(tiny: Callable[..., To
     """Over many draws of one token the mean of log p - log q is KL(p ‖ q), computed here from the whole vocabulary."""
     engine, prompt = tiny(), harmless.harmless_prompts(1)[0]
     positive, negative = (_logits(engine, text) for text in engine.branches(prompt, GUIDED.guidance))
-    p = guide(positive[None], negative[None], 1.5, "prob")[0]
+    p = guide(positive[None], negative[None], scale=1.5, space="prob")[0]
     q = _logits(engine, engine.branches(prompt, None)[0]).log_softmax(-1)
     kept = p > -math.inf
     exact = float((p[kept].exp() * (p[kept] - q[kept])).sum())

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import Guidance, guide
+from nescio.core.guidance import Guidance
+from nescio.core.guide import guide
 from nescio.engines.base import EngineClosedError, Request, close_at_exit
 from nescio.engines.decode.batch import Row, Rows
 from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
 from nescio.engines.decode.prefix_cache import Prefixes
-from nescio.engines.decode.sampling import COLDEST, pick
+from nescio.engines.decode.sampling import choose
 
 
 @dataclass(slots=True, eq=False)
@@ -40,11 +41,9 @@ class Work:
     take: Callable[[int, Tensor], bool]
     cancelled: Callable[[], bool]
     fail: Callable[[NescioError], None]
-    generator: torch.Generator = field(default_factory=torch.Generator)
     prompts: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.generator.manual_seed(self.request.seed)
         self.prompts = [len(row.ids) for row in self.rows]
 
     @property
@@ -204,13 +203,15 @@ class Loop:
     def _chosen(self, logits: dict[int, Tensor]) -> Iterator[tuple[Work, bool]]:
         """Choose a token for each request; whether each goes on."""
         for works, log_probs in self._distributions(logits):
-            most, greedy = log_probs.max(-1)  # NaN where a row has one
-            for work, row, top, likeliest in zip(works, log_probs, most.tolist(), greedy.tolist(), strict=True):
+            most = log_probs.amax(-1)  # NaN where a row has one
+            positions = [len(work.rows[0].ids) - work.prompts[0] for work in works]
+            tokens = choose(log_probs, [work.request for work in works], positions)
+            for work, row, top, token in zip(works, log_probs, most.tolist(), tokens.tolist(), strict=True):
                 going = False
                 try:
                     if math.isnan(top):
                         raise ArithmeticError("NaN in the model's logits")
-                    going = _next_token(work, row, likeliest)
+                    going = _next_token(work, row, token)
                 except Exception as error:  # this request's own; its neighbours go on
                     work.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
                 yield work, going
@@ -228,20 +229,13 @@ class Loop:
                 guide(
                     torch.stack([logits[id(work.rows[0])] for work in guided]),
                     torch.stack([logits[id(work.rows[1])] for work in guided]),
-                    torch.tensor([g.scale for g in how]),
-                    [g.space for g in how],
-                    torch.tensor([g.plausibility for g in how]),
-                    [g.adaptive for g in how],
+                    how,
                 ),
             )
 
 
-def _next_token(work: Work, log_probs: Tensor, likeliest: int) -> bool:
-    """Choose a request's token and hand it over; whether the request goes on."""
-    asked = work.request
-    token = likeliest
-    if asked.temperature >= COLDEST:
-        token = pick(log_probs, asked.temperature, asked.top_p, asked.top_k, work.generator)
+def _next_token(work: Work, log_probs: Tensor, token: int) -> bool:
+    """Hand a request its token; whether the request goes on."""
     going = work.take(token, log_probs)
     for branch in work.rows:
         branch.ids.append(token)

@@ -1,30 +1,108 @@
-"""Picking a token from log-probabilities. Knows nothing of models or requests."""
+"""Sampling a token of each row of a batch; every engine and integration draws here."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch import Tensor
 
 COLDEST = 1e-5
 """A lower temperature is greedy: log-probabilities divided by it would overflow."""
 
+_SEED_BITS = (1 << 64) - 1
 
-def pick(log_probs: Tensor, temperature: float, top_p: float, top_k: int, generator: torch.Generator | None) -> int:
-    """Pick one token.
+
+class SamplingSettings(Protocol):
+    """What decides a draw; a `Request` is one."""
+
+    @property
+    def temperature(self) -> float:
+        """0 is greedy, and so is any value below `COLDEST`."""
+
+    @property
+    def top_p(self) -> float:
+        """Smallest set of most likely tokens whose mass reaches this; 1 keeps all."""
+
+    @property
+    def top_k(self) -> int:
+        """That many most likely tokens; 0 keeps all."""
+
+    @property
+    def seed(self) -> int:
+        """Of the request; any integer."""
+
+
+def choose(log_probs: Tensor, settings: Sequence[SamplingSettings], positions: Sequence[int]) -> Tensor:
+    """Choose one token for each row; the greedy choice is the first of equals.
 
     Args:
-        log_probs: `[vocab]`, normalised.
-        temperature: Below `COLDEST` it is greedy (the first of equals).
-        top_p: Smallest set of most likely tokens whose mass reaches this; 1 keeps all.
-        top_k: That many most likely tokens; 0 keeps all.
-        generator: On the CPU; sampling there makes a seed's draws the same whatever the device or the neighbours.
+        log_probs: `[rows, vocab]`, normalised.
+        settings: Of each row.
+        positions: Number of tokens that each row's answer already has. Seed and position decide a draw, so it is the
+            same in any batch and in any engine.
+
+    Returns:
+        `[rows]` token ids.
     """
-    if temperature < COLDEST:
-        return int(log_probs.argmax())
-    scores = (log_probs.float().cpu() / temperature).log_softmax(-1)
-    if top_k and top_k < scores.numel():
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
-    if top_p < 1:
-        ordered, order = scores.softmax(-1).sort(descending=True)
-        surplus = ordered.cumsum(-1) - ordered >= top_p
-        surplus[0] = False  # whatever is left of `top_p` in fp32
-        scores = scores.index_fill(0, order[surplus], -torch.inf)
-    return int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+    tokens = log_probs.argmax(-1)
+    drawn = [row for row, own in enumerate(settings) if own.temperature >= COLDEST]
+    if drawn:
+        own, device = [settings[row] for row in drawn], log_probs.device
+        marks = [uniform(settings[row].seed, positions[row]) for row in drawn]
+        tokens[drawn] = draw(
+            log_probs[drawn],
+            temperature=torch.tensor([one.temperature for one in own], device=device),
+            top_p=torch.tensor([one.top_p for one in own], device=device),
+            top_k=torch.tensor([one.top_k for one in own], device=device),
+            uniforms=torch.tensor(marks, dtype=torch.double, device=device),
+        )
+    return tokens
+
+
+def draw(log_probs: Tensor, *, temperature: Tensor, top_p: Tensor, top_k: Tensor, uniforms: Tensor) -> Tensor:
+    """Draw a token of each row by inverting its distribution function in the order of the vocabulary.
+
+    A row's draw depends on no other row. The order of the vocabulary needs no sorting, and a small change of the
+    probabilities moves the draw to a neighbour only at the edges.
+
+    Args:
+        log_probs: `[rows, vocab]`, normalised.
+        temperature: `[rows]`, not below `COLDEST`.
+        top_p: `[rows]`: the smallest set of most likely tokens whose mass reaches this.
+        top_k: `[rows]`: that many most likely tokens; 0 keeps all.
+        uniforms: `[rows]` in [0, 1), fp64.
+
+    Returns:
+        `[rows]` token ids.
+    """
+    # 1) temperature
+    probs = (log_probs.float() / temperature[:, None]).softmax(-1)
+    # 2) top-k and top-p, where a row has one
+    restricted = (top_k > 0) | (top_p < 1)
+    if bool(restricted.any()):
+        own = probs[restricted]
+        probs[restricted] = own.masked_fill(own < _threshold(own, top_p[restricted], top_k[restricted]), 0)
+    # 3) the first token whose mass carries the sum past the mark; a token of no mass cannot
+    below = probs.cumsum(-1, dtype=torch.double)
+    total = below[:, -1:]
+    mark = torch.minimum(uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(below, mark, right=True)[:, 0]
+
+
+def _threshold(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
+    """Return the least probability `[rows, 1]` within each row's top-k and top-p; equals of it are within, too."""
+    # Sums run in order, so that what is cut off behind them changes no bit.
+    most = int(top_k.max()) if bool((top_k > 0).all()) else probs.shape[-1]
+    ordered = probs.topk(min(most, probs.shape[-1])).values
+    places = torch.arange(ordered.shape[-1], device=ordered.device)
+    outside = (top_k[:, None] > 0) & (places >= top_k[:, None])
+    mass = ordered.double().masked_fill(outside, 0)
+    below = mass.cumsum(-1)
+    outside |= (below - mass >= top_p[:, None] * below[:, -1:]) & (places > 0)  # the likeliest always stays
+    return ordered.masked_fill(outside, torch.inf).amin(-1, keepdim=True)
+
+
+def uniform(seed: int, position: int) -> float:
+    """Return the number in [0, 1) that decides the draw at a position of an answer (Philox, keyed by both)."""
+    return float(np.random.Generator(np.random.Philox(key=(seed & _SEED_BITS) | position << 64)).random())

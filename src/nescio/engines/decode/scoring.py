@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.core.guidance import Guidance, guide
+from nescio.core.guidance import Guidance
+from nescio.core.guide import guide
 from nescio.core.shared_prefix import Continuation, Group, apart, by_budget, logits, pack
 
 _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
@@ -60,6 +61,6 @@ def _score_row(
         negative = both[1][start:end] if len(both) > 1 else None
         for number in same:
             how = items[number].guidance if items[number].guidance.guided else Guidance()
-            log_probs = guide(both[0][start:end], negative, how.scale, how.space, how.plausibility, how.adaptive)
+            log_probs = guide(both[0][start:end], negative, how)
             yield number, log_probs.gather(1, targets[start:end, None])[:, 0].tolist()
         start = end

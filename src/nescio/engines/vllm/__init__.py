@@ -1,1 +1,1 @@
-"""Guided decoding on vLLM: a request is two of vLLM's, kept in lockstep by its scheduler, combined in its sampler."""
+"""Guided decoding on vLLM: a guided request is two vLLM requests, scheduled together and combined in the sampler."""

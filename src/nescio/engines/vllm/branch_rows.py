@@ -1,45 +1,40 @@
-"""What a row of vLLM's batch carries: which request it belongs to, as which branch, and how its tokens are chosen.
+"""What a row of vLLM's batch carries: the request and branch it belongs to, and how its tokens are chosen.
 
-A row is one vLLM request. Its place is `SamplingParams.extra_args`, which vLLM hands on unread to its scheduler and to
-its logits processors. Knows nothing of either, nor of prompts.
+A row is one vLLM request. Its data travels in `SamplingParams.extra_args`, which vLLM passes on, unread, to its
+scheduler and its logits processors.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from nescio.core.guidance import Guidance, Space
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
 
-_PLACE = "nescio"
+_KEY = "nescio"  # in `extra_args`
 
 Role = Literal["positive", "negative", "alone"]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchRow:
     """One branch of a request.
 
     Attributes:
-        key: The request's, shared by both of its branches.
-        role: `positive` and `negative` make a pair; `alone` is an unguided request whose token is chosen here all the
+        request: Name of the request, shared by both of its branches.
+        role: `positive` and `negative` form a pair. `alone` is an unguided request whose token is chosen here all the
             same, because its log-probabilities are asked for.
-        scale: γ.
-        space: `log` (eq. 2) or `prob` (eq. 6).
-        plausibility: Share of the largest positive probability below which tokens are ruled out.
-        adaptive: Whether the scale follows the branches' divergence.
-        temperature: 0 is greedy, and so is what lies below 1e-5.
+        guidance: How the pair is combined.
+        temperature: 0 is greedy, and so is any value below 1e-5.
         top_p: Nucleus of the guided distribution.
         top_k: Most likely tokens to draw from; 0 is all.
-        seed: With the token's place in the answer, it decides the draw.
+        seed: With the token's position in the answer, it decides the draw.
         forced: Tokens to emit instead of choosing, when a given continuation is scored.
     """
 
-    key: str
+    request: str
     role: Role
-    scale: float = 1.0
-    space: Space = "prob"
-    plausibility: float = 0.0
-    adaptive: bool = False
+    guidance: Guidance = field(default_factory=Guidance)
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -47,53 +42,59 @@ class Row:
     forced: tuple[int, ...] = ()
 
     def extra_args(self) -> dict[str, Any]:
-        """The row as `SamplingParams.extra_args`."""
-        return {_PLACE: asdict(self)}
+        """Return the row as `SamplingParams.extra_args`."""
+        return {_KEY: asdict(self)}
 
     @classmethod
-    def of(cls, sampling_params: Any) -> "Row | None":
-        """The row that vLLM's sampling parameters carry; None: a request that vLLM serves by itself.
+    def of(cls, sampling_params: Any) -> "BranchRow | None":
+        """Return the row that vLLM's sampling parameters carry; None for a request that vLLM serves by itself.
 
         Raises:
-            ValueError: What they carry is no row.
+            ValueError: They carry something else.
         """
-        carried = (getattr(sampling_params, "extra_args", None) or {}).get(_PLACE)
+        carried = (getattr(sampling_params, "extra_args", None) or {}).get(_KEY)
         if carried is None:
             return None
         try:
-            row = cls(**{**carried, "forced": tuple(carried.get("forced", ()))})
-            Guidance(row.scale, row.space, plausibility=row.plausibility, adaptive=row.adaptive)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"extra_args[{_PLACE!r}] is not what nescio writes: {error}") from error
-        return row
+            own = {"guidance": Guidance(**carried["guidance"]), "forced": tuple(carried["forced"])}
+            return cls(**{**carried, **own})
+        except (TypeError, KeyError, NescioError) as error:
+            raise ValueError(f"extra_args[{_KEY!r}] is not what nescio writes: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Team:
-    """The rows of one request in a batch, by their row numbers; alone, both are the same."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRows:
+    """The rows of one request in a batch, by row number; `positive` and `negative` are equal for a row alone.
 
-    row: Row
+    Attributes:
+        row: Settings of the request.
+        positive: Row of the positive branch.
+        negative: Row of the negative branch.
+        position: Number of tokens that the answer already has.
+    """
+
+    row: BranchRow
     positive: int
     negative: int
     position: int
 
 
-def teams(rows: Mapping[int, tuple[Row, int]]) -> list[Team]:
-    """Find who belongs together in a batch.
+def rows_in_step(rows: Mapping[int, tuple[BranchRow, int]]) -> list[RequestRows]:
+    """Find the rows of a batch that belong together and are at the same position.
 
     Args:
-        rows: By row number, each row whose token is chosen here, and how many tokens its answer has already; below
-            zero, it is still reading its prompt.
+        rows: By row number, each row whose token is chosen here, and the number of tokens that its answer already has;
+            negative while it still reads its prompt.
 
     Returns:
-        The teams that are whole and in step. Rows that are left out are the scheduler's to take back.
+        The complete requests. All other rows are left out; the scheduler takes their tokens back.
     """
-    negatives = {row.key: number for number, (row, _) in rows.items() if row.role == "negative"}
+    negatives = {row.request: number for number, (row, _) in rows.items() if row.role == "negative"}
     found = []
     for number, (row, position) in rows.items():
         if row.role == "negative" or position < 0:
             continue
-        other = number if row.role == "alone" else negatives.get(row.key)
+        other = number if row.role == "alone" else negatives.get(row.request)
         if other is not None and rows[other][1] == position:
-            found.append(Team(row, number, other, position))
+            found.append(RequestRows(row=row, positive=number, negative=other, position=position))
     return found

@@ -1,11 +1,9 @@
-"""The scheduler that keeps the two rows of a guided request together.
+"""vLLM's scheduler, changed to keep the two branches of a guided request in step.
 
-Both take their last known token in the same step, so that the two distributions that make the next one meet in one
-batch; both wait, or both run. Where vLLM parts them all the same (it ran out of blocks or of budget between the two),
-the token that was chosen without the other half is taken back before it leaves, and both start again from what they
-have in common.
-
-Knows vLLM's scheduler, of which it overrides no more than what is named here; nothing of logits.
+Both branches compute their last known token in the same step, so that the two distributions that make the next token
+meet in one batch. Both wait, or both run. vLLM can still separate them, when it runs out of blocks or of token budget
+between the two. Then the token that was chosen from one branch alone is dropped before it leaves the scheduler, and
+both restart from their common tokens.
 """
 
 import time
@@ -15,38 +13,38 @@ from typing import Any
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from nescio.engines.vllm.branch_rows import Role, Row
+from nescio.engines.vllm.branch_rows import BranchRow, Role
 
 
 class LockstepScheduler(Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler, for requests of which some are halves of one.
+    """vLLM's scheduler, in which two requests can be the branches of one guided request.
 
     Attributes:
-        replays: How many times a pair had come apart and was started again from its last common token.
+        replays: Number of times that a pair was separated and restarted from its common tokens.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.replays = 0
-        self._halves: dict[tuple[str, Role], Request] = {}
-        self._rows: dict[str, Row] = {}
+        self._branches: dict[tuple[str, Role], Request] = {}
+        self._rows: dict[str, BranchRow] = {}
 
     def add_request(self, request: Request) -> None:
-        """Take a request; a half is found by its other half from here on."""
-        row = Row.of(request.sampling_params)
+        """Add a request; record it if it is a branch."""
+        row = BranchRow.of(request.sampling_params)
         if row is not None and row.role != "alone":
             self._rows[request.request_id] = row
-            self._halves[row.key, row.role] = request
+            self._branches[row.request, row.role] = request
         super().add_request(request)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         row = self._rows.pop(request.request_id, None)
         if row is not None:
-            del self._halves[row.key, row.role]
+            del self._branches[row.request, row.role]
         return super()._free_request(request, *args, **kwargs)
 
     def finish_requests(self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus) -> list[Request]:
-        """End requests from outside (an abort, say); a half never without its other half."""
+        """End requests from outside, as an abort does; a branch always with its other branch."""
         if request_ids is not None:
             ids = [request_ids] if isinstance(request_ids, str) else list(request_ids)
             others = [self._other(self.requests[name]) for name in ids if name in self.requests]
@@ -54,34 +52,34 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
         finished: list[Request] = super().finish_requests(request_ids, finished_status)
         return finished
 
-    # -- a step's schedule --------------------------------------------------------------------------------------------
+    # -- before a step: the schedule ----------------------------------------------------------------------------------
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Choose what runs in this step."""
+        """Schedule one step."""
         self._reunite()
         return super().schedule(*args, **kwargs)
 
     def _reunite(self) -> None:
-        """Let at most one half run without its other half, and that one come next.
+        """Let at most one branch run without its other branch, and schedule that other branch next.
 
-        Several could hold all the memory between them, each waiting for room for its other half. One can't: a pair is
-        only accepted if the two have room together.
+        Several lone branches could hold all the memory between them, each waiting for memory for its other branch. One
+        cannot: a request is only accepted if both of its branches fit together.
         """
-        lone = [request for request in self.running if (other := self._other(request)) and not _running(other)]
+        lone = [request for request in self.running if (other := self._other(request)) and not _is_running(other)]
         for request in reversed(lone[1:]):
-            self._send_back(request)
+            self._move_to_waiting(request)
         if lone and (other := self._other(lone[0])) in self.waiting:
             self.waiting.remove_request(other)
             self.waiting.prepend_request(other)
 
     def _handle_blocked_waiting_request(self, request: Request) -> bool:
-        # All that a prompt of one token has to compute is its last token, which waits for the other half's.
+        # A prompt of one token has only its last token to compute, which must wait for the other branch's.
         if request.request_id in self._rows and request.num_tokens == 1 and not self._both_ready(request):
             return False
         return bool(super()._handle_blocked_waiting_request(request))
 
     def _get_local_prefix_cache_hit(self, request: Request) -> Any:
-        # Likewise a prompt that is cached up to its last token: one block less, and it can be admitted ahead of it.
+        # So does a prompt that is cached up to its last token. With one cached block less, it can be admitted before.
         blocks, cached, *rest = super()._get_local_prefix_cache_hit(request)
         if request.request_id in self._rows and 0 < cached == request.num_tokens - 1:
             cached = (cached - 1) // self.block_size * self.block_size
@@ -89,18 +87,19 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
         return blocks, cached, *rest
 
     def _reserve_prefill_lookahead(self, request: Request, num_computed_tokens: int, num_new_tokens: int) -> int:
-        # vLLM's last word on how many tokens a request computes in this step, none meaning that it sits it out. A half
-        # stops short of its last token until, at the start of a step, both halves have only that one left.
+        # Here vLLM decides how many tokens a request computes in this step; 0 skips the step. A branch stops before its
+        # last token until, at the start of a step, both branches have only that token left.
         num_new_tokens = super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)
         reaches_last = num_computed_tokens + num_new_tokens >= request.num_tokens
         if request.request_id in self._rows and reaches_last and not self._both_ready(request):
             return num_new_tokens - 1
         return num_new_tokens
 
-    # -- a step's outcome ---------------------------------------------------------------------------------------------
+    # -- after a step: the tokens -------------------------------------------------------------------------------------
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """Take the step's tokens; those of halves that were not in step are taken back first."""
+        """Apply the tokens of a step, after those of branches that were not in step are dropped."""
+        # 1) find the branches that were not in step
         tokens = model_runner_output.sampled_token_ids
         place = model_runner_output.req_id_to_index
         chosen = {name: tokens[place[name]] for name in scheduler_output.num_scheduled_tokens if tokens}
@@ -109,17 +108,19 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
             for name, own in chosen.items()
             if own and (request := self.requests.get(name)) is not None and not self._in_step(request, chosen)
         ]
+        # 2) drop their tokens
         for request in apart:
             chosen[request.request_id].clear()
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        self.replays += len({self._rows[request.request_id].key for request in apart})
+        # 3) restart them from their common tokens
+        self.replays += len({self._rows[request.request_id].request for request in apart})
         for request in reversed(apart):
-            if _running(request):
-                self._send_back(request)
+            if _is_running(request):
+                self._move_to_waiting(request)
         return outputs
 
     def _in_step(self, request: Request, chosen: dict[str, list[int]]) -> bool:
-        """Whether a request's token counts: not a half's, or both halves have the same token for the same place."""
+        """Return whether a token counts: the request is no branch, or both branches have it at the same position."""
         if request.request_id not in self._rows:
             return True
         other = self._other(request)
@@ -129,7 +130,7 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
             and request.num_output_tokens == other.num_output_tokens
         )
 
-    def _send_back(self, request: Request) -> None:
+    def _move_to_waiting(self, request: Request) -> None:
         self.running.remove(request)
         self._preempt_request(request, time.monotonic())
 
@@ -137,13 +138,14 @@ class LockstepScheduler(Scheduler):  # type: ignore[misc]
         row = self._rows.get(request.request_id)
         if row is None:
             return None
-        return self._halves.get((row.key, "negative" if row.role == "positive" else "positive"))
+        return self._branches.get((row.request, "negative" if row.role == "positive" else "positive"))
 
     def _both_ready(self, request: Request) -> bool:
-        """Whether both halves have only their last token left to compute."""
+        """Return whether both branches have only their last token left to compute."""
         other = self._other(request)
-        return other is not None and all(half.num_tokens - half.num_computed_tokens == 1 for half in (request, other))
+        branches = [request] if other is None else [request, other]
+        return len(branches) == 2 and all(one.num_tokens - one.num_computed_tokens == 1 for one in branches)
 
 
-def _running(request: Request) -> bool:
+def _is_running(request: Request) -> bool:
     return bool(request.status == RequestStatus.RUNNING)

@@ -1,36 +1,33 @@
-"""The logits processor for vLLM's second model runner (GPUs with Triton).
-
-Knows vLLM's interface `vllm.v1.worker.gpu.sample.logits_processor`; what is chosen is `choice`'s.
-"""
+"""The logits processor for vLLM's second model runner (GPUs with Triton)."""
 
 from typing import Any
 
 from torch import Tensor
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcessor
 
-from nescio.engines.vllm.branch_rows import Row, teams
-from nescio.engines.vllm.token_choice import choose
+from nescio.engines.vllm.branch_rows import BranchRow, rows_in_step
+from nescio.engines.vllm.token_choice import choose_tokens
 
 
 class GuidanceProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Combines the rows of each guided request; a request keeps its slot while it runs, the batch's order changes."""
+    """Combines the rows of each guided request. A request keeps its slot while it runs; the batch order changes."""
 
     def __init__(self, vllm_config: Any, req_states: Any) -> None:
         self._prompt_lengths = req_states.prompt_len
-        self._slots: dict[int, Row] = {}
+        self._slots: dict[int, BranchRow] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse a request whose row can't be read.
+        """Check the row of a request.
 
         Raises:
             ValueError: It is not what nescio writes.
         """
-        Row.of(sampling_params)
+        BranchRow.of(sampling_params)
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
-        """Take over a slot, whoever had it before; whether its tokens are chosen here."""
-        row = Row.of(sampling_params)
+        """Assign a slot to a request; return whether its tokens are chosen here."""
+        row = BranchRow.of(sampling_params)
         if row is None:
             self._slots.pop(req_idx, None)
             return False
@@ -38,12 +35,12 @@ class GuidanceProcessor(LogitsProcessor):  # type: ignore[misc]
         return True
 
     def apply(self, logits: Tensor, ctx: LogitsContext) -> Tensor:
-        """Choose the tokens of this step; one row of logits a request, as there is no speculation."""
-        # What a row sees before the token to be chosen is its prompt and its answer so far.
+        """Choose the tokens of this step. Without speculation, each request has one row of logits."""
+        # A row's sequence is its prompt and its answer so far.
         answers = ctx.seq_lens_upper_bound_np[: len(ctx.idx_mapping_np)] - self._prompt_lengths.np[ctx.idx_mapping_np]
         rows = {
             number: (self._slots[slot], int(answers[number]))
             for number, slot in enumerate(ctx.idx_mapping_np.tolist())
             if slot in self._slots
         }
-        return choose(logits, teams(rows))
+        return choose_tokens(logits, rows_in_step(rows))

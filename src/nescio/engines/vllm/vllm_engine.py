@@ -205,10 +205,11 @@ class VllmEngine(EngineMethods):
                 f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory",
                 room,
             )
-        key = f"nescio-{next(self._numbers)}"
-        stream = Stream(lambda: self._orders.put(partial(self._cancel, key)))
+        name = f"nescio-{next(self._numbers)}"
+        stream = Stream(lambda: self._orders.put(partial(self._cancel, name)))
         writing = Writing(self.tokenizer, request, branches[0], stream)
-        return Job(key, request, branches, writing, self._adapters.get(request.adapter or ""), forced)
+        lora = self._adapters.get(request.adapter or "")
+        return Job(name=name, request=request, branches=branches, writing=writing, lora=lora, forced=forced)
 
     def _sentences_of(self, adapter: str | None) -> dict[str, str]:
         return self.sentences | self._own_sentences.get(adapter or "", {})
@@ -272,7 +273,7 @@ class VllmEngine(EngineMethods):
         self._jobs.clear()
 
     def _start(self, job: Job) -> None:
-        self._jobs[job.key] = job
+        self._jobs[job.name] = job
         if self._closing.is_set():
             return
         if job.writing.stream.cancelled.is_set():
@@ -281,19 +282,19 @@ class VllmEngine(EngineMethods):
         try:
             for role, ids in zip(job.roles, job.branches, strict=True):
                 prompt = {"type": "token", "prompt_token_ids": ids}
-                self._llm.add_request(job.name(role), prompt, job.sampling(role), lora_request=job.lora)
+                self._llm.add_request(job.branch_name(role), prompt, job.sampling(role), lora_request=job.lora)
         except Exception as error:  # vLLM refuses by errors of every kind; the other requests are no part of it
             self._end(job)
             job.writing.stream.end(NescioError(f"vLLM refuses the request ({first_line(error)})"))
 
-    def _cancel(self, key: str) -> None:
-        if key in self._jobs:
-            self._end(self._jobs[key], "cancelled")
+    def _cancel(self, name: str) -> None:
+        if name in self._jobs:
+            self._end(self._jobs[name], "cancelled")
 
     def _take(self, output: Any) -> None:
         """Take what vLLM gives for one of its requests; the negative branch's says nothing new."""
-        key, role = output.request_id.split("/")
-        job = self._jobs.get(key)
+        name, role = output.request_id.split("/")
+        job = self._jobs.get(name)
         if job is None or role == "negative":
             return
         job.take(output)
@@ -302,8 +303,8 @@ class VllmEngine(EngineMethods):
 
     def _end(self, job: Job, finish: str = "") -> None:
         """Let go of a job: vLLM drops what is left of its branches."""
-        del self._jobs[job.key]
-        self._llm.abort_request([job.name(role) for role in job.roles])
+        del self._jobs[job.name]
+        self._llm.abort_request([job.branch_name(role) for role in job.roles])
         if finish:
             job.writing.end(finish)
 

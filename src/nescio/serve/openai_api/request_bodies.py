@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from nescio.core.guidance import Space
+from nescio.core.guidance_fields import setting_type, with_settings
 
 MOST_MESSAGES = 1000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair is no character
@@ -53,13 +53,13 @@ class ChatMessage(_Body):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+@with_settings(lambda setting: (setting_type(setting) | None, None))
 class GuidanceOptions(_Body):
-    """How this answer is guided, within what the caller's policy allows; what is left out, the policy decides."""
+    """How this answer is guided, within what the caller's policy allows; what is left out, the policy decides.
 
-    scale: Scale | None = None
-    space: Space | None = None
-    plausibility: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    adaptive: bool | None = None
+    Each setting of `Guidance` has a field.
+    """
+
     negative_prompt: Text | None = None
 
 
