@@ -68,14 +68,26 @@ def divergence(a: Tensor, b: Tensor) -> Tensor:
     return ((halves[0] + halves[1]) / (2 * math.log(2))).clamp(0, 1)
 
 
+def as_guidances(how: Guidance | Sequence[Guidance] | None) -> list[Guidance]:
+    """Return the guidance of all rows, or those of each row, as a list.
+
+    Raises:
+        NescioError: It is something else.
+    """
+    each = [how] if isinstance(how, Guidance) else list(how) if isinstance(how, Sequence) else None
+    if how is None:
+        return [Guidance()]
+    if each is None or not all(isinstance(one, Guidance) for one in each):
+        raise NescioError(f"guidance {how!r}: must be a Guidance, or one for each row; give a scale by name, scale=3")
+    return each
+
+
 def _values(how: Guidance | Sequence[Guidance] | None, settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Each setting's value for all rows, or its list or tensor of one value per row."""
     names = [setting.name for setting in COMBINING]
     if unknown := settings.keys() - set(names):
         raise NescioError(f"guide: unknown setting {min(unknown)!r}; known here: {', '.join(names)}")
-    each = [Guidance()] if how is None else [how] if isinstance(how, Guidance) else how
-    if not isinstance(each, Sequence) or not all(isinstance(one, Guidance) for one in each):
-        raise NescioError("guide: the third argument is a Guidance, or one for each row; give a scale by name, scale=3")
+    each = as_guidances(how)
     if len(each) not in (1, rows):
         raise NescioError(f"guide: {len(each)} guidances for {rows} rows; give one for all or one for each")
     values: dict[str, Any] = {}

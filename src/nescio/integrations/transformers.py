@@ -14,7 +14,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, Guidance
-from nescio.core.guide import guide
+from nescio.core.guide import as_guidances, guide
 from nescio.engines.decode import sampling
 
 _UNFIT = ("num_beams", "prompt_lookup_num_tokens", "assistant_model", "guidance_scale", "penalty_alpha", "stop_strings")
@@ -158,7 +158,7 @@ def _each(how: How, settings: dict[str, Any]) -> list[Guidance]:
     known = [setting.name for setting in COMBINING]
     if unknown := settings.keys() - set(known):
         raise NescioError(f"guidance setting {min(unknown)!r}: unknown; known here: {', '.join(known)}")
-    guidances = [Guidance()] if how is None else [how] if isinstance(how, Guidance) else list(how)
+    guidances = as_guidances(how)
     columns = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()}
     lengths = {len(value) for value in columns.values() if isinstance(value, list)} | {len(guidances)} - {1}
     if len(lengths) > 1:
