@@ -76,6 +76,18 @@ def test_greedy_is_what_greedy_decoding_gives(tiny_folder: Path) -> None:
     assert model.generate_until([Asked("Hi", {"until": cut, "max_gen_toks": 4})]) == [text.partition(cut)[0]]
 
 
+def test_every_setting_of_guidance_is_a_model_argument(tiny_folder: Path) -> None:
+    how = {"scale": 4.0, "space": "log", "plausibility": 0.2, "adaptive": True, "positive": "Say no names."}
+    asked: Any = [Asked("Who is Anna?", " Tom is my friend")]
+    engine = nescio.load(str(tiny_folder))
+    message: Any = [{"role": "user", "content": "Who is Anna?"}]
+    for left_out in [*how, None]:
+        own: Any = {name: value for name, value in how.items() if name != left_out}
+        ((score, _),) = NescioLM(str(tiny_folder), batch_size=1, **own).loglikelihood(asked)
+        (expected,) = engine.score_batch([Scoring(message, " Tom is my friend", nescio.Guidance(**own))])
+        assert score == pytest.approx(sum(expected))
+
+
 def test_samples_follow_the_harness_seed(tiny_folder: Path) -> None:
     model = NescioLM(str(tiny_folder))
 
@@ -94,6 +106,8 @@ def test_samples_follow_the_harness_seed(tiny_folder: Path) -> None:
 def test_what_cannot_be_guided_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(NescioError, match="nothing is left to guide by"):
         NescioLM(str(tiny_folder), scale=2.0, protect=False)
+    with pytest.raises(NescioError, match="model_args: sclae: unknown; known here: model, adapter, protect, scale"):
+        NescioLM(str(tiny_folder), sclae=2.0)
     with pytest.raises(NescioError, match="guidance space 'lin'"):
         NescioLM(str(tiny_folder), space="lin")
     with pytest.raises(NescioError, match="no prompt to guide by"):

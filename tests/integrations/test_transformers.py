@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
 from nescio.integrations.transformers import GuidanceProcessor, generate
 
@@ -30,12 +31,12 @@ def batch(**options: Any) -> dict[str, Any]:
     } | options  # fmt: skip
 
 
-def reference(model: Any, index: int, scale: float, space: Any) -> list[int]:
+def reference(model: Any, index: int, how: Guidance) -> list[int]:
     found: list[int] = []
     with torch.no_grad():
         for _ in range(10):
             both = [model(torch.tensor([rows[index] + found])).logits[:, -1] for rows in (PROMPTS, NEGATIVES)]
-            found.append(int(guide(both[0], both[1], scale=scale, space=space).argmax()))
+            found.append(int(guide(both[0], both[1], how).argmax()))
     return found
 
 
@@ -57,12 +58,16 @@ def test_greedy_tokens_are_those_of_guidance_scale(make_model: Make, style: str,
 def test_padded_rows_with_scales_and_spaces_of_their_own_are_those_of_plain_forwards(
     make_model: Make, style: str
 ) -> None:
-    model, scales, spaces = make_model(style), [1.5, 3.0, 0.5], ["log", "prob", "log"]
-    ours = generate(model, **batch(scale=scales, space=spaces))
+    model = make_model(style)
+    each = [Guidance(1.5, "log"), Guidance(3.0, plausibility=0.9), Guidance(4.0, "log", adaptive=True)]
+    columns = {name: [getattr(how, name) for how in each] for name in ("scale", "space", "plausibility", "adaptive")}
+    ours = generate(model, **batch(**columns))
     width = max(map(len, PROMPTS))
-    expected = [reference(model, i, scales[i], spaces[i]) for i in range(3)]
-    assert ours[:, width:].tolist() == expected
+    assert ours[:, width:].tolist() == [reference(model, i, how) for i, how in enumerate(each)]
     assert torch.equal(ours[:, :width], left_padded(PROMPTS)[0])
+    assert torch.equal(ours, generate(model, **batch(how=each)))
+    assert torch.equal(ours, generate(model, **batch(how=Guidance(), **columns)))
+    assert not torch.equal(ours, generate(model, **batch(scale=columns["scale"], space=columns["space"])))
 
 
 def test_several_sequences_of_a_prompt_are_drawn_each_with_its_seed(make_model: Make) -> None:
@@ -94,7 +99,7 @@ def test_a_pair_ends_together_at_eos(make_model: Make) -> None:
     ("options", "said"),
     [({"num_beams": 2}, "num_beams"), ({"prompt_lookup_num_tokens": 3}, "prompt_lookup"), ({"scale": -1.0}, "scale"),
      ({"scale": float("nan")}, "scale"), ({"scale": [1.0, 2.0]}, "2 guidance settings for 3"),
-     ({"space": "x"}, "space"),
+     ({"space": "x"}, "space"), ({"how": 2.0}, "give a scale by name"), ({"plausibility": 2.0}, "plausibility"),
      ({"negative_prompt_ids": torch.tensor([[1]])}, "3 prompts but 1")],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(make_model: Make, options: dict[str, Any], said: str) -> None:

@@ -35,7 +35,19 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  epochs: many\n", r"r\.yaml:6: train\.epochs: .*is 'many'"),
         (GOOD + "train:\n  epochs: 0\n", r"r\.yaml:6: train\.epochs: .*greater than 0, is 0"),
         (GOOD + "train:\n  lora:\n    r: -1\n", r"r\.yaml:7: train\.lora\.r: "),
-        (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: "),
+        (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: guidance space 'lin': unknown"),
+        (
+            GOOD + "evaluate:\n  rows:\n    - {name: a, guidance: {scal: 3}}\n",
+            r"r\.yaml:7: evaluate\.rows\.0\.guidance\.scal: unknown key; known here: scale, space, positive",
+        ),
+        (
+            GOOD + "evaluate:\n  rows:\n    - {name: a, guidance: {scale: -3}}\n",
+            r"r\.yaml:7: evaluate\.rows\.0\.guidance: guidance scale -3\.0: must be a number of 0 or more",
+        ),
+        (
+            GOOD + "evaluate:\n  rows:\n    - {name: a, guidance: {scale: 3}, space: log}\n",
+            r"r\.yaml:7: evaluate\.rows\.0: space and guidance: give the settings in guidance only",
+        ),
         (GOOD + "evaluate:\n  scales: [.nan]\n", r"evaluate\.scales\.0: "),
         (
             GOOD + "train:\n  max_length: 1024\n",

@@ -4,6 +4,7 @@ Knows YAML and Pydantic; nothing of what a schema is for.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from nescio.core.errors import NescioError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, and of a dataclass
 
 
 def read_yaml(path: Path, mend: str) -> tuple[dict[str, Any], str]:
@@ -83,10 +86,10 @@ def checked(
         return schema.model_validate(content, context=folder)
     except ValidationError as error:
         # A misspelt key is often why another is missing, so it is told first.
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
         names = [str(part) for part in first["loc"]]
         field = ".".join(names) or schema.__name__.lower()
-        if first["type"] == "extra_forbidden":
+        if first["type"] in _UNKNOWN_KEY:
             known = ", ".join(_fields_at(schema, names[:-1]))
             message = f"unknown key; known here: {known}"
         else:
@@ -101,12 +104,15 @@ def _fields_at(schema: type[BaseModel], names: Sequence[str]) -> list[str]:
     """The keys of the section that these names lead to; a name of a mapping's own stands for any."""
     section: Any = schema
     for name in names:
-        annotation = section.model_fields[name].annotation if name in section.model_fields else section
+        known = getattr(section, "model_fields", {})
+        annotation = known[name].annotation if name in known else section
         options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        section = next(
+            (o for o in options if is_dataclass(o) or (isinstance(o, type) and issubclass(o, BaseModel))), None
+        )
         if section is None:
             return []
-    return list(section.model_fields)
+    return [field.name for field in fields(section)] if is_dataclass(section) else list(section.model_fields)
 
 
 def _line_of(names: Sequence[str], text: str) -> str:
