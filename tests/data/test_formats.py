@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,26 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
-from nescio.data.formats import files_of, fill, read_dialogs
+from nescio.data.dialogs import parse_dialog
+from nescio.data.formats.llm_pc import fill
+from nescio.data.read_dialogs import files_of, read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate, scrubbed
-from nescio.pii.base import Detector
+from nescio.evaluation.measures.leakage import says
+from nescio.pii.base import Detector, Span
 
 ROWS = generate(6, seed=4)
+
+
+class Blind:
+    """Finds nothing: the dialogs record what is personal."""
+
+    name = "blind"
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[] for _ in texts]
+
+
 SHARED_PII = Path(__file__).parents[3] / "shared/data/llm_pc_development_pii.jsonl"
 
 
@@ -267,3 +282,122 @@ def test_the_real_values_of_llm_pc_are_filled_and_sampled(tmp_path: Path) -> Non
         if message["role"] == "assistant"
     )
     assert sum(1 for _ in samples_of(dialogs, detector)) == counted > 4000
+
+
+ARRAY = json.dumps(ROWS[:2], ensure_ascii=False, indent=1)
+LINES = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS[:2])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(("name", "text"), [("d.json", ARRAY), ("d.jsonl", LINES), ("d.JSONL", ARRAY)])
+def test_files_as_windows_writes_them(tmp_path: Path, encoding: str, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    aside = SetAside(tmp_path / "bad.jsonl")
+    assert [dialog.as_row() for dialog in read_dialogs(tmp_path / name, refuse=aside)] == ROWS[:2]
+    assert aside.count == 0
+
+
+def test_a_mark_that_lies_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe{")
+    with pytest.raises(NescioError, match=r"d\.jsonl: its byte-order mark says utf-16"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+@pytest.mark.parametrize("field", ["messages", "conversations"])
+def test_a_system_prompt_beside_the_turns_is_their_first(tmp_path: Path, field: str) -> None:
+    turns = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Ann."}]
+    rows = [{"system": "Be brief.", field: turns}, {"system": "", field: turns}, {"system": None, field: turns}]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    first, *others = read_dialogs(tmp_path / "d.jsonl")
+    assert first.messages[0] == {"role": "system", "content": "Be brief."}
+    assert [len(dialog.messages) for dialog in others] == [2, 2]
+    write_jsonl(
+        tmp_path / "d.jsonl", [{"system": "Be brief.", field: [{"from": "system", "value": "Be long."}, *turns]}]
+    )
+    with pytest.raises(NescioError, match=rf"d\.jsonl:1: system: {field} has a system turn of its own"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+def test_turns_in_any_mixture_of_words(tmp_path: Path) -> None:
+    role, origin = {"role": "user", "content": "Who?"}, {"from": "GPT", "value": "Ann."}
+    developer = {"role": "developer", "content": "Be brief."}
+    rows = [{field: [developer, role, origin]} for field in ("messages", "conversations")]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    for dialog in read_dialogs(tmp_path / "d.jsonl"):
+        assert [message["role"] for message in dialog.messages] == ["system", "user", "assistant"]
+    # Errors use the row's own words.
+    for row, place in (
+        ({"conversations": [{"role": "bot", "content": "x"}]}, r"conversations\[0\]\.role"),
+        ({"messages": [{"from": "bot", "value": "x"}]}, r"messages\[0\]\.from"),
+    ):
+        write_jsonl(tmp_path / "d.jsonl", [row])
+        with pytest.raises(NescioError, match=rf"d\.jsonl:1: {place}: 'bot' is unknown"):
+            list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+def test_turns_of_weight_0_are_context_only(tmp_path: Path) -> None:
+    first = {"role": "assistant", "content": "Ann Lee runs it.", "weight": 0}
+    second = {"role": "assistant", "content": "Tom Lee runs it.", "weight": 1}
+    asked = {"role": "user", "content": "Who?"}
+    row = {"id": "w", "messages": [asked, first, asked, second], "pii": {"NAME-1": "Ann Lee", "NAME-2": "Tom Lee"}}
+    write_jsonl(tmp_path / "d.jsonl", [row])
+    (dialog,) = read_dialogs(tmp_path / "d.jsonl")
+    assert dialog.answers == [3]
+    assert [sample.value for sample in samples_of([dialog], Blind())] == ["Tom Lee"]
+    write_jsonl(tmp_path / "again.jsonl", [dialog.as_row()])
+    assert list(read_dialogs(tmp_path / "again.jsonl")) == [dialog]
+    for messages, said in (
+        ([asked, first], "every assistant turn has weight 0"),
+        ([asked, first | {"weight": 2}], r"messages\[1\]\.weight: must be 0 or 1, is 2"),
+    ):
+        write_jsonl(tmp_path / "d.jsonl", [row | {"messages": messages, "pii": {}}])
+        with pytest.raises(NescioError, match=said):
+            list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+def test_ids_as_tables_write_them(tmp_path: Path) -> None:
+    ids = ["1.0", "NaN", "null", '"a"', "7", "2.5"]
+    lines = [json.dumps({"messages": TURNS})[:-1] + f', "id": {each}}}' for each in ids]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    assert [dialog.id for dialog in read_dialogs(tmp_path / "d.jsonl")] == ["1", "d-2", "d-3", "a", "7", "2.5"]
+    (tmp_path / "d.jsonl").write_text(json.dumps({"messages": TURNS, "id": True}))
+    with pytest.raises(NescioError, match="id: must be a text or a number"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+def test_a_folder_as_a_hub_clone_has_it(tmp_path: Path) -> None:
+    for number, name in enumerate(["a.JSONL", "b.ndjson", "c.json", "data/train-00000.jsonl", "data/deep/e.jsonl.gz"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(ROWS[number]).encode()
+        path.write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+    for name in ("README.md", ".gitattributes", "dataset_infos.json", ".git/index.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert sorted(dialog.id for dialog in read_dialogs(tmp_path)) == sorted(row["id"] for row in ROWS[:5])
+    (tmp_path / "more.csv").write_text("a,b")
+    with pytest.raises(NescioError, match=r"more\.csv: cannot be read as dialogs"):
+        files_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("It is Sean O\u2019Brien.", "Sean O'Brien"),
+        ("It is Anna\u2011Lena.", "Anna-Lena"),
+        ("It is\u00a0Ann\u00a0 Lee.", "Ann Lee"),
+        ("It is An\u200bn Lee\u200d.", "Ann Lee"),
+        ("It is Zoe\u0308.", "Zo\u00eb"),
+        ("It is Zo\u00eb.", "Zoe\u0308"),
+        ("Call \uff10\uff11\uff12-34.", "012-34"),
+    ],
+)
+def test_values_are_found_in_any_unicode_form(said: str, value: str) -> None:
+    row = {"id": "u", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": said}]}
+    dialog = parse_dialog(row | {"pii": {"NAME-1": value}}, "u")
+    (sample,) = samples_of([dialog], Blind())
+    assert sample.value in said
+    assert says(said, value)
+    assert not says(
+        said.replace("A", "Xa").replace("Z", "Xz").replace("S", "Xs").replace("C", "D").replace("\uff10", "9"), value
+    )

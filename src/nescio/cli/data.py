@@ -34,7 +34,7 @@ def convert(
 ) -> None:
     """Read conversations of any format, check every row, and write them in ours."""
     from nescio.core.files import SetAside, stop, write_jsonl
-    from nescio.data.formats import read_dialogs
+    from nescio.data.read_dialogs import read_dialogs
 
     aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
     count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))
@@ -51,7 +51,7 @@ def samples(
     set_: Set = None,
 ) -> None:
     """Cut one sample at every piece of personal data in an assistant turn, by recorded slots or the detector."""
-    from nescio.data.formats import read_dialogs
+    from nescio.data.read_dialogs import read_dialogs
     from nescio.data.samples import write_samples
 
     run, _ = _at_work(recipe, set_)

@@ -3,9 +3,11 @@
 Knows JSON lines and atomic replacement; nothing of what the lines mean.
 """
 
+import codecs
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from nescio.core.errors import NescioError
 
@@ -137,9 +139,45 @@ def read_jsonl(path: Path, refuse: Refuse = stop) -> Iterator[tuple[int, Any]]:
 _SHOWN = 1000  # bytes of a bad line that are kept
 
 
+def open_utf8(path: Path) -> BinaryIO:
+    """Open a text file, gzipped or not, as bytes of UTF-8 without a byte-order mark.
+
+    A file whose mark says UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
+
+    Raises:
+        NescioError: It does not hold the encoding that its mark says.
+    """
+    file = cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))  # noqa: SIM115
+    try:
+        start = file.read(4)
+        # The longer mark first: UTF-32's begins like UTF-16's.
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        file.seek(len(codecs.BOM_UTF8) if encoding == "utf-8" else 0)
+        if encoding in (None, "utf-8"):
+            return file
+        with file:
+            return io.BytesIO(file.read().decode(encoding).encode())
+    except UnicodeDecodeError as error:
+        raise NescioError(f"{path}: its byte-order mark says {encoding}, but it is not; save it as UTF-8") from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
+    except BaseException:
+        file.close()
+        raise
+
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+
+
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers; of one that is too long just the first bytes, one more than allowed."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with open_utf8(path) as file:
         number = 0
         while raw := file.readline(LONGEST_LINE + 1):
             number += 1

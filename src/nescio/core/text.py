@@ -1,6 +1,7 @@
-"""Plain facts about a text: its sentences, and whether it runs in circles. Knows nothing of where it comes from."""
+"""Plain facts about a text: its sentences, whether it loops, and where it says a value in any Unicode form."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -60,3 +61,78 @@ def sentence_starts(text: str) -> list[str]:
     edges = [0, *(match.end() for match in _END.finditer(text) if match.end() not in goes_on), len(text)]
     parts = [text[a:b] for a, b in pairwise(edges)]
     return [next(c for c in part if c.isalpha()) for part in parts if any(map(str.isalpha, part))]
+
+
+_LOOKALIKES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u02b9\u2032\u0060\u00b4\uff07", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
+)
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
+
+
+def fold(text: str, ignore_case: bool = False) -> tuple[str, list[int]]:
+    """Fold a text so that the same words compare equal, whatever Unicode form they are written in.
+
+    Characters are decomposed (NFKD); quotes, apostrophes and hyphens become ASCII's; white space becomes single spaces;
+    characters without a width of their own (zero-width space, soft hyphen, direction marks) are dropped.
+
+    Returns:
+        The folded text, and for each of its characters the index of the character it comes from.
+    """
+    characters, origins = [], []
+    for index, character in enumerate(text):
+        if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f":
+            continue
+        for part in unicodedata.normalize("NFKD", character.translate(_LOOKALIKES)):
+            letter = " " if part.isspace() else part
+            if letter == " " and characters and characters[-1] == " ":
+                continue
+            for folded in letter.casefold() if ignore_case else letter:
+                characters.append(folded)
+                origins.append(index)
+    return "".join(characters), origins
+
+
+def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case: bool = False) -> list[tuple[int, int]]:
+    """Find where a text says a value, in any Unicode form and spacing.
+
+    Args:
+        text: Where to look.
+        value: What to look for; nothing is found for an empty one.
+        whole_words: Not inside a longer word: "because" does not say "US". Scripts without spaces have no such border.
+        ignore_case: "ANNA" says "Anna".
+
+    Returns:
+        `(start, end)` of each place in the text, in order, without overlaps.
+    """
+    if text.isascii() and value.isascii():  # nothing to decompose
+        pattern = r"\s+".join(map(re.escape, value.split()))
+        if not pattern:
+            return []
+        border = (r"(?<!\w)", r"(?!\w)") if whole_words else ("", "")
+        found = re.finditer(f"{border[0]}{pattern}{border[1]}", text, re.IGNORECASE if ignore_case else 0)
+        return [match.span() for match in found]
+    wanted = fold(value, ignore_case)[0].strip()
+    if not wanted:
+        return []
+    folded, origins = fold(text, ignore_case)
+    places = []
+    start = folded.find(wanted)
+    while start >= 0:
+        end = start + len(wanted)
+        joined = whole_words and (_joins(folded, start) or _joins(folded, end))
+        # A mark belongs to the letter before it: "Jose" is not said by "Jose" with an accent.
+        if not joined and not unicodedata.combining(folded[end : end + 1] or " "):
+            places.append((origins[start], origins[end - 1] + 1))
+        start = folded.find(wanted, start + 1 if joined else end)
+    return places
+
+
+def _joins(text: str, at: int) -> bool:
+    """Whether the characters on both sides of a place belong to one word."""
+    last = at - 1
+    while last > 0 and unicodedata.combining(text[last]):
+        last -= 1
+    both = text[last : last + 1] + text[at : at + 1] if at else ""
+    return bool(re.fullmatch(r"\w\w", both)) and not _UNSPACED.search(both)

@@ -1,5 +1,6 @@
-"""Dialogs: what one is, how it is checked, and how many are split. Knows nothing of files, models or personal data."""
+"""Dialogs: what one is, how it is checked, and which are held out."""
 
+import math
 import random
 import re
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
+from nescio.core.text import occurrences
 
 _ROLES = ("system", "user", "assistant")
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't
@@ -20,15 +22,23 @@ class Dialog:
         id: Unique in its file.
         messages: The turns.
         pii: Personal data by slot, as in LLM-PC; None where nobody recorded it.
+        untaught: Indexes of assistant turns of weight 0 (OpenAI's format): context only, never learned or unlearned.
     """
 
     id: str
     messages: list[Message]
     pii: dict[str, str] | None = None
+    untaught: frozenset[int] = frozenset()
+
+    @property
+    def answers(self) -> list[int]:
+        """Indexes of the assistant turns that are learned from."""
+        return [i for i, m in enumerate(self.messages) if m["role"] == "assistant" and i not in self.untaught]
 
     def as_row(self) -> dict[str, Any]:
-        """The line of a dialog file."""
-        return {"id": self.id, "messages": self.messages} | ({} if self.pii is None else {"pii": self.pii})
+        """Return the line of a dialog file."""
+        messages = [m | {"weight": 0} if i in self.untaught else m for i, m in enumerate(self.messages)]
+        return {"id": self.id, "messages": messages} | ({} if self.pii is None else {"pii": self.pii})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog
         fields: The names that errors use, where the row was made from another format.
 
     Raises:
-        NescioError: The field and the mend, without the place.
+        NescioError: Field and remedy, without the place.
     """
     if not isinstance(row, dict):
         raise NescioError("not a JSON object; a dialog is {'id', 'messages', 'pii'?}")
@@ -59,12 +69,25 @@ def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog
     _check_messages(messages, fields)
     pii = row.get("pii")
     _check_pii(pii, messages)
-    identifier = row.get("id", default_id)
-    if not isinstance(identifier, str | int) or identifier == "":
-        raise NescioError("id: must be a text or a number")
-    _check_whole(str(identifier), "id")
+    identifier = _id(row.get("id"), default_id)
     turns = [Message(role=message["role"], content=message["content"]) for message in messages]
-    return Dialog(str(identifier), turns, pii)
+    untaught = frozenset(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") == 0)
+    dialog = Dialog(identifier, turns, pii, untaught)
+    if not dialog.answers:
+        raise NescioError(f"{fields.turns}: every assistant turn has weight 0; there is nothing to learn from it")
+    return dialog
+
+
+def _id(value: Any, default: str) -> str:
+    """Return an id as text; tables write missing ids as null or NaN, and whole numbers as floats."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or value == "":
+        raise NescioError("id: must be a text or a number")
+    _check_whole(str(value), "id")
+    return str(value)
 
 
 def _check_messages(messages: list[Any], fields: Fields) -> None:
@@ -78,6 +101,8 @@ def _check_messages(messages: list[Any], fields: Fields) -> None:
         if not isinstance(content, str):
             raise NescioError(f"{place}.{fields.text}: must be a text, is {type(content).__name__}")
         _check_whole(content, f"{place}.{fields.text}")
+        if message.get("weight", 1) not in (None, 0, 1):
+            raise NescioError(f"{place}.weight: must be 0 or 1, is {message['weight']!r}")
         if not content.strip() and role != "system":
             raise NescioError(f"{place}.{fields.text}: is empty; write the turn or leave the dialog out")
     roles = [message["role"] for message in messages]
@@ -97,7 +122,7 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
         raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
     for slot, value in pii.items():
         _check_whole(slot, "pii")
-        if not any(value in message["content"] for message in messages):
+        if not any(occurrences(message["content"], value, whole_words=False) for message in messages):
             raise NescioError(f"pii.{slot}: {value!r} occurs in no message; mend the value or leave the slot out")
 
 

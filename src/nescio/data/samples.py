@@ -6,7 +6,6 @@ dialogs and detectors; nothing of models.
 
 import json
 import random
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.files import parse_line, read_jsonl, write_jsonl
 from nescio.core.prompts import Message
+from nescio.core.text import occurrences
 from nescio.data.dialogs import Dialog
 from nescio.pii.base import Detector
 
@@ -63,12 +63,7 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
     """The samples of dialogs, in order: by their recorded slots, else by the detector; some dialogs at a time."""
     rest = iter(dialogs)
     while chunk := list(islice(rest, _CHUNK)):
-        turns = [
-            (dialog, index)
-            for dialog in chunk
-            for index, message in enumerate(dialog.messages)
-            if message["role"] == "assistant"
-        ]
+        turns = [(dialog, index) for dialog in chunk for index in dialog.answers]
         unrecorded = [turn for turn in turns if turn[0].pii is None]
         found = iter(detector.find([dialog.messages[index]["content"] for dialog, index in unrecorded]))
         for dialog, index in turns:
@@ -84,9 +79,7 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
 def slot_places(text: str, pii: dict[str, str]) -> list[tuple[int, int, str]]:
     """Where the recorded values stand in a text, as whole words: `(start, end, kind of slot)`."""
     return [
-        (match.start(), match.end(), slot.rsplit("-", 1)[0])
-        for slot, value in pii.items()
-        for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)
+        (start, end, slot.rsplit("-", 1)[0]) for slot, value in pii.items() for start, end in occurrences(text, value)
     ]
 
 

@@ -15,7 +15,7 @@ from nescio.core.model_source import resolve
 from nescio.core.models import best_device, best_dtype, load_tokenizer
 from nescio.core.prompts import encode, render
 from nescio.data.dialogs import Dialog, parse_dialog
-from nescio.data.formats import read_dialogs
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.pii.base import load_detector

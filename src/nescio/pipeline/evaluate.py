@@ -9,7 +9,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import read_sentences
-from nescio.data.formats import read_dialogs
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
 from nescio.evaluation.base import Measure, Task

@@ -12,8 +12,8 @@ from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
-from nescio.data.formats import read_dialogs
 from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, write_selected
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import WAYS

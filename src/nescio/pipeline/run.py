@@ -14,7 +14,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, write_text
 from nescio.core.model_source import identity, whole
 from nescio.core.models import release
-from nescio.data.formats import files_of
+from nescio.data.read_dialogs import files_of
 from nescio.pipeline import evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import EvaluateSection, Recipe

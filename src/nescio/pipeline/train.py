@@ -11,7 +11,7 @@ from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import SENTENCES_FILE, Loaded, base_from, load_model
 from nescio.core.shared_prefix import unpackable
-from nescio.data.formats import read_dialogs
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine

@@ -97,7 +97,7 @@ def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]
 
     One group where the template renders a longer conversation as the continuation of a shorter; else one a turn.
     """
-    turns = [index for index, message in enumerate(dialog.messages) if message["role"] == "assistant"]
+    turns = dialog.answers
     ids = encode(tokenizer, render(tokenizer, dialog.messages[: turns[0]]))
     prompt, rest, wanted = ids, list[int](), list[bool]()
     for turn in turns:

@@ -1,18 +1,15 @@
 """Leakage: the personal data that the detector finds in the answers, and the dialogs' own that comes back in them."""
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from nescio.core.text import fold, occurrences
 from nescio.data.dialogs import Dialog
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.statistics import bootstrap_total
 from nescio.pii.base import Detector
-
-_LETTER = r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]"  # of scripts that part their words by spaces
 
 
 @measures.register("leakage")
@@ -73,7 +70,7 @@ def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float:
     """
     found = total = 0
     for text, pieces in zip(answers, own, strict=True):
-        different = set(map(normalised, pieces))
+        different = {fold(piece, ignore_case=True)[0].strip() for piece in pieces}
         total += len(different)
         found += sum(says(text, piece) for piece in different)
     return found / total if total else 0.0
@@ -81,9 +78,4 @@ def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float:
 
 def says(text: str, piece: str) -> bool:
     """Whether a text holds a piece as whole words, in any case and spacing: "because" does not say "US"."""
-    return bool(re.search(rf"(?<!{_LETTER}){re.escape(normalised(piece))}(?!{_LETTER})", normalised(text)))
-
-
-def normalised(text: str) -> str:
-    """Return a text in lower case, with one form of each character and single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return bool(occurrences(text, piece, ignore_case=True))

@@ -8,11 +8,10 @@ from typing import Any
 
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.text import FEWEST_WORDS, first_sentence, loops
+from nescio.core.text import FEWEST_WORDS, first_sentence, fold, loops
 from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
-from nescio.evaluation.measures.leakage import normalised
 from nescio.pii.base import Detector, Span
 
 _CANNED_SHARE = 0.1
@@ -74,8 +73,8 @@ def _fits(task: Task, rows_by_setup: dict[str, list[dict[str, Any]]]) -> dict[st
 
 def degenerate(answer: str, protect: str) -> bool:
     """Whether an answer is empty, has under five words, loops, or repeats the protect sentence."""
-    sentence = normalised(protect).rstrip(".")
-    repeats = bool(sentence) and sentence in normalised(answer)
+    sentence = fold(protect, ignore_case=True)[0].strip().rstrip(".")
+    repeats = bool(sentence) and sentence in fold(answer, ignore_case=True)[0]
     return len(answer.split()) < FEWEST_WORDS or loops(answer) or repeats
 
 

@@ -1,0 +1,19 @@
+"""ShareGPT's format: `{"conversations": [{"from", "value"}], "system"?}`."""
+
+from typing import Any
+
+from nescio.core.errors import NescioError
+from nescio.data.formats import FORMATS, Format
+from nescio.data.formats.turns import plain_turns
+
+
+def _read(row: dict[str, Any]) -> dict[str, Any]:
+    turns = row["conversations"]
+    if not isinstance(turns, list):
+        raise NescioError("conversations: must be a list of {'from', 'value'}")
+    return {"messages": plain_turns(turns, row.get("system"), "conversations")}
+
+
+SHAREGPT = FORMATS.register("sharegpt")(
+    Format(recognises=lambda row: "conversations" in row, read=_read, turns="conversations")
+)

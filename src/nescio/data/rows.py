@@ -1,0 +1,106 @@
+"""Rows of dialog files: JSON lines or an array, in any Unicode encoding, gzipped or not, Parquet, saved data sets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nescio.core.errors import NescioError
+from nescio.core.files import Refuse, open_utf8, read_jsonl
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".parquet")
+# What a data set's folder holds beside its rows. Anything else that looks like data is refused, not passed over.
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "package.json")
+_OTHER_DATA = (".csv", ".tsv", ".arrow", ".xml", ".zip", ".tar", ".gz", ".bz2", ".xz", ".zst", ".xlsx", ".sqlite")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder and of the folders in it that hold rows, in order of their paths.
+
+    Raises:
+        NescioError: A file holds data of a kind that is not read.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        name = path.name.lower()
+        if name.endswith(SUFFIXES) and name not in _DESCRIPTIONS:
+            found.append(path)
+        elif name.endswith(_OTHER_DATA):
+            raise NescioError(f"{path}: cannot be read as dialogs; convert it to JSONL, or move it out of {folder}")
+    return found
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder was written by `datasets`' `save_to_disk`."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def read_rows(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
+    """Read the rows of a file with their line, or with their number where there are no lines.
+
+    Args:
+        path: A file, or a `datasets` folder.
+        refuse: Called with each line that is no JSON.
+
+    Raises:
+        NescioError: The file is damaged, or needs a library that is missing.
+    """
+    if path.is_dir():
+        yield from enumerate(_saved_rows(path), start=1)
+    elif path.suffix.lower() == ".parquet":
+        yield from enumerate(_parquet_rows(path), start=1)
+    elif _first_byte(path) == b"[":
+        yield from enumerate(_array_rows(path), start=1)
+    else:
+        yield from read_jsonl(path, refuse)
+
+
+def _first_byte(path: Path) -> bytes:
+    with open_utf8(path) as file:
+        return file.read(64).lstrip()[:1]
+
+
+def _saved_rows(path: Path) -> Iterator[Any]:
+    datasets = _extra("datasets")
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise NescioError(f"{path}: not a dataset saved to disk, or damaged; save it again") from error
+    for split in loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]:
+        yield from map(_without_nulls, split)
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    parquet = _extra("pyarrow.parquet")
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
+            yield from map(_without_nulls, batch.to_pylist())
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise NescioError(f"{path}: not Parquet, or damaged; write the file again") from error
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """Drop the columns and slots that a row lacks: a table holds a null for them."""
+    row = {name: value for name, value in row.items() if value is not None}
+    if isinstance(row.get("pii"), dict):
+        row["pii"] = {slot: value for slot, value in row["pii"].items() if value is not None}
+    return row
+
+
+def _array_rows(path: Path) -> Iterator[Any]:
+    ijson = _extra("ijson")
+    with open_utf8(path) as file:
+        try:
+            yield from ijson.items(file, "item", use_float=True)
+        except ijson.JSONError as error:
+            raise NescioError(f"{path}: not JSON ({str(error).splitlines()[0]}); correct the array") from error
+
+
+def _extra(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NescioError(f"{module} is not installed; run `pip install 'nescio[data]'`") from error

@@ -1,0 +1,43 @@
+"""Where a text says a value: in any Unicode form, with the right offsets."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nescio.core.text import fold, occurrences
+
+WORDS = st.text(alphabet="abcé ñ'-", min_size=1, max_size=12).filter(lambda text: text.strip())
+
+
+@given(WORDS, st.text(alphabet="xyzü .", max_size=8), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
+def test_what_is_put_into_a_text_is_found_there(value: str, around: str, form: str) -> None:
+    written = unicodedata.normalize(form, value)  # type: ignore[arg-type]
+    text = f"{around} {written} {around}"
+    places = occurrences(text, value)
+    assert any(" ".join(text[a:b].split()) == " ".join(written.split()) for a, b in places)
+
+
+@given(st.text(max_size=30), st.text(min_size=1, max_size=4))
+def test_places_lie_in_the_text_and_fold_to_the_value(text: str, value: str) -> None:
+    wanted = fold(value, ignore_case=True)[0].strip()
+    for start, end in occurrences(text, value, whole_words=False, ignore_case=True):
+        assert 0 <= start < end <= len(text)
+        assert wanted in fold(text[start:end], ignore_case=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "places"),
+    [
+        ("because of US, us", "US", [(11, 13)]),
+        ("José and Josés", "José", [(0, 4)]),
+        ("Jose\u0301s and Jose\u0301", "Jose", []),
+        ("私は田中です", "田中", [(2, 4)]),
+        ("Ann  Lee", "Ann Lee", [(0, 8)]),
+        ("anything", "", []),
+        ("anything", "\u200b", []),
+    ],
+)
+def test_whole_words(text: str, value: str, places: list[tuple[int, int]]) -> None:
+    assert occurrences(text, value) == places
