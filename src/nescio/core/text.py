@@ -80,7 +80,7 @@ def fold(text: str, ignore_case: bool = False) -> tuple[str, list[int]]:
     Returns:
         The folded text, and for each of its characters the index of the character it comes from.
     """
-    characters, origins = [], []
+    characters, origins = list[str](), list[int]()
     for index, character in enumerate(text):
         if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f":
             continue
