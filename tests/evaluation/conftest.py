@@ -8,7 +8,6 @@ import pytest
 
 from nescio.data.samples import Sample
 from nescio.evaluation.base import Task
-from nescio.evaluation.kept import Kept
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
@@ -45,7 +44,7 @@ def make_task(tmp_path: Path) -> Callable[..., Task]:
             "setups": [Setup("tuned", "tuned", str(folder))], "samples": samples, "own": [{}] * len(samples),
             "training": lambda count: [(one, {}) for one in samples[:count]], "max_tokens": 8, "base": str(folder),
             "protect": "", "detector": Finds(word), "engine": engine or OneEngine(),
-            "cache": Kept(kept or tmp_path / "kept"), "verdicts": tmp_path / "verdicts.jsonl",
+            "answers": kept or tmp_path / "kept", "verdicts": tmp_path / "verdicts.jsonl",
             "note": lambda text: None,
         }  # fmt: skip
         return Task(**usual | more)

@@ -2,9 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +18,16 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
+from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation.base import Ask, Found, Measure, Task, generate
+from nescio.evaluation.columns import Column
+from nescio.evaluation.columns import measures as registry
 from nescio.evaluation.one_engine import OneEngine
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
+from nescio.report import table
 
 
 def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
@@ -54,6 +61,56 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     later = Quiet()
     Run(load_recipe(world / "recipe.yaml", changes), out, later).evaluate()
     assert later.before == ["evaluate", "report"]
+
+
+class Questions(Measure):
+    """Share of the answers with a question mark, and what is said to one more prompt; a plugin needs no more."""
+
+    columns = (
+        Column(key="asks", header="asks", meaning="share of the answers that ask something back"),
+        Column(key="own_words", header="own words", kind="number", place="detail", meaning="words of one more answer"),
+    )
+
+    def __init__(self, prompt: str = "Who are you?") -> None:
+        self.prompt = prompt
+
+    def asks(self, task: Task) -> Iterator[Ask]:
+        asked = [[Message(role="user", content=self.prompt)]]
+        yield Ask(kind="own", decides=self.prompt, work=partial(generate, conversations=asked, max_tokens=8))
+
+    def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
+        return [
+            {"asks": sum("?" in text for text in one.answers) / len(one.answers),
+             "own_words": float(len(one.given["own"][0].split()))}
+            for one in found
+        ]  # fmt: skip
+
+
+def test_a_measure_of_another_package_needs_no_edit_of_ours(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    point = SimpleNamespace(name="questions", load=lambda: Questions, dist=None, value="elsewhere:Questions")
+    outside = lambda group: [point] if group == "nescio.measures" else []  # noqa: E731
+    monkeypatch.setattr("nescio.core.registry.entry_points", outside)
+    monkeypatch.setattr(registry, "_items", dict(registry._items))
+    for entry, words in (("questions", "Who are you?"), ("{name: questions, prompt: Hi}", "Hi")):
+        recipe = load_recipe(world / "recipe.yaml", [f"evaluate.measures=[{entry}]"])
+        Run(recipe, out, Quiet()).evaluate()
+        assert recipe.evaluate.measures[0].options.get("prompt", "Who are you?") == words
+    rows = json.loads((out / "eval/results.json").read_text())
+    assert all(0 <= row["asks"] <= 1 and row["own_words"] > 0 for row in rows)
+    assert "| asks |" in table.markdown(rows).replace("  ", "").replace("  ", "")
+    page = (out / "report.html").read_text()
+    assert "share of the answers that ask something back" in page and "Own words</th>" in page
+    with pytest.raises(NescioError, match=r"evaluate\.measures: questions: .*'promt'"):
+        Run(
+            load_recipe(world / "recipe.yaml", ["evaluate.measures=[{name: questions, promt: x}]"]), out, Quiet()
+        ).evaluate()
+    for name in ("leakage", "harmless"):
+        with pytest.raises(NescioError, match=f"'{name}' is measured already"):
+            Run(load_recipe(world / "recipe.yaml", [f"evaluate.measures=[{name}]"]), out, Quiet()).evaluate()
 
 
 def test_another_scale_asks_only_for_its_own_row(

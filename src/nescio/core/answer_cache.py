@@ -1,47 +1,84 @@
-"""Answers that were paid for, on disk before anybody uses them. Knows rows of JSON; nothing of what they answer."""
+"""The disk cache: finished answers in a file of JSON lines, by the key of what was asked."""
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nescio.core.files import append_jsonl, read_appended
+from nescio.core.errors import NescioError
+from nescio.core.files import append_jsonl, fingerprint, read_appended
 
 
-class Paid:
-    """An append-only file of answers by the key of what was asked; threads may add at once.
+class AnswerCache:
+    """An append-only file of answers; threads may add at once.
 
     Whoever asks the same again, in this run or a later one, finds the answer here. A line that was being written when
     the process was killed is dropped.
 
     Args:
-        path: JSON lines with `key`, `source`, `text`, `finish`, `prompt_tokens` and `answer_tokens`.
+        path: JSON lines, each an object with `key` and whatever else belongs to the answer.
+
+    Raises:
+        NescioError: A line of the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
         self._rows: dict[str, dict[str, Any]] = {}
-        self._tokens: Counter[str] = Counter()
-        for row in read_appended(path):
-            self._take(row)
+        for number, row in enumerate(read_appended(path), start=1):
+            try:
+                self._take(row)
+            except (KeyError, TypeError) as error:
+                raise NescioError(f"{path}:{number}: not a finished answer; delete the line") from error
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The answer to a question, if it was paid for."""
+        """Return the row of a key, or None."""
         return self._rows.get(key)
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Put answers on disk; those that are there already stay as they are."""
         with self._lock:
             fresh = [row for row in rows if row["key"] not in self._rows]
+            if fresh:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             append_jsonl(self._path, fresh)
             for row in fresh:
                 self._take(row)
 
-    def tokens(self, source: str) -> int:
-        """What a source was paid for in all, prompts and answers."""
-        return self._tokens[source]
+    def results(self, asked: Sequence[Any], work: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+        """Return the results of pieces of work; those that are missing are done now, together.
+
+        Args:
+            asked: For each piece, plain data that decides its result. Equal pieces are done once.
+            work: Given the numbers of the missing pieces, returns their results as plain data.
+        """
+        keys = [fingerprint(each) for each in asked]
+        missing = {key: number for number, key in enumerate(keys) if key not in self._rows}
+        if missing:
+            results = work(list(missing.values()))
+            self.add({"key": key, "result": result} for key, result in zip(missing, results, strict=True))
+        return [self._rows[key]["result"] for key in keys]
 
     def _take(self, row: dict[str, Any]) -> None:
         self._rows[row["key"]] = row
+
+
+class Paid(AnswerCache):
+    """Answers of sources that may cost money.
+
+    Args:
+        path: JSON lines with `key`, `source`, `text`, `finish`, `prompt_tokens` and `answer_tokens`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._tokens: Counter[str] = Counter()
+        super().__init__(path)
+
+    def tokens(self, source: str) -> int:
+        """Return the number of tokens that a source was paid for, prompts and answers."""
+        return self._tokens[source]
+
+    def _take(self, row: dict[str, Any]) -> None:
+        super()._take(row)
         self._tokens[row["source"]] += row["prompt_tokens"] + row["answer_tokens"]

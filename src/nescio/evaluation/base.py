@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nescio.core.answer_cache import AnswerCache
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Request
 from nescio.evaluation.columns import Column
-from nescio.evaluation.kept import Kept
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Detector
@@ -36,7 +36,7 @@ class Task:
         protect: The protect prompt, which no answer should repeat.
         detector: Decides what is personal.
         engine: Holds the engine that answers.
-        cache: Results on disk.
+        answers: Folder of the results on disk.
         verdicts: File of a judge's verdicts.
         seed: Seed of all sampling.
         note: Called with a line worth reading.
@@ -52,11 +52,15 @@ class Task:
     protect: str
     detector: Detector
     engine: OneEngine
-    cache: Kept
+    answers: Path
     verdicts: Path
     seed: int = 0
     note: Callable[[str], None] = print
     tick: Tick = lambda done, total, word: None
+
+    def results(self, kind: str, asked: Sequence[Any], work: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+        """Return results of a kind from disk; those that are missing are made now: see `AnswerCache.results`."""
+        return AnswerCache(self.answers / f"{kind}.jsonl").results(asked, work)
 
     def say_if_fewer(self, what: str, wanted: int, there: int) -> None:
         """Note that there are fewer than the recipe asks for."""

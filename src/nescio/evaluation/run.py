@@ -109,7 +109,7 @@ def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
                 return ask.work(task.engine.of(setups), [setups[at] for at in missing])
 
             asked = [[task.engine.identity, ask.decides, task.engine.identity_of(setup)] for setup in setups]
-            for one, results in zip(own, task.cache.get(ask.kind, asked, work), strict=True):
+            for one, results in zip(own, task.results(ask.kind, asked, work), strict=True):
                 one.given.setdefault(ask.kind, []).extend(results)
 
 

@@ -13,7 +13,6 @@ from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
 from nescio.evaluation.base import Measure, Task
-from nescio.evaluation.kept import Kept
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import open_measure
@@ -101,7 +100,7 @@ def task(
     return Task(
         setups=setups, samples=samples, own=[pieces[sample.dialog_id] for sample in samples], training=training,
         max_tokens=section.max_tokens, base=run.recipe.base, protect=run.recipe.pairs.positive, detector=run.detector,
-        engine=OneEngine(section.engine, section.vllm), cache=Kept(shared / "kept"),
+        engine=OneEngine(section.engine, section.vllm), answers=shared / "kept",
         verdicts=shared / "verdicts.jsonl", seed=seed, note=run.note, tick=tick,
     )  # fmt: skip
 

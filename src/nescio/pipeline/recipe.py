@@ -287,6 +287,11 @@ class EvaluateSection(_Section):
         if self.draws and not self.drawn:
             raise ValueError("drawn: 0 leaves no sample to draw answers to; set it to 1 or more, or draws to 0")
         _options_are_vllms(self.engine, self.vllm)
+        if self.measures:  # an unknown name or option is reported now, not after the training
+            from nescio.evaluation.run import open_measure
+
+            for measure in self.measures:
+                open_measure(measure.name, **measure.options)
         return self
 
 

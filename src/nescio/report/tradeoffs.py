@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
 from nescio.report import table
 from nescio.report.style import PALETTE, STYLE, WIDE, space_color, svg
@@ -136,6 +136,7 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
             look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], space_color(row.get("space"))
             axes.plot(k, mean, look, color=color, label=table.described(row))
             axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=3)

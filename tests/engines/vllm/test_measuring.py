@@ -11,7 +11,6 @@ from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Task
-from nescio.evaluation.kept import Kept
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import evaluate, open_measure
 from nescio.evaluation.setups import Setup
@@ -55,7 +54,7 @@ def test_a_table_is_the_torch_engines(tiny_model: Path, tiny_adapter: Path, tmp_
         task = Task(
             setups=setups, samples=samples(), own=[{}] * 6, training=lambda count: [(one, {}) for one in samples()],
             max_tokens=12, base=str(tiny_model), protect="", detector=Nobody(), engine=engine,
-            cache=Kept(tmp_path / engine.kind), verdicts=tmp_path / "verdicts.jsonl",
+            answers=tmp_path / engine.kind, verdicts=tmp_path / "verdicts.jsonl",
         )  # fmt: skip
         return evaluate(task, measures)
 

@@ -54,8 +54,8 @@ class Choices(Measure):
             meaning="difference of the utility from the first row's, in points, by a paired bootstrap",
         ),
         Column(
-            key="utility_mcnemar_p", header="p against tuned", kind="p", place="detail",
-            meaning="p-value of McNemar's exact test of the utility against the first row's",
+            key="utility_mcnemar_p", header="McNemar's p", kind="p", place="detail",
+            meaning="p-value of McNemar's exact test of the utility against the first row",
         ),
     )  # fmt: skip
 

@@ -27,7 +27,10 @@ class FluencyMeasure(Measure):
     """Artefacts of the answers to the samples."""
 
     columns = (
-        Column(key="lower_case", header="lower case", place="detail", meaning="share of the sentences that start so"),
+        Column(
+            key="lower_case", header="lower case", place="detail",
+            meaning="share of the sentences that start in lower case",
+        ),
         Column(
             key="role_confusion", header="role confusion", place="detail",
             meaning="share of the answers in which user and assistant change places",

@@ -74,7 +74,7 @@ class Harmless(Measure):
         prompts, engine, tuned = harmless_prompts(self.prompts), task.engine, found[0].setup
         open_rows = [one for one in found if not one.setup.masks]
         texts = [[text for text, _ in one.given["harmless"]] for one in open_rows]
-        scores = task.cache.get(
+        scores = task.results(
             "tuned",
             [[engine.identity, prompts, said, engine.identity_of(tuned)] for said in texts],
             lambda missing: score(engine.of([tuned]), tuned, prompts, [texts[number] for number in missing]),

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from nescio.core.files import append_jsonl, fingerprint, read_appended
+from nescio.core.answer_cache import AnswerCache
+from nescio.core.files import fingerprint
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
@@ -141,22 +142,21 @@ class Judge:
         Raises:
             NescioError: The judge cannot be reached; every verdict so far is on disk.
         """
-        known = {row["key"]: understood(row["said"]) for row in read_appended(self.path)}
+        cache = AnswerCache(self.path)
         prompts = [_prompt(question, answer) for question, answer in cases]
         keys = [fingerprint([self.identity or self.name, prompt]) for prompt in prompts]
-        missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in known]
+        missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if not cache.get(key)]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             answers = self.engine().generate([_request(prompt) for _, prompt in batch])
-            rows = [
+            cache.add(
                 {"key": key, "said": answer.text, "verdict": understood(answer.text)}
                 for (key, _), answer in zip(batch, answers, strict=True)
-            ]
-            append_jsonl(self.path, rows)
-            known |= {row["key"]: understood(row["said"]) for row in rows}
+            )
             if progress:
                 progress(len(cases) - len(missing) + start + len(batch), len(cases))
-        return [known[key] for key in keys]
+        # What was said decides: another version may have read another verdict in it.
+        return [understood(str((cache.get(key) or {}).get("said", ""))) for key in keys]
 
     def accuracy(self, questions: Sequence[Question], progress: Progress | None = None) -> float:
         """Return how often the judge is right about the right option and the next one, each given as an answer."""

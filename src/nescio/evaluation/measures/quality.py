@@ -68,7 +68,7 @@ def _fits(task: Task, rows_by_setup: dict[str, list[dict[str, Any]]]) -> dict[st
         return [asdict(fit) for fit in fits(replace(read, answers=some), task.engine.plain(task.base)).values()]
 
     asked = [[base, read.own, read.other, read.answers[name]] for name in names]
-    return {name: Fit(**fit) for name, fit in zip(names, task.cache.get("fit", asked, work), strict=True)}
+    return {name: Fit(**fit) for name, fit in zip(names, task.results("fit", asked, work), strict=True)}
 
 
 def degenerate(answer: str, protect: str) -> bool:
