@@ -1,16 +1,28 @@
 """One loaded engine at a time, so that two models are never in memory together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nescio.core.guidance import Guidance
 from nescio.core.model_source import identity
 from nescio.core.models import release
 from nescio.engines.base import Engine
 from nescio.engines.registry import EngineKind, open_engine
 from nescio.evaluation.setups import Setup
+
+_ALWAYS = ("scale", "space", "positive", "negative", "plausibility", "adaptive")
+
+
+def _settings(guidance: Guidance) -> dict[str, Any]:
+    """The settings of a guidance. Later ones only where they are not at their default: old answers are found."""
+    return {
+        setting.name: getattr(guidance, setting.name)
+        for setting in fields(guidance)
+        if setting.name in _ALWAYS or getattr(guidance, setting.name) != setting.default
+    }
 
 
 class OneEngine:
@@ -34,7 +46,8 @@ class OneEngine:
 
     def identity_of(self, setup: Setup) -> list[Any]:
         """Return what decides a set-up's answers: content, not paths, so that a moved folder is not asked again."""
-        how = {"guidance": setup.guidance and asdict(setup.guidance), "system": setup.system, "nudge": setup.nudge}
+        guidance = None if setup.guidance is None else _settings(setup.guidance)
+        how = {"guidance": guidance, "system": setup.system, "nudge": setup.nudge}
         return [self._weights(setup.model), setup.adapter and self._weights(setup.adapter), how]
 
     def of(self, setups: Sequence[Setup]) -> Engine:

@@ -43,7 +43,7 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     """Make the measures that a recipe asks for; the last need an engine of another model than the rows'.
 
     Raises:
-        NescioError: There is no such measure, it does not take its options, or it is named twice.
+        NescioError: There is no such measure, or it does not take its options.
     """
     asked: dict[str, object] = {"questions": section.questions, "count": section.question_count}
     options: dict[str, dict[str, object]] = {"leakage": {}, "fluency": {}}
@@ -58,10 +58,7 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     options["quality"] = {}
     if section.judge:
         options["judge"] = section.judge.model_dump() | asked
-    for more in section.measures:
-        if more.name in options:
-            raise NescioError(f"evaluate.measures: {more.name!r} is measured already; leave it out")
-        options[more.name] = more.options
+    options |= {more.name: more.options for more in section.measures}
     return (open_measure(name, **own) for name, own in options.items())
 
 

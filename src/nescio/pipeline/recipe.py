@@ -258,6 +258,19 @@ class MeasureSection(_Section):
         return dict(self.model_extra or {})
 
 
+def _check_measures(measures: Sequence[MeasureSection]) -> None:
+    """Report an unknown name or option now, not after the training."""
+    from nescio.evaluation.run import open_measure
+
+    names = [measure.name for measure in measures]
+    for measure in measures:
+        made = open_measure(measure.name, **measure.options)
+        if type(made).__module__.startswith("nescio.evaluation."):
+            raise ValueError(f"measures: {measure.name} is built in; it has keys of its own under evaluate")
+        if names.count(measure.name) > 1:
+            raise ValueError(f"measures: {measure.name} is named twice; keep one")
+
+
 class EvaluateSection(_Section):
     """What the table compares (section 3), what is measured of each row, and on which engine."""
 
@@ -287,11 +300,8 @@ class EvaluateSection(_Section):
         if self.draws and not self.drawn:
             raise ValueError("drawn: 0 leaves no sample to draw answers to; set it to 1 or more, or draws to 0")
         _options_are_vllms(self.engine, self.vllm)
-        if self.measures:  # an unknown name or option is reported now, not after the training
-            from nescio.evaluation.run import open_measure
-
-            for measure in self.measures:
-                open_measure(measure.name, **measure.options)
+        if self.measures:
+            _check_measures(self.measures)
         return self
 
 
