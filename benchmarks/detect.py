@@ -16,7 +16,8 @@ from presidio_analyzer import AnalyzerEngine
 from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
 from nescio.data.synthetic import generate
-from nescio.pii.base import IGNORED_LABELS, load_detector
+from nescio.pii.base import IGNORED_LABELS
+from nescio.pii.registry import load_detector
 from nescio.pii.spacy_detector import installed
 
 MODEL = "en_core_web_sm"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nescio.core.guide import guide
     from nescio.engines.base import Request
     from nescio.engines.torch_engine import load
-    from nescio.pii.base import Span, load_detector
+    from nescio.pii.base import Span
+    from nescio.pii.registry import load_detector
 
 __version__ = "0.1.0"
 __all__ = ["Guidance", "NescioError", "Request", "Span", "guide", "load", "load_detector"]
@@ -24,7 +25,7 @@ _HOMES = {
     "Span": "nescio.pii.base",
     "guide": "nescio.core.guide",
     "load": "nescio.engines.torch_engine",
-    "load_detector": "nescio.pii.base",
+    "load_detector": "nescio.pii.registry",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.data.synthetic import _PEOPLE, _PHONES, _compose, _World, generate, load_patterns, scrubbed
-from nescio.pii.base import load_detector
+from nescio.pii.registry import load_detector
 
 FULL_NAME = re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+")
 VARIABLE = re.compile(r"\[[a-z]")

@@ -7,7 +7,8 @@ import pytest
 import spacy
 
 from nescio.core.errors import NescioError
-from nescio.pii.base import Detector, load_detector
+from nescio.pii.base import Detector
+from nescio.pii.registry import load_detector
 from nescio.pii.scan import scan
 
 TEXTS = [

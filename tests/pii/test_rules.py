@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
 from nescio.core.text import split_long
-from nescio.pii.base import Span, find_in_pieces, load_detector, merge_overlaps
+from nescio.pii.base import Span, find_in_pieces, merge
+from nescio.pii.registry import load_detector
 from nescio.pii.rules import DENIED, Ruled
 from nescio.pii.union import Union
 
@@ -55,7 +56,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=8)
 def test_merged_spans_cover_the_same_letters_and_never_overlap(places: list[tuple[int, int]]) -> None:
     text = "".join(chr(97 + n % 26) for n in range(40))
     spans = [Span(start, start + length, "X", text[start : start + length]) for start, length in places]
-    merged = merge_overlaps(spans, text)
+    merged = merge(spans, text)
     assert all(span.text == text[span.start : span.end] for span in merged)
     assert all(one.end <= two.start for one, two in pairwise(merged))
     assert _letters(merged) == _letters(spans)

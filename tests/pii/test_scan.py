@@ -8,7 +8,8 @@ import pytest
 import spacy
 
 from nescio.core.errors import NescioError
-from nescio.pii.base import IGNORED_LABELS, load_detector
+from nescio.pii.base import IGNORED_LABELS
+from nescio.pii.registry import load_detector
 from nescio.pii.scan import scan
 
 TEXTS = ["Anna Ferrari lives in Geneva.", "Nothing here.", "Ask Tom Baker at Microsoft in London on Monday."]

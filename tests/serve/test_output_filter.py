@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.pii.base import Detector, Span, load_detector
+from nescio.pii.base import Detector, Span
+from nescio.pii.registry import load_detector
 from nescio.serve.output_filter import Audit, AuditError, Checked
 
 NAMES = re.compile(r"Anna(?: Maria)? Ferrari|Geneva|555-\d+")

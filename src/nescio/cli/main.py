@@ -120,7 +120,7 @@ def scan(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Count the personal data in a file of texts, by label."""
-    from nescio.pii.base import load_detector
+    from nescio.pii.registry import load_detector
     from nescio.pii.scan import scan as count
 
     found = count(path, load_detector(detector), field)

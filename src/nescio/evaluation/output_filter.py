@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from nescio.evaluation.measures.quality import masked
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, mask
 
 _REMOVED = "[removed]"  # a recogniser takes "[PII]" for a name
 
@@ -30,5 +29,5 @@ def masked_texts(results: Any, detector: Detector) -> Any:
         return [replaced(part) for part in value] if isinstance(value, list | tuple) else value
 
     collect(results)
-    shown = iter(masked(text, spans, _REMOVED) for text, spans in zip(texts, detector.find(texts), strict=True))
+    shown = iter(mask(text, spans, _REMOVED) for text, spans in zip(texts, detector.find(texts), strict=True))
     return replaced(results)

@@ -1,4 +1,4 @@
-"""Microsoft Presidio: spaCy's entities, and recognisers of e-mail addresses, cards and more. Knows texts only."""
+"""Presidio: spaCy's entities, and recognisers of e-mail addresses, cards and more."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Any
 import yaml
 
 from nescio.core.errors import NescioError
-from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge_overlaps
+from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
+from nescio.pii.registry import DETECTORS
 from nescio.pii.spacy_detector import BATCH, installed
 
 _LANGUAGE = "en"
 _AS_IN_SPACY = {"DATE_TIME": "DATE"}  # what Presidio calls a label that spaCy, and so the list of ignored ones, has
 
 
+@DETECTORS.register("presidio")
 class PresidioDetector:
     """Everything Presidio recognises but the ignored labels; spans that overlap become one.
 
@@ -32,14 +34,14 @@ class PresidioDetector:
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """The spans of each text, in order of their start."""
+        """Return the spans of each text, in order of their start."""
         return find_in_pieces(texts, self._found)
 
     def _found(self, texts: list[str]) -> Iterator[list[Span]]:
         analyzed = self._batches.analyze_iterator(texts, _LANGUAGE, batch_size=BATCH)
         for text, results in zip(texts, analyzed, strict=True):
             surest_first = sorted(results, key=lambda result: -result.score)
-            yield merge_overlaps(
+            yield merge(
                 (
                     Span(result.start, result.end, result.entity_type, text[result.start : result.end])
                     for result in surest_first
@@ -71,7 +73,7 @@ def _add(registry: Any, path: Path) -> None:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NescioError(f"{path}: cannot be read as YAML; mend detector.recognizers") from error
+        raise NescioError(f"{path}: cannot be read as YAML; correct what detector.recognizers names") from error
     rows = content.get("recognizers") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise NescioError(f"{path}: recognizers: missing or empty; give a list in Presidio's form")

@@ -1,14 +1,14 @@
-"""One's own rules on top of a detector: what never counts, what always does, and patterns. Knows texts only."""
+"""A user's rules on top of a detector: what never counts, what always counts, and patterns."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from nescio.core.errors import NescioError
 from nescio.core.text import whole_words
-from nescio.pii.base import Detector, Span, merge_overlaps
+from nescio.pii.base import Detector, Span, merge
 
 DENIED = "DENIED"
-"""The label of what stands in the deny list."""
+"""Label of texts on the deny list."""
 
 
 class Ruled:
@@ -33,9 +33,9 @@ class Ruled:
             self._patterns[DENIED] = whole_words(deny, re.IGNORECASE)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """The spans of each text, in order of their start."""
+        """Return the spans of each text, in order of their start."""
         return [
-            merge_overlaps((span for span in (*spans, *self._matches(text)) if not self._allowed(span)), text)
+            merge((span for span in (*spans, *self._matches(text)) if not self._allowed(span)), text)
             for text, spans in zip(texts, self._detector.find(texts), strict=True)
         ]
 
@@ -54,7 +54,7 @@ def _compiled(label: str, pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise NescioError(f"detector.regex.{label}: {pattern!r} is no pattern ({error}); mend it") from error
+        raise NescioError(f"detector.regex.{label}: {pattern!r} is no pattern ({error}); correct it") from error
     if compiled.match(""):
         raise NescioError(f"detector.regex.{label}: {pattern!r} matches the empty text; make it match something")
     return compiled

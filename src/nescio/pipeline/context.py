@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from nescio.data.samples import Sample, read_samples, subsample
-from nescio.pii.base import Detector, load_detector
+from nescio.pii.base import Detector
+from nescio.pii.registry import load_detector
 from nescio.pipeline.recipe import Recipe
 
 Tick = Callable[[int, int, str], None]

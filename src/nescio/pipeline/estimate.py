@@ -18,7 +18,7 @@ from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
-from nescio.pii.base import load_detector
+from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
 from nescio.pipeline.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
 

@@ -14,7 +14,7 @@ from nescio.core.files import write_text
 from nescio.core.models import load_model
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.health import Health, look
-from nescio.pii.base import load_detector
+from nescio.pii.registry import load_detector
 from nescio.report.sweep import curves
 from nescio.task_vector.in_memory import sweep
 from nescio.task_vector.subtract import subtract

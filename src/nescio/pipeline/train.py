@@ -15,7 +15,7 @@ from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
-from nescio.pii.scrub import scrub
+from nescio.pii.base import mask
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import TrainSection, TuneSection
 from nescio.pipeline.too_long import Asking, with_room
@@ -101,7 +101,7 @@ def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
 
     def masked(text: str) -> str:
         answer = text.removesuffix(loaded.tokenizer.eos_token)
-        return scrub(answer, run.detector.find([answer])[0]) + text[len(answer) :]
+        return mask(answer, run.detector.find([answer])[0]) + text[len(answer) :]
 
     path, limits = run.out / f"pairs/{side}.jsonl", (section.max_length, section.max_prompt_length)
     units = read_pairs(path, loaded.tokenizer, *limits, counts, masked if how.scrubbed else None)

@@ -16,7 +16,8 @@ import uvicorn
 from nescio.core.errors import NescioError
 from nescio.engines.base import Precision
 from nescio.engines.registry import EngineKind
-from nescio.pii.base import Detector, Span, load_detector
+from nescio.pii.base import Detector, Span
+from nescio.pii.registry import load_detector
 from nescio.serve.app import create_app
 from nescio.serve.engine import adapter_names, open_served, served_by
 from nescio.serve.gateway import Serving

@@ -19,7 +19,8 @@ from nescio.evaluation.measures.choices import utility
 from nescio.evaluation.measures.leakage import Leakage, own_pieces, recall, says
 from nescio.evaluation.run import answer_rows
 from nescio.evaluation.setups import Setup
-from nescio.pii.base import IGNORED_LABELS, Span, load_detector
+from nescio.pii.base import IGNORED_LABELS, Span
+from nescio.pii.registry import load_detector
 from nescio.pii.scan import scan
 
 MESSAGES = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hello Tom of Oslo."}]

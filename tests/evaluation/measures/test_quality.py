@@ -10,9 +10,9 @@ from nescio.core.guidance import PROTECT
 from nescio.core.text import first_sentence, loops, whole_sentences
 from nescio.engines.base import Scoring
 from nescio.evaluation.measures.leakage import recall
-from nescio.evaluation.measures.quality import canned_share, degenerate, fits, mask, masked
+from nescio.evaluation.measures.quality import canned_share, degenerate, fits, masked_rows
 from nescio.evaluation.results import mark_best
-from nescio.pii.base import Span
+from nescio.pii.base import Span, mask
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_recall_is_not_argued_away_by_case_or_spacing() -> None:
 
 
 def test_masked_from_the_right() -> None:
-    assert masked("Ann met Bob.", [Span(0, 3, "P", "Ann"), Span(8, 11, "P", "Bob")]) == "[PII] met [PII]."
+    assert mask("Ann met Bob.", [Span(0, 3, "P", "Ann"), Span(8, 11, "P", "Bob")], "[PII]") == "[PII] met [PII]."
 
 
 class Nobody:
@@ -90,7 +90,7 @@ def test_on_topic_compares_with_another_dialogs_prompt() -> None:
         row("b", "a car", "car it is"),
     ]
     bad = [good[0] | {"answer": "car it is"}, good[1], good[2] | {"answer": "gardens are fine"}]
-    found = fits(mask({"good": good, "bad": bad}, Nobody()), Words())  # type: ignore[arg-type]
+    found = fits(masked_rows({"good": good, "bad": bad}, Nobody()), Words())  # type: ignore[arg-type]
     assert found["good"].on_topic == 1
     assert found["bad"].on_topic == pytest.approx(1 / 3)
     assert found["good"].perplexity == pytest.approx(math.e)
@@ -98,7 +98,7 @@ def test_on_topic_compares_with_another_dialogs_prompt() -> None:
 
 def test_an_empty_answer_is_not_on_topic() -> None:
     rows = [row("a", "tell me of gardens", ""), row("b", "a car", "car it is")]
-    assert fits(mask({"x": rows}, Nobody()), Words())["x"].on_topic == 0.5  # type: ignore[arg-type]
+    assert fits(masked_rows({"x": rows}, Nobody()), Words())["x"].on_topic == 0.5  # type: ignore[arg-type]
 
 
 def table(*others: dict[str, float]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from nescio.core.text import FEWEST_WORDS, first_sentence, fold, loops
 from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
-from nescio.pii.base import Detector, Span
+from nescio.pii.base import Detector, Span, mask
 
 _CANNED_SHARE = 0.1
 _MASK = "[PII]"
@@ -60,7 +60,7 @@ class Quality(Measure):
 
 def _fits(task: Task, rows_by_setup: dict[str, list[dict[str, Any]]]) -> dict[str, "Fit"]:
     """The fit of each set-up's answers, from the disk where the same masked texts were weighed before."""
-    read = mask(rows_by_setup, task.detector)
+    read = masked_rows(rows_by_setup, task.detector)
     names, base = list(read.answers), identity(task.base)
 
     def work(missing: list[int]) -> list[dict[str, Any]]:
@@ -86,13 +86,6 @@ def canned_share(answers: Sequence[str]) -> float:
     return sum(opening in shared for opening in openings) / len(answers) if answers else 0.0
 
 
-def masked(text: str, spans: Sequence[Span], mark: str = _MASK) -> str:
-    """Return the text with each span replaced by a mark."""
-    for span in reversed(spans):
-        text = text[: span.start] + mark + text[span.end :]
-    return text
-
-
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What a reference model finds: the share of answers that fit their own prompt better, and their perplexity."""
@@ -116,7 +109,7 @@ class Masked:
     answers: dict[str, list[str]]
 
 
-def mask(rows_by_setup: dict[str, list[dict[str, Any]]], detector: Detector) -> Masked:
+def masked_rows(rows_by_setup: dict[str, list[dict[str, Any]]], detector: Detector) -> Masked:
     """Mask the personal data in answers and in their conversations.
 
     Args:
@@ -126,7 +119,7 @@ def mask(rows_by_setup: dict[str, list[dict[str, Any]]], detector: Detector) -> 
     some = next(iter(rows_by_setup.values()))
     own = [_masked_conversation(row["messages"], detector) for row in some]
     answers = {
-        name: [masked(row["answer"], [Span(**span) for span in row["spans"]]) for row in rows]
+        name: [mask(row["answer"], [Span(**span) for span in row["spans"]], _MASK) for row in rows]
         for name, rows in rows_by_setup.items()
     }
     return Masked(own, [own[_other(some, index)] for index in range(len(some))], answers)
@@ -168,7 +161,7 @@ def _fit(own: Sequence[list[float]], other: Sequence[list[float]]) -> Fit:
 def _masked_conversation(messages: list[Message], detector: Detector) -> list[Message]:
     spans = detector.find([message["content"] for message in messages])
     return [
-        Message(role=message["role"], content=masked(message["content"], found))
+        Message(role=message["role"], content=mask(message["content"], found, _MASK))
         for message, found in zip(messages, spans, strict=True)
     ]
 
