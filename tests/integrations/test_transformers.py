@@ -6,6 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TextIteratorStreamer,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -97,7 +106,7 @@ def test_a_pair_ends_together_at_eos(make_model: Make) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"num_beams": 2}, "num_beams"), ({"prompt_lookup_num_tokens": 3}, "prompt_lookup"), ({"scale": -1.0}, "scale"),
+    [({"scale": -1.0}, "scale"),
      ({"scale": float("nan")}, "scale"), ({"scale": [1.0, 2.0]}, "2 guidance settings for 3"),
      ({"space": "x"}, "space"), ({"how": 2.0}, "give a scale by name"), ({"plausibility": 2.0}, "plausibility"),
      ({"negative_prompt_ids": torch.tensor([[1]])}, "3 prompts but 1")],
@@ -110,3 +119,183 @@ def test_what_does_not_fit_is_one_line(make_model: Make, options: dict[str, Any]
 def test_rows_that_are_no_pairs_are_refused() -> None:
     with pytest.raises(NescioError, match="3 rows are no pairs"):
         GuidanceProcessor(scale=2.0)(torch.zeros(3, 1), torch.zeros(3, 8))
+
+
+WIDTH = max(map(len, PROMPTS))
+
+
+def guided_steps(model: Any, index: int, how: Guidance, steps: int, *processors: Any) -> tuple[list[int], list[Tensor]]:
+    """Greedy decoding with plain forwards; processors change the guided distribution, given the left-padded prompt."""
+    found: list[int] = []
+    scores: list[Tensor] = []
+    with torch.no_grad():
+        for _ in range(steps):
+            both = [model(torch.tensor([rows[index] + found])).logits[:, -1] for rows in (PROMPTS, NEGATIVES)]
+            guided = guide(both[0], both[1], how)
+            for processor in processors:
+                guided = processor(torch.tensor([[7] * (WIDTH - len(PROMPTS[index])) + PROMPTS[index] + found]), guided)
+            scores.append(guided)
+            found.append(int(guided.argmax()))
+    return found, scores
+
+
+class Collected(BaseStreamer):
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+        self.ended = False
+
+    def put(self, value: Tensor) -> None:
+        self.values.append(value)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_a_streamer_gets_the_positive_rows_as_without_guidance(make_model: Make, chatml: Any) -> None:
+    model, streamer = make_model("llama"), Collected()
+    whole = generate(model, **batch(scale=2.0, streamer=streamer))
+    prompts, *tokens = streamer.values
+    assert streamer.ended
+    assert torch.equal(prompts, whole[:, :WIDTH])
+    assert torch.equal(torch.stack(tokens, 1), whole[:, WIDTH:])
+    one = {"input_ids": torch.tensor([[40, 41]]), "negative_prompt_ids": torch.tensor([[50, 60, 70]])}
+    texts = TextIteratorStreamer(chatml, skip_prompt=True)  # refuses more than one row
+    alone = generate(model, **one, scale=2.0, max_new_tokens=6, pad_token_id=0, streamer=texts)
+    assert "".join(texts) == chatml.decode(alone[0, 2:])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_output_has_the_guided_scores_and_the_positive_branchs_logits(make_model: Make, times: int) -> None:
+    model, how = make_model("llama"), Guidance(2.0, "log")
+    asked = batch(how=how, num_return_sequences=times)
+    given = generate(model, **asked, return_dict_in_generate=True, output_scores=True, output_logits=True)
+    assert torch.equal(given.sequences, generate(model, **asked))
+    assert given.past_key_values is None
+    assert len(given.scores) == len(given.logits) == 10
+    for row in range(3 * times):
+        _, scores = guided_steps(model, row // times, how, 10)
+        assert torch.allclose(torch.stack([step[row] for step in given.scores]), torch.cat(scores), atol=1e-4)
+        found = given.sequences[row, WIDTH:].tolist()
+        with torch.no_grad():
+            logits = model(torch.tensor([PROMPTS[row // times] + found])).logits[0, -11:-1]
+        assert torch.allclose(torch.stack([step[row] for step in given.logits]), logits, atol=1e-4)
+    plain = generate(model, **asked, return_dict_in_generate=True)
+    assert plain.scores is None and plain.logits is None
+
+
+def unseen(ids: Tensor, scores: Tensor) -> Tensor:
+    return scores.scatter(1, ids, -torch.inf)
+
+
+def after_the_last(row: int, ids: Tensor) -> list[int]:
+    return [5, 9, (int(ids[-1]) + len(ids)) % 300]
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "processor"),
+    [
+        ({"repetition_penalty": 20.0}, {}, RepetitionPenaltyLogitsProcessor(20.0)),
+        ({}, {"repetition_penalty": 20.0}, RepetitionPenaltyLogitsProcessor(20.0)),  # as Qwen2's generation config
+        ({"no_repeat_ngram_size": 1}, {}, NoRepeatNGramLogitsProcessor(1)),
+        ({"logits_processor": [unseen]}, {}, unseen),
+        ({"prefix_allowed_tokens_fn": after_the_last}, {}, PrefixConstrainedLogitsProcessor(after_the_last, 1)),
+    ],
+)
+def test_processors_act_on_the_guided_distribution_and_see_the_positive_prompt_alone(
+    make_model: Make, options: dict[str, Any], config: dict[str, Any], processor: Any
+) -> None:
+    model, how = make_model("llama"), Guidance(3.0, "log")
+    for name, value in config.items():
+        setattr(model.generation_config, name, value)
+    expected = [guided_steps(model, i, how, 10, processor)[0] for i in range(3)]
+    assert generate(model, **batch(how=how, **options))[:, WIDTH:].tolist() == expected
+    assert expected != [guided_steps(model, i, how, 10)[0] for i in range(3)], "the option changes nothing here"
+
+
+def test_stopping_criteria_see_the_positive_rows_and_end_a_pair_together(make_model: Make) -> None:
+    model, seen = make_model("llama"), []
+    whole = generate(model, **batch(scale=2.0))
+    marks = whole[:, WIDTH + 3]
+
+    def stop(ids: Tensor, scores: Any) -> Tensor:
+        seen.append(ids.clone())
+        return ids[:, -1] == marks
+
+    cut = generate(model, **batch(scale=2.0, stopping_criteria=[stop], eos_token_id=1))
+    for row, full, mark in zip(cut[:, WIDTH:].tolist(), whole[:, WIDTH:].tolist(), marks.tolist(), strict=True):
+        end = full.index(mark) + 1
+        assert row[:end] == full[:end]
+        assert set(row[end:]) <= {0}
+    assert all(len(ids) == 3 and torch.equal(ids[:, :WIDTH], whole[:, :WIDTH]) for ids in seen)
+    ended = generate(model, **batch(scale=2.0, stopping_criteria=[lambda ids, scores: ids.shape[1] >= WIDTH + 2]))
+    assert torch.equal(ended, whole[:, : WIDTH + 2])
+
+
+def test_max_length_and_min_length_count_the_prompt_as_transformers_does(make_model: Make) -> None:
+    model = make_model("llama")
+    whole = generate(model, **batch(scale=2.0))
+    sized = batch(scale=2.0, max_length=WIDTH + 4) | {"max_new_tokens": None}
+    assert torch.equal(generate(model, **sized), whole[:, : WIDTH + 4]), "the negative prompts are longer"
+    end = int(whole[0, WIDTH])
+    least = generate(model, **batch(scale=2.0, min_length=WIDTH + 4, eos_token_id=end))
+    assert end not in least[0, WIDTH : WIDTH + 4].tolist()
+    with pytest.raises(NescioError, match=f"max_length {WIDTH}: the prompt has {WIDTH} tokens; give max_new_tokens"):
+        generate(model, **sized | {"max_length": WIDTH})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("position_ids", torch.zeros(3, 6, dtype=torch.long)), ("token_type_ids", torch.zeros(3, 6)),
+        ("past_key_values", object()), ("inputs_embeds", torch.zeros(3, 6, 8)), ("pixel_values", torch.zeros(3, 6)),
+        ("num_beams", 2), ("prompt_lookup_num_tokens", 1), ("assistant_model", object()), ("penalty_alpha", 0.6),
+        ("stop_strings", ["x"]), ("guidance_scale", 2.0), ("custom_generate", "x"), ("output_attentions", True),
+        ("output_hidden_states", True), ("encoder_repetition_penalty", 2.0), ("min_p", 0.1), ("typical_p", 0.5),
+    ],
+)  # fmt: skip
+def test_what_would_part_the_branches_is_refused_by_name(make_model: Make, name: str, value: Any) -> None:
+    with pytest.raises(NescioError, match=f"generate: {name} ") as caught:
+        generate(make_model("llama"), **batch(scale=2.0, **{name: value}))
+    assert "\n" not in str(caught.value)
+
+
+def test_generation_configs_are_looked_at_as_transformers_does(make_model: Make) -> None:
+    model = make_model("llama")
+    whole = generate(model, **batch(scale=2.0))
+    config = GenerationConfig(max_new_tokens=4, pad_token_id=0)
+    given = {name: value for name, value in batch(scale=2.0).items() if name not in ("max_new_tokens", "pad_token_id")}
+    assert torch.equal(generate(model, **given, generation_config=config), whole[:, : WIDTH + 4])
+    with pytest.raises(NescioError, match=r"generation_config\.do_sample: give do_sample to generate itself"):
+        generate(model, **given, generation_config=GenerationConfig(do_sample=True))
+    model.generation_config.num_beams = 4  # the model's own would make beams of the pairs
+    with pytest.raises(NescioError, match="num_beams would separate the two branches"):
+        generate(model, **batch(scale=2.0))
+    assert torch.equal(generate(model, **batch(scale=2.0, num_beams=1)), whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"attention_mask": torch.tensor([[1] * 5 + [0]] * 3)}, "attention_mask ends in 0; pad on the left"),
+        ({"negative_prompt_attention_mask": torch.ones(3, 2)}, "negative_prompt_attention_mask is "),
+        ({"do_sample": True, "temperature": -1.0}, "temperature must be 0"),
+        ({"do_sample": True, "top_p": 0.0}, "top_p lie in"),
+    ],
+)
+def test_prompts_and_sampling_out_of_range_are_one_line(make_model: Make, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(NescioError, match=said):
+        generate(make_model("llama"), **batch(scale=2.0) | options)
+
+
+def test_a_processor_that_is_used_again_begins_again(make_model: Make) -> None:
+    model, ids = make_model("llama"), torch.tensor([[40, 41], [50, 51]])
+    processor = GuidanceProcessor(scale=2.0, temperature=3.0, seed=1)
+    first, again = (
+        model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=0,
+            logits_processor=LogitsProcessorList([processor]),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert torch.equal(first, again)
+    assert torch.equal(first[0, 2:], first[1, 2:])

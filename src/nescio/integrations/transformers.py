@@ -11,13 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.utils.generic import ModelOutput
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.guide import as_guidances, guide
 from nescio.engines.decode import sampling
+from nescio.integrations.transformers_options import (
+    Processor,
+    batch_options,
+    check_options,
+    check_sampling,
+    guided_processors,
+)
 
-_UNFIT = ("num_beams", "prompt_lookup_num_tokens", "assistant_model", "guidance_scale", "penalty_alpha", "stop_strings")
 How = Guidance | Sequence[Guidance] | None
 
 
@@ -42,6 +49,8 @@ class GuidanceProcessor(LogitsProcessor):
         top_p: Nucleus of the guided distribution to sample from.
         top_k: Most likely tokens to sample from; 0 is all.
         seed: Pair i draws with seed + i.
+        processors: Called in turn as `(ids, scores)` with the positive rows' ids `[pairs, n]` and the guided
+            log-probabilities `[pairs, vocab]`; they return scores.
         **settings: `scale`, `space`, `plausibility` and `adaptive` in place of those of `how`, each one value for all
             pairs, or a list or tensor of one per pair.
 
@@ -57,9 +66,13 @@ class GuidanceProcessor(LogitsProcessor):
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int = 0,
+        processors: Sequence[Processor] = (),
         **settings: Any,
     ) -> None:
+        check_sampling(temperature, top_p, top_k)
+        self.history: list[Tensor] | None = None  # set to a list to collect each step's guided scores
         self._how = _each(how, settings)
+        self._processors = processors
         self._draw = (temperature, top_p, top_k)
         self._seed = seed
         self._width = 0
@@ -79,9 +92,16 @@ class GuidanceProcessor(LogitsProcessor):
         # A call that does not follow the last one by one token begins another generation.
         self._position = self._position + 1 if input_ids.shape[-1] == self._width + 1 else 0
         self._width = input_ids.shape[-1]
+        # 1) combine the branches, [pairs, vocab]
+        guided = guide(scores[:pairs], scores[pairs:], self._how)
+        for processor in self._processors:
+            guided = processor(input_ids[:pairs], guided)
+        if self.history is not None:
+            self.history.append(guided)
+        # 2) choose a token for each pair
         draws = [_Sampling(*self._draw, seed=self._seed + pair) for pair in range(pairs)]
-        log_probs = guide(scores[:pairs], scores[pairs:], self._how)
-        chosen = sampling.choose(log_probs, draws, [self._position] * pairs)
+        chosen = sampling.choose(guided, draws, [self._position] * pairs)
+        # 3) leave only this token in both of its rows
         return torch.full_like(scores, -torch.inf).scatter(1, chosen.repeat(2)[:, None], 0.0)
 
 
@@ -99,8 +119,10 @@ def generate(
     top_k: int = 0,
     seed: int = 0,
     num_return_sequences: int = 1,
+    return_dict_in_generate: bool = False,
+    output_scores: bool = False,
     **options: Any,
-) -> Tensor:
+) -> Tensor | ModelOutput:
     """`model.generate` under guidance, both branches in one batch.
 
     Args:
@@ -110,47 +132,78 @@ def generate(
         how: Guidance of all prompts, or of each prompt. Its sentences are not used: the prompts have theirs.
         attention_mask: `[batch, n]`, 0 at padding; None: nothing is padded.
         negative_prompt_attention_mask: `[batch, m]`, likewise.
-        do_sample: Sample, with `temperature`, `top_p`, `top_k` and `seed`; else greedy.
+        do_sample: Sample, with `temperature`, `top_p`, `top_k` and `seed`; else greedy. The sampling options of the
+            model's generation config are not used.
         temperature: Only used with `do_sample`, as are the next three.
         top_p: Nucleus.
         top_k: Most likely tokens; 0 is all.
         seed: Row i of the result draws with seed + i.
         num_return_sequences: Rows of the result for each prompt, one after the other.
+        return_dict_in_generate: Return an output with `sequences`, and with `scores` and `logits` if asked for.
+        output_scores: Give `scores`: the guided log-probabilities of each step, `[rows, vocab]`.
         **options: `scale`, `space`, `plausibility` and `adaptive` in place of those of `how`, each one value or one per
-            prompt; and any other option of `model.generate`, except beams and speculation.
+            prompt; and other options of `model.generate`. `repetition_penalty`, `no_repeat_ngram_size`,
+            `prefix_allowed_tokens_fn` and `logits_processor` act on the guided distribution and see the positive
+            prompts only; `streamer` and `stopping_criteria` see the positive rows only.
 
     Returns:
-        `[batch * num_return_sequences, n + new]`, as `model.generate` returns it.
+        `[batch * num_return_sequences, n + new]`, or an output that holds it, as `model.generate` returns it. Of
+        `logits`, the positive branch's.
 
     Raises:
-        NescioError: An option would separate the branches, a setting is out of range, or shapes do not fit.
+        NescioError: An option cannot work with both branches in one batch, a setting is out of range, or shapes do not
+            fit.
     """
-    unfit = [name for name in _UNFIT if options.get(name) not in (None, 1)]
-    if unfit:
-        raise NescioError(f"generate: {', '.join(unfit)} cannot be used with both branches in one batch; leave it out")
-    if len(input_ids) != len(negative_prompt_ids):
-        raise NescioError(f"generate: {len(input_ids)} prompts but {len(negative_prompt_ids)} negative ones")
-    width = max(input_ids.shape[1], negative_prompt_ids.shape[1])
-    pairs = [(input_ids, attention_mask), (negative_prompt_ids, negative_prompt_attention_mask)]
-    padded = [_widened(ids, mask, width, num_return_sequences) for ids, mask in pairs]
+    # 1) check
     settings = {setting.name: options.pop(setting.name) for setting in COMBINING if setting.name in options}
     each = _each(how, settings)
+    check_options(model, options)
+    masks = (attention_mask, negative_prompt_attention_mask)
+    _check_prompts((input_ids, negative_prompt_ids), masks)
+    # 2) pad both branches to one width and repeat them, [2 rows, width]
+    width, rows = max(input_ids.shape[1], negative_prompt_ids.shape[1]), len(input_ids) * num_return_sequences
+    extra = width - input_ids.shape[1]
+    padded = [
+        _widened(ids, mask, width, num_return_sequences)
+        for ids, mask in zip((input_ids, negative_prompt_ids), masks, strict=True)
+    ]
+    # 3) generate; the processor chooses the tokens
     processor = GuidanceProcessor(
         each if len(each) == 1 else [one for one in each for _ in range(num_return_sequences)],
         temperature=temperature if do_sample else 0.0,
         top_p=top_p,
-        top_k=top_k,
+        top_k=top_k or 0,
         seed=seed,
+        processors=guided_processors(model, options, extra),
     )
-    before = options.pop("logits_processor", None) or []
-    given: Tensor = model.generate(
+    processor.history = [] if output_scores else None
+    given = model.generate(
         torch.cat([ids for ids, _ in padded]),
         attention_mask=torch.cat([mask for _, mask in padded]),
-        logits_processor=LogitsProcessorList([*before, processor]),
-        **options | {"do_sample": False, "return_dict_in_generate": False},
+        logits_processor=LogitsProcessorList([processor]),
+        return_dict_in_generate=return_dict_in_generate,
+        **batch_options(model, options, rows, input_ids.shape[1], extra),
     )
-    rows = len(input_ids) * num_return_sequences
-    return given[:rows, width - input_ids.shape[1] :]
+    # 4) keep the positive rows, without the padding of step 2
+    if not return_dict_in_generate:
+        return given[:rows, extra:]  # type: ignore[no-any-return]
+    sequences = given.sequences[:rows, extra:]
+    new = sequences.shape[1] - input_ids.shape[1]  # a deferred stop may have computed one step more
+    logits = given.logits and tuple(step[:rows] for step in given.logits[:new])
+    scores = None if processor.history is None else tuple(processor.history[:new])
+    return type(given)(sequences=sequences, scores=scores, logits=logits)  # type: ignore[no-any-return]
+
+
+def _check_prompts(prompts: Sequence[Tensor], masks: Sequence[Tensor | None]) -> None:
+    if len(prompts[0]) != len(prompts[1]):
+        raise NescioError(f"generate: {len(prompts[0])} prompts but {len(prompts[1])} negative ones")
+    for ids, mask, name in zip(prompts, masks, ("attention_mask", "negative_prompt_attention_mask"), strict=True):
+        if mask is None:
+            continue
+        if mask.shape != ids.shape:
+            raise NescioError(f"generate: {name} is {list(mask.shape)}, its prompts are {list(ids.shape)}")
+        if not bool(mask[:, -1].all()):
+            raise NescioError(f"generate: {name} ends in 0; pad on the left (tokenizer.padding_side = 'left')")
 
 
 def _each(how: How, settings: dict[str, Any]) -> list[Guidance]:
