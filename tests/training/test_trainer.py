@@ -238,7 +238,7 @@ def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Pat
         ({"keep": "loss"}, None, "needs validation pairs"),
         ({"keep": "leakage"}, UNITS[:1], "leakage is measured by a run"),
         ({"patience": 1}, UNITS[:1], "set train.keep to loss or leakage"),
-        ({"reporters": ("nowhere",)}, None, r"nowhere is not installed; pip install 'nescio\[nowhere\]'"),
+        ({"reporters": ("nowhere",)}, None, r"nowhere is not installed; run `pip install 'nescio\[nowhere\]'`"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

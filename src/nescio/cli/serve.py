@@ -7,6 +7,7 @@ import typer
 
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 
 
 def serve(
@@ -33,12 +34,8 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
 ) -> None:
     """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic, and a playground at /."""
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise NescioError(f"serve needs {error.name}; pip install 'nescio[serve]'") from error
+    for library in ("fastapi", "prometheus_client", "uvicorn"):
+        require(library, "serve", "nescio serve")
     quiet_libraries()
     from nescio.serve.engine import engine_kind, engine_options
     from nescio.serve.engine import precision as precision_of

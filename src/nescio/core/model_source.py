@@ -1,12 +1,12 @@
 """Find a model by its name (hub id, folder, GGUF, PEFT adapter folder, embedded `smollm2`) without loading it."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import platformdirs
-
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.core.files import atomic_write, file_hash
 
 EMBEDDED = "smollm2"
@@ -16,7 +16,13 @@ _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def cache_dir() -> Path:
     """Return the folder of converted models: `NESCIO_CACHE`, else the user's cache directory."""
-    return Path(os.environ.get("NESCIO_CACHE") or platformdirs.user_cache_dir("nescio"))
+    if chosen := os.environ.get("NESCIO_CACHE"):
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nescio"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nescio" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nescio"
 
 
 def resolve(name: str) -> str:
@@ -71,6 +77,7 @@ def _converted(gguf: Path) -> Path:
 
 
 def _convert_gguf(gguf: Path, out: Path) -> None:
+    require("gguf", "gguf", str(gguf))
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

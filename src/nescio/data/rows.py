@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.core.files import Refuse, open_utf8, read_jsonl
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".parquet")
@@ -62,7 +63,7 @@ def _first_byte(path: Path) -> bytes:
 
 
 def _saved_rows(path: Path) -> Iterator[Any]:
-    datasets = _extra("datasets")
+    datasets = require("datasets", "data", str(path))
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
@@ -72,7 +73,7 @@ def _saved_rows(path: Path) -> Iterator[Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
-    parquet = _extra("pyarrow.parquet")
+    parquet = require("pyarrow.parquet", "data", str(path))
     try:
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
             yield from map(_without_nulls, batch.to_pylist())
@@ -89,18 +90,9 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _array_rows(path: Path) -> Iterator[Any]:
-    ijson = _extra("ijson")
+    ijson = require("ijson", "data", str(path))
     with open_utf8(path) as file:
         try:
             yield from ijson.items(file, "item", use_float=True)
         except ijson.JSONError as error:
             raise NescioError(f"{path}: not JSON ({str(error).splitlines()[0]}); correct the array") from error
-
-
-def _extra(module: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise NescioError(f"{module} is not installed; run `pip install 'nescio[data]'`") from error

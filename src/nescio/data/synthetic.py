@@ -14,11 +14,9 @@ from random import Random
 from typing import Any
 
 import yaml
-from faker import Faker
-from faker.providers.person.en_GB import Provider as British
-from faker.providers.person.en_US import Provider as American
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 
 _LENGTH_WEIGHTS = (45, 30, 15, 10)  # of 1, 2, 3 and 4 exchanges
 _PLAIN, _TOPICAL, _CLOSING, _LEAD_IN, _LEAD_OUT = 0.15, 0.6, 0.4, 0.45, 0.35
@@ -108,9 +106,12 @@ def _name_pools() -> tuple[dict[str, list[str]], list[str]]:
         names = {name for pool in pools for name in pool if name.isascii() and name.isalpha()}
         return {name for name in names if name not in words and not name.startswith("Mc")}
 
-    female = usable(list(American.first_names_female), list(British.first_names_female))
-    male = usable(list(American.first_names_male), list(British.first_names_male))
-    surnames = usable(list(American.last_names), list(British.last_names)) - female - male
+    american, british = (
+        require(f"faker.providers.person.{locale}", "demo", "made-up dialogs").Provider for locale in ("en_US", "en_GB")
+    )
+    female = usable(list(american.first_names_female), list(british.first_names_female))
+    male = usable(list(american.first_names_male), list(british.first_names_male))
+    surnames = usable(list(american.last_names), list(british.last_names)) - female - male
     return {"female": sorted(female - male), "male": sorted(male - female)}, sorted(surnames)
 
 
@@ -119,7 +120,7 @@ class _World:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.faker = Faker("en_US")
+        self.faker = require("faker", "demo", "made-up dialogs").Faker("en_US")
         random = Random(f"world-{seed}")
         first_names, surnames = _name_pools()
         self._surnames = random.sample(surnames, len(surnames))

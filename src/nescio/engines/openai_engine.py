@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -56,10 +57,7 @@ class OpenAIEngine(EngineMethods):
         timeout: float = 120.0,
         retries: int = 5,
     ) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise NescioError("endpoints: the client is not installed; run `pip install 'nescio[openai]'`") from error
+        openai = require("openai", "openai", f"{model} behind an endpoint")
         key = _NO_KEY if key_env is None else os.environ.get(key_env)
         if not key:
             raise NescioError(

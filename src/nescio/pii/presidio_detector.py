@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
 from nescio.pii.registry import DETECTORS
 from nescio.pii.spacy_detector import BATCH, installed
@@ -52,21 +53,19 @@ class PresidioDetector:
 
 
 def _engine(package: str, recognizers: Path | None) -> Any:
-    try:
-        import tldextract
-        from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine, RecognizerRegistry
-        from presidio_analyzer.nlp_engine import SpacyNlpEngine
-    except ImportError as error:
-        raise NescioError("detector presidio: not installed; run `pip install 'nescio[presidio]'`") from error
+    analyzer = require("presidio_analyzer", "presidio", "detector presidio")
+    nlp_engine = require("presidio_analyzer.nlp_engine", "presidio", "detector presidio")
+    tldextract = require("tldextract", "presidio", "detector presidio")
     # Its check of e-mail addresses would fetch a list of domains; a detector makes no requests.
-    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # type: ignore[assignment]
-    nlp = SpacyNlpEngine(models=[{"lang_code": _LANGUAGE, "model_name": package}])
+    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    nlp = nlp_engine.SpacyNlpEngine(models=[{"lang_code": _LANGUAGE, "model_name": package}])
     nlp.load()
-    registry = RecognizerRegistry()
+    registry = analyzer.RecognizerRegistry()
     registry.load_predefined_recognizers(languages=[_LANGUAGE], nlp_engine=nlp)
     if recognizers is not None:
         _add(registry, recognizers)
-    return BatchAnalyzerEngine(AnalyzerEngine(registry=registry, nlp_engine=nlp, supported_languages=[_LANGUAGE]))
+    engine = analyzer.AnalyzerEngine(registry=registry, nlp_engine=nlp, supported_languages=[_LANGUAGE])
+    return analyzer.BatchAnalyzerEngine(engine)
 
 
 def _add(registry: Any, path: Path) -> None:

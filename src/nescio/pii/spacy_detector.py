@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
 
@@ -27,10 +28,8 @@ class SpacyDetector:
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
         package = installed(model, self.name)
-        import spacy
-        import thinc.api
-
-        thinc.api.prefer_gpu()
+        spacy = require("spacy", "spacy", f"detector {self.name}")
+        spacy.prefer_gpu()
         # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
         excluded = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
         self._nlp = spacy.load(package, exclude=excluded)
@@ -61,10 +60,7 @@ def installed(model: str, detector: str) -> str:
         raise NescioError(
             f"detector {detector}: names no pipeline; use {detector.rstrip(':')}:MODEL, as in spacy:en_core_web_sm"
         )
-    try:
-        import spacy
-    except ImportError as error:
-        raise NescioError(f"detector {detector}: spaCy is not installed; run `pip install 'nescio[spacy]'`") from error
+    spacy = require("spacy", "spacy", f"detector {detector}")
     for name in (model, _PACKAGED.get(model, "")):
         if spacy.util.is_package(name):
             return name

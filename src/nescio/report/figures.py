@@ -7,17 +7,17 @@ figure is readable on white and on black.
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_text
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, WIDE, space_color, svg
+from nescio.report.style import PALETTE, WIDE, new_figure, space_color, styled, svg
 from nescio.report.table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANELS = {
     "Loss": ("loss",),
@@ -96,8 +96,8 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
     Returns:
         SVG.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDE, 3.4), layout="constrained")
+    with styled():
+        figure = new_figure(WIDE, 3.4)
         axes = figure.add_subplot()
         counted = [row for row in rows if row.get("pii") is not None]
         guided = {_model(row) for row in counted if row.get("space")}
@@ -136,7 +136,7 @@ def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]
     return series
 
 
-def _draw_series(axes: Axes, points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
+def _draw_series(axes: "Axes", points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
     """One line with interval bars, shifted a little so that the bars of two spaces are side by side."""
     scales = [point["scale"] + shift for point in points]
     axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=name)
@@ -145,7 +145,7 @@ def _draw_series(axes: Axes, points: Sequence[Row], name: str, color: str, dash:
             axes.vlines(scale, *point["pii_ci95"], color=color, linewidth=3.5, alpha=0.45)
 
 
-def _draw_level(axes: Axes, row: Row, dash: str) -> None:
+def _draw_level(axes: "Axes", row: Row, dash: str) -> None:
     axes.axhline(row["pii"], color=PALETTE["ink"], linestyle=dash, linewidth=1.2, label=table.model_name(row))
     if row.get("pii_ci95"):
         axes.axhspan(*row["pii_ci95"], color=PALETTE["ink"], alpha=0.1, linewidth=0)
@@ -160,14 +160,14 @@ def training(log: Sequence[LogRow]) -> str:
     Returns:
         SVG.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         return svg(training_figure(log))
 
 
-def training_figure(log: Sequence[LogRow]) -> Figure:
+def training_figure(log: Sequence[LogRow]) -> "Figure":
     """Return the training curves of a log's rows as a figure."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDE, 4.6), layout="constrained")
+    with styled():
+        figure = new_figure(WIDE, 4.6)
         panels = figure.subplots(2, 3, sharex=True)
         for axes, (title, names) in zip(panels.flat, _PANELS.items(), strict=True):
             axes.set_title(title)
@@ -181,7 +181,7 @@ def training_figure(log: Sequence[LogRow]) -> Figure:
         return figure
 
 
-def _draw_curve(axes: Axes, log: Sequence[LogRow], name: str, color: str) -> None:
+def _draw_curve(axes: "Axes", log: Sequence[LogRow], name: str, color: str) -> None:
     for split in ("train", "eval"):
         rows = [row for row in log if row["split"] == split and isinstance(row.get(name), int | float)]
         epochs, values = [row["epoch"] for row in rows], [row[name] for row in rows]
@@ -192,7 +192,7 @@ def _draw_curve(axes: Axes, log: Sequence[LogRow], name: str, color: str) -> Non
             axes.plot(epochs, running_mean(values, max(1, len(values) // 12)), color=color, label=name)
 
 
-def _reward_legend(axes: Axes) -> tuple[list[Any], list[str]]:
+def _reward_legend(axes: "Axes") -> tuple[list[Any], list[str]]:
     curves = zip(*axes.get_legend_handles_labels(), strict=True)
     named = {label.removesuffix("_reward"): handle for handle, label in curves if label.endswith("_reward")}
     return list(named.values()), list(named)

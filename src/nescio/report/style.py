@@ -1,9 +1,13 @@
 """How every figure looks, and how it becomes SVG."""
 
 import io
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from nescio.core.extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PALETTE = {"ink": "#767b85", "grid": "#8a8f99", "one": "#3f83c4", "two": "#c7702c", "three": "#2f9475"}
 """Names and colours; the page gives the names other values in dark mode."""
@@ -39,7 +43,23 @@ def space_color(space: str | None) -> str:
     return {"prob": PALETTE["one"], "log": PALETTE["two"]}.get(space, PALETTE["three"])
 
 
-def svg(figure: Figure) -> str:
+def styled() -> AbstractContextManager[None]:
+    """Draw and save figures in `STYLE` inside a `with` block.
+
+    Raises:
+        NescioError: Matplotlib is not installed.
+    """
+    context: AbstractContextManager[None] = require("matplotlib", "figures", "figures").rc_context(STYLE)
+    return context
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a width and a height in inches."""
+    figure: Figure = require("matplotlib.figure", "figures", "figures").Figure((width, height), layout="constrained")
+    return figure
+
+
+def svg(figure: "Figure") -> str:
     """Return the figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from nescio.report.style import PALETTE, STYLE, svg
+from nescio.report.style import PALETTE, new_figure, styled, svg
 
 
 def curves(
@@ -30,8 +27,8 @@ def curves(
     panels = {"perplexity of plain text": perplexity, "broken answers, share": broken, "pieces of personal data": pii}
     colors = (PALETTE["one"], PALETTE["two"], PALETTE["three"])
     order = sorted(range(len(coefficients)), key=coefficients.__getitem__)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+    with styled():
+        figure = new_figure(7.2, 2.4)
         for axes, (title, values), color in zip(figure.subplots(1, 3), panels.items(), colors, strict=True):
             for marker, chosen in (("o", False), ("X", True)):
                 points = [i for i in order if apart[i] == chosen]

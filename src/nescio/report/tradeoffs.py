@@ -2,16 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
-
+from nescio.core.extras import require
 from nescio.report import table
-from nescio.report.style import PALETTE, STYLE, WIDE, space_color, svg
+from nescio.report.style import PALETTE, WIDE, new_figure, space_color, styled, svg
 from nescio.report.table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^DvPX*"
 _TICKS = (0, 5, 10, 20, 50, 100, 200, 500, 1000)  # of personal data
@@ -46,8 +45,9 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
     points = [row for row in rows if row.get("utility") is not None and row.get("pii") is not None]
     if not points:
         return None
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDE, 4.0), layout="constrained")
+    with styled():
+        ticker = require("matplotlib.ticker", "figures", "figures")
+        figure = new_figure(WIDE, 4.0)
         axes = figure.add_subplot()
         best = sorted(front(points), key=lambda row: float(row["pii"]))
         axes.plot(
@@ -59,14 +59,14 @@ def leak_against_utility(rows: Sequence[Row]) -> str | None:
             axes.annotate(words, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
         # The rows to compare have little personal data, and the tuned model has much.
         axes.set_xscale("symlog", linthresh=10, linscale=1.5)
-        axes.xaxis.set_major_locator(FixedLocator(_TICKS))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(ticker.FixedLocator(_TICKS))
+        axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
         axes.set(xlabel="pieces of personal data", ylabel="utility, %")
         axes.grid()
         return svg(figure)
 
 
-def _draw_point(axes: Axes, row: Row, best: bool) -> None:
+def _draw_point(axes: "Axes", row: Row, best: bool) -> None:
     color, at = space_color(row.get("space")), (row["pii"], 100 * row["utility"])
     axes.plot(*at, "o" if best else "x", color=color)
     if row.get("pii_ci95"):
@@ -127,8 +127,8 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
     sampled = drawn(rows)
     if not sampled:
         return None
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDE, 3.8), layout="constrained")
+    with styled():
+        figure = new_figure(WIDE, 3.8)
         axes = figure.add_subplot()
         for number, row in enumerate(sampled):
             k = [int(key) for key in row["leak_at"]]
@@ -136,7 +136,7 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
             look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], space_color(row.get("space"))
             axes.plot(k, mean, look, color=color, label=table.described(row))
             axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(require("matplotlib.ticker", "figures", "figures").MaxNLocator(integer=True))
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=3)

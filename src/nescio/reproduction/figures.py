@@ -4,15 +4,16 @@ Knows log rows; nothing of models.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from nescio.core.files import atomic_write
 from nescio.report.figures import read_log, training_figure
-from nescio.report.style import STYLE
+from nescio.report.style import new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FINEST = 1e-3  # the smallest probability drawn; log x - log y has no bound at 0
 
@@ -37,7 +38,7 @@ def draw(run: Path, out: Path) -> list[Path]:
     return [_save(figure, out / f"{name}.{kind}") for name, figure in figures.items() for kind in ("svg", "png")]
 
 
-def definition_area(name: str, of: Any) -> Figure:
+def definition_area(name: str, of: Any) -> "Figure":
     """z = f(x) - f(y) for probabilities x (positive) and y (negative): what guidance multiplies (Figures 1 and 2).
 
     Args:
@@ -46,14 +47,14 @@ def definition_area(name: str, of: Any) -> Figure:
     """
     axis = np.linspace(_FINEST, 1, 60)
     x, y = np.meshgrid(axis, axis)
-    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    figure = new_figure(4.6, 3.6)
     axes: Any = figure.add_subplot(projection="3d")
     axes.plot_surface(x, y, of(x) - of(y), cmap="viridis", linewidth=0)
     axes.set(xlabel="x: positive branch", ylabel="y: negative branch", zlabel="z", title=f"z = {name}")
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as beside, matplotlib.rc_context(STYLE):
+def _save(figure: "Figure", path: Path) -> Path:
+    with atomic_write(path) as beside, styled():
         figure.savefig(beside, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path

@@ -7,7 +7,6 @@ a loss; nothing of dialogs, pairs or personal data.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from transformers import (
 )
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.core.shared_prefix import log_probs
 from nescio.training.batch import Batch, Loss, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
@@ -133,8 +133,7 @@ def _check(plan: Plan, test: Sequence[Unit] | None, judge: Judge | None) -> None
     if plan.keep == "leakage" and judge is None:
         raise NescioError("train.keep: leakage is measured by a run; here keep the last epoch, or the lowest loss")
     for reporter in plan.reporters:
-        if find_spec(reporter) is None:
-            raise NescioError(f"train.report_to: {reporter} is not installed; pip install 'nescio[{reporter}]'")
+        require(reporter, reporter, "train.report_to")
 
 
 def _arguments(plan: Plan, units: int, work: Path, validates: bool) -> TrainingArguments:

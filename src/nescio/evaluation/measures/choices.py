@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Scoring
@@ -183,10 +184,7 @@ def mmlu_pro(source: str) -> list[Question]:
 
 
 def _from_hub(split: str) -> list[tuple[int, Any]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise NescioError("MMLU-Pro from the hub: run `pip install 'nescio[eval]'`, or give a JSONL file") from error
+    datasets = require("datasets", "eval", "MMLU-Pro from the hub")
     try:
         return list(enumerate(datasets.load_dataset(MMLU_PRO, split=split), start=1))
     except Exception as error:  # the hub's, the network's and the cache's errors share no base class

@@ -1,0 +1,30 @@
+"""Optional libraries: import one, or say which extra of nescio brings it."""
+
+from importlib import import_module
+from typing import Any
+
+from nescio.core.errors import NescioError
+
+
+def require(module: str, extra: str, needed_by: str) -> Any:
+    """Import a module of an optional library.
+
+    Args:
+        module: Full name of the module.
+        extra: Extra of nescio that installs the library.
+        needed_by: What needs it, in the user's words, such as `detector spacy:en_core_web_sm`.
+
+    Raises:
+        NescioError: The library is not installed, or fails while it is imported.
+    """
+    library = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or library
+        raise NescioError(f"{needed_by}: {missing} is not installed; run `pip install 'nescio[{extra}]'`") from error
+    except ImportError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NescioError(
+            f"{needed_by}: {library} cannot be imported ({reason}); run `pip install --upgrade 'nescio[{extra}]'`"
+        ) from error
