@@ -23,9 +23,7 @@ def test_a_missing_library_is_named_with_its_extra(module: str) -> None:
 def test_what_a_library_itself_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_installed.py").write_text("import missing_piece\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(
-        NescioError, match=r"^x: missing_piece is not installed; run `pip install 'nescio\[a\]'`$"
-    ):
+    with pytest.raises(NescioError, match=r"^x: missing_piece is not installed; run `pip install 'nescio\[a\]'`$"):
         require("half_installed", "a", "x")
 
 
@@ -34,7 +32,5 @@ def test_a_broken_library_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NescioError) as refused:
         require("broken_library", "a", "x")
-    assert str(refused.value).startswith(
-        "x: broken_library cannot be imported (libfoo.so: none); run `pip"
-    )
+    assert str(refused.value).startswith("x: broken_library cannot be imported (libfoo.so: none); run `pip")
     assert "\n" not in str(refused.value)

@@ -49,12 +49,14 @@ class RampartDetector:
     def __init__(self, model: str = "", ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"rampart:{model}" if model else "rampart"
         folder = _folder(model)
+        from tokenizers import Tokenizer
+
         onnxruntime = require("onnxruntime", "rampart", "detector rampart")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         weights = folder / "onnx/model_q4.onnx"
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-        self._tokenizer = require("tokenizers", "rampart", "detector rampart").Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(_WINDOW, stride=_OVERLAP)
         self._tokenizer.no_padding()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
