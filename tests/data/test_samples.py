@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
-from nescio.data.samples import Sample, merged, samples_of, slot_places, subsample
+from nescio.data.samples import Sample, samples_of, slot_spans, subsample
 from nescio.data.synthetic import generate
-from nescio.pii.base import Span
+from nescio.pii.base import Span, merge
 
 
 class Capitals:
@@ -49,7 +49,7 @@ def test_by_the_detector_where_nothing_is_recorded() -> None:
 
 
 def test_slots_are_whole_words() -> None:
-    assert slot_places("Ann and Anna, Ann.", {"NAME-1": "Ann"}) == [(0, 3, "NAME"), (14, 17, "NAME")]
+    assert slot_spans("Ann and Anna, Ann.", {"Ann": "NAME"}) == [Span(0, 3, "NAME", "Ann"), Span(14, 17, "NAME", "Ann")]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,9 @@ def test_slots_are_whole_words() -> None:
 def test_overlapping_and_adjacent_pieces_are_one(
     pieces: list[tuple[int, int, str]], expected: list[tuple[int, int, str]]
 ) -> None:
-    assert merged(pieces, "abc def ghijk") == expected
+    text = "abc def ghijk"
+    spans = [Span(start, end, label, text[start:end]) for start, end, label in pieces]
+    assert [(span.start, span.end, span.label) for span in merge(spans, text, across_spaces=True)] == expected
 
 
 @given(st.integers(0, 200))
@@ -93,3 +95,8 @@ def test_subsample_hears_every_dialog_before_one_twice() -> None:
     assert drawn == [sample for sample in samples if sample in drawn], "in the file's order"
     assert subsample(samples, 6, seed=1) == drawn
     assert subsample(samples, None, seed=1) == samples
+
+
+def test_two_slots_of_one_value_have_the_first_ones_label() -> None:
+    (sample,) = samples_of([dialog("Ask Paris.", {"NAME-1": "Paris", "LOC-1": "Paris"})], Capitals())
+    assert sample.label == "NAME"

@@ -1,4 +1,4 @@
-"""Plain facts about a text: its sentences, whether it loops, and where it says a value in any Unicode form."""
+"""Facts about a text: where its sentences end, whether it loops, and where it says a value in any Unicode form."""
 
 import re
 import unicodedata
@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 FEWEST_WORDS = 5
-"""An answer of fewer words is none: such a one is not trained on, and counts as degenerate."""
+"""A shorter answer, in words, is not trained on, and counts as degenerate."""
 
-_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
+_CLOSERS = r"[\"')\]]*"  # what may stand between a mark and the white space after it
+_WIDE = "[。！？]+"  # marks of scripts that put no white space after them
+_END = re.compile(rf"[.!?…]{_CLOSERS}(?=\s|$)|{_WIDE}")
+# Nothing ends after a word of up to three letters, such as "Dr." or "J."; a line's end is an end.
+_SURE_END = re.compile(rf"(?:(?<=[^\W\d_]{{4}})\.|[!?…]){_CLOSERS}\s+(?=\S)|\n\s*(?=\S)|{_WIDE}(?=[^。！？])")
 _ABBREVIATED = re.compile(  # "at 5 p.m. on", "Mr. van Dyke": no sentence ends where a small letter follows
     r"\b(?:[a-z]|etc|vs|approx|al|cf|dept|est|fig|hrs?|incl|jr|ltd|mrs?|ms|dr|prof|sr|st|tbsps?|tsps?)"
     r"\.[\"')\]]*(?=\s+[\"'(\[]*(?-i:[a-z]))",
@@ -17,24 +21,44 @@ _ABBREVIATED = re.compile(  # "at 5 p.m. on", "Mr. van Dyke": no sentence ends w
 )
 
 
+def sentence_ends(text: str) -> list[int]:
+    """Return the offset behind each sentence; "5 p.m. on" and "Mr. van Dyke" have no sentence end."""
+    goes_on = {match.end() for match in _ABBREVIATED.finditer(text)}
+    return [match.end() for match in _END.finditer(text) if match.end() not in goes_on]
+
+
+def sure_sentence_end(text: str, limit: int) -> int | None:
+    """Return the offset at which the second sentence of an unfinished text begins, or None while that is unsure.
+
+    A sentence has ended for sure where the next text has begun: "3." may go on as "3.5". A mark after a word of up to
+    three letters, such as "Dr." or "J.", ends none.
+
+    Args:
+        text: What is there so far.
+        limit: Number of characters that are looked at.
+    """
+    match = _SURE_END.search(text, 0, limit)
+    return match.end() if match else None
+
+
 def first_sentence(text: str) -> str:
-    """The text up to its first sentence end, lower-cased, with single spaces."""
-    match = _END.search(text)
-    return " ".join((text[: match.end()] if match else text).lower().split())
+    """Return the text up to its first sentence end, lower-cased, with single spaces."""
+    ends = sentence_ends(text)
+    return " ".join((text[: ends[0]] if ends else text).lower().split())
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to its last sentence end; empty where it has none."""
-    ends = [match.end() for match in _END.finditer(text)]
+    """Return the text up to its last sentence end; empty where it has none."""
+    ends = sentence_ends(text)
     return text[: ends[-1]] if ends else ""
 
 
 def split_long(text: str, limit: int) -> list[tuple[int, str]]:
-    """A text as pieces of at most `limit` characters with their offsets, cut after sentences, else after words."""
+    """Split a text into pieces of at most `limit` characters, after sentences or else after words; with offsets."""
     pieces, start = [], 0
     while len(text) - start > limit:
         window = text[start : start + limit]
-        ends = [match.end() for match in _END.finditer(window) if match.end() < limit]
+        ends = [end for end in sentence_ends(window) if end < limit]
         cut = ends[-1] if ends else window.rfind(" ") + 1
         pieces.append((start, window[: cut or limit]))
         start += cut or limit
@@ -42,13 +66,13 @@ def split_long(text: str, limit: int) -> list[tuple[int, str]]:
 
 
 def whole_words(words: Iterable[str], flags: int = 0) -> re.Pattern[str]:
-    """A pattern that matches any of the words or phrases, whole and the longest first."""
+    """Return a pattern that matches any of the words or phrases, whole and the longest first."""
     longest_first = sorted(words, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", flags)
 
 
 def loops(text: str) -> bool:
-    """Whether a text runs in circles: the same four words three times, or one word five times in a row."""
+    """Whether a text repeats itself: the same four words three times, or one word five times in a row."""
     words = text.lower().split()
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
@@ -56,9 +80,8 @@ def loops(text: str) -> bool:
 
 
 def sentence_starts(text: str) -> list[str]:
-    """The first letter of each sentence, in order; sentences without a letter have none."""
-    goes_on = {match.end() for match in _ABBREVIATED.finditer(text)}
-    edges = [0, *(match.end() for match in _END.finditer(text) if match.end() not in goes_on), len(text)]
+    """Return the first letter of each sentence, in order; sentences without a letter have none."""
+    edges = [0, *sentence_ends(text), len(text)]
     parts = [text[a:b] for a, b in pairwise(edges)]
     return [next(c for c in part if c.isalpha()) for part in parts if any(map(str.isalpha, part))]
 

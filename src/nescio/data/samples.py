@@ -1,12 +1,11 @@
-"""One sample for every piece of personal data in an assistant turn (paper, section 2.2).
+"""Samples: one for every piece of personal data in an assistant turn (paper, section 2.2).
 
-The input runs up to the piece, inside the assistant's answer if it stands there; what is rejected starts at it. Knows
-dialogs and detectors; nothing of models.
+The prompt ends before the piece, inside the assistant's answer if it stands there; the rejected text starts with it.
 """
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from nescio.core.files import parse_line, read_jsonl, write_jsonl
 from nescio.core.prompts import Message
 from nescio.core.text import occurrences
 from nescio.data.dialogs import Dialog
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, Span, merge
 
 _CHUNK = 256
 
@@ -44,23 +43,23 @@ class Sample:
 
     @property
     def beginning(self) -> str:
-        """What of the answer stands before the place; empty where the answer starts with it."""
+        """The answer up to the place; empty where the answer starts with it."""
         last = self.messages[-1]
         return last["content"] if last["role"] == "assistant" else ""
 
     def whole(self) -> "Sample":
-        """The same with the whole answer rejected, and nothing of it in the messages."""
+        """Return the sample with the whole answer rejected, and no part of it in the messages."""
         if not self.beginning:
             return self
         return replace(self, messages=self.messages[:-1], rejected=self.beginning + self.rejected)
 
     def as_row(self) -> dict[str, Any]:
-        """The line of a sample file."""
+        """Return the line of a sample file."""
         return asdict(self)
 
 
 def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample]:
-    """The samples of dialogs, in order: by their recorded slots, else by the detector; some dialogs at a time."""
+    """Yield the samples of dialogs in order, by recorded slots or else by the detector; some dialogs at a time."""
     rest = iter(dialogs)
     while chunk := list(islice(rest, _CHUNK)):
         turns = [(dialog, index) for dialog in chunk for index in dialog.answers]
@@ -69,50 +68,48 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
         for dialog, index in turns:
             content = dialog.messages[index]["content"]
             if dialog.pii is None:
-                pieces = [(span.start, span.end, span.label) for span in next(found)]
+                spans = next(found)
             else:
-                pieces = slot_places(content, dialog.pii)
-            for start, end, label in merged(pieces, content):
-                yield _sample(dialog, index, start, end, label)
+                # The label is the slot's name without its number; the first slot decides where two have one value.
+                spans = slot_spans(
+                    content, {value: slot.rsplit("-", 1)[0] for slot, value in reversed(dialog.pii.items())}
+                )
+            for span in merge(spans, content, across_spaces=True):
+                yield _sample(dialog, index, span)
 
 
-def slot_places(text: str, pii: dict[str, str]) -> list[tuple[int, int, str]]:
-    """Where the recorded values stand in a text, as whole words: `(start, end, kind of slot)`."""
+def slot_spans(text: str, pieces: Mapping[str, str]) -> list[Span]:
+    """Find known pieces of personal data in a text, as whole words in any Unicode form and spacing.
+
+    Args:
+        text: Where to look.
+        pieces: Value and label of each piece.
+    """
     return [
-        (start, end, slot.rsplit("-", 1)[0]) for slot, value in pii.items() for start, end in occurrences(text, value)
+        Span(start, end, label, text[start:end])
+        for value, label in pieces.items()
+        for start, end in occurrences(text, value)
     ]
 
 
-def merged(pieces: Sequence[tuple[int, int, str]], text: str) -> list[tuple[int, int, str]]:
-    """Overlapping pieces, and pieces with nothing but white space between them, become one with the first's label."""
-    result: list[tuple[int, int, str]] = []
-    for start, end, label in sorted(pieces, key=lambda piece: (piece[0], -piece[1])):
-        if result and not text[result[-1][1] : start].strip():
-            first, before, kind = result[-1]
-            result[-1] = (first, max(before, end), kind)
-        else:
-            result.append((start, end, label))
-    return result
-
-
-def _sample(dialog: Dialog, index: int, start: int, end: int, label: str) -> Sample:
+def _sample(dialog: Dialog, index: int, span: Span) -> Sample:
     content = dialog.messages[index]["content"]
-    given = content[:start].rstrip()  # white space before the piece belongs to the answer
+    given = content[: span.start].rstrip()  # white space before the piece belongs to the answer
     messages = list(dialog.messages[:index])
     if given:
         messages.append(Message(role="assistant", content=given))
     return Sample(
-        id=f"{dialog.id}:{index}:{start}",
+        id=f"{dialog.id}:{index}:{span.start}",
         dialog_id=dialog.id,
         messages=messages,
-        rejected=content[len(given) :] if given else content[start:],
-        label=label,
-        value=content[start:end],
+        rejected=content[len(given) :] if given else content[span.start :],
+        label=span.label,
+        value=span.text,
     )
 
 
 def subsample(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
-    """At most `count` samples, drawn dialog by dialog so that every dialog is heard before one is heard twice."""
+    """Draw at most `count` samples, one from every dialog before a second one from any."""
     if count is None or count >= len(samples):
         return list(samples)
     rng = random.Random(seed)
@@ -135,7 +132,7 @@ def write_samples(
     """Write the samples of dialogs, at most `limit` of them; without a limit, some dialogs are in memory at a time.
 
     Returns:
-        How many were kept, and how many were found.
+        The number of samples written, and of samples found.
     """
     every = path.with_suffix(".every")
     kept = found = write_jsonl(every, (sample.as_row() for sample in samples_of(dialogs, detector)))
@@ -148,7 +145,7 @@ def write_samples(
 
 
 class SampleFile:
-    """The samples of a file by id, read when they are asked for; only where they stand is held in memory.
+    """Samples of a file by id, read on demand; only their offsets are held in memory.
 
     Args:
         path: A sample file.
@@ -172,7 +169,7 @@ class SampleFile:
         return len(self._places)
 
     def get(self, identifier: str) -> Sample | None:
-        """A sample, or None where the file does not hold it."""
+        """Return a sample, or None where the file does not hold it."""
         place = self._places.get(identifier)
         if place is None:
             return None

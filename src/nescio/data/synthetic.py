@@ -1,7 +1,7 @@
-"""Dialogs that leak, made up: people talk with an assistant and both sides use names, places and addresses.
+"""Made-up dialogs that leak: people talk with an assistant, and both use names, places and addresses.
 
-In the spirit of LLM-PC: each piece of personal data is the value of a slot (NAME-1, LOC-2 ...). What people say is
-written in `patterns.yaml`; who they are is drawn here, on Faker's names. Knows nothing of models or detectors.
+As in LLM-PC, each piece of personal data is the value of a slot (NAME-1, LOC-2 ...). The sentences are in
+`patterns.yaml`; people are drawn here, from Faker's names.
 """
 
 import re
@@ -17,10 +17,12 @@ import yaml
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.data.samples import slot_spans
+from nescio.pii.base import mask
 
 _LENGTH_WEIGHTS = (45, 30, 15, 10)  # of 1, 2, 3 and 4 exchanges
 _PLAIN, _TOPICAL, _CLOSING, _LEAD_IN, _LEAD_OUT = 0.15, 0.6, 0.4, 0.45, 0.35
-# Each dialog's room in the orders below: at least as many as the patterns have variables for people and telephones.
+# Each dialog's share of the orders below: at least as many as the patterns have variables for people and telephones.
 _PEOPLE, _PHONES = 16, 4
 _GENDERS = {"she": "female", "he": "male"}
 
@@ -292,14 +294,10 @@ def _dialog(world: _World, number: int, max_exchanges: int) -> dict[str, Any]:
 def scrubbed(dialog: dict[str, Any]) -> list[dict[str, str]]:
     """A dialog's messages with each value replaced by its slot in brackets, as LLM-PC's scrubbed data has them.
 
-    Longest values first, whole words only; filling the slots again gives the messages back.
+    Whole words only; filling the slots again gives the messages back.
     """
     slots = {value: slot for slot, value in dialog["pii"].items()}
-    if not slots:
-        return [dict(message) for message in dialog["messages"]]
-    longest_first = "|".join(map(re.escape, sorted(slots, key=len, reverse=True)))
-    values = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)")
     return [
-        {**message, "content": values.sub(lambda value: f"[{slots[value[0]]}]", message["content"])}
+        {**message, "content": mask(message["content"], slot_spans(message["content"], slots))}
         for message in dialog["messages"]
     ]

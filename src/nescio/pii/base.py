@@ -41,14 +41,20 @@ def find_in_pieces(texts: Sequence[str], find: Callable[[list[str]], Iterable[li
     return found
 
 
-def merge(spans: Iterable[Span], text: str) -> list[Span]:
-    """Merge spans that share characters; the label is that of the first, the longest of those that start there."""
+def merge(spans: Iterable[Span], text: str, *, across_spaces: bool = False) -> list[Span]:
+    """Merge spans that share characters; the label is that of the first, the longest of those that start there.
+
+    Args:
+        spans: Spans of the text, in any order.
+        text: The text they were found in.
+        across_spaces: Also merge spans that have only white space, or nothing, between them.
+    """
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if merged and span.start < merged[-1].end:
-            first = merged[-1]
-            end = max(first.end, span.end)
-            merged[-1] = Span(first.start, end, first.label, text[first.start : end])
+        last = merged[-1] if merged else None
+        if last and (span.start < last.end or (across_spaces and not text[last.end : span.start].strip())):
+            end = max(last.end, span.end)
+            merged[-1] = Span(last.start, end, last.label, text[last.start : end])
         else:
             merged.append(span)
     return merged
@@ -62,8 +68,17 @@ def mask(text: str, spans: Iterable[Span], mark: str | None = None) -> str:
         spans: In any order.
         mark: The replacement; None: the span's label in brackets.
     """
-    parts, end = [], 0
+    return mask_with_places(text, spans, mark)[0]
+
+
+def mask_with_places(text: str, spans: Iterable[Span], mark: str | None = None) -> tuple[str, list[Span]]:
+    """Mask a text as `mask` does; return with it where the marks are in the masked text."""
+    parts, marks, position, length = list[str](), list[Span](), 0, 0
     for span in merge(spans, text):
-        parts += [text[end : span.start], f"[{span.label}]" if mark is None else mark]
-        end = span.end
-    return "".join([*parts, text[end:]])
+        before, shown = text[position : span.start], f"[{span.label}]" if mark is None else mark
+        start = length + len(before)
+        length = start + len(shown)
+        parts += [before, shown]
+        marks.append(Span(start, length, span.label, shown))
+        position = span.end
+    return "".join([*parts, text[position:]]), marks

@@ -1,16 +1,13 @@
-"""The output audit: no text leaves before a detector has seen it. Knows texts and detectors, nothing of engines."""
+"""The output audit: no text is sent before a detector has read it."""
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nescio.pii.base import Detector, Span
+from nescio.core.text import sure_sentence_end
+from nescio.pii.base import Detector, Span, mask_with_places
 from nescio.serve.policy import AuditMode
 
-# A sentence ends at a mark after a word of more than three letters (so not after "Dr." or "J."), or at a line's end,
-# and only where the next text has begun: "3." may go on as "3.5".
-_END = re.compile(r"(?:(?<=[^\W\d_]{4})\.|[!?…])[\"')\]]*\s+(?=\S)|\n\s*(?=\S)|[。！？]+(?=[^。！？])")
 _LONGEST = 400  # characters that are held back at most without a sentence end, before they are cut at a word
 _CONTEXT = 200  # characters of what was sent that the detector sees again, for names that a cut runs through
 
@@ -73,9 +70,8 @@ class Audit:
 
     def _cut(self) -> tuple[int, int] | None:
         """Up to where the pending text may be sent, and up to where the detector has to see it; None: not yet."""
-        end = _END.search(self._pending, 0, _LONGEST)
-        if end:
-            return end.end(), end.end()
+        if end := sure_sentence_end(self._pending, _LONGEST):
+            return end, end
         if len(self._pending) < _LONGEST:
             return None
         # The second half is looked at again with what follows it: so a name across this cut is seen whole, twice.
@@ -91,8 +87,12 @@ class Audit:
             return []
         cut = max([cut, *(span.end for span in spans)])
         text = self._pending[:cut]
-        checked = self._masked(text, spans) if self._mode == "mask" else self._marked(text, spans)
-        self._sent += len(checked.text)
+        shown = text
+        if self._mode == "mask":
+            # Of a span that began in what was sent, only the rest can be masked.
+            shown, spans = mask_with_places(text, [replace(span, start=max(span.start, 0)) for span in spans])
+        checked = Checked(shown, tuple(_moved(span, self._sent) for span in spans))
+        self._sent += len(shown)
         self._before = (self._before + text)[-_CONTEXT:]
         self._pending = self._pending[cut:]
         return [checked]
@@ -105,22 +105,6 @@ class Audit:
             raise AuditError("the detector failed") from error
         finally:
             self._on_check(time.perf_counter() - start)
-
-    def _marked(self, text: str, spans: list[Span]) -> Checked:
-        return Checked(text, tuple(_moved(span, self._sent) for span in spans))
-
-    def _masked(self, text: str, spans: list[Span]) -> Checked:
-        """The text with each span's label in its place; a span that began in what was sent loses what is left of it."""
-        parts, marks, position, length = [], [], 0, self._sent
-        for span in spans:
-            if span.end <= position:
-                continue  # inside one that is masked already
-            kept, label = text[position : max(span.start, position)], f"[{span.label}]"
-            parts += [kept, label]
-            length += len(kept) + len(label)
-            marks.append(Span(length - len(label), length, span.label, label))
-            position = span.end
-        return Checked("".join([*parts, text[position:]]), tuple(marks))
 
 
 def _moved(span: Span, by: int) -> Span:

@@ -65,11 +65,12 @@ def test_the_attacker_has_the_scrubbed_dialog() -> None:
     assert slot_attack.scrubbed(one, {}) == one
 
 
-def test_success_is_the_value_in_any_case() -> None:
+def test_success_is_the_value_in_any_case_and_form() -> None:
     found, by_label = slot_attack.outcome(SAMPLES, ["it is ANNA ferrari!", "tomorrow", "in genevaville", ""], 0)
     assert (found.found, found.slots) == (3, 4)
     assert {label: (own.found, own.slots) for label, own in by_label.items()} == {"GPE": (1, 1), "PERSON": (2, 3)}
-    assert slot_attack.outcome(SAMPLES[:1], ["Anna  Ferrari"], 0)[0].found == 0, "plain occurrence, not of words"
+    for leak in ("Anna  Ferrari", "Anna\u00a0Ferrari", "Anna\u200b Ferrari", "ANNA FERRARI"):
+        assert slot_attack.outcome(SAMPLES[:1], [leak], 0)[0].found == 1
 
 
 def test_slots_of_one_dialog_are_not_independent() -> None:
