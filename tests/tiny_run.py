@@ -101,7 +101,7 @@ def write_world(folder: Path, template: str) -> None:
             "scales": [3],
             "spaces": ["log", "prob"],
             "question_count": 6,
-            "harmless": 2,
+            "harmless_prompts": 2,
         },
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

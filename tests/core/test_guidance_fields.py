@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from typer.testing import CliRunner
 
+from nescio import compat
 from nescio.cli.main import app
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.spaces import SPACES
 from nescio.engines.vllm.branch_rows import BranchRow
-from nescio.pipeline.recipe import Recipe, RowSection
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import RowSection
 from nescio.serve.admission import Served, admit_chat
 from nescio.serve.openai_api.request_bodies import ChatRequest, GuidanceOptions
 from nescio.serve.policy import Caller, GuidanceRules, Policy
@@ -37,7 +39,9 @@ def mean_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_row_takes_a_guidance_and_the_flat_keys_of_0_1_0_are_the_same() -> None:
-    nested, flat = RowSection(name="a", guidance=FLAT), RowSection.model_validate({"name": "a", **FLAT})  # type: ignore[arg-type]
+    nested = RowSection(name="a", guidance=FLAT)  # type: ignore[arg-type]
+    old = compat.recipe({"evaluate": {"rows": [{"name": "a", **FLAT}]}}).content
+    flat = RowSection.model_validate(old["evaluate"]["rows"][0])
     assert nested == flat
     assert nested.guidance == WHOLE
     assert RowSection.model_validate(nested.model_dump(mode="json")) == nested

@@ -38,10 +38,13 @@ def test_the_papers_recipes_are_estimated_without_the_weights(name: str, tmp_pat
 
 def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any) -> None:
     recipe = PAPER / "llama-3-8b.yaml"
-    few = costs_of(recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless=0")["evaluate"]
-    for change in ("harmless=10", "question_count=10", "draws=4", "attacked=9", "baselines=true", "adaptive=true"):
+    few = costs_of(recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless_prompts=0")["evaluate"]
+    for change in (
+        "harmless_prompts=10", "question_count=10", "leak_draws=4", "attack_samples=9", "baselines=true",
+        "adaptive=true",
+    ):  # fmt: skip
         more = costs_of(
-            recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless=0",
+            recipe, tmp_path, llama3, "evaluate.question_count=0", "evaluate.harmless_prompts=0",
             f"evaluate.{change}",
         )["evaluate"]  # fmt: skip
         assert more.tokens > few.tokens, change
@@ -49,8 +52,8 @@ def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any)
 
 def test_vllm_answers_here_as_the_torch_engine_does(tmp_path: Path, llama3: Any) -> None:
     recipe = PAPER / "llama-3-8b.yaml"
-    local, vllm = (
-        costs_of(recipe, tmp_path, llama3, f"generate.sources=[{{engine: {engine}}}]") for engine in ("local", "vllm")
+    torch, vllm = (
+        costs_of(recipe, tmp_path, llama3, f"generate.sources=[{{engine: {engine}}}]") for engine in ("torch", "vllm")
     )
-    assert vllm["candidates"].items == local["candidates"].items != "0 answers"
-    assert vllm["train"].items == local["train"].items != "0 pairs"
+    assert vllm["candidates"].items == torch["candidates"].items != "0 answers"
+    assert vllm["train"].items == torch["train"].items != "0 pairs"

@@ -48,7 +48,10 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
         dialog = {"id": "d", "messages": [*sample.messages, {"role": "assistant", "content": "Hi Tom."}]}
         write_jsonl(tmp_path / f"data/{side}.jsonl", [dialog | {"pii": {"NAME": "Tom"}}])
     setups = [Setup("tuned", "tuned", str(tiny_folder))]
-    asked = {"samples": 2, "draws": 1, "drawn": 3, "attacked": 4, "question_count": 500, "harmless": 50}
+    asked = {
+        "samples": 2, "leak_draws": 1, "leak_samples": 3, "attack_samples": 4, "question_count": 500,
+        "harmless_prompts": 50,
+    }  # fmt: skip
     notes: list[str] = []
     ask(context(tmp_path, notes, **asked), setups)
     assert notes == [
@@ -59,5 +62,5 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
         )
     ]  # fmt: skip
     notes.clear()
-    ask(context(tmp_path, notes, samples=1, question_count=0, harmless=0), setups)
+    ask(context(tmp_path, notes, samples=1, question_count=0, harmless_prompts=0), setups)
     assert not notes

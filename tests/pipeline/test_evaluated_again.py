@@ -39,7 +39,7 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
     changes = [
         "evaluate.scales=[2]", "evaluate.spaces=[prob]", "evaluate.plausibility=[0.1]", "evaluate.baselines=true",
         "evaluate.adaptive=true",
-        "evaluate.draws=3", "evaluate.drawn=2", "evaluate.attacked=4", "evaluate.samples=900",
+        "evaluate.leak_draws=3", "evaluate.leak_samples=2", "evaluate.attack_samples=4", "evaluate.samples=900",
         f"evaluate.rows={json.dumps(rows)}",
     ]  # fmt: skip
     again = Quiet()
@@ -144,11 +144,11 @@ def test_without_vllm_its_engine_is_one_line_and_the_table_stays(world: Path, tm
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
     before = (out / "eval/results.json").read_bytes()
-    recipe = load_recipe(world / "recipe.yaml", ["evaluate.engine=vllm", "evaluate.vllm={max_model_len: 256}"])
+    recipe = load_recipe(world / "recipe.yaml", ["evaluate.engine={kind: vllm, options: {max_model_len: 256}}"])
     with pytest.raises(NescioError, match=r"vLLM is not installed; pip install 'nescio\[vllm\]'"):
         Run(recipe, out, Quiet()).evaluate()
     assert (out / "eval/results.json").read_bytes() == before
-    for wrong, said in (("engine=tgi", r"evaluate\.engine"), ("vllm={max_model_len: 256}", "set engine: vllm")):
+    for wrong, said in (("engine=tgi", r"evaluate\.engine"), ("vllm={max_model_len: 256}", "max_model_len")):
         with pytest.raises(NescioError, match=said):
             load_recipe(world / "recipe.yaml", [f"evaluate.{wrong}"])
 
@@ -254,7 +254,7 @@ def test_mmlu_pro_is_answered_in_words_and_judged(
     assert "unusable" in (out / "report.html").read_text()
     assert opened
     opened.clear()
-    Run(load_recipe(world / "recipe.yaml", [*changes, "evaluate.harmless=0"]), out, Quiet()).evaluate()
+    Run(load_recipe(world / "recipe.yaml", [*changes, "evaluate.harmless_prompts=0"]), out, Quiet()).evaluate()
     assert not opened, "its verdicts are on disk"
 
 
@@ -268,7 +268,7 @@ def test_a_judge_behind_an_endpoint_is_asked_there_and_once(world: Path, tmp_pat
         asked = sum(endpoint.came.values())
         rows = json.loads((out / "eval/results.json").read_text())
         assert asked > 12 and {(row["judge"], row["judged"], row["judge_accuracy"]) for row in rows} == {("m", 1, 0.5)}
-        Run(load_recipe(world / "recipe.yaml", [*change, "evaluate.harmless=0"]), out, Quiet()).evaluate()
+        Run(load_recipe(world / "recipe.yaml", [*change, "evaluate.harmless_prompts=0"]), out, Quiet()).evaluate()
         assert sum(endpoint.came.values()) == asked, "the verdicts of the evaluation before are in the run folder"
 
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from nescio.core.errors import NescioError
-from nescio.pipeline.recipe import TrainSection, load_recipe
+from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.sections import TrainSection
 
 GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"
 
@@ -53,7 +54,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             GOOD + "train:\n  max_length: 1024\n",
             r"r\.yaml:5: train: max_prompt_length: 1900 leaves no room .* of 1024; set",
         ),
-        (GOOD + "evaluate:\n  draws: 2\n  drawn: 0\n", r"evaluate: drawn: 0 leaves no sample to draw answers to"),
+        (GOOD + "evaluate:\n  leak_draws: 2\n  leak_samples: 0\n", r"evaluate: leak_samples: 0 leaves no sample"),
         (GOOD + "evaluate:\n  question_count: 0\n  judge: {model: x}\n", r"evaluate: judge: has nothing to judge"),
         (
             GOOD + "evaluate:\n  judge: {model: x, key_env: sk-1}\n",
@@ -64,8 +65,8 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
         ("a: [1\n", r"r\.yaml:2: not YAML"),
-        (GOOD + "base: other\n", r"r\.yaml:5: base: said twice; keep one"),
-        (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: said twice"),
+        (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
+        (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         ("- 1\n", r"not a mapping of keys; `nescio init` writes a recipe"),
     ],
 )
@@ -112,7 +113,7 @@ def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypa
     (tmp_path / "more.jsonl").rename(tmp_path.parent / "more.jsonl")
     text = GOOD + (
         "detector: {model: 'spacy:ner + spacy:en_core_web_sm', recognizers: r.yaml}\n"
-        "generate: {sources: [{model: mine}, {name: far, engine: openai, model: mine, tokenizer: tokenizer}]}\n"
+        "generate: {sources: [{model: mine}, {name: far, engine: {kind: openai}, model: mine, tokenizer: tokenizer}]}\n"
         "evaluate:\n  questions: q.jsonl\n  judge: {model: judge}\n"
         "  rows: [{name: x, model: mine, adapter: adapter}, {name: y, model: owner/hub}]\n"
     )

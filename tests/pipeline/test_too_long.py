@@ -54,7 +54,7 @@ def test_vllm_may_be_told_to_take_less_than_the_model(tiny_folder: Path) -> None
     for options, served in (({}, 2), ({"max_model_len": -1}, 2), ({"max_model_len": 100}, 1)):
         assert len(with_room(samples, of_setups(setups, 16, options), lambda note: None)) == served
     recipe = {"base": str(tiny_folder), "tuned": "x", "data": {"dialogs": "d"}}
-    generate = {"max_tokens": 16, "sources": [{"engine": "vllm", "vllm": {"max_model_len": 200}}]}
+    generate = {"max_tokens": 16, "sources": [{"engine": {"kind": "vllm", "options": {"max_model_len": 200}}}]}
     askings = of_sources(Recipe.model_validate(recipe | {"generate": generate}))
     assert with_room(samples, askings, lambda note: None) == samples[:1]
 

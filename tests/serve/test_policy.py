@@ -68,7 +68,7 @@ def test_shorthands(tmp_path: Path) -> None:
         (GOOD + "    guidance: {space: {default: log, allowed: [prob]}}\n", "must be among the allowed"),
         (GOOD + "    allow: {logprobs: true}\n", "needs audit: off"),
         (GOOD + "    limits: {tokens_per_minute: 10}\n", r"must be 1024 \(max_tokens times choices\) or more"),
-        (GOOD + "  default:\n    base_model: true\n", r"p\.yaml:4: default: said twice"),
+        (GOOD + "  default:\n    base_model: true\n", r"p\.yaml:4: default: given twice"),
         (GOOD + "  staff:\n    base_model: true\n", "policy staff has no keys"),
         (GOOD + f"  a:\n    base_model: true\n    keys: ['{HASH}', '{HASH}']\n", "policies a and a share a key"),
         ("policies:\n  default: {}\n", "names nothing to answer with"),

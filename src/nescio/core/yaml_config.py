@@ -1,15 +1,13 @@
-"""YAML under a Pydantic schema: each mistake is one line with the file, the line, the key and the mend.
+"""YAML files under a Pydantic schema, path types that are relative to the file, and errors that name line and key."""
 
-Knows YAML and Pydantic; nothing of what a schema is for.
-"""
-
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from nescio.core.errors import NescioError
 
@@ -18,42 +16,72 @@ Schema = TypeVar("Schema", bound=BaseModel)
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, and of a dataclass
 
 
-def read_yaml(path: Path, mend: str) -> tuple[dict[str, Any], str]:
+_RESERVED = ("smollm2", "plain", "validation", "test")  # names that are never paths, even where such a file exists
+
+
+def _relative_path(value: Path, info: ValidationInfo) -> Path:
+    return Path(info.context).resolve() / value.expanduser() if info.context else value
+
+
+def path_or_name(value: str, info: ValidationInfo) -> str:
+    """Return the absolute path of what exists in the YAML file's folder or the working directory, else the name."""
+    if not info.context or not value or value in _RESERVED:
+        return value
+    places = (folder.resolve() / value for folder in (Path(info.context), Path()))
+    return next((str(place) for place in places if place.exists()), value)
+
+
+def _detector_name(value: str, info: ValidationInfo) -> str:
+    parts = [part.strip().partition(":") for part in value.split(" + ")]
+    return " + ".join(f"{kind}{colon}{path_or_name(model, info)}" for kind, colon, model in parts)
+
+
+FilePath = Annotated[Path, AfterValidator(_relative_path)]
+"""A path, relative to the YAML file's folder."""
+
+PathOrName = Annotated[str, AfterValidator(path_or_name)]
+"""A file or folder in the YAML file's folder, or else in the working directory; or a name, which is left as it is."""
+
+DetectorName = Annotated[str, AfterValidator(_detector_name)]
+"""The name of a detector, whose models may be folders."""
+
+
+def read_yaml(path: Path, fix: str) -> tuple[dict[str, Any], str]:
     """Read a file that holds one mapping.
 
     Args:
         path: YAML.
-        mend: What to do when it is missing or holds something else; ends the error's line.
+        fix: What to do when the file is missing or holds something else; ends the error's line.
 
     Returns:
         The mapping and the text, which `checked` finds line numbers in.
 
     Raises:
-        NescioError: The file can't be read, is not YAML, says a key twice, or holds no mapping.
+        NescioError: The file can't be read, is not YAML, gives a key twice, or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise NescioError(f"{path}: cannot be read ({reason}); {mend}") from error
+        raise NescioError(f"{path}: cannot be read ({reason}); {fix}") from error
     try:
         content = yaml.safe_load(text)
-        twice = _said_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+        repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise NescioError(
-            f"{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend the line"
+            f"{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); correct the line"
         ) from error
-    if twice is not None:
-        raise NescioError(f"{path}:{twice.start_mark.line + 1}: {twice.value}: said twice; keep one")
+    if repeated is not None:
+        raise NescioError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value}: given twice; keep one")
     if not isinstance(content, dict):
-        raise NescioError(f"{path}: not a mapping of keys; {mend}")
+        raise NescioError(f"{path}: not a mapping of keys; {fix}")
     return content, text
 
 
-def _said_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
-    """The first key that its mapping has already; YAML itself would let the last one win."""
+def _repeated_key(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return the first key that its mapping has already; YAML itself would let the last one win."""
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen = set()
@@ -64,20 +92,26 @@ def _said_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
             parts.append(value)
     elif isinstance(node, yaml.SequenceNode):
         parts = node.value
-    return next((found for part in parts if (found := _said_twice(part)) is not None), None)
+    return next((found for part in parts if (found := _repeated_key(part)) is not None), None)
 
 
 def checked(
-    schema: type[Schema], content: dict[str, Any], source: str, text: str, folder: Path | None = None
+    schema: type[Schema],
+    content: Mapping[str, Any],
+    source: str,
+    text: str,
+    folder: Path | None = None,
+    written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
 ) -> Schema:
-    """The content as its schema; a wrong value is quoted unless the schema hides its input.
+    """Validate a mapping; an error quotes a wrong value unless the schema hides its input.
 
     Args:
         schema: What it must be.
         content: The mapping.
         source: The file's name, for errors.
         text: The file's text, for line numbers.
-        folder: Where paths that the schema marks as such are seen from.
+        folder: The folder that paths are relative to.
+        written: The place of a value in the text, by its place in the mapping, where the two differ.
 
     Raises:
         NescioError: The first mistake, a misspelt key before all others.
@@ -85,23 +119,28 @@ def checked(
     try:
         return schema.model_validate(content, context=folder)
     except ValidationError as error:
-        # A misspelt key is often why another is missing, so it is told first.
+        # A misspelt key is often why another is missing, so it is reported first.
         first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
-        names = [str(part) for part in first["loc"]]
-        field = ".".join(names) or schema.__name__.lower()
+        place = tuple(str(part) for part in first["loc"])
         if first["type"] in _UNKNOWN_KEY:
-            known = ", ".join(_fields_at(schema, names[:-1]))
-            message = f"unknown key; known here: {known}"
+            message = f"unknown key; known here: {', '.join(_fields_at(schema, place[:-1]))}"
         else:
             said = first["msg"].removeprefix("Value error, ")
             message = said[:1].lower() + said[1:]
             if not isinstance(first["input"], dict) and not schema.model_config.get("hide_input_in_errors"):
                 message += f", is {first['input']!r}"
-        raise NescioError(f"{source}{_line_of(names, text)}: {field}: {message}") from error
+        # The user wrote the old names of keys that were translated: errors use them too.
+        for today, old in (written or {}).items():
+            if place[: len(today)] == today:
+                place = old + place[len(today) :]
+            elif place == today[:-1]:
+                message = re.sub(rf"\b{today[-1]}\b", old[-1], message)
+        field = ".".join(place) or schema.__name__.lower()
+        raise NescioError(f"{source}{_line_of(place, text)}: {field}: {message}") from error
 
 
 def _fields_at(schema: type[BaseModel], names: Sequence[str]) -> list[str]:
-    """The keys of the section that these names lead to; a name of a mapping's own stands for any."""
+    """Return the keys of the section that these names lead to; any name leads into a mapping of sections."""
     section: Any = schema
     for name in names:
         known = getattr(section, "model_fields", {})
@@ -116,7 +155,7 @@ def _fields_at(schema: type[BaseModel], names: Sequence[str]) -> list[str]:
 
 
 def _line_of(names: Sequence[str], text: str) -> str:
-    """`:LINE` of a key in the YAML, or nothing where it is not in it."""
+    """Return `:LINE` of the last of these keys that stands in the YAML, or nothing."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     line = None
     for name in names:

@@ -20,7 +20,8 @@ from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate
 from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
-from nescio.pipeline.recipe import EvaluateSection, Recipe, TrainSection, TuneSection
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import EvaluateSection, TrainSection, TuneSection
 
 _LOOKED_AT = 200  # dialogs counted exactly
 _TRAIN_FLOPS, _DECODE_FLOPS = 4.0, 2.0  # per weight and token: forward and backward without weight gradients; forward

@@ -18,7 +18,7 @@ from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.recipe import EvaluateSection, RowSection
+from nescio.pipeline.sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import of_setups, with_room
 from nescio.report import figures, html
 
@@ -49,12 +49,12 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     options: dict[str, dict[str, object]] = {"leakage": {}, "fluency": {}}
     if section.question_count != 0:
         options["choices"] = asked
-    if section.draws:
-        options["leak_at_k"] = {"draws": section.draws, "samples": section.drawn}
-    if section.attacked:
-        options["slot_attack"] = {"samples": section.attacked}
-    if section.harmless:
-        options["harmless"] = {"prompts": section.harmless}
+    if section.leak_draws:
+        options["leak_at_k"] = {"draws": section.leak_draws, "samples": section.leak_samples}
+    if section.attack_samples:
+        options["slot_attack"] = {"samples": section.attack_samples}
+    if section.harmless_prompts:
+        options["harmless"] = {"prompts": section.harmless_prompts}
     options["quality"] = {}
     if section.judge:
         options["judge"] = section.judge.model_dump() | asked
@@ -85,7 +85,7 @@ def task(
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:
         run.note(f"{wanted} samples asked for, {len(samples)} there are; all are used")
-    samples = with_room(samples, of_setups(setups, section.max_tokens, section.vllm), run.note)
+    samples = with_room(samples, of_setups(setups, section.max_tokens, section.engine.options), run.note)
     # 2) Find the pieces of personal data that could come back in the answers.
     pieces = _pieces(run, "test", samples)
 
@@ -97,7 +97,7 @@ def task(
     return Task(
         setups=setups, samples=samples, own=[pieces[sample.dialog_id] for sample in samples], training=training,
         max_tokens=section.max_tokens, base=run.recipe.base, protect=run.recipe.pairs.positive, detector=run.detector,
-        engine=OneEngine(section.engine, section.vllm), answers=shared / "kept",
+        engine=OneEngine(section.engine.kind, section.engine.options), answers=shared / "kept",
         verdicts=shared / "verdicts.jsonl", seed=seed, note=run.note, tick=tick,
     )  # fmt: skip
 

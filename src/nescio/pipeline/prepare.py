@@ -22,7 +22,8 @@ from nescio.engines.base import Engine
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.engines.registry import open_engine
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.recipe import Recipe, SourceSection
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import SourceSection
 from nescio.pipeline.too_long import of_sources, with_room
 
 _PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
@@ -100,7 +101,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
     if not section.is_endpoint:
-        where = " on vLLM" if section.engine == "vllm" else ""  # where other answers are drawn from the same seeds
+        where = " on vLLM" if section.engine.kind == "vllm" else ""  # where other answers are drawn from the same seeds
         return Source(engine=_local(section, model), identity=identity(model) + where, **common)
     completes = any(WAYS[strategy].completion for strategy in section.strategies)
     return Source(
@@ -114,10 +115,10 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
 
 
 def _local(section: SourceSection, model: str) -> Engine:
-    """The engine of a source that is asked here."""
-    if section.engine == "vllm":
-        return open_engine("vllm", model, {}, section.vllm)
-    return open_engine("torch", model, {}, {"prefix_tokens": _PREFIX_TOKENS})
+    """Open the engine of a source that runs here."""
+    defaults = {"prefix_tokens": _PREFIX_TOKENS} if section.engine.kind == "torch" else {}
+    assert section.engine.kind != "openai"  # the caller's case
+    return open_engine(section.engine.kind, model, {}, defaults | section.engine.options)
 
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:

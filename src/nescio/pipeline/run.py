@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, write_text
 from nescio.core.model_source import identity, whole
@@ -17,7 +18,8 @@ from nescio.core.models import release
 from nescio.data.read_dialogs import files_of
 from nescio.pipeline import evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.recipe import EvaluateSection, Recipe
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import EvaluateSection
 from nescio.pipeline.stage_cache import Stage, Stages, order
 from nescio.training.processes import processes
 
@@ -121,6 +123,7 @@ class Run:
     def stages(self) -> list[Stage]:
         """All stages, in order, each with all that decides its result."""
         plain, seed = self.recipe.plain(), self.recipe.seed
+        keyed = compat.stage_sections(plain, _unset().plain())
         base = identity(whole(self.recipe.base, "base"))
         tuned = None if self.recipe.tuned is None else identity(whole(self.recipe.tuned, "tuned"))
         section = self.recipe.data
@@ -143,7 +146,7 @@ class Run:
         def stage(
             name: str, work: Work, outputs: tuple[str, ...], sections: str, inputs: tuple[str, ...], more: Any
         ) -> Stage:
-            depends = [{section: plain[section] for section in sections.split()}, seed, more]
+            depends = [{section: keyed[section] for section in sections.split()}, seed, more]
             return Stage(name, outputs, depends, tuple(dict.fromkeys(inputs)), self._reported(name, work))
 
         judged = (*samples, *split, "adapter", *made, *start)
@@ -200,6 +203,12 @@ def _compared(section: EvaluateSection) -> list[str]:
     models += [section.judge.model] if section.judge and not section.judge.is_endpoint else []
     questions = Path(section.questions)
     return [*map(identity, models + adapters), *([file_hash(questions)] if questions.is_file() else [])]
+
+
+def _unset() -> Recipe:
+    """A recipe that sets nothing, with every section and an item in every list."""
+    given: dict[str, Any] = {"base": "-", "tune": {}, "subtract": {}, "data": {"synthetic": {}}}
+    return Recipe.model_validate(given | {"evaluate": {"rows": [{"name": "-"}], "judge": {"model": "-"}}})
 
 
 def _source(recipe: dict[str, Any]) -> list[Any]:

@@ -79,7 +79,8 @@ def of_sources(recipe: Recipe) -> Iterable[Asking]:
     section = recipe.generate
     for source in section.sources:
         for strategy in source.strategies if not source.is_endpoint else ():
-            yield Asking(source.model or recipe.base, partial(_rewritten, strategy, section.max_tokens), source.vllm)
+            ask = partial(_rewritten, strategy, section.max_tokens)
+            yield Asking(source.model or recipe.base, ask, source.engine.options)
 
 
 def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, Any] | None = None) -> Iterable[Asking]:

@@ -17,7 +17,7 @@ from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.base import mask
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.recipe import TrainSection, TuneSection
+from nescio.pipeline.sections import TrainSection, TuneSection
 from nescio.pipeline.too_long import Asking, with_room
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit

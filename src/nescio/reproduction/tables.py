@@ -55,7 +55,7 @@ def _measured(
     rows: Sequence[PaperRow], runs: dict[str, Path], context: Context, root: Path, size: int, tick: Tick
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """Results and answers on so many samples; all tables share the answers and verdicts on disk."""
-    section = context.recipe.evaluate.model_copy(update={"draws": 0, "attacked": 0, "harmless": 0})
+    section = context.recipe.evaluate.model_copy(update={"leak_draws": 0, "attack_samples": 0, "harmless_prompts": 0})
     table_task = task(context, _setups(rows, runs, context.recipe), tick, size, shared=root)
     return evaluate(table_task, list(measures(section)))
 

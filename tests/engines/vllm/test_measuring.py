@@ -71,7 +71,7 @@ def test_a_source_of_replacement_answers(tiny_model: Path, reference: TorchEngin
     recipe = Recipe.model_validate(
         {
             "base": str(tiny_model), "tuned": str(tiny_model), "data": {"dialogs": "dialogs.jsonl"},
-            "generate": {"sources": [{"engine": "vllm", "vllm": OPTIONS}]},
+            "generate": {"sources": [{"engine": {"kind": "vllm", "options": OPTIONS}}]},
         }
     )  # fmt: skip
     source = source_of(recipe, recipe.generate.sources[0])

@@ -1,0 +1,322 @@
+"""The sections of a recipe: their keys, with the paper's numbers as defaults, and what each value must be."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guidance_fields import GuidanceField, SpaceName
+from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
+from nescio.data.strategies import Strategy
+from nescio.engines.registry import EngineKind
+from nescio.pii.base import IGNORED_LABELS
+from nescio.training.settings import Keep, MethodName, NllOver, Reporter
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A mapping of the recipe with known keys; it cannot be changed once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DetectorSection(Section):
+    """What counts as personal data."""
+
+    model: DetectorName = "spacy:en_core_web_trf"
+    ignore: list[str] = list(IGNORED_LABELS)
+    allow: list[str] = []
+    deny: list[str] = []
+    regex: dict[str, str] = {}
+    recognizers: FilePath | None = None
+
+
+class Synthetic(Section):
+    """Made-up dialogs, for the demo and for tests."""
+
+    dialogs: Positive = 200
+    max_exchanges: Annotated[int, Field(ge=1, le=4)] = 4
+
+
+class DataSection(Section):
+    """Where the dialogs come from, and how they are split."""
+
+    dialogs: FilePath | None = None
+    pii: FilePath | None = None
+    skip_bad: bool = False
+    synthetic: Synthetic | None = None
+    test_share: Share = 0.1
+    train_samples: Positive | None = None
+    validation_samples: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.dialogs is None) == (self.synthetic is None):
+            raise ValueError("give either dialogs: PATH or synthetic:, one of the two")
+        return self
+
+
+class LoraSection(Section):
+    """LoRA on all linear layers."""
+
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+
+
+class _Fit(Section):
+    epochs: Positive = 3
+    batch_size: Positive = 2
+    gradient_accumulation: Positive = 1
+    learning_rate: Rate = 1e-4
+    max_length: Positive = 2048
+    row_tokens: Positive = 1024
+    gradient_checkpointing: bool = False
+    lora: LoraSection = LoraSection()
+    report_to: list[Reporter] = []
+
+
+class TuneSection(_Fit):
+    """Fine-tuning of the base on the training dialogs, for runs that bring no tuned model."""
+
+
+class SubtractSection(Section):
+    """Training starts from base - coefficient (tuned - base): the paper's Model-sub (section 2.1)."""
+
+    coefficient: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    relu: bool = False
+    include: list[str] = []
+    exclude: list[str] = []
+
+
+class PriceSection(Section):
+    """Dollars for a million tokens."""
+
+    prompt: Dollars
+    answer: Dollars
+
+
+class _Endpoint(Section):
+    """Address of an OpenAI-compatible endpoint, and the environment variable that holds its key."""
+
+    base_url: str | None = None
+    key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> Self:
+        # An error of the whole section quotes no value: a secret in the wrong place is not printed.
+        if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
+            raise ValueError("key_env: must be the name of an environment variable, never the key itself")
+        if self.base_url is not None and "@" in self.base_url:
+            raise ValueError("base_url: must hold no password; keys come from the environment (key_env)")
+        return self
+
+
+class _Engine(Section):
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+
+class EngineSection(_Engine):
+    """The engine that answers, and its own options."""
+
+    kind: EngineKind = "torch"
+
+
+class SourceEngineSection(_Engine):
+    """The engine of a source: one that runs here, or `openai`, any OpenAI-compatible endpoint."""
+
+    kind: EngineKind | Literal["openai"] = "torch"
+
+
+class SourceSection(_Endpoint):
+    """A model that writes replacement answers (section 2.2), here or at an OpenAI-compatible endpoint."""
+
+    name: Annotated[str, Field(min_length=1)] = "base"
+    engine: SourceEngineSection = SourceEngineSection()
+    model: str | None = None
+    strategies: Annotated[list[Strategy], Field(min_length=1)] = ["system", "nudge"]
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    budget: Positive | None = None
+    key_env: str | None = "OPENAI_API_KEY"
+    tokenizer: PathOrName | None = None
+    concurrency: Positive = 8
+    timeout: Rate = 120.0
+    price: PriceSection | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _name_at_an_endpoint(cls, model: str | None, info: ValidationInfo) -> str | None:
+        engine = info.data.get("engine")
+        is_endpoint = engine is not None and engine.kind == "openai"
+        return model if model is None or is_endpoint else path_or_name(model, info)
+
+    @model_validator(mode="after")
+    def _endpoint_has_a_model(self) -> Self:
+        if self.is_endpoint and self.model is None:
+            raise ValueError("model: missing; name the model as the endpoint does")
+        if self.is_endpoint and self.engine.options:
+            raise ValueError(
+                "engine.options: an endpoint takes none; base_url, key_env and timeout stand beside engine"
+            )
+        return self
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is reached over the network."""
+        return self.engine.kind == "openai"
+
+
+class GenerateSection(Section):
+    """Replacement answers: their sources, length and number of tries (section 2.2)."""
+
+    sources: Annotated[list[SourceSection], Field(min_length=1)] = [SourceSection()]
+    max_tokens: Positive = 256
+    tries: Positive = 3
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError("sources: two have the same name; give each its own")
+        return self
+
+
+class PairsSection(Section):
+    """Pairs and their CFG twins; from some of the sources or equally many of each, for ablations (section 4)."""
+
+    twins: bool = True
+    positive: str = PROTECT
+    negative: str = REVEAL
+    sources: list[str] | None = None
+    balance: bool = False
+    per_source: Positive | None = None
+
+
+class TrainSection(_Fit):
+    """ORPO with LoRA (section 2.3), or a baseline."""
+
+    method: MethodName = "orpo"
+    nll_over: NllOver = "answer"
+    beta: Rate = 0.1
+    max_prompt_length: Positive = 1900
+    keep: Keep = "last"
+    patience: Positive | None = None
+
+    @model_validator(mode="after")
+    def _room_for_answers(self) -> Self:
+        if self.max_prompt_length >= self.max_length:
+            raise ValueError(
+                f"max_prompt_length: {self.max_prompt_length} leaves no room for answers in a max_length of "
+                f"{self.max_length}; set it lower, as 1900 of 2048"
+            )
+        return self
+
+
+class RowSection(Section):
+    """A further row of the table: any model, adapter, system prompt, guidance and output filter.
+
+    Without a model it is the run's tuned model; without an adapter it has none.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    model: PathOrName | None = None
+    adapter: PathOrName | None = None
+    system: str | None = None
+    nudge: bool = False
+    protect: bool = False
+    guidance: GuidanceField = Guidance()
+    mask: bool = False
+
+
+class JudgeSection(_Endpoint):
+    """A model that judges answers in words: a local one or, with `base_url` or `key_env`, one behind an endpoint.
+
+    With `key_env` alone the endpoint is OpenAI's own; without it the server wants no key.
+    """
+
+    model: Annotated[PathOrName, Field(min_length=1)]
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is reached over the network."""
+        return self.base_url is not None or self.key_env is not None
+
+
+class MeasureSection(Section):
+    """A further measure: its name in the registry `nescio.measures`; all other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The measure's own options."""
+        return dict(self.model_extra or {})
+
+
+def _check_measures(measures: Sequence[MeasureSection]) -> None:
+    """Report an unknown name or option now, not after the training."""
+    from nescio.evaluation.run import open_measure
+
+    names = [measure.name for measure in measures]
+    for measure in measures:
+        made = open_measure(measure.name, **measure.options)
+        if type(made).__module__.startswith("nescio.evaluation."):
+            raise ValueError(f"measures: {measure.name} is built in; it has keys of its own under evaluate")
+        if names.count(measure.name) > 1:
+            raise ValueError(f"measures: {measure.name} is named twice; keep one")
+
+
+class EvaluateSection(Section):
+    """Rows of the table (section 3), what is measured of each, and the engine that answers."""
+
+    engine: EngineSection = EngineSection()
+    samples: Positive = 50
+    max_tokens: Positive = 256
+    scales: list[Scale] = [2.0, 3.0, 5.0]
+    spaces: list[SpaceName] = ["log", "prob"]
+    plausibility: list[Annotated[float, Field(gt=0, le=1)]] = []
+    adaptive: bool = False
+    baselines: bool = False
+    rows: list[RowSection] = []
+    questions: PathOrName = "plain"
+    question_count: Count | None = None
+    judge: JudgeSection | None = None
+    harmless_prompts: Count = 40
+    leak_draws: Count = 0
+    leak_samples: Count = 10
+    attack_samples: Count = 0
+    measures: list[MeasureSection] = []
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.judge is not None and self.question_count == 0:
+            raise ValueError("judge: has nothing to judge where question_count is 0; ask some questions, or no judge")
+        if self.leak_draws and not self.leak_samples:
+            raise ValueError(
+                "leak_samples: 0 leaves no sample to draw answers to; set it to 1 or more, or leak_draws to 0"
+            )
+        if self.measures:
+            _check_measures(self.measures)
+        return self
