@@ -33,9 +33,11 @@ def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> N
     rows: list[tuple[dict[str, Any], tuple[str, str]]] = [
         ({}, ("Say no names.", "Say names.")),
         ({"adapter": str(tmp_path)}, ("Keep it.", "Tell it.")),
-        ({"adapter": str(tmp_path), "positive": "Hush.", "negative": ""}, ("Hush.", "")),
+        ({"adapter": str(tmp_path), "guidance": {"positive": "Hush.", "negative": ""}}, ("Hush.", "")),
     ]
-    run = context(tmp_path, [], rows=[{"name": f"r{n}", "scale": 3} | row for n, (row, _) in enumerate(rows)])
+    scale = {"scale": 3}
+    rows = [(row | {"guidance": scale | row.get("guidance", {})}, sentences) for row, sentences in rows]
+    run = context(tmp_path, [], rows=[{"name": f"r{n}"} | row for n, (row, _) in enumerate(rows)])
     for section, (_, sentences) in zip(run.recipe.evaluate.rows, rows, strict=True):
         guidance = _row(run, section).guidance
         assert guidance and (guidance.positive, guidance.negative) == sentences

@@ -47,7 +47,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ),
         (
             GOOD + "evaluate:\n  rows:\n    - {name: a, guidance: {scale: 3}, space: log}\n",
-            r"r\.yaml:7: evaluate\.rows\.0: space and guidance: give the settings in guidance only",
+            r"r\.yaml:7: evaluate\.rows\.0\.space: unknown key; known here: name, model",
         ),
         (GOOD + "evaluate:\n  scales: [.nan]\n", r"evaluate\.scales\.0: "),
         (
