@@ -1,6 +1,7 @@
 """A local task of lm-evaluation-harness, on disk, under guidance."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lm_eval.tasks import TaskManager
 
 import nescio
 from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, REVEAL
 from nescio.engines.base import Scoring
 from nescio.integrations.lm_eval import NescioLM
 
@@ -65,7 +67,7 @@ def test_greedy_is_what_greedy_decoding_gives(tiny_folder: Path) -> None:
     begun = model.generate_until([Asked(context, {"until": [], "max_gen_toks": 1}) for context in contexts])
     context, first = next(
         (context, text) for context, text in zip(contexts, begun, strict=True)
-        if len(text) > 1 and len(model._tokens(context, text)) == 1
+        if len(text) > 1 and len(model._tokens([{"role": "user", "content": context}], text)) == 1
     )  # fmt: skip
     said = [first, first + " and more", "~", first[:1]]  # the last begins the greedy text, but is another token
     scored = model.loglikelihood([Asked(context, continuation) for continuation in said])
@@ -83,9 +85,11 @@ def test_every_setting_of_guidance_is_a_model_argument(tiny_folder: Path) -> Non
     message: Any = [{"role": "user", "content": "Who is Anna?"}]
     for left_out in [*how, None]:
         own: Any = {name: value for name, value in how.items() if name != left_out}
-        ((score, _),) = NescioLM(str(tiny_folder), batch_size=1, **own).loglikelihood(asked)
+        model = NescioLM(str(tiny_folder), batch_size=1, **own)
+        assert model._guidance == nescio.Guidance(**own)
+        ((score, _),) = model.loglikelihood(asked)
         (expected,) = engine.score_batch([Scoring(message, " Tom is my friend", nescio.Guidance(**own))])
-        assert score == pytest.approx(sum(expected))
+        assert -math.inf in expected or score == pytest.approx(sum(expected))
 
 
 def test_samples_follow_the_harness_seed(tiny_folder: Path) -> None:
@@ -112,3 +116,95 @@ def test_what_cannot_be_guided_is_refused(tiny_folder: Path) -> None:
         NescioLM(str(tiny_folder), space="lin")
     with pytest.raises(NescioError, match="no prompt to guide by"):
         NescioLM(str(tiny_folder)).loglikelihood_rolling([])
+
+
+CASE = Path(__file__).parents[2] / "../shared/cases/50-lm-eval/mc.jsonl"
+
+
+def test_options_that_are_all_ruled_out_are_told_apart_by_the_positive_branch(tiny_folder: Path) -> None:
+    given = CASE if CASE.is_file() else None
+    rows = [json.loads(line) for line in given.read_text().splitlines()] if given else []
+    rows += [{"q": f"{number}?", "c": ["A", "B", "C"]} for number in range(5)]
+    rows += [{"q": "Who?", "c": [" Tom Anna", " Tom"]}, {"q": "Who?", "c": [" Tom", " Tom Anna"]}]
+    how = {"scale": 3.0, "plausibility": 1.0}
+    guided, plain = NescioLM(str(tiny_folder), **how), NescioLM(str(tiny_folder))
+    engine = nescio.load(str(tiny_folder))
+    decided = []
+    for row in rows:
+        asked = [Asked(row["q"], option) for option in row["c"]]
+        message: Any = [{"role": "user", "content": row["q"]}]
+        tokens = engine.score_batch([Scoring(message, option, nescio.Guidance(**how)) for option in row["c"]])
+        ruled_out = [sum(value == -math.inf for value in own) for own in tokens]
+        found, positive = ([score for score, _ in model.loglikelihood(asked)] for model in (guided, plain))
+        assert all(math.isfinite(score) for score in found)
+        if len(set(ruled_out)) > 1:
+            assert found.index(max(found)) == ruled_out.index(min(ruled_out)), "fewer ruled-out tokens win"
+        elif ruled_out[0] and all(len(own) == ruled_out[0] for own in tokens):
+            assert found.index(max(found)) == positive.index(max(positive))
+            decided.append(positive.index(max(positive)))
+    assert 1 in decided, "the first of equals would have won"
+
+
+def test_a_context_that_is_too_long_loses_its_beginning_and_no_other_result(
+    tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = NescioLM(str(tiny_folder), scale=2.0)
+    long = " ".join(f"Tom {number}" for number in range(2000)) + " Who is Anna?"
+    asked = [Asked("Hi", " Tom"), Asked(long, " Tom"), Asked(long, " my friend"), Asked("Hi", " Anna")]
+    scored = model.loglikelihood(asked)
+    assert "1 of 2 contexts exceed" in caplog.text
+    assert scored[0] == model.loglikelihood(asked[:1])[0]
+    assert all(math.isfinite(score) for score, _ in scored)
+    (cut,) = model._fitted({long: 3}).values()
+    assert cut[0]["content"].endswith("Who is Anna?")
+    assert model._most - 8 <= model._length(cut) + 3 <= model._most, "as little as possible is cut"
+    options = {"until": [], "max_gen_toks": 5}
+    texts = model.generate_until(
+        [Asked("Hi", options), Asked(long, options), Asked("Hi", options | {"max_gen_toks": 9999})]
+    )
+    assert texts[0] == model.generate_until([Asked("Hi", options)])[0]
+    assert texts[2].startswith(texts[0]), "an answer longer than the context is cut, not refused"
+
+
+def test_the_oldest_examples_go_first_and_the_system_message_stays(tiny_folder: Path) -> None:
+    model = NescioLM(str(tiny_folder))
+    turn = {"user": "Tom is my friend " * 20, "assistant": "Anna"}
+    history = [{"role": "system", "content": "Be brief."}]
+    history += [{"role": role, "content": f"{number} {text}"} for number in range(40) for role, text in turn.items()]
+    history += [{"role": "user", "content": "Who is Anna?"}]
+    (cut,) = model._fitted({model.apply_chat_template(history): 5}).values()
+    assert cut[0] == history[0]
+    assert cut[1:] == history[len(history) - len(cut) + 1 :]
+    assert cut[1]["role"] == "user" and 3 < len(cut) < len(history)
+
+
+@pytest.mark.parametrize("multiturn", [False, True])
+def test_a_chat_template_is_applied_with_the_sentences_of_the_branches(
+    tiny_folder: Path, task: TaskManager, multiturn: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    seen: list[Any] = []
+    score = NescioLM._scores
+    monkeypatch.setattr(NescioLM, "_scores", lambda self, items: seen.extend(items) or score(self, items))
+    found = simple_evaluate(
+        "nescio", {"model": str(tiny_folder), "scale": 2.0}, tasks=["names"], task_manager=task, bootstrap_iters=0,
+        apply_chat_template=True, fewshot_as_multiturn=multiturn, system_instruction="Be brief.", num_fewshot=1,
+    )  # fmt: skip
+    assert found is not None and "acc,none" in found["results"]["names"]
+    roles = [message["role"] for message in seen[0].prompt]
+    assert roles == (["system", "user", "assistant", "user"] if multiturn else ["system", "user"])
+    texts = nescio.load(str(tiny_folder)).branches(seen[0].prompt, nescio.Guidance(2.0))  # type: ignore[attr-defined]
+    for text, sentence in zip(texts, (PROTECT, REVEAL), strict=True):
+        assert f"Be brief. {sentence}" in text
+
+
+def test_generation_options_count_or_are_refused_by_name(tiny_folder: Path) -> None:
+    model = NescioLM(str(tiny_folder))
+    plain = {"until": [], "max_gen_toks": 8}
+    (greedy,) = model.generate_until([Asked("Hi", plain)])
+    narrow = {"do_sample": True, "temperature": 5.0}
+    assert model.generate_until([Asked("Hi", plain | narrow | {"top_k": 1})]) == [greedy]
+    assert model.generate_until([Asked("Hi", plain | narrow | {"top_p": 1e-9, "num_beams": 1})]) == [greedy]
+    assert model.generate_until([Asked("Hi", {"until": [], "max_new_tokens": 8})]) == [greedy]
+    with pytest.raises(NescioError, match="generation option repetition_penalty: not supported"):
+        model.generate_until([Asked("Hi", plain | {"repetition_penalty": 1.5})])
