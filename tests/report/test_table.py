@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,11 @@ def test_what_is_no_number_was_not_measured(make_run: Callable[..., Path]) -> No
 
 def test_results_of_a_judge_of_which_nothing_is_known_are_shown() -> None:
     assert "judged [95 %]" in table.summary([TUNED | {"judged": 0.5, "judge": "j"}, BEST])
+
+
+def test_a_table_is_printed_without_pytorch() -> None:
+    code = "import sys; from nescio.report import table; table.columns(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_epochs_and_guidance_are_named() -> None:

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nescio.core.guidance import Guidance
 from nescio.core.model_source import identity
-from nescio.core.models import release
 from nescio.engines.base import Engine
-from nescio.engines.registry import EngineKind, open_engine
 from nescio.evaluation.setups import Setup
+
+if TYPE_CHECKING:  # whoever prints a table imports the measures, and should not wait for PyTorch
+    from nescio.engines.registry import EngineKind
 
 _ALWAYS = ("scale", "space", "positive", "negative", "plausibility", "adaptive")
 
@@ -33,7 +34,7 @@ class OneEngine:
         options: Its options.
     """
 
-    def __init__(self, kind: EngineKind = "torch", options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, kind: "EngineKind" = "torch", options: Mapping[str, Any] | None = None) -> None:
         self.kind, self.options = kind, options or {}
         self._weights = cache(identity)  # for one table: what a folder holds may change before the next
         self._key: Any = None
@@ -59,7 +60,15 @@ class OneEngine:
         """Return a torch engine of a model that is no row of the table: the base model or a judge."""
         return self._open("torch", model, {}, {})
 
-    def _open(self, kind: EngineKind, model: str, adapters: dict[str, Path], options: Mapping[str, Any]) -> Engine:
+    def tokenizer(self, model: str) -> Any:
+        """Return the tokenizer of a model."""
+        from nescio.core.models import load_tokenizer
+
+        return load_tokenizer(model)
+
+    def _open(self, kind: "EngineKind", model: str, adapters: dict[str, Path], options: Mapping[str, Any]) -> Engine:
+        from nescio.engines.registry import open_engine
+
         key = (kind, model, adapters, options)
         if self._engine is None or self._key != key:
             self.close()
@@ -70,5 +79,7 @@ class OneEngine:
         """Close the engine that is open, if any, and free its memory."""
         if self._engine is not None:
             self._engine.close()
-        self._engine = None
-        release()
+            self._engine = None
+            from nescio.core.models import release
+
+            release()

@@ -11,7 +11,6 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
-from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Scoring
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate, per_setup
@@ -82,7 +81,8 @@ class Harmless(Measure):
         divergences = {
             one.setup.name: divergence([logs for _, logs in one.given["harmless"]], under_tuned)
             for one, said, under_tuned in zip(open_rows, texts, scores, strict=True)
-            if _cut_alike(one.setup.model, tuned.model, said)
+            if one.setup.model == tuned.model
+            or cut_alike(engine.tokenizer(one.setup.model), engine.tokenizer(tuned.model), said)
         }
         return [
             {
@@ -91,10 +91,6 @@ class Harmless(Measure):
             }
             for one in found
         ]
-
-
-def _cut_alike(model: str, tuned: str, texts: Sequence[str]) -> bool:
-    return model == tuned or cut_alike(load_tokenizer(model), load_tokenizer(tuned), texts)
 
 
 def harmless_prompts(count: int) -> list[list[Message]]:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.files import fingerprint
 from nescio.core.model_source import identity
-from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Progress, Request
 from nescio.engines.openai_engine import OpenAIEngine
@@ -82,7 +81,7 @@ class Judged(Measure):
         if self._is_endpoint:  # a wrong name or a missing key is reported now, not when all rows have answered
             self._endpoint().close()
         else:
-            load_tokenizer(self.model)
+            task.engine.tokenizer(self.model)
         for batch in batches(chosen(self.questions, self.count, task.seed), _REPLIES):
             asked = [question.messages for question in batch]
             yield Ask(

@@ -5,13 +5,12 @@ slots of assistant turns, where samples are cut.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from nescio.core.files import fingerprint
-from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message, render
 from nescio.core.text import occurrences
 from nescio.data.samples import Sample, slot_spans
@@ -73,7 +72,7 @@ class SlotAttack(Measure):
             yield Ask(
                 kind="attacks",
                 decides=[known, [lead(sample) for sample in batch]],
-                work=partial(_attack, samples=batch),
+                work=partial(_attack, tokenizer_of=task.engine.tokenizer, samples=batch),
             )
 
     def cost(self, samples: float) -> float:
@@ -91,8 +90,10 @@ class SlotAttack(Measure):
         return [scrubbed(sample, pieces) for sample, pieces in task.training(self.samples)]
 
 
-def _attack(engine: Engine, setups: Sequence[Setup], samples: Sequence[Sample]) -> list[list[str]]:
-    return attack(engine, load_tokenizer(setups[0].model), setups, samples)
+def _attack(
+    engine: Engine, setups: Sequence[Setup], tokenizer_of: Callable[[str], Any], samples: Sequence[Sample]
+) -> list[list[str]]:
+    return attack(engine, tokenizer_of(setups[0].model), setups, samples)
 
 
 def _fields(outcome: "Outcome", by_label: Mapping[str, "Outcome"]) -> dict[str, Any]:
