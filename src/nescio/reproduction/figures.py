@@ -1,7 +1,4 @@
-"""The paper's figures again: where its two guidance functions are defined, and the training's logs, as SVG and PNG.
-
-Knows log rows; nothing of models.
-"""
+"""The paper's figures again, as SVG and PNG: the two guidance functions (1, 2) and the training curves (3, 4)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +19,7 @@ def draw(run: Path, out: Path) -> list[Path]:
     """Write Figures 1 to 4.
 
     Args:
-        run: The run whose training is shown: Model-ch-lora-cfg.
+        run: The run of Model-ch-lora-cfg, whose training is shown.
         out: Folder for `figure1.svg`, `figure1.png` and so on.
 
     Raises:
@@ -39,10 +36,10 @@ def draw(run: Path, out: Path) -> list[Path]:
 
 
 def definition_area(name: str, of: Any) -> "Figure":
-    """z = f(x) - f(y) for probabilities x (positive) and y (negative): what guidance multiplies (Figures 1 and 2).
+    """Draw z = f(x) - f(y), which guidance multiplies, for probabilities x (positive) and y (negative branch).
 
     Args:
-        name: Of the function.
+        name: Name of the function.
         of: f, on arrays.
     """
     axis = np.linspace(_FINEST, 1, 60)
@@ -55,6 +52,6 @@ def definition_area(name: str, of: Any) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    with atomic_write(path) as beside, styled():
-        figure.savefig(beside, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with atomic_write(path) as unfinished, styled():
+        figure.savefig(unfinished, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path

@@ -1,4 +1,4 @@
-"""One of the paper's tables, or its figures, from a recipe file. Joins tables, trainings and figures."""
+"""One of the paper's tables, or its figures, from a recipe file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from nescio.reproduction.trainings import train
 
 
 def make(what: str, recipe: Path, overrides: Sequence[str], out: Path) -> str:
-    """Make a table or the figures.
+    """Make a table or the figures of the paper again.
 
     Args:
         what: `table1`, `table2`, `table3` or `figures`.
-        recipe: What the trainings have in common.
+        recipe: YAML file with what the trainings have in common.
         overrides: `a.b=value`.
         out: Folder of trainings and tables.
 
     Returns:
-        What to print: the table, or where the figures are.
+        Text to print: the table, or the paths of the figures.
     """
     common, reporter = load_recipe(recipe, overrides), Terminal(Console(stderr=True))
     if what != "figures":

@@ -1,7 +1,7 @@
-"""The trainings behind the paper's tables, each a run of its own; what they have in common is done once.
+"""The trainings behind the paper's tables. Each is a run of its own; common stages are done once.
 
-A variant's folder begins as a copy, with hard links to the weights, of the run it shares its first stages with, so that
-those are found done. Knows recipes and runs; nothing of tables.
+The folder of a variant begins as a copy of the run that it shares its first stages with, with hard links to the
+weights, so that these stages are done already.
 """
 
 import os
@@ -15,14 +15,14 @@ from nescio.pipeline.sections import SubtractSection
 _PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}
 _TABLE2 = ("nudge", "system")
 COEFFICIENT = 0.5
-"""Of the subtraction (paper, section 2.1)."""
+"""Coefficient of the subtraction (paper, section 2.1)."""
 
 
 def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
-    """The recipe of one training; what the name says is set, whatever the recipe says of it.
+    """Return the recipe of one training; the settings that its name stands for override the recipe's own.
 
     Args:
-        recipe: What all have in common.
+        recipe: What all trainings have in common.
         variant: `ch`, `ch-cfg`, `sub`, `sub-cfg`, or one of Table 2's sources, which is trained with twins.
     """
     subtract = SubtractSection(coefficient=COEFFICIENT) if variant.startswith("sub") else None
@@ -32,15 +32,15 @@ def variant_recipe(recipe: Recipe, variant: str) -> Recipe:
 
 
 def whose_answers(recipe: Recipe) -> list[str]:
-    """Whose replacement answers the two trainings of Table 2 learn from."""
+    """Return whose replacement answers the two trainings of Table 2 learn from."""
     sources = recipe.generate.sources
     if len(sources) == 1:
-        return [f"{sources[0].name}, asked in the way {way}" for way in _TABLE2]
+        return [f"{sources[0].name} with the strategy {way}" for way in _TABLE2]
     return [source.name for source in sources[:2]]
 
 
 def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
-    """Table 2's data: of the first or the second source, equally many pairs of each; of a single one, of one way."""
+    """Use the first or the second source, equally many pairs of each, or one of the two strategies of a single one."""
     sources = recipe.generate.sources
     if len(sources) == 1:
         alone = sources[0].model_copy(update={"strategies": [variant]})
@@ -51,14 +51,14 @@ def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
 
 
 def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: str = "train") -> Path:
-    """The run folder of a training, trained now if it is not.
+    """Return the run folder of a training; what is not done yet is done now.
 
     Args:
         recipe: What all trainings have in common.
-        variant: Which one.
-        root: The folder of all of them.
-        reporter: Where progress goes.
-        until: The last stage that is wanted of it.
+        variant: Name of the training.
+        root: Folder of all trainings.
+        reporter: Receives progress.
+        until: Last stage that is needed.
     """
     folder, parent = root / variant, _PARENTS.get(variant)
     if parent is not None and not folder.exists():
@@ -69,11 +69,11 @@ def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: s
 
 
 def _branch(source: Path, folder: Path) -> None:
-    """A copy that shares weights, which are only ever replaced whole; other files may grow, as paid.jsonl does."""
-    beside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(source, beside, copy_function=_link_weights, ignore=shutil.ignore_patterns(".*"))
-    beside.replace(folder)
+    """Copy a run; weights are shared, because they are only ever replaced as a whole. Other files may grow."""
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(source, unfinished, copy_function=_link_weights, ignore=shutil.ignore_patterns(".*"))
+    unfinished.replace(folder)
 
 
 def _link_weights(source: str, target: str) -> None:

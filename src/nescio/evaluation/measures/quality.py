@@ -90,7 +90,7 @@ def canned_share(answers: Sequence[str]) -> float:
 class Fit:
     """What a reference model finds: the share of answers that fit their own prompt better, and their perplexity."""
 
-    on_topic: float
+    on_topic: float | None
     perplexity: float | None
 
 
