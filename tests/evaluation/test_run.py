@@ -11,6 +11,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
@@ -164,3 +165,15 @@ def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tin
         open_measure("nothing")
     with pytest.raises(NescioError, match=r"evaluate\.measures: harmless: .*unexpected keyword argument 'number'"):
         open_measure("harmless", number=3)
+
+
+def test_on_topic_is_not_measured_where_all_samples_are_of_one_dialog(
+    run: Callable[..., Results], tmp_path: Path
+) -> None:
+    samples = [
+        Sample(f"d{n}", "d0", [{"role": "user", "content": f"Who is {word}?"}], "Tom.", "PERSON", "Tom")
+        for n, word in enumerate(("Anna", "my friend"))
+    ]
+    for _ in range(2):  # the second time from the disk
+        rows, _ = run(tmp_path, (2,), ["leakage", "quality"], samples=samples)
+        assert [row["on_topic"] for row in rows] == [None, None] and not any(row["best"] for row in rows)

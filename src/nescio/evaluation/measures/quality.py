@@ -68,7 +68,10 @@ def _fits(task: Task, rows_by_setup: dict[str, list[dict[str, Any]]]) -> dict[st
         return [asdict(fit) for fit in fits(replace(read, answers=some), task.engine.plain(task.base)).values()]
 
     asked = [[base, read.own, read.other, read.answers[name]] for name in names]
-    return {name: Fit(**fit) for name, fit in zip(names, task.results("fit", asked, work), strict=True)}
+    fit_of = {name: Fit(**fit) for name, fit in zip(names, task.results("fit", asked, work), strict=True)}
+    if read.own == read.other:  # all samples are of one dialog, so there is no other prompt to compare with
+        return {name: replace(fit, on_topic=None) for name, fit in fit_of.items()}
+    return fit_of
 
 
 def degenerate(answer: str, protect: str) -> bool:
