@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from running import STAFF, Running
+from starlette.testclient import TestClient
 
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.engines.base import Request
+from nescio.serve.app import create_app
 
 USER = [{"role": "user", "content": "Hello"}]
 
@@ -171,19 +173,27 @@ def test_models_and_the_callers_own_policy(server: Running) -> None:
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
         ({"messages": [{"role": "user", "content": 3}]}, 400, "messages.0.content: input should be a valid string"),
         ({"messages": [{"role": "user", "content": "a\u0000b"}]}, 400, r"holds U\+0000"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}]}, 400,
+            "messages.0.content: part 1 is of type 'image_url'; this server reads text parts only",
+        ),
         ({"messages": [{"role": "user", "content": "word " * 600}]}, 400, "context"),
         ({"max_tokens": 0}, 400, "max_tokens: "),
         ({"max_tokens": "many"}, 400, "max_tokens: "),
         ({"temperature": -1}, 400, "temperature: "),
-        ({"top_p": 0}, 400, "top_p: "),
+        ({"top_p": 1.1}, 400, "top_p: "),
+        ({"top_k": -2}, 400, "top_k: "),
         ({"n": True}, 400, "n: "),
         ({"guidance_scale": -2}, 400, "guidance_scale: "),
         ({"guidance": {"scale": 3, "sapce": "log"}}, 400, "unrecognized request argument supplied: guidance.sapce"),
         ({"guidance": {"scale": 3}, "guidance_scale": 3}, 400, "say the same"),
-        ({"tools": []}, 400, "unrecognized request argument supplied: tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools: has no effect on this server"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format: has no effect"),
+        ({"logit_bias": {"50256": -100}}, 400, "logit_bias: has no effect"),
+        ({"tool_choice": "required"}, 400, "tool_choice: has no effect"),
+        ({"messages": [*USER, {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]}, 400, "tool_calls"),
         ({"presence_penalty": 1}, 400, "presence_penalty: "),
-        ({"stop": ["a"] * 5}, 400, "stop: "),
+        ({"stop": ["a"] * 5}, 400, "stop: holds 5 texts; at most 4 are allowed"),
         ({"top_logprobs": 3}, 400, "needs logprobs"),
         ({"stream_options": {"include_usage": True}}, 400, "needs stream"),
         ({"logprobs": True, "mark_pii": True}, 400, "ask for one"),
@@ -292,3 +302,53 @@ def test_metrics_tell_how_much_and_never_what(server: Running) -> None:
     ):  # fmt: skip
         assert name in text
     assert not re.search("Zanzibar|Hello|nescio-staff|sha256|127.0.0.1", text)
+
+
+NO_EFFECT: dict[str, Any] = {
+    "tools": [], "tool_choice": "none", "parallel_tool_calls": True, "functions": None, "function_call": "none",
+    "response_format": {"type": "text"}, "logit_bias": {}, "modalities": ["text"], "audio": None,
+    "reasoning_effort": None, "verbosity": None, "presence_penalty": 0, "frequency_penalty": 0.0, "top_k": -1,
+    "stop": None, "stream_options": None, "seed": None, "user": None, "metadata": None, "n": None, "logprobs": None,
+    "top_logprobs": None, "max_completion_tokens": None, "store": None, "service_tier": None, "prediction": None,
+}  # fmt: skip
+
+
+def test_fields_that_change_nothing_are_taken(server: Running) -> None:
+    plain = server.chat(key=STAFF, temperature=0).json()["choices"]
+    assert server.chat(key=STAFF, temperature=0, **NO_EFFECT).json()["choices"] == plain
+    for name, value in NO_EFFECT.items():
+        for sent in (value, None):
+            assert server.chat(key=STAFF, temperature=0, **{name: sent}).json()["choices"] == plain, name
+
+
+def test_a_top_p_of_0_is_the_likeliest_token_and_top_k_counts(server: Running) -> None:
+    greedy = server.chat(key=STAFF, temperature=0).json()["choices"]
+    assert server.chat(key=STAFF, temperature=2, top_p=0).json()["choices"] == greedy
+    assert server.chat(key=STAFF, temperature=2, top_k=1).json()["choices"] == greedy
+    assert server.chat(key=STAFF, temperature=2, seed=1).json()["choices"] != greedy
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_another_content_type_is_named(server: Running, kind: str | None) -> None:
+    headers = {"Authorization": f"Bearer {STAFF}"} | ({} if kind is None else {"Content-Type": kind})
+    refused = httpx.post(f"{server.url}/v1/chat/completions", content=b'{"model": "tiny"}', headers=headers)
+    assert refused.status_code == 415
+    assert refused.json()["error"]["message"] == f"Content-Type: is {kind or 'missing'}; send application/json"
+
+
+def test_head_is_get_without_a_body(server: Running) -> None:
+    for path in ("/healthz", "/v1/models"):
+        got, headed = (httpx.request(method, server.url + path) for method in ("GET", "HEAD"))
+        assert (headed.status_code, headed.content) == (got.status_code, b"")
+        assert headed.headers["content-length"] == got.headers["content-length"]
+    assert httpx.head(f"{server.url}/v1/chat/completions").status_code == 405
+
+
+def test_browsers_may_read_answers_for_the_origins_that_are_named_alone(server: Running) -> None:
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in httpx.get(f"{server.url}/v1/models", headers=asked).headers
+    client = TestClient(create_app(server.serving, 2**20, ["https://app.example"]))
+    preflight = client.options("/v1/chat/completions", headers=asked)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "https://app.example")
+    other = client.get("/v1/models", headers={"Origin": "https://other.example"})
+    assert "access-control-allow-origin" not in other.headers

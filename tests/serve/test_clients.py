@@ -76,3 +76,19 @@ def test_langchain(server: Running) -> None:
     whole = chat.invoke("Hello")
     assert "".join(str(part.content) for part in chat.stream("Hello")) == whole.content
     assert whole.content == server.chat().json()["choices"][0]["message"]["content"]
+
+
+def test_messages_are_taken_back_as_they_came(client: openai.OpenAI) -> None:
+    said = client.chat.completions.create(**ASK).choices[0].message
+    said.content = "Hello"  # a tiny model may say control characters, which no request may hold
+    more = {
+        "tool_calls": None,
+        "annotations": [],
+        "audio": None,
+        "refusal": None,
+        "reasoning_content": "hm",
+        "parsed": None,
+    }
+    for sent in (said.model_dump(), said.model_dump(exclude_none=True) | more, said.model_dump() | more):
+        turn: Any = [*ASK["messages"], sent, {"role": "user", "content": "And?"}]
+        assert client.chat.completions.create(**ASK | {"messages": turn}).choices

@@ -32,6 +32,10 @@ def serve(
     queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; beyond them callers get 429.")] = 128,
     drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Origin whose pages may call this server from a browser. Repeatable."),
+    ] = None,
 ) -> None:
     """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic, and a playground at /."""
     for library in ("fastapi", "prometheus_client", "uvicorn"):
@@ -46,8 +50,24 @@ def serve(
         raise NescioError("--adapter: two adapters have the same name; give each its own")
     options = engine_options(vllm or ())
     kind, weights = engine_kind(engine), precision_of(precision)
-    sizes = (rows, cache_tokens, weights, queue, drain, max_body)
-    run(Settings(model, adapters, policies, host, port, kind, *sizes, options))
+    run(
+        Settings(
+            model=model,
+            adapters=adapters,
+            policies=policies,
+            host=host,
+            port=port,
+            engine=kind,
+            rows=rows,
+            cache_tokens=cache_tokens,
+            precision=weights,
+            queue=queue,
+            drain=drain,
+            max_body=max_body,
+            cors_origins=cors_origin or (),
+            options=options,
+        )
+    )
 
 
 def _named(each: str) -> tuple[str, Path]:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _COMPLETION_TOKENS = 16  # OpenAI's default of the older endpoint
 _SEEDS = 1 << 63
+_LEAST_TOP_P = 1e-9  # OpenAI takes 0: the likeliest token alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,8 @@ def _admitted(
             adapter=model if model in served.adapters else None,
             max_tokens=max_tokens,
             temperature=1.0 if body.temperature is None else body.temperature,
-            top_p=1.0 if body.top_p is None else body.top_p,
+            top_p=1.0 if body.top_p is None else max(body.top_p, _LEAST_TOP_P),
+            top_k=max(body.top_k or 0, 0),
             seed=(seed + number) % _SEEDS,
             stop=body.stops,
             logprobs=_logprobs(body, policy),

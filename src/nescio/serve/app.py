@@ -1,7 +1,7 @@
 """The HTTP application: routes in, bodies and events out. Knows no engine, and keeps no content."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Str
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 import nescio
@@ -36,12 +37,13 @@ _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"sche
 _bearer = HTTPBearer(auto_error=False, description="An API key; without one, the policy named `default` counts.")
 
 
-def create_app(serving: Serving, max_body: int) -> Guard:
-    """The application of a server.
+def create_app(serving: Serving, max_body: int, cors_origins: Sequence[str] = ()) -> Guard:
+    """Create the application of a server.
 
     Args:
         serving: What it holds.
         max_body: Most bytes of a request's body.
+        cors_origins: Origins of pages in whose scripts browsers may read answers; `*` is any.
     """
     app = FastAPI(
         title="nescio",
@@ -55,6 +57,14 @@ def create_app(serving: Serving, max_body: int) -> Guard:
     app.add_exception_handler(RequestValidationError, _told)
     _add_answers(app, serving)
     _add_views(app, serving)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
     return Guard(app, max_body)
 
 
@@ -139,7 +149,11 @@ def _add_views(app: FastAPI, serving: Serving) -> None:
 
 async def _told(http: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
-        error = of_validation(error.errors())
+        kind = http.headers.get("content-type", "missing")
+        if kind.partition(";")[0].strip().lower() == "application/json":
+            error = of_validation(error.errors())
+        else:
+            error = ApiError(415, f"Content-Type: is {kind}; send application/json", "unsupported_media_type")
     elif isinstance(error, HTTPException):
         told = ApiError(error.status_code, str(error.detail).lower(), _CODES.get(error.status_code, "http_error"))
         told.headers.update(error.headers or {})
@@ -169,7 +183,7 @@ async def _respond(
         await _unless_gone(http, answering.started())
         shape = new_shape(admitted.model, body.mark_pii)
         if body.stream:
-            usage = body.stream_options is not None and body.stream_options.include_usage
+            usage = body.stream_options is not None and bool(body.stream_options.include_usage)
             return _Events(_events(answering, shape, record, len(admitted.requests), usage), answering, record)
         parts = await _unless_gone(http, _all(answering, record))
         record.end("answered")

@@ -34,6 +34,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request_id, started, taken = uuid.uuid4().hex, False, 0
+        # HEAD is GET without the body; FastAPI would refuse it.
+        is_head = scope["method"] == "HEAD"
+        scope = {**scope, "method": "GET"} if is_head else scope
 
         async def send_named(message: Message) -> None:
             nonlocal started
@@ -43,6 +46,8 @@ class Guard:
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         async def receive_bounded() -> Message:

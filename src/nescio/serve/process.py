@@ -26,7 +26,7 @@ from nescio.serve.policy import Policies, load_policies
 _LOG = logging.getLogger("nescio.serve")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What the command line says.
 
@@ -43,6 +43,7 @@ class Settings:
         queue: Most rows that wait for a place in the batch.
         drain: Seconds that a stopping server gives to what is running.
         max_body: Most bytes of a request's body.
+        cors_origins: Origins of pages in whose scripts browsers may read answers; none by default.
         options: Of vLLM's `EngineArgs`, where it is the engine.
     """
 
@@ -58,6 +59,7 @@ class Settings:
     queue: int = 128
     drain: float = 30.0
     max_body: int = 2**21
+    cors_origins: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -164,7 +166,7 @@ def run(settings: Settings) -> None:
     served = served_by(engine, settings.model, adapters)
     serving = Serving(engine, served, policies, detector, settings.rows, settings.queue)
     config = uvicorn.Config(
-        create_app(serving, settings.max_body),
+        create_app(serving, settings.max_body, settings.cors_origins),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,15 +1,16 @@
-"""What callers send, in OpenAI's shapes, with the guidance beside. Knows types and ranges only; no policy, no engine.
+"""Request bodies in OpenAI's shapes, with guidance as an extra field.
 
-Fields that OpenAI does not know either are refused, as OpenAI refuses them; so are those whose effect is not built
-(tools, penalties, biases): an answer that silently lacks what was asked for is no answer.
+Fields that OpenAI does not know are refused, as OpenAI refuses them. Fields whose effect is not built (tools,
+penalties, biases) are taken where they change nothing, and else refused by name: see `no_effect`.
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nescio.core.guidance_fields import setting_type, with_settings
+from nescio.serve.openai_api.no_effect import MESSAGE, REQUEST, without_no_effect
 
 MOST_MESSAGES = 1000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair is no character
@@ -23,9 +24,9 @@ def _no_control(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_no_control)]
 Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
-Zero = Annotated[Finite, Field(ge=0, le=0)]
 
 
 class _Body(BaseModel):
@@ -39,13 +40,25 @@ class TextPart(_Body):
     text: Text
 
 
+def _text_parts(content: Any) -> Any:
+    for number, part in enumerate(content if isinstance(content, list) else ()):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind != "text":
+            raise ValueError(f"part {number} is of type {kind!r}; this server reads text parts only")
+    return content
+
+
 class ChatMessage(_Body):
     """One message of a conversation; `developer` is OpenAI's newer word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Annotated[Text | list[TextPart], BeforeValidator(_text_parts)]
     name: str | None = None
-    refusal: None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_no_effect(cls, message: Any) -> Any:
+        return without_no_effect(message, MESSAGE)
 
     @property
     def text(self) -> str:
@@ -66,8 +79,14 @@ class GuidanceOptions(_Body):
 class StreamOptions(_Body):
     """What a stream carries besides the answer."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+def _few(stop: Any) -> Any:
+    if isinstance(stop, list) and len(stop) > MOST_STOPS:
+        raise ValueError(f"holds {len(stop)} texts; at most {MOST_STOPS} are allowed")
+    return stop
 
 
 class _Sampling(_Body):
@@ -75,15 +94,14 @@ class _Sampling(_Body):
 
     model: Annotated[str, Field(max_length=256)]
     temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Annotated[Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None, BeforeValidator(_few)] = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    presence_penalty: Zero | None = None
-    frequency_penalty: Zero | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     guidance: GuidanceOptions | None = None
     guidance_scale: Scale | None = None
     negative_prompt: Text | None = None
@@ -94,6 +112,11 @@ class _Sampling(_Body):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_no_effect(cls, body: Any) -> Any:
+        return without_no_effect(body, REQUEST)
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""Fields of OpenAI's bodies that are not built: taken where they change nothing, refused by name where they would.
+
+Clients send many fields at their default, and send messages back as they received them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Harmless = Callable[[Any], bool]
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
+def _one_of(*values: Any) -> Harmless:
+    # 0 == False and 1 == True in Python, not in JSON.
+    return lambda value: any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in values)
+
+
+def _text_format(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and value.get("type") == "text")
+
+
+REQUEST: dict[str, Harmless] = {
+    "tools": _empty,
+    "tool_choice": _one_of(None, "none", "auto"),  # "auto" without tools calls none
+    "parallel_tool_calls": _one_of(None, True, False),
+    "functions": _empty,
+    "function_call": _one_of(None, "none", "auto"),
+    "response_format": _text_format,
+    "logit_bias": _empty,
+    "modalities": _one_of(None, ["text"]),
+    "audio": _empty,
+    "prediction": lambda value: value is None or isinstance(value, Mapping),  # it saves time only
+    "web_search_options": _one_of(None),
+    "reasoning_effort": _one_of(None, "none"),
+    "verbosity": _one_of(None, "medium"),
+    "prompt_cache_retention": lambda value: value is None or isinstance(value, str),
+    "presence_penalty": _one_of(None, 0),
+    "frequency_penalty": _one_of(None, 0),
+    "repetition_penalty": _one_of(None, 1),
+    "min_p": _one_of(None, 0),
+    "best_of": _one_of(None, 1),
+    "echo": _one_of(None, False),
+    "suffix": _one_of(None, ""),
+}
+MESSAGE: dict[str, Harmless] = {
+    "tool_calls": _empty,
+    "function_call": _empty,
+    "tool_call_id": _empty,
+    "annotations": lambda value: value is None or isinstance(value, list),
+    "audio": _empty,
+    "refusal": _empty,
+    "parsed": _empty,
+    "reasoning": lambda value: value is None or isinstance(value, str),  # never part of a prompt
+    "reasoning_content": lambda value: value is None or isinstance(value, str),
+    "reasoning_details": lambda value: value is None or isinstance(value, list),
+}
+
+
+def without_no_effect(body: Any, fields: Mapping[str, Harmless]) -> Any:
+    """Drop the fields of a body that change nothing.
+
+    Args:
+        body: What was sent; only objects are looked at.
+        fields: For each field whether a value changes nothing.
+
+    Raises:
+        ValueError: A field would change the answer; it is named.
+    """
+    if not isinstance(body, Mapping):
+        return body
+    for name, value in body.items():
+        if name in fields and not fields[name](value):
+            raise ValueError(f"{name}: has no effect on this server; leave it out")
+    return {name: value for name, value in body.items() if name not in fields}
