@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nescio.core.errors import NescioError
 from nescio.core.registry import Registry
@@ -63,8 +63,6 @@ def _open(name: str, ignore: Sequence[str], recognizers: Path | None) -> Detecto
             f"detector {name!r}: unknown; use spacy:MODEL or presidio:MODEL, for example spacy:en_core_web_sm, "
             f"or another of {', '.join(DETECTORS.names())}"
         )
-    if kind == "presidio":
-        from nescio.pii.presidio_detector import PresidioDetector
-
-        return PresidioDetector(model, ignore, recognizers)
-    return DETECTORS.get(kind)(model, ignore)
+    open_detector: Any = DETECTORS.get(kind)
+    detector: Detector = open_detector(model, ignore, *([recognizers] if kind == "presidio" else []))
+    return detector
