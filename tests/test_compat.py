@@ -1,11 +1,24 @@
 """Old names: a recipe of 0.1.0 means what it meant, and an error names the key and the line that the user wrote."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from tiny_run import Quiet
+from typer.testing import CliRunner
 
+import nescio
+from nescio import compat
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
+from nescio.core.models import read_sentences
 from nescio.pipeline.recipe import Recipe, load_recipe
+from nescio.pipeline.run import Run, unset
+from nescio.serve.policy import load_policies
+
+FIXTURES = Path(__file__).parent / "fixtures/v0_1_0"
 
 START = "base: smollm2\ntuned: smollm2\ndata: {dialogs: d.jsonl}\n"
 OLD = (
@@ -92,3 +105,71 @@ def test_errors_name_what_the_user_wrote(tmp_path: Path, old: str, wrong: str, m
     assert old in OLD
     with pytest.raises(NescioError, match=message):
         read(tmp_path, OLD.replace(old, wrong))
+
+
+@pytest.mark.parametrize("name", ["demo", "everything", "paper", "template"])
+def test_recipes_mean_what_they_meant(name: str, tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / f"recipes/{name}.yaml", tmp_path)
+    meant = yaml.safe_load((FIXTURES / f"recipes/{name}.resolved").read_text().replace("FOLDER", str(tmp_path)))
+    recipe = load_recipe(tmp_path / f"{name}.yaml", note=lambda note: None)
+    assert compat.stage_sections(recipe.plain(), unset().plain()) == meant
+    # What a run of 0.1.0 wrote into its folder is read too, and means the same.
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(meant))
+    assert load_recipe(tmp_path / "recipe.yaml", note=lambda note: None) == recipe
+
+
+def test_policies_mean_what_they_meant() -> None:
+    meant = json.loads((FIXTURES / "policies.resolved").read_text())
+    assert_holds(load_policies(FIXTURES / "policies.yaml", ["careful"]).model_dump(mode="json"), meant)
+
+
+def assert_holds(found: object, meant: object, place: str = "") -> None:
+    """Whether a mapping has all that another has, however deep, and maybe more."""
+    if isinstance(meant, dict) and isinstance(found, dict):
+        for key, value in meant.items():
+            assert key in found, f"{place}.{key}"
+            assert_holds(found[key], value, f"{place}.{key}")
+    else:
+        assert found == meant, place
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    """A run folder of 0.1.0, where its paths lead to."""
+    for name in ("base", "run", "recipe.yaml"):
+        copy = shutil.copytree if (FIXTURES / name).is_dir() else shutil.copy
+        copy(FIXTURES / name, tmp_path / name)  # type: ignore[operator]
+    recipe = tmp_path / "run/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("FOLDER", str(tmp_path)))
+    return tmp_path / "run"
+
+
+def test_nothing_of_an_old_run_is_done_again(old_run: Path) -> None:
+    before = {path: path.read_bytes() for path in old_run.rglob("*") if path.is_file() and path.name != "recipe.yaml"}
+    for recipe in (old_run.parent / "recipe.yaml", old_run / "recipe.yaml"):
+        quiet = Quiet()
+        Run(load_recipe(recipe, note=lambda note: None), old_run, quiet).execute()
+        assert quiet.done == []
+        assert quiet.before == ["data", "tune", "samples", "candidates", "pairs", "train", "evaluate", "report"]
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_an_old_run_is_evaluated_with_other_rows_and_reported(old_run: Path) -> None:
+    old = json.loads((old_run / "eval/results.json").read_text())
+    shown = CliRunner().invoke(app, ["evaluate", str(old_run), "--scales", "3,2", "--set", "evaluate.drawn=1"])
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads((old_run / "eval/results.json").read_text())
+    assert len(rows) == len(old) + 2
+    for row in old:  # a tiny model's greedy answers are the same everywhere
+        again = next(one for one in rows if (one["model"], one["space"], one["scale"]) == tuple(
+            row[key] for key in ("model", "space", "scale")))  # fmt: skip
+        assert (again["pii"], again["degenerate"], again["samples"]) == (row["pii"], row["degenerate"], row["samples"])
+    shown = CliRunner().invoke(app, ["report", str(old_run)])
+    assert shown.exit_code == 0 and "tuned + protect prompt" in shown.output
+    assert "<svg" in (old_run / "report.html").read_text()
+
+
+def test_an_old_adapter_answers_with_its_sentences(old_run: Path) -> None:
+    with nescio.load(str(old_run / "adapter")) as engine:
+        assert isinstance(engine.chat([{"role": "user", "content": "Hello"}], max_tokens=4), str)
+    assert read_sentences(old_run / "adapter")["positive"] == "Do not provide any personal data."

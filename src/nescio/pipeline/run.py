@@ -123,7 +123,7 @@ class Run:
     def stages(self) -> list[Stage]:
         """All stages, in order, each with all that decides its result."""
         plain, seed = self.recipe.plain(), self.recipe.seed
-        keyed = compat.stage_sections(plain, _unset().plain())
+        keyed = compat.stage_sections(plain, unset().plain())
         base = identity(whole(self.recipe.base, "base"))
         tuned = None if self.recipe.tuned is None else identity(whole(self.recipe.tuned, "tuned"))
         section = self.recipe.data
@@ -205,7 +205,7 @@ def _compared(section: EvaluateSection) -> list[str]:
     return [*map(identity, models + adapters), *([file_hash(questions)] if questions.is_file() else [])]
 
 
-def _unset() -> Recipe:
+def unset() -> Recipe:
     """A recipe that sets nothing, with every section and an item in every list."""
     given: dict[str, Any] = {"base": "-", "tune": {}, "subtract": {}, "data": {"synthetic": {}}}
     return Recipe.model_validate(given | {"evaluate": {"rows": [{"name": "-"}], "judge": {"model": "-"}}})
