@@ -278,7 +278,7 @@ def test_stale_help_is_found() -> None:
     ("code", "complaint"),
     [
         ("import nescio\nnescio.load('smollm2')", ""),
-        ("from nescio import errors\nfrom nescio.core.errors import NescioError\nimport nescio.core.guidance", ""),
+        ("from nescio.core import errors\nfrom nescio.core.errors import NescioError\nimport nescio.core.guidance", ""),
         ("import nescio\nnescio.lod('smollm2')", "cannot import name 'lod'"),
         ("from nescio.core.errors import Oops", "cannot import name 'Oops'"),
         ("import nescio.nowhere", "No module named 'nescio.nowhere'"),
