@@ -10,15 +10,18 @@ if TYPE_CHECKING:
     from nescio.core.errors import NescioError
     from nescio.core.guidance import Guidance
     from nescio.core.guide import guide
-    from nescio.engines.base import Request
+    from nescio.engines.base import Engine, Request
+    from nescio.engines.registry import chat
     from nescio.engines.torch_engine import load
     from nescio.pii.base import Span
     from nescio.pii.registry import load_detector
 
 __version__ = "0.1.0"
-__all__ = ["Guidance", "NescioError", "Request", "Span", "guide", "load", "load_detector"]
+__all__ = ["Engine", "Guidance", "NescioError", "Request", "Span", "chat", "guide", "load", "load_detector"]
 
 _HOMES = {
+    "Engine": "nescio.engines.base",
+    "chat": "nescio.engines.registry",
     "Guidance": "nescio.core.guidance",
     "NescioError": "nescio.core.errors",
     "Request": "nescio.engines.base",

@@ -25,7 +25,7 @@ GOOD, BAD = " somebody at the desk there.", " Tom is at the desk."
 class Script:
     """An engine whose answers are given; it remembers what it was asked."""
 
-    capabilities = Capabilities(guidance=False)
+    capabilities = Capabilities()
 
     def __init__(self, *texts: str, finish: str = "stop") -> None:
         self.texts, self.finish = list(texts), finish

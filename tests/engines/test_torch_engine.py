@@ -305,8 +305,8 @@ def test_an_engine_tells_its_control_tokens_and_the_room_left(tiny: Make) -> Non
     assert {"<|im_start|>", "<|im_end|>"} <= set(engine.capabilities.control_tokens)
     with pytest.raises(ContextExceededError) as caught:
         engine.submit(Request(PROMPTS[0], max_tokens=512))
-    answer = engine.submit(Request(PROMPTS[0], max_tokens=caught.value.room, stop=("e",))).answer
-    assert answer.prompt_tokens + caught.value.room == 512
+    answer = engine.submit(Request(PROMPTS[0], max_tokens=caught.value.tokens_left, stop=("e",))).answer
+    assert answer.prompt_tokens + caught.value.tokens_left == 512
 
 
 def test_a_request_that_ends_does_not_take_its_double_with_it(make_model: Any, make_tokenizer: Any) -> None:

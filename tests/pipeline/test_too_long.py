@@ -9,7 +9,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import ContextExceededError, Request
-from nescio.engines.capacity import Room
+from nescio.engines.capacity import Capacity
 from nescio.engines.torch_engine import CACHE_TOKENS, load
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.recipe import Recipe
@@ -61,20 +61,20 @@ def test_vllm_may_be_told_to_take_less_than_the_model(tiny_folder: Path) -> None
 
 @pytest.mark.parametrize("new", [256, 480, 500])
 def test_the_engine_says_the_same(tiny_folder: Path, new: int) -> None:
-    room, request = Room(str(tiny_folder)), Request(sample("a", 4).messages, max_tokens=new)
+    room, request = Capacity(str(tiny_folder)), Request(sample("a", 4).messages, max_tokens=new)
     try:
         load(str(tiny_folder)).submit(request).cancel()
         served = True
     except ContextExceededError:
         served = False
-    assert room.serves(request) is served
+    assert room.fits(request) is served
 
 
 def test_branches_share_the_engines_cache(tiny_folder: Path) -> None:
-    room = Room(str(tiny_folder))
+    room = Capacity(str(tiny_folder))
     room.context = 2 * CACHE_TOKENS
     messages, guidance = sample("a", 4).messages, Guidance(3, "log", PROTECT, REVEAL)
     most = CACHE_TOKENS // 4 - 200
-    assert room.serves(Request(messages, guidance, max_tokens=most))
-    assert not room.serves(Request(messages, guidance, max_tokens=most + 400))
-    assert room.serves(Request(messages, max_tokens=most + 400))
+    assert room.fits(Request(messages, guidance, max_tokens=most))
+    assert not room.fits(Request(messages, guidance, max_tokens=most + 400))
+    assert room.fits(Request(messages, max_tokens=most + 400))

@@ -98,7 +98,8 @@ def test_logprobs(server: Running) -> None:
 def test_a_text_stands_after_the_protect_sentence(server: Running) -> None:
     body = {"model": "careful", "prompt": "Hello", "temperature": 0, "guidance_scale": 3}
     text = server.post("completions", body, STAFF).json()["choices"][0]["text"]
-    request = Request(f"{PROTECT}\n\nHello", Guidance(3.0), f"{REVEAL}\n\nHello", adapter="careful", max_tokens=16)
+    negative = f"{REVEAL}\n\nHello"
+    request = Request(f"{PROTECT}\n\nHello", Guidance(3.0), negative=negative, adapter="careful", max_tokens=16)
     assert text == server.engine.generate([request])[0].text
 
 

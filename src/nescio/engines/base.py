@@ -1,14 +1,12 @@
-"""What an engine is: whoever needs text or likelihoods asks one. Knows nothing of how it is done."""
+"""The interface of an engine: requests, answers, streams, errors, and what every engine can do."""
 
-import atexit
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, Protocol, Self
-from weakref import WeakSet
+from typing import Any, Literal, Self
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -16,44 +14,45 @@ from nescio.core.prompts import Message
 
 Prompt = str | list[Message]
 Precision = Literal["full", "half"]
-"""Of the weights on a CPU."""
+"""Precision of the weights on a CPU."""
 
 Progress = Callable[[int, int], None]
-"""Called with (requests done, requests in all)."""
+"""Callback `(requests done, total)`."""
 
 
 class UnansweredError(NescioError):
-    """One request got no answer; others may."""
+    """One request got no answer; others may still get theirs."""
 
 
 class EngineClosedError(NescioError):
-    """The engine was closed, or died: it answers nothing more."""
+    """The engine was closed or failed; it takes no more requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer asked for.
+    """A request for one answer.
 
     Attributes:
-        prompt: A conversation (a last assistant message is continued), or text that is taken as it is.
-        guidance: None: the prompt as it is. Else its positive sentence is added to the system message of a
-            conversation, and above scale 1 the negative branch runs beside it.
-        negative: The negative branch's own prompt, in the place of the one with the negative sentence.
-        adapter: Name of the adapter to attach; None leaves all detached. `default` is the one the engine was loaded
+        prompt: A conversation (a last assistant message is continued), or text that is used unchanged.
+        guidance: None uses the prompt unchanged. Otherwise the positive sentence is added to the conversation's
+            system message, and at scales other than 1 a negative branch is computed too.
+        negative: Prompt of the negative branch, instead of the one with the negative sentence.
+        adapter: Name of the adapter to attach; None attaches none. `default` is the one that the engine was loaded
             with, if any.
-        max_tokens: Most new tokens.
-        temperature: 0 is greedy, and so is what lies below 1e-5.
+        max_tokens: Maximum number of new tokens.
+        temperature: Sampling temperature; 0, and anything below 1e-5, is greedy.
         top_p: Nucleus of the guided distribution to sample from.
-        top_k: Most likely tokens to sample from; 0 is all.
-        seed: Of this request's own random generator.
-        stop: Texts at whose first occurrence the answer ends, without them.
-        logprobs: How many of the most likely tokens to tell beside each chosen one, with log-probabilities of the
-            guided distribution before temperature; 0 tells the chosen one's alone, None none.
+        top_k: Number of most likely tokens to sample from; 0 is all.
+        seed: Seed of this request's own random generator.
+        stop: Stop texts; the answer ends before the first occurrence of one.
+        logprobs: Number of most likely tokens to return at each position, with log-probabilities of the guided
+            distribution before temperature. 0 returns the chosen token's alone, None returns nothing.
     """
 
     prompt: Prompt
     guidance: Guidance | None = None
     negative: Prompt | None = None
+    _: KW_ONLY
     adapter: str | None = "default"
     max_tokens: int = 256
     temperature: float = 0.0
@@ -90,12 +89,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer that ends at a whole character, with the tokens since the piece before.
+    """A part of an answer that ends at a whole character.
 
     Attributes:
-        text: What the tokens add; may be empty for a last piece whose text is cut off by a stop text.
-        token_ids: Of this piece.
-        logprobs: One for each of the tokens, where the request asks for them.
+        text: Text that the tokens add; may be empty in the last piece, when a stop text cuts it off.
+        token_ids: Tokens since the previous piece.
+        logprobs: One for each token, if the request asks for them.
     """
 
     text: str
@@ -105,15 +104,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine gave.
+    """A complete answer.
 
     Attributes:
-        text: Without the stop text that ended it.
-        token_ids: EOS left out.
-        finish: `stop` (EOS or a stop text), `length` or `cancelled`.
-        logprobs: One for each token, where the request asks for them.
-        prompt_tokens: Length of the positive branch's prompt.
-        answer_tokens: Length of the answer where an engine does not tell its token ids; None: theirs.
+        text: The answer, without the stop text that ended it.
+        token_ids: Tokens of the answer, without an end token.
+        finish: `stop` (an end token or a stop text), `length` or `cancelled`.
+        logprobs: One for each token, if the request asks for them.
+        prompt_tokens: Length of the positive branch's prompt, in tokens.
+        answer_tokens: Length of the answer in tokens; None: the length of `token_ids`.
     """
 
     text: str
@@ -125,10 +124,10 @@ class Answer:
 
 
 class Stream(Iterator[Piece]):
-    """One answer on its way: an engine's thread puts its pieces, another thread iterates over them.
+    """One answer in progress: an engine's thread puts pieces in, another thread iterates over them.
 
     Args:
-        on_cancel: Called at each `cancel`, from the canceller's thread, to wake the engine.
+        on_cancel: Called by each `cancel`, in the caller's thread, to wake the engine.
     """
 
     def __init__(self, on_cancel: Callable[[], None] = lambda: None) -> None:
@@ -141,7 +140,7 @@ class Stream(Iterator[Piece]):
         """Wait for the next piece.
 
         Raises:
-            NescioError: The engine could not go on.
+            NescioError: The engine failed.
         """
         if self._end is None:
             got = self._pieces.get()
@@ -153,7 +152,7 @@ class Stream(Iterator[Piece]):
         raise StopIteration
 
     def texts(self) -> Iterator[str]:
-        """The texts of the pieces, as they come. Left early, the answer is cancelled."""
+        """Yield the text of each piece; cancel the answer if the caller stops early."""
         try:
             for piece in self:
                 if piece.text:
@@ -162,16 +161,16 @@ class Stream(Iterator[Piece]):
             self.cancel()
 
     def cancel(self) -> None:
-        """End the answer where it is; its rows are freed before the next step. From any thread, more than once."""
+        """End the answer early; callable from any thread, any number of times."""
         self.cancelled.set()
         self._on_cancel()
 
     @property
     def answer(self) -> Answer:
-        """The whole answer; waits for its end and drops the pieces that nobody took.
+        """The complete answer; waits for its end and discards pieces that were not read.
 
         Raises:
-            NescioError: The engine could not go on.
+            NescioError: The engine failed.
         """
         for _ in self:
             pass
@@ -179,17 +178,17 @@ class Stream(Iterator[Piece]):
         return self._end
 
     def put(self, piece: Piece) -> None:
-        """For engines: add a piece."""
+        """Add a piece (called by the engine)."""
         self._pieces.put(piece)
 
-    def end(self, how: Answer | NescioError) -> None:
-        """For engines: end with the whole answer, or with what went wrong."""
-        self._pieces.put(how)
+    def end(self, result: Answer | NescioError) -> None:
+        """End with the complete answer or an error (called by the engine)."""
+        self._pieces.put(result)
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """A continuation whose likelihood is asked for, after a prompt, guided or not."""
+    """A continuation of a prompt to score, guided or not."""
 
     prompt: Prompt
     continuation: str
@@ -198,19 +197,19 @@ class Scoring:
 
 
 class TooLongError(NescioError):
-    """A request that a shorter answer would make possible.
+    """A request that fits only with a shorter answer.
 
     Attributes:
-        room: How many new tokens the prompt leaves room for; below 1 there is none.
+        tokens_left: Number of new tokens that fit after the prompt; below 1 the prompt itself is too long.
     """
 
-    def __init__(self, message: str, room: int) -> None:
+    def __init__(self, message: str, tokens_left: int) -> None:
         super().__init__(message)
-        self.room = room
+        self.tokens_left = tokens_left
 
 
 class ContextExceededError(TooLongError):
-    """A prompt with its new tokens exceeds the model's context."""
+    """Prompt and new tokens exceed the model's context."""
 
     def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
         super().__init__(
@@ -222,100 +221,113 @@ class ContextExceededError(TooLongError):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do, asked before it is asked to.
+    """What can be named in an engine's requests.
 
     Attributes:
-        guidance: Whether it guides.
-        adapters: Names of those loaded.
-        scores: Whether it gives likelihoods.
-        control_tokens: Texts that its tokenizer turns into control tokens wherever they stand, as the marks of turns.
+        adapters: Names of the loaded adapters.
+        control_tokens: Texts that the tokenizer turns into control tokens wherever they stand, such as turn markers.
     """
 
-    guidance: bool
-    adapters: tuple[str, ...] = field(default=())
-    scores: bool = True
+    adapters: tuple[str, ...] = ()
     control_tokens: tuple[str, ...] = ()
 
 
-class Closable(Protocol):
-    """Something that owns a thread and ends it when it is closed."""
+class Engine(ABC):
+    """Generates and scores text, guided or not.
 
-    def close(self) -> None:
-        """End the thread; more than once is harmless."""
-
-
-_OPEN: WeakSet[Closable] = WeakSet()
-
-
-def close_at_exit(owner: Closable) -> None:
-    """Close an owner of a daemon thread when the interpreter exits.
-
-    A daemon thread that is still inside PyTorch while the interpreter shuts down aborts the process.
+    An engine has to define `generate` only. It refuses by name what a request asks for and it can't do. The methods
+    defined here suit an engine without streaming, likelihoods and adapters; others override them.
     """
-    _OPEN.add(owner)
-
-
-@atexit.register
-def _close_all() -> None:
-    for owner in list(_OPEN):
-        owner.close()
-
-
-class EngineMethods(ABC):
-    """What every engine inherits: `with nescio.load(…) as engine:` closes it at the end."""
 
     @abstractmethod
-    def close(self) -> None:
-        """End the requests that are left with an error, and free what is held. More than once is harmless."""
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        """Answer all requests, in their order.
+
+        Raises:
+            NescioError: A request that can't be served.
+        """
+
+    def submit(self, request: Request) -> Stream:
+        """Start answering and return at once; callable from any thread.
+
+        Raises:
+            NescioError: A request that can never be served.
+            EngineClosedError: The engine is closed.
+        """
+        stream = Stream()
+
+        def answer() -> None:
+            try:
+                whole = self.generate([request])[0]
+                stream.put(Piece(whole.text, whole.token_ids, whole.logprobs))
+                stream.end(whole)
+            except NescioError as error:
+                stream.end(error)
+            except Exception as error:  # the reader of the stream has to be woken, whatever it is
+                stream.end(NescioError(f"generating failed ({type(error).__name__}: {error})"))
+
+        threading.Thread(target=answer, daemon=True).start()
+        return stream
+
+    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
+        """Return the log-probability of each token of each continuation; an empty continuation has none.
+
+        Raises:
+            NescioError: An item that can't be scored, or an engine without likelihoods.
+        """
+        raise NescioError(f"{type(self).__name__} gives no likelihoods; use a torch or vllm engine")
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a PEFT adapter under a name, while requests are running.
+
+        Raises:
+            NescioError: The adapter does not fit, the name is taken, or this engine takes no adapters.
+        """
+        raise NescioError(f"adapter {name!r}: {type(self).__name__} takes no adapters; use a torch or vllm engine")
+
+    def drop_adapter(self, name: str) -> None:
+        """Drop a loaded adapter; new requests for it are refused, running ones keep it.
+
+        Raises:
+            NescioError: No adapter has that name.
+        """
+        raise NescioError(f"adapter {name!r} is not loaded; {type(self).__name__} takes no adapters")
+
+    def close(self) -> None:  # noqa: B027  # an engine that holds nothing has nothing to close
+        """End running requests with an error and free all resources; closing twice is harmless."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be named in requests."""
+        return Capabilities()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine was closed or failed; it then takes no more requests."""
+        return False
+
+    # -- the same for every engine ------------------------------------------------------------------------------------
+
+    def chat(self, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
+        """Answer a conversation; options are the fields of `Request`."""
+        return self.generate([Request(messages, guidance, **options)])[0].text
+
+    def complete(self, prompt: str, guidance: Guidance | None = None, **options: Any) -> str:
+        """Continue a text without the chat template; options are the fields of `Request`."""
+        return self.generate([Request(prompt, guidance, **options)])[0].text
+
+    def score(
+        self, prompt: Prompt, continuation: str, guidance: Guidance | None = None, adapter: str | None = "default"
+    ) -> list[float]:
+        """Return the log-probability of each token of a continuation after a prompt, guided or not."""
+        return self.score_batch([Scoring(prompt, continuation, guidance, adapter)])[0]
+
+    def stream(self, request: Request) -> Iterator[str]:
+        """Yield an answer's text piece by piece, in whole characters; stopping early cancels the answer."""
+        yield from self.submit(request).texts()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-
-class Engine(Protocol):
-    """Text and likelihoods, guided or not."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What this engine can do."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, or died: it answers nothing more."""
-
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
-        """Answer all requests, in their order."""
-
-    def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece."""
-
-    def submit(self, request: Request) -> Stream:
-        """Start answering and return at once; from any thread.
-
-        Raises:
-            NescioError: A request that can never be served.
-            EngineClosedError: The engine answers nothing more.
-        """
-
-    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
-        """Log-probability of each token of each continuation."""
-
-    def load_adapter(self, name: str, path: Path) -> None:
-        """Load a PEFT adapter under a name, while running.
-
-        Raises:
-            NescioError: It does not fit, the name is taken, or this engine has no adapters.
-        """
-
-    def drop_adapter(self, name: str) -> None:
-        """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
-
-        Raises:
-            NescioError: There is none of that name.
-        """
-
-    def close(self) -> None:
-        """End the requests that are left with an error, and free what is held. More than once is harmless."""

@@ -9,30 +9,29 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.engines.base import (
     Answer,
-    Capabilities,
-    EngineMethods,
+    Engine,
     Piece,
     Progress,
     Request,
-    Scoring,
     Stream,
     UnansweredError,
 )
+from nescio.engines.registry import ENGINES, check_options
 
 _MALFORMED_TRIES = 3
 _NO_KEY = "none"  # what is sent where a server wants no key: the client insists on one
 
 
-class OpenAIEngine(EngineMethods):
+class OpenAIEngine(Engine):
     """An endpoint as an engine, without guidance, likelihoods and adapters.
 
     Args:
@@ -72,11 +71,6 @@ class OpenAIEngine(EngineMethods):
         self._place = f"{model} at {self._client.base_url.host}"
 
     @property
-    def capabilities(self) -> Capabilities:
-        """Text only."""
-        return Capabilities(guidance=False, scores=False)
-
-    @property
     def closed(self) -> bool:
         """Whether its connections were closed."""
         return bool(self._client.is_closed())
@@ -102,28 +96,12 @@ class OpenAIEngine(EngineMethods):
                 raise
         return [future.result() for future in asked]
 
-    def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece. Left early, the connection is closed: what is not read is not paid for."""
-        yield from self.submit(request).texts()
-
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; from any thread."""
         self._check(request)
         stream = Stream()
         threading.Thread(target=self._fill, args=(request, stream), daemon=True).start()
         return stream
-
-    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> NoReturn:
-        """Endpoints give no likelihoods of given texts."""
-        raise NescioError(f"{self._place}: an endpoint gives no likelihoods; use a local model")
-
-    def load_adapter(self, name: str, path: Path) -> NoReturn:
-        """Endpoints take no adapters."""
-        raise NescioError(f"{self._place}: an endpoint takes no adapters; name the one it serves as the model")
-
-    def drop_adapter(self, name: str) -> NoReturn:
-        """Endpoints have no adapters."""
-        raise NescioError(f"{self._place}: an endpoint has no adapter {name!r}")
 
     def close(self) -> None:
         """Close the connections."""
@@ -225,3 +203,10 @@ def _made(text: str, finish: str | None, usage: Any) -> Answer:
     if usage is None:
         return Answer(text, [], finish)
     return Answer(text, [], finish, prompt_tokens=usage.prompt_tokens, answer_tokens=usage.completion_tokens)
+
+
+@ENGINES.register("openai")
+def _open(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> OpenAIEngine:
+    """Open an endpoint; options are the keyword arguments of `OpenAIEngine`."""
+    check_options("openai", OpenAIEngine.__init__, options)
+    return OpenAIEngine(model, **options)

@@ -1,4 +1,4 @@
-"""From a request to the prompts of its branches, as text and as token ids. Knows tokenizers; nothing of models."""
+"""From a request to the prompts of its branches, as text and as token ids."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,17 @@ from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
 def branch_texts(
     tokenizer: Any, sentences: Mapping[str, str], prompt: Prompt, guidance: Guidance | None, negative: Prompt | None
 ) -> list[str]:
-    """The rendered prompt of each branch: the positive one, and the negative one where guidance needs it.
+    """Return the rendered prompt of each branch: the positive one, and the negative one if guidance needs it.
 
     Args:
         tokenizer: Renders conversations.
-        sentences: The protect (`positive`) and reveal (`negative`) sentence, where the guidance names none.
-        prompt: The request's.
-        guidance: The request's.
-        negative: The negative branch's own prompt, if it has one.
+        sentences: Protect (`positive`) and reveal (`negative`) sentence, used if the guidance names none.
+        prompt: Prompt of the request.
+        guidance: Guidance of the request.
+        negative: Prompt of the negative branch, if the request gives one.
 
     Raises:
-        NescioError: Text is guided without a negative prompt of its own, or a conversation can't be rendered.
+        NescioError: A guided text has no negative prompt, or a conversation can't be rendered.
     """
 
     def rendered(prompt: Prompt, sentence: str | None) -> str:
@@ -40,10 +40,10 @@ def branch_texts(
 
 
 def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, context: int) -> list[list[int]]:
-    """The token ids of each branch of a request.
+    """Return the token ids of each branch of a request.
 
     Raises:
-        NescioError: A branch is empty, or can't be answered within the model's context.
+        NescioError: A branch is empty, or exceeds the model's context.
     """
     texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative)
     branches = [encode(tokenizer, text) for text in texts]
@@ -55,10 +55,10 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that a tokenizer turns into control tokens wherever they stand.
+    """Return the texts that a tokenizer turns into control tokens wherever they stand.
 
-    Beside the special tokens these are the added ones that the chat template writes: some models' marks of turns are
-    not called special (DeepSeek-R1-Distill).
+    These are the special tokens, and added tokens that the chat template writes: some models do not declare their turn
+    markers as special (DeepSeek-R1-Distill).
     """
     template = str(getattr(tokenizer, "chat_template", None) or "")  # several, by name, are a dict
     return tuple(
@@ -69,9 +69,9 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 
 def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> tuple[list[list[int]], list[int]]:
-    """The token ids of each branch of what is scored, and those of the continuation.
+    """Return the token ids of each branch of an item to score, and those of its continuation.
 
-    Where a token straddles the border, prompt and continuation are encoded apart, in both branches alike.
+    If a token straddles the border of prompt and continuation, the two are encoded separately, in both branches.
     """
     texts = branch_texts(tokenizer, sentences, item.prompt, item.guidance, None)
     space = "" if isinstance(item.prompt, str) else answer_space(tokenizer, item.prompt)

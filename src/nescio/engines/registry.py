@@ -1,44 +1,88 @@
-"""Opening an engine by its kind, with the adapters it will serve. Knows engines; nothing of who asks them."""
+"""Engines by kind: those of this package and those that other packages bring."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, get_type_hints
 
-from nescio.core.models import locate
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import Message
+from nescio.core.registry import Registry
 from nescio.engines.base import Engine
 
-EngineKind = Literal["torch", "vllm"]
-"""The engines that answer here: the one of this package, and vLLM's."""
+EngineOpener = Callable[[str, Mapping[str, Path], Mapping[str, Any]], Engine]
+"""Opens an engine: `(model, adapters, options) -> Engine`.
+
+`model` is as for `nescio.load`. `adapters` maps names to the PEFT folders that `open_engine` loads afterwards, given
+for engines that have to reserve memory for them. `options` are the engine's own.
+"""
+
+ENGINES: Registry[EngineOpener] = Registry("nescio.engines", "engine", "nescio.engines")
 
 
-def open_engine(kind: EngineKind, model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:
-    """Load a model and its adapters.
+def _known(kind: str) -> str:
+    if kind not in ENGINES:
+        raise ValueError(f"engine {kind!r}: unknown; known here: {', '.join(ENGINES)}")
+    return kind
+
+
+EngineKind = Annotated[str, AfterValidator(_known)]
+"""Name of an engine: `torch` (or `local`), `vllm`, `openai`, or one that another package brings."""
+
+
+def open_engine(kind: str, model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:
+    """Open an engine and load its adapters.
 
     Args:
         kind: Which engine.
-        model: As for `nescio.load`.
-        adapters: Folder of each adapter by its name.
-        options: Of the torch engine's `load`, or fields of vLLM's `EngineArgs`.
+        model: As for `nescio.load`; for an endpoint, the name of the model there.
+        adapters: PEFT folder of each adapter by its name.
+        options: The engine's own: arguments of the torch engine's `load`, of `OpenAIEngine`, or of vLLM's `EngineArgs`.
 
     Raises:
-        NescioError: Something is missing, damaged, or does not fit.
+        NescioError: The kind or an option is unknown, or something is missing, damaged, or does not fit.
     """
-    engine = _vllm(model, adapters, options) if kind == "vllm" else _torch(model, options)
-    for name, folder in adapters.items():
-        engine.load_adapter(name, folder)
+    engine = ENGINES.get(kind)(model, adapters, options)
+    try:
+        for name, folder in adapters.items():
+            engine.load_adapter(name, folder)
+    except BaseException:
+        engine.close()
+        raise
     return engine
 
 
-def _torch(model: str, options: Mapping[str, Any]) -> Engine:
-    from nescio.engines import torch_engine
+def check_options(kind: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check options against the parameters of the function that takes them.
 
-    return torch_engine.load(model, **options)
+    Raises:
+        NescioError: A name is unknown or a value is of the wrong type.
+    """
+    types = {name: t for name, t in get_type_hints(function).items() if name not in ("model", "adapter", "return")}
+    for name, value in options.items():
+        if name not in types:
+            raise NescioError(f"engine {kind}: option {name!r} is unknown; known: {', '.join(types)}")
+        try:
+            TypeAdapter(types[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise NescioError(f"engine {kind}: option {name}: {error.errors()[0]['msg']}; got {value!r}") from error
 
 
-def _vllm(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:
-    from nescio.engines.vllm import settings, vllm_engine
+def chat(engine: Engine | str, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
+    """Answer a conversation.
 
-    own = locate(model)[1] if adapters else None  # which `load` makes room for only where no options say otherwise
-    folders = [*([own] if own else []), *adapters.values()]
-    lora = settings.lora_options(folders) if adapters else {}
-    return vllm_engine.load(model, options={**lora, **options})
+    Args:
+        engine: An open engine, or a model as for `nescio.load`, which is loaded for this one answer.
+        messages: The conversation.
+        guidance: How to guide the answer.
+        options: Fields of `Request`, such as `max_tokens`.
+
+    Raises:
+        NescioError: The model can't be loaded, or the request can't be served.
+    """
+    if isinstance(engine, str):
+        with open_engine("torch", engine, {}, {}) as own:
+            return own.chat(messages, guidance, **options)
+    return engine.chat(messages, guidance, **options)

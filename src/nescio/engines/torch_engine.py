@@ -1,10 +1,7 @@
-"""The default engine: any causal language model of Transformers, both branches of a guided request in one batch.
-
-Knows models, prompts and guidance; nothing of dialogs or personal data.
-"""
+"""The torch engine: any causal language model of Transformers, both branches of a guided request in one batch."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,12 +12,11 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import load_model, read_sentences
-from nescio.core.prompts import Message
 from nescio.engines.base import (
     Answer,
     Capabilities,
+    Engine,
     EngineClosedError,
-    EngineMethods,
     Piece,
     Precision,
     Progress,
@@ -28,32 +24,32 @@ from nescio.engines.base import (
     Request,
     Scoring,
     Stream,
-    TokenLogprob,
     TooLongError,
 )
-from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack
-from nescio.engines.decode.loop import Loop, Work
+from nescio.engines.decode.loop import Job, Loop
 from nescio.engines.decode.scoring import Scored, score
-from nescio.engines.detokenizer import Writing
+from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.prompt_branches import branch_ids, branch_texts, control_tokens, scored_ids
+from nescio.engines.registry import ENGINES, check_options
 
 CACHE_TOKENS = 1 << 15
 PREFIX_TOKENS = 1 << 12
 
 
-class TorchEngine(EngineMethods):
-    """Generates and scores with a Transformers model, guided or not, each request with its adapter or none.
+class TorchEngine(Engine):
+    """Generates and scores with a Transformers model; each request is guided or not, with its own adapter or none.
 
     Args:
-        model: A causal LM. Around a PEFT model, what it has attached is part of the model.
+        model: A causal LM. Adapters that a PEFT wrapper has attached count as part of the model.
         tokenizer: Its tokenizer.
-        sentences: Protect (`positive`) and reveal (`negative`) sentence of requests whose adapter brings none; the
-            paper's where missing.
-        max_rows: Most rows in one batch; a guided request takes two. With 1 its branches run one after the other.
-        cache_tokens: Most tokens whose keys and values are held for requests on their way, padding included: the bound
-            of the cache's memory. Requests wait for room; one that never fits is refused.
-        prefix_tokens: Most tokens held beside them of prompts that were computed, for requests that begin alike.
+        sentences: Protect (`positive`) and reveal (`negative`) sentence of requests whose adapter has none of its own;
+            default: the paper's.
+        max_rows: Maximum number of rows in a batch; a guided request takes two. With 1 its branches run in turn.
+        cache_tokens: Size of the KV cache for running requests, in tokens with padding. Requests wait for space; one
+            that never fits is refused.
+        prefix_tokens: Size of the cache of computed prompts, in tokens, for requests that begin alike.
     """
 
     def __init__(
@@ -61,6 +57,7 @@ class TorchEngine(EngineMethods):
         model: Any,
         tokenizer: Any,
         sentences: dict[str, str] | None = None,
+        *,
         max_rows: int = 96,
         cache_tokens: int = CACHE_TOKENS,
         prefix_tokens: int = PREFIX_TOKENS,
@@ -74,75 +71,71 @@ class TorchEngine(EngineMethods):
         self._end_ids = _end_ids(model, tokenizer)
         self._names: dict[str, int] = {}
         self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
-        # Held from looking an adapter up until the request is queued: it is never answered without its adapter.
+        # Held from the look-up of an adapter until the request is queued, so that the adapter can't be dropped between.
         self._registry = threading.RLock()
-        self._loop = Loop(Rows(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
+        self._loop = Loop(Batch(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
 
     @property
     def capabilities(self) -> Capabilities:
-        """Guidance, likelihoods, the adapters loaded, and the tokenizer's control tokens."""
-        return Capabilities(True, tuple(self._names), control_tokens=control_tokens(self.tokenizer))
+        """The loaded adapters and the tokenizer's control tokens."""
+        return Capabilities(tuple(self._names), control_tokens(self.tokenizer))
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: it answers nothing more."""
+        """Whether the engine was closed; it then takes no more requests."""
         return self._loop.closed
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
-        """Answer all requests, in their order; long prompts first, as many at a time as there is room for.
+        """Answer all requests and return the answers in order; long prompts run first, as many at a time as fit.
 
         Raises:
-            NescioError: A request that cannot be served, before anything is generated.
+            NescioError: A request that can't be served; nothing is generated then.
         """
         ended: SimpleQueue[None] = SimpleQueue()
-        streams = [_Whole(ended) for _ in requests]
+        streams = [_EndOnly(ended) for _ in requests]
         try:
             with self._registry:
-                works = [self._work(request, stream) for request, stream in zip(requests, streams, strict=True)]
-                for work in sorted(works, key=lambda w: (-w.longest, w.rows[0].ids)):
-                    self._loop.submit(work)
-            for done in range(1, len(works) + 1):
+                jobs = [self._job(request, stream) for request, stream in zip(requests, streams, strict=True)]
+                for job in sorted(jobs, key=lambda job: (-job.longest, job.rows[0].ids)):
+                    self._loop.submit(job)
+            for done in range(1, len(jobs) + 1):
                 ended.get()
                 if progress:
-                    progress(done, len(works))
+                    progress(done, len(jobs))
             return [stream.answer for stream in streams]
         finally:
             for stream in streams:
                 stream.cancel()
 
-    def stream(self, request: Request) -> Iterator[str]:
-        """Answer one request piece by piece; pieces end at whole characters. Left early, the answer is cancelled."""
-        yield from self.submit(request).texts()
-
     def submit(self, request: Request) -> Stream:
-        """Start answering and return at once; from any thread.
+        """Start answering and return at once; callable from any thread.
 
         Raises:
             NescioError: A request that can never be served, or a closed engine.
         """
         stream = Stream()
         with self._registry:
-            self._loop.submit(self._work(request, stream))
+            self._loop.submit(self._job(request, stream))
         return stream
 
     def load_adapter(self, name: str, path: Path) -> None:
-        """Load a PEFT adapter under a name, while running; the sentences of its nescio.json guide its requests.
+        """Load a PEFT adapter under a name, while requests run; its requests are guided by its nescio.json's sentences.
 
         Raises:
-            NescioError: It does not fit the model, or the name is taken.
+            NescioError: The adapter does not fit the model, or the name is taken.
         """
         with self._registry, self._loop.paused():
             if name in self._names:
                 raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
             sentences = read_sentences(path)
-            self._names[name] = self._loop.rows.adapters.load(path)
+            self._names[name] = self._loop.batch.adapters.load(path)
             self._own_sentences[name] = sentences
 
     def drop_adapter(self, name: str) -> None:
-        """Drop a loaded adapter, while running: new requests for it are refused, those on their way keep it.
+        """Drop a loaded adapter; new requests for it are refused, running ones keep it.
 
         Raises:
-            NescioError: There is none of that name.
+            NescioError: No adapter has that name.
         """
         with self._registry:
             if name not in self._names:
@@ -151,31 +144,19 @@ class TorchEngine(EngineMethods):
             del self._own_sentences[name]
 
     def close(self) -> None:
-        """End the requests that are left with an error. More than once is harmless."""
+        """End running requests with an error; closing twice is harmless."""
         self._loop.close()
 
     def forget(self) -> None:
-        """Forget the prompts kept, after the model's weights were changed from outside."""
+        """Empty the cache of prompts, after the model's weights were changed from outside."""
         with self._loop.paused():
             self._loop.prefixes.clear()
 
-    def complete(self, prompt: str, **options: Any) -> str:
-        """Continue a text as it is. Options are those of `Request`."""
-        return self.generate([Request(prompt, **options)])[0].text
-
-    def chat(self, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
-        """Answer a conversation. Options are those of `Request`."""
-        return self.generate([Request(messages, guidance, **options)])[0].text
-
-    def score(self, prompt: Prompt, continuation: str, guidance: Guidance | None = None) -> list[float]:
-        """Log-probability of each token of a continuation after a prompt, guided or not."""
-        return self.score_batch([Scoring(prompt, continuation, guidance)])[0]
-
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
-        """Log-probability of each token of each continuation, in order; an empty continuation has none.
+        """Return the log-probability of each token of each continuation; an empty continuation has none.
 
         Raises:
-            NescioError: An adapter that is not loaded, or a closed engine.
+            NescioError: An adapter is not loaded, or the engine is closed.
         """
         if self._loop.closed:
             raise EngineClosedError("the engine is closed; load it again")
@@ -185,15 +166,15 @@ class TorchEngine(EngineMethods):
             for index, item in enumerate(items):
                 if item.continuation:
                     by_adapter.setdefault(self._adapter(item.adapter), []).append(index)
-            done, wanted = 0, sum(map(len, by_adapter.values()))
+            done, total = 0, sum(map(len, by_adapter.values()))
             for adapter, own in by_adapter.items():
                 scored = [self._scored(items[index]) for index in own]
-                with self._loop.rows.adapters.rows([adapter]):
-                    for number, row in score(self.model, scored, self._loop.rows.cached):
+                with self._loop.batch.adapters.rows([adapter]):
+                    for number, row in score(self.model, scored, self._loop.batch.has_cache):
                         scores[own[number]] = row
                         done += 1
                         if progress:
-                            progress(done, wanted)
+                            progress(done, total)
         return scores
 
     # -- from requests to token ids -----------------------------------------------------------------------------------
@@ -205,37 +186,43 @@ class TorchEngine(EngineMethods):
         negative: Prompt | None = None,
         adapter: str | None = "default",
     ) -> list[str]:
-        """The rendered prompt of each branch: the positive one, and the negative one where guidance needs it.
+        """Return the rendered prompt of each branch: the positive one, and the negative one if guidance needs it.
 
         Raises:
-            NescioError: Text is guided without a negative prompt of its own.
+            NescioError: A guided text has no negative prompt.
         """
         return branch_texts(self.tokenizer, self._sentences_of(adapter), prompt, guidance, negative)
 
-    def _work(self, request: Request, stream: Stream) -> Work:
+    def _job(self, request: Request, stream: Stream) -> Job:
         branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         adapter = self._adapter(request.adapter)
-        writing = Writing(self.tokenizer, request, branches[0], stream)
-        rows = [Row(ids, adapter=adapter) for ids in branches]
-        work = Work(request, rows, self._taker(request, writing), _canceller(writing), stream.end)
-        if (room := self._loop.room(work)) < request.max_tokens:
-            raise TooLongError(
-                f"{len(rows)} rows of {work.longest} tokens never fit in the engine's cache of "
-                f"{self._loop.rows.slots.most} tokens; shorten the request, or give the engine more (cache_tokens)",
-                room,
-            )
-        return work
+        answer = Detokenizer(self.tokenizer, request, branches[0], stream)
 
-    def _taker(self, request: Request, writing: Writing) -> Callable[[int, Tensor], bool]:
         def take(token: int, log_probs: Tensor) -> bool:
             if token in self._end_ids:
-                writing.end("stop")
+                answer.end("stop")
+            elif request.logprobs is None:
+                answer.add(token)
             else:
-                most = request.logprobs
-                writing.add(token, None if most is None else _told(writing, log_probs, token, most))
-            return not writing.finish
+                top = log_probs.topk(min(request.logprobs, len(log_probs))).indices.tolist()
+                likely = {number: float(log_probs[number]) for number in [token, *top]}
+                answer.add(token, answer.logprob(token, likely, top))
+            return not answer.finish
 
-        return take
+        def is_cancelled() -> bool:
+            if stream.cancelled.is_set() and not answer.finish:
+                answer.end("cancelled")
+            return bool(answer.finish)
+
+        rows = [Row(ids, adapter=adapter) for ids in branches]
+        job = Job(request=request, rows=rows, take=take, is_cancelled=is_cancelled, fail=stream.end)
+        if (left := self._loop.tokens_left(job)) < request.max_tokens:
+            raise TooLongError(
+                f"{len(rows)} rows of {job.longest} tokens never fit in the engine's cache of "
+                f"{self._loop.batch.slots.most} tokens; shorten the request, or give the engine more (cache_tokens)",
+                left,
+            )
+        return job
 
     def _adapter(self, name: str | None) -> int | None:
         if name is None or (name == "default" and name not in self._names):
@@ -256,19 +243,19 @@ class TorchEngine(EngineMethods):
         return Scored(prompts, answer, item.guidance or Guidance())
 
 
-class _Whole(Stream):
-    """The stream of an answer that is only taken whole: nothing is kept but its end, and that is told."""
+class _EndOnly(Stream):
+    """A stream whose pieces nobody reads: only its end is stored and announced."""
 
     def __init__(self, ended: SimpleQueue[None]) -> None:
         super().__init__()
         self._ended = ended
 
     def put(self, piece: Piece) -> None:
-        """Drop a piece."""
+        """Discard a piece."""
 
-    def end(self, how: Answer | NescioError) -> None:
-        """Keep the end."""
-        super().end(how)
+    def end(self, result: Answer | NescioError) -> None:
+        """Store the end and announce it."""
+        super().end(result)
         self._ended.put(None)
 
 
@@ -284,12 +271,12 @@ def load(
 
     Args:
         model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
-        adapter: PEFT adapter folder, loaded as `default`; its `nescio.json` carries the protect and reveal sentences.
-        max_rows: Most rows in one batch.
-        precision: `full`, or `half`: fp16 weights on a CPU, computed in fp32. On a CPU the linear layers are packed: a
-            model whose weights are to change goes into a `TorchEngine` of its own.
+        adapter: PEFT adapter folder, loaded as `default`; its `nescio.json` holds the protect and reveal sentences.
+        max_rows: Maximum number of rows in a batch.
+        precision: `full`, or `half`: fp16 weights on a CPU, computed in fp32. On a CPU the linear layers are packed, so
+            their weights can't be changed; build a `TorchEngine` from a model whose weights will change.
         cache_tokens: As for `TorchEngine`.
-        prefix_tokens: Likewise.
+        prefix_tokens: As for `TorchEngine`.
 
     Raises:
         NescioError: Something is missing, damaged, or does not fit.
@@ -297,28 +284,25 @@ def load(
     loaded = load_model(model)
     folder = Path(adapter) if adapter is not None else loaded.adapter
     pack(loaded.model, precision)
-    sentences = read_sentences(folder) if folder else None
-    engine = TorchEngine(loaded.model, loaded.tokenizer, sentences, max_rows, cache_tokens, prefix_tokens)
+    engine = TorchEngine(
+        loaded.model,
+        loaded.tokenizer,
+        read_sentences(folder) if folder else None,
+        max_rows=max_rows,
+        cache_tokens=cache_tokens,
+        prefix_tokens=prefix_tokens,
+    )
     if folder is not None:
         engine.load_adapter("default", folder)
     return engine
 
 
-def _canceller(writing: Writing) -> Callable[[], bool]:
-    def cancelled() -> bool:
-        if writing.stream.cancelled.is_set() and not writing.finish:
-            writing.end("cancelled")
-        return bool(writing.finish)
-
-    return cancelled
-
-
-def _told(writing: Writing, log_probs: Tensor, token: int, most: int) -> TokenLogprob:
-    def tell(number: int) -> TokenLogprob:
-        return TokenLogprob(number, writing.text_of(number), float(log_probs[number]))
-
-    top = tuple(tell(number) for number in log_probs.topk(min(most, len(log_probs))).indices.tolist())
-    return TokenLogprob(token, writing.text_of(token), float(log_probs[token]), top)
+@ENGINES.register("torch")
+@ENGINES.register("local")
+def _open(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> TorchEngine:
+    """Open a model on the torch engine; options are the arguments of `load`."""
+    check_options("torch", load, options)
+    return load(model, **options)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -8,7 +8,7 @@ from nescio.core.errors import NescioError
 from nescio.data.samples import Sample
 from nescio.data.strategies import Strategy, prompt_for
 from nescio.engines.base import Request
-from nescio.engines.capacity import Room
+from nescio.engines.capacity import Capacity
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.recipe import Recipe
 
@@ -49,7 +49,7 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
     askings = list(askings)
     rooms = {place: _room(*place) for place in dict.fromkeys((each.model, each.most) for each in askings)}
     kept = [
-        sample for sample in samples if all(rooms[each.model, each.most].serves(each.ask(sample)) for each in askings)
+        sample for sample in samples if all(rooms[each.model, each.most].fits(each.ask(sample)) for each in askings)
     ]
     if samples and not kept:
         context = min(room.context for room in rooms.values())
@@ -68,8 +68,8 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
     return kept
 
 
-def _room(model: str, most: int | None) -> Room:
-    room = Room(model)
+def _room(model: str, most: int | None) -> Capacity:
+    room = Capacity(model)
     room.context = min(room.context, most or room.context)
     return room
 

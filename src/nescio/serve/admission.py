@@ -156,7 +156,7 @@ def _admitted(
         Request(
             prompt,
             guidance,
-            negative,
+            negative=negative,
             adapter=model if model in served.adapters else None,
             max_tokens=max_tokens,
             temperature=1.0 if body.temperature is None else body.temperature,

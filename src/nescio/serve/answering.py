@@ -159,9 +159,9 @@ class Answering:
             try:
                 return self._engine.submit(request)
             except TooLongError as error:
-                if not (self._fit and 0 < error.room < request.max_tokens):
+                if not (self._fit and 0 < error.tokens_left < request.max_tokens):
                     raise
-                request = replace(request, max_tokens=error.room)
+                request = replace(request, max_tokens=error.tokens_left)
 
     def _pump(self, index: int, stream: Stream) -> Part:
         """Pass pieces on as they come; gives the part that ends the choice."""

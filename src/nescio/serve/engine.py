@@ -10,7 +10,7 @@ import yaml
 from nescio.core.errors import NescioError
 from nescio.core.models import read_sentences
 from nescio.engines.base import Engine, Precision
-from nescio.engines.registry import EngineKind, open_engine
+from nescio.engines.registry import ENGINES, EngineKind, open_engine
 from nescio.serve.admission import Served
 
 
@@ -20,7 +20,7 @@ def engine_kind(name: str) -> EngineKind:
     Raises:
         NescioError: None has.
     """
-    return cast(EngineKind, _one_of(get_args(EngineKind), name, "--engine"))
+    return _one_of(ENGINES.names(), name, "--engine")
 
 
 def precision(name: str) -> Precision:
@@ -67,6 +67,8 @@ def open_served(
         raise NescioError(f"--precision {weights}: only with --engine torch; vLLM has --vllm dtype=…")
     if kind == "vllm":
         return open_engine(kind, model, adapters, {"max_num_seqs": rows, **options})
+    if kind not in ("torch", "local"):
+        return open_engine(kind, model, adapters, options)
     own = {"max_rows": rows, "precision": weights, "cache_tokens": cache_tokens}
     return open_engine(kind, model, adapters, own)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nescio.core.errors import NescioError
-from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack, packable, packed_in
 from nescio.engines.torch_engine import TorchEngine
 
@@ -51,7 +51,7 @@ def test_a_step_of_packed_rows_gives_each_what_it_gets_alone(make_model: Make, s
     assert packed_in(model) == "full"
 
     def step(prompts: list[list[int]]) -> torch.Tensor:
-        own, given = Rows(model, 4096, 512), [Row([*ids]) for ids in prompts]
+        own, given = Batch(model, 4096, 512), [Row([*ids]) for ids in prompts]
         own.slots.reserve(8, 64)
         with torch.inference_mode():
             for slot, row in enumerate(given):
@@ -84,7 +84,7 @@ def test_long_rows_get_the_same_bits_beside_longer_ones(make_model: Make, longes
     prompts = [list(range(3, 3 + n)) for n in (longest, longest * 2 // 3, 47, 33, 9)]
 
     def computed(given: list[list[int]]) -> torch.Tensor:
-        own, rows = Rows(model, 1 << 14, 2048), [Row([token % 300 for token in ids]) for ids in given]
+        own, rows = Batch(model, 1 << 14, 2048), [Row([token % 300 for token in ids]) for ids in given]
         own.slots.reserve(8, 1216)
         with torch.inference_mode():
             logits = own.extend(0, rows, 2048)

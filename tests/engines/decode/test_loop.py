@@ -89,7 +89,7 @@ def test_two_hundred_requests_that_come_and_go_get_what_each_gets_alone(
         else:
             assert given == whole
     assert idle(together)
-    assert together._loop.rows.slots.size[0] * together._loop.rows.slots.size[1] <= 1200
+    assert together._loop.batch.slots.size[0] * together._loop.batch.slots.size[1] <= 1200
 
 
 @pytest.mark.parametrize("style", ["llama", "gpt2", "mistral", "gemma2", "gemma3", "qwen3", "bloom"])
@@ -154,13 +154,13 @@ def test_an_adapter_that_does_not_fit_names_the_module(
 def test_a_prompt_that_begins_like_one_before_is_computed_from_there(tiny: Make) -> None:
     engine, fresh = tiny(), tiny()
     computed: list[int] = []
-    extend = engine._loop.rows.extend
+    extend = engine._loop.batch.extend
 
     def counted(first: int, rows: Any, most: int) -> Any:
         computed.append(sum(min(row.missing, most) for row in rows))
         return extend(first, rows, most)
 
-    engine._loop.rows.extend = counted
+    engine._loop.batch.extend = counted
     begin = " ".join(WORDS * 3)
     for text, most in ((begin, 1000), (f"{begin} and Tom", 12), (begin, 0)):
         computed.clear()
@@ -205,7 +205,7 @@ def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(
 
 def test_a_request_whose_logits_are_broken_fails_alone(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, alone = tiny(), tiny()
-    extend = engine._loop.rows.extend
+    extend = engine._loop.batch.extend
 
     def broken(first: int, rows: Any, most: int) -> torch.Tensor:
         return torch.stack([
@@ -214,7 +214,7 @@ def test_a_request_whose_logits_are_broken_fails_alone(tiny: Make, monkeypatch: 
         ])  # fmt: skip
 
     poisoned: list[int] = engine.tokenizer("Tom").input_ids
-    monkeypatch.setattr(engine._loop.rows, "extend", broken)
+    monkeypatch.setattr(engine._loop.batch, "extend", broken)
     for temperature in (0.0, 0.9):
         healthy = Request("My name is", max_tokens=20, temperature=temperature)
         stream = engine.submit(healthy)

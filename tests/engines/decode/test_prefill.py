@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack
 from nescio.engines.decode.prefill import Prefill
-from nescio.engines.decode.prefix_cache import Prefixes
+from nescio.engines.decode.prefix_cache import PrefixCache
 
 Make = Callable[..., Any]
 SYSTEM = [7 + n % 90 for n in range(60)]
@@ -26,7 +26,7 @@ def model(make_model: Make) -> Any:
 
 def prefilled(model: Any, prompts: list[list[int]], prefix_tokens: int = 0) -> tuple[list[torch.Tensor], int]:
     """The logits after each prompt, and how many tokens were computed."""
-    rows, computed = Rows(model, 1 << 14, 512), 0
+    rows, computed = Batch(model, 1 << 14, 512), 0
     extend = rows.extend
 
     def counting(first: int, given: Any, most: int) -> torch.Tensor:
@@ -35,10 +35,10 @@ def prefilled(model: Any, prompts: list[list[int]], prefix_tokens: int = 0) -> t
         return extend(first, given, most)
 
     rows.extend = counting  # type: ignore[method-assign]
-    rows.slots.reserve(Rows.padded(len(prompts)), 192)
+    rows.slots.reserve(Batch.padded(len(prompts)), 192)
     slots = [Row([*ids]) for ids in prompts]
     with torch.inference_mode():
-        found = Prefill(rows, Prefixes(prefix_tokens), max_rows=8)(slots, 0)
+        found = Prefill(rows, PrefixCache(prefix_tokens), max_rows=8)(slots, 0)
     assert all(row.missing == 0 for row in slots)
     return [found[id(row)] for row in slots], computed
 
@@ -57,9 +57,9 @@ def test_a_beginning_too_short_to_pay_is_not_shared(model: Any) -> None:
 
 
 def test_adapters_share_nothing(model: Any) -> None:
-    rows = Rows(model, 1 << 14, 512)
+    rows = Batch(model, 1 << 14, 512)
     slots = [Row([*SYSTEM, 5 + n], adapter=3 if n == 1 else None) for n in range(4)]
-    followers = Prefill(rows, Prefixes(0), max_rows=8)._followers(slots, [0, 1, 2, 3])
+    followers = Prefill(rows, PrefixCache(0), max_rows=8)._followers(slots, [0, 1, 2, 3])
     assert followers == {2: (0, len(SYSTEM)), 3: (0, len(SYSTEM))}
 
 

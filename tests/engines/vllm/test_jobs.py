@@ -4,7 +4,7 @@ from typing import Any
 
 from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, Stream
-from nescio.engines.detokenizer import Writing
+from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.vllm.branch_rows import BranchRow
 from nescio.engines.vllm.jobs import Job
 
@@ -14,7 +14,7 @@ def job(tokenizer: Any, request: Request, branches: int) -> Job:
         name="a",
         request=request,
         branches=[[1, 2]] * branches,
-        writing=Writing(tokenizer, request, [1, 2], Stream()),
+        writing=Detokenizer(tokenizer, request, [1, 2], Stream()),
     )
 
 

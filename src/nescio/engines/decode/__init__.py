@@ -1,1 +1,1 @@
-"""Decoding with Transformers: the loop, its batch, and what computes a step."""
+"""The decode loop of the torch engine and what computes its steps."""

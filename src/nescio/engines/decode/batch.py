@@ -1,7 +1,4 @@
-"""The next-token logits of rows of token ids: a model of Transformers over slots of keys and values.
-
-Knows models, adapters by number, and token ids; nothing of requests, guidance or texts.
-"""
+"""The batch: next-token logits of rows of token ids, by a model of Transformers over slots of keys and values."""
 
 import inspect
 from collections.abc import Sequence
@@ -15,19 +12,26 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nescio.core.shared_prefix import as_read, by_kind, core_of, unpackable
 from nescio.engines.decode.cpu_linear import packed_in
-from nescio.engines.decode.kv_slots import Slots, most_tokens, rounded
+from nescio.engines.decode.kv_slots import KVSlots, most_tokens, rounded
 from nescio.engines.decode.lora import Adapters
 
-# On a CPU a row of a product is bitwise the same beside any others where its layer is packed, or the product's rows are
-# a multiple of 4 (MKL). One row alone is not padded: it would take twice as long. Not packed, its logits may differ
-# from those in a batch by fp32's rounding. A query of attention is the same where the queries are a multiple of 4 and
-# fill a block of the fused kernel (32); a step's single queries are not, with several threads, but in plain products.
+# On a CPU a row of a matrix product has the same bits whatever its neighbours, if its layer is packed or the number of
+# rows is a multiple of 4 (MKL). A single row is not padded, since that would double its time; if its layers are not
+# packed, its logits may differ from those in a batch by fp32 rounding. A query of attention has the same bits if the
+# number of queries is a multiple of 4 and fills a block of the fused kernel (32). The single queries of a decode step
+# don't with several threads, so they use plain products (SDPBackend.MATH).
 _ROWS, _QUERIES = 4, 32
 
 
-@dataclass(slots=True, eq=False)  # two requests may be alike to the last token; a row is only itself
+@dataclass(slots=True, eq=False)  # compared by identity: two rows may hold the same tokens
 class Row:
-    """All token ids of a branch, how many of them its slot holds, and the number of its adapter."""
+    """A branch of a request.
+
+    Attributes:
+        ids: All its token ids.
+        held: Number of tokens whose keys and values its slot holds.
+        adapter: Number of its adapter, or None.
+    """
 
     ids: list[int]
     held: int = 0
@@ -35,52 +39,52 @@ class Row:
 
     @property
     def missing(self) -> int:
-        """How many tokens are still to be computed."""
+        """Number of tokens still to compute."""
         return len(self.ids) - self.held
 
 
-class Rows:
-    """Computes rows of a model.
+class Batch:
+    """Computes the rows of a model.
 
     Args:
-        model: A causal LM. One that can't be told by a mask what sees what is computed without a cache, row by row.
-        cache_tokens: Most tokens held at a time, padding included.
-        context: The model's own limit of a row.
+        model: A causal LM. A model that heeds no 4-D mask is computed without a cache, row by row.
+        cache_tokens: Size of the KV cache in tokens, with padding.
+        context: The model's maximum number of tokens in a row.
     """
 
     def __init__(self, model: Any, cache_tokens: int, context: int) -> None:
         self.adapters = Adapters(model)
-        self.slots = Slots(core_of(model).config.get_text_config().num_hidden_layers, cache_tokens)
+        self.slots = KVSlots(core_of(model).config.get_text_config().num_hidden_layers, cache_tokens)
         self._model = model
         self._core = core_of(model)
         self._context = context
-        self.cached = unpackable(model) is None
+        self.has_cache = unpackable(model) is None
         self._precision = packed_in(model)
-        self._keeps = "logits_to_keep" in inspect.signature(self._core.forward).parameters
+        self._takes_keep = "logits_to_keep" in inspect.signature(self._core.forward).parameters
 
     @staticmethod
     def padded(rows: int) -> int:
-        """Slots that this many rows take in a step, at most."""
+        """Return the maximum number of slots that this many rows take in a step."""
         return rows if rows == 1 else rounded(rows, _ROWS)
 
     @classmethod
     def most_tokens(cls, rows: int, cache_tokens: int) -> int:
-        """How long that many rows can be, were they alone in a cache."""
+        """Return the maximum length of that many rows if they have the cache for themselves."""
         return most_tokens(cache_tokens // cls.padded(rows))
 
     def extend(self, first: int, rows: Sequence[Row], most: int) -> Tensor:
-        """Compute tokens that rows miss, and mark them held.
+        """Compute missing tokens of rows and mark them as held.
 
         Args:
-            first: The slot of the first row; the others follow it.
-            rows: The rows; each misses a token at least.
-            most: Most tokens to compute of each; 1 is a step of all rows, from slot 0 on.
+            first: Slot of the first row; the others are in the slots behind it.
+            rows: The rows; each misses at least one token.
+            most: Maximum number of tokens to compute of each; 1 is a decode step.
 
         Returns:
-            `[rows, vocab]`: the logits after the last token computed of each.
+            Logits `[rows, vocab]` after the last token computed of each row.
         """
-        if not self.cached:
-            return torch.cat([self._whole(row) for row in rows])
+        if not self.has_cache:
+            return torch.cat([self._without_cache(row) for row in rows])
         counts = [min(row.missing, most) for row in rows]
         logits = self._forward(first, [*rows], counts, stepping=most == 1)
         for row, count in zip(rows, counts, strict=True):
@@ -88,16 +92,21 @@ class Rows:
         return logits
 
     def _forward(self, first: int, rows: list[Row], counts: list[int], stepping: bool) -> Tensor:
-        device, wanted, longest = self._core.device, len(rows), 1
-        if stepping:  # the slots behind a step's rows are free
+        """Compute the next `counts` tokens of each row; return the logits `[rows, vocab]` after them."""
+        device, wanted = self._core.device, len(rows)
+        # 1) pad: a step with further rows (the slots behind it are free), a prompt with further tokens
+        if stepping:
+            longest = 1
             rows += [Row([0])] * (0 if self._precision else self.padded(wanted) - wanted)
             counts = counts + [1] * (len(rows) - wanted)
         else:
             longest = max(_QUERIES, rounded(max(counts), _ROWS))
+        # 2) input ids and positions, both [rows, longest]
         starts = [row.held for row in rows]
         new = [row.ids[row.held : row.held + count] for row, count in zip(rows, counts, strict=True)]
         ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in new], device=device)
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(longest, device=device)
+        # 3) mask [rows, 1, longest, width]: a token sees the columns up to its position, and within its window
         width = self.slots.point(first, starts, counts, device)
         read = torch.arange(width, device=device)
 
@@ -106,9 +115,10 @@ class Rows:
             mask = back >= 0
             return as_read(self._core, mask if window is None else mask & (back < window))
 
+        # 4) forward; logits only at the last token of each row, where the model can do that
         last = torch.tensor([count - 1 for count in counts[:wanted]], device=device)
         kept, place = torch.unique(last, return_inverse=True)
-        exact = stepping and device.type == "cpu" and self._precision != "half"  # no equality is promised for half
+        exact = stepping and device.type == "cpu" and self._precision != "half"  # half precision promises no equal bits
         with (
             sdpa_kernel(SDPBackend.MATH) if exact else nullcontext(),
             self.adapters.rows([row.adapter for row in rows]),
@@ -116,11 +126,11 @@ class Rows:
             logits: Tensor = self._model(
                 input_ids=ids, position_ids=positions.clamp_max(self._context - 1), past_key_values=self.slots,
                 attention_mask=by_kind(self._core, seen), use_cache=True,
-                **({"logits_to_keep": kept} if self._keeps else {}),
+                **({"logits_to_keep": kept} if self._takes_keep else {}),
             ).logits  # fmt: skip
-        return logits[torch.arange(wanted, device=device), place if self._keeps else last]
+        return logits[torch.arange(wanted, device=device), place if self._takes_keep else last]
 
-    def _whole(self, row: Row) -> Tensor:
+    def _without_cache(self, row: Row) -> Tensor:
         with self.adapters.rows([row.adapter]):
             logits: Tensor = self._model(input_ids=torch.tensor([row.ids], device=self._core.device)).logits[:, -1]
         row.held = len(row.ids)

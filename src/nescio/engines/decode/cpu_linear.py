@@ -1,8 +1,8 @@
-"""Linear layers in the layout in which a CPU multiplies a few rows fastest, computed in fp32. Knows modules only.
+"""Linear layers in the memory layout in which a CPU multiplies a few rows fastest, computed in fp32.
 
-Decoding reads every weight for each token, and a product of one to sixteen rows should take as long as that reading.
-MKL's takes twice as long from the second row on. oneDNN's over reordered weights does not, and gives a row the same
-bits beside any others; FBGEMM's reads weights that are kept in fp16, half the bytes.
+Decoding reads every weight for each token, so a product of one to sixteen rows should take as long as that reading.
+MKL takes twice as long from the second row on. oneDNN over reordered weights does not, and gives a row the same bits
+whatever its neighbours. FBGEMM reads weights stored in fp16: half the bytes.
 """
 
 import torch
@@ -13,7 +13,7 @@ from nescio.engines.base import Precision
 
 
 class _Packed(nn.Module):
-    """What `nn.Linear` computes."""
+    """A packed `nn.Linear`."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class _Packed(nn.Module):
 
 
 class _Full(_Packed):
-    """In fp32, by oneDNN."""
+    """fp32 weights, multiplied by oneDNN."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
@@ -34,13 +34,13 @@ class _Full(_Packed):
 
     @property
     def weight(self) -> Tensor:
-        """A copy, for the few models that look at a layer's weight themselves."""
+        """A copy of the weight, for the few models that read it themselves."""
         weight: Tensor = self._packed.to_dense()
         return weight
 
 
 class _Half(_Packed):
-    """The weight rounded to fp16; activations, sums and bias stay fp32. By FBGEMM."""
+    """fp16 weights, multiplied by FBGEMM; activations, sums and bias stay fp32."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
@@ -52,18 +52,21 @@ class _Half(_Packed):
 
     @property
     def weight(self) -> Tensor:
-        """A copy in fp32 of what was kept."""
+        """A copy of the weight, in fp32."""
         weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self._packed)[0]
         return weight
 
 
 def packed_in(model: nn.Module) -> Precision | None:
-    """The precision in which all matrices that a model multiplies with are packed, if they are.
+    """Return the precision in which all of a model's matrices are packed, or None if some are not.
 
-    Then a row's products depend on no neighbour's number; in half precision but for the last bits.
+    If all are packed, a row's products do not depend on the number of its neighbours, except for the last bits in half
+    precision.
     """
     modules = list(model.modules())
-    left = [m for m in modules if any(p.dim() > 1 for p in m.parameters(recurse=False))]  # a packed weight is none
+    left = [
+        m for m in modules if any(p.dim() > 1 for p in m.parameters(recurse=False))
+    ]  # packed weights are no parameters
     kinds = {type(m) for m in modules} & {_Full, _Half}
     if not kinds or not all(isinstance(m, nn.Embedding) for m in left):
         return None
@@ -71,15 +74,15 @@ def packed_in(model: nn.Module) -> Precision | None:
 
 
 def packable(model: nn.Module) -> bool:
-    """Whether full precision has a packed form for a model here: fp32 on a CPU for which torch has oneDNN."""
+    """Return whether a model can be packed in full precision here: fp32 on a CPU, with oneDNN in torch."""
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return has_onednn and _on_cpu(model) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pack(model: nn.Module, precision: Precision) -> None:
-    """Put packed layers in the place of a model's linear layers; where full precision has none, leave it as it is.
+    """Replace a model's linear layers by packed ones; if full precision can't be packed here, leave them.
 
-    A model whose weights are to change, by training or by a task vector, is not to be packed.
+    Don't pack a model whose weights will change, by training or by a task vector.
 
     Raises:
         NescioError: This machine or the model's weights don't allow half precision.

@@ -1,8 +1,8 @@
-"""Keys and values of the rows of a batch, in slots `0..n-1` of one buffer a layer. Knows tensors only.
+"""KV slots: the keys and values of a batch's rows, in slots `0..n-1` of one buffer per layer.
 
-A row's tokens stand at the columns of their positions, so rows of any lengths lie side by side and a row's numbers
-depend on no neighbour; what stands behind a row's end is masked, never read. Freed slots are filled with the last
-row, so that the rows of a step are always one view of the buffer and nothing is copied to be read.
+A token's column is its position, so rows of any lengths lie next to each other and do not affect each other's numbers.
+Columns behind a row's end are masked. A freed slot is filled with the last row, so that the rows of a step are always
+a view of the buffer, which is read without a copy.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 _BLOCK = 64
 
-Kept = list[tuple[Tensor, Tensor]]
-"""The keys and values `[heads, n, head_dim]` of a row's first n tokens, layer by layer."""
+KeysValues = list[tuple[Tensor, Tensor]]
+"""Keys and values `[heads, n, head_dim]` of a row's first n tokens, for each layer."""
 
 
 def rounded(number: int, unit: int) -> int:
-    """The next multiple of a unit."""
+    """Round a number up to a multiple of a unit."""
     return -(-number // unit) * unit
 
 
 def columns(tokens: int) -> int:
-    """Columns that so many tokens are read at: attention then sums alike whatever the longest row beside them.
+    """Return how many columns to read for a number of tokens, so that attention sums in the same order for any batch.
 
-    A CPU's attention takes 512 columns at a time. What is left over may be any multiple of 64 but 256 and 320, for
+    A CPU's attention takes 512 columns at a time. The remainder may be any multiple of 64 except 256 and 320, for
     which MKL sums in another order.
     """
     read = rounded(tokens, _BLOCK)
@@ -33,13 +33,13 @@ def columns(tokens: int) -> int:
 
 
 def most_tokens(held: int) -> int:
-    """How many tokens can be read at no more than that many columns."""
+    """Return the largest number of tokens that are read within that many columns."""
     read = held // _BLOCK * _BLOCK
     return read if columns(read) == read else read - read % 512 + 192
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Keys and values `[slots, heads, columns, head_dim]` of one layer, for the rows that `slots` names now."""
+    """Keys and values `[slots, heads, columns, head_dim]` of one layer; `slots.now` names the rows to read."""
 
     is_compileable = False
     is_sliding = False
@@ -47,7 +47,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     keys: Tensor
     values: Tensor
 
-    def __init__(self, slots: "Slots") -> None:
+    def __init__(self, slots: "KVSlots") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.slots = slots
 
@@ -82,12 +82,12 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self.slots.now[3], 0
 
 
-class Slots(Cache):
-    """The cache of all rows; grows to what is reserved, never beyond `most` tokens (rows times columns).
+class KVSlots(Cache):
+    """The cache of all rows; it grows to what is reserved, never beyond `most` tokens (rows times columns).
 
     Args:
-        layers: How many layers the model has.
-        most: Most tokens held.
+        layers: Number of the model's layers.
+        most: Maximum size in tokens.
     """
 
     def __init__(self, layers: int, most: int) -> None:
@@ -99,7 +99,7 @@ class Slots(Cache):
         super().__init__(layers=[*self._own])
 
     def reserve(self, rows: int, columns: int) -> None:
-        """Make room for that many rows of that many columns; what the rows hold is kept."""
+        """Grow to that many rows and columns; contents are preserved."""
         have_rows, have_columns = self.size
         if rows <= have_rows and columns <= have_columns:
             return
@@ -117,16 +117,16 @@ class Slots(Cache):
         return new
 
     def point(self, first: int, starts: list[int], counts: list[int], device: torch.device) -> int:
-        """Say which rows come next and where their new tokens go.
+        """Set the rows of the next forward and where their new tokens go.
 
         Args:
-            first: The first row's slot; the others follow it.
-            starts: How many tokens each row holds.
-            counts: How many are added to each.
-            device: Of the buffers.
+            first: Slot of the first row; the others are in the slots behind it.
+            starts: Number of tokens that each row holds.
+            counts: Number of tokens added to each.
+            device: Device of the buffers.
 
         Returns:
-            How many columns the rows will be read at.
+            Number of columns that the forward will read.
         """
         width = columns(max(start + count for start, count in zip(starts, counts, strict=True)))
         self.now = (first, starts, counts, width)
@@ -135,18 +135,18 @@ class Slots(Cache):
         return width
 
     def copy(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first tokens of one row to another."""
+        """Copy the first tokens of one slot to another."""
         for layer in self._own:
             for buffer in (layer.keys, layer.values):
                 buffer[target, :, :tokens] = buffer[source, :, :tokens]
 
-    def read(self, row: int, tokens: int) -> Kept:
-        """A copy of a row's first tokens."""
+    def read(self, row: int, tokens: int) -> KeysValues:
+        """Return a copy of a slot's first tokens."""
         return [(la.keys[row, :, :tokens].clone(), la.values[row, :, :tokens].clone()) for la in self._own]
 
-    def write(self, row: int, kept: Kept, tokens: int) -> None:
-        """Put the first tokens of what was read into a row."""
-        for layer, (keys, values) in zip(self._own, kept, strict=True):
+    def write(self, row: int, kv: KeysValues, tokens: int) -> None:
+        """Write the first tokens of keys and values into a slot."""
+        for layer, (keys, values) in zip(self._own, kv, strict=True):
             if not layer.is_initialized:
                 layer.lazy_initialization(keys[None], values[None])
             layer.keys[row, :, :tokens] = keys[:, :tokens]

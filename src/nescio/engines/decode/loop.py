@@ -1,14 +1,11 @@
-"""The decoding loop: requests come and go at any step, both branches of a guided one in the same batch.
-
-Knows token ids, guidance and rows; nothing of texts or of the model. A thread of its own runs while there is work.
-"""
+"""The decode loop: requests join and leave the batch at any step, both branches of a guided one in the same batch."""
 
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,73 +13,76 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
-from nescio.engines.base import EngineClosedError, Request, close_at_exit
-from nescio.engines.decode.batch import Row, Rows
+from nescio.engines.base import EngineClosedError, Request
+from nescio.engines.closing import close_at_exit
+from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
-from nescio.engines.decode.prefix_cache import Prefixes
+from nescio.engines.decode.prefix_cache import PrefixCache
 from nescio.engines.decode.sampling import choose
 
 
-@dataclass(slots=True, eq=False)
-class Work:
-    """A request in token ids.
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """A request as token ids.
 
     Attributes:
-        request: Guidance, sampling and the most tokens.
-        rows: The positive branch, and the negative one where guidance needs it.
-        take: Called with each token and its log-probabilities `[vocab]`; whether the answer goes on.
-        cancelled: Asked before each step.
-        fail: Called with what went wrong, instead of further tokens.
+        request: Its guidance, sampling and maximum number of tokens.
+        rows: The positive branch, and the negative one if guidance needs it.
+        take: Called with each token and its log-probabilities `[vocab]`; returns whether the answer goes on.
+        is_cancelled: Called before each step.
+        fail: Called with an error, after which no more tokens come.
     """
 
     request: Request
     rows: list[Row]
     take: Callable[[int, Tensor], bool]
-    cancelled: Callable[[], bool]
+    is_cancelled: Callable[[], bool]
     fail: Callable[[NescioError], None]
-    prompts: list[int] = field(default_factory=list)
+    prompt_tokens: int = 0  # of the positive branch
+    longest_prompt: int = 0
 
     def __post_init__(self) -> None:
-        self.prompts = [len(row.ids) for row in self.rows]
+        self.prompt_tokens = len(self.rows[0].ids)
+        self.longest_prompt = max(len(row.ids) for row in self.rows)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longer branch at the request's end."""
-        return max(self.prompts) + self.request.max_tokens
+        """Number of tokens of the longer branch when the answer is complete."""
+        return self.longest_prompt + self.request.max_tokens
 
 
 class Loop:
-    """Decodes.
+    """Decodes requests in a thread that runs while there is work.
 
     Args:
-        rows: Computes the batch.
-        max_rows: Most rows in one forward. With 1, the branches of a guided request are computed one after the other.
-        prefix_tokens: Most tokens of prompts kept for requests to come.
+        batch: Computes the rows.
+        max_rows: Maximum number of rows in one forward. With 1, the branches of a guided request run in turn.
+        prefix_tokens: Size of the cache of computed prompts, in tokens.
     """
 
-    def __init__(self, rows: Rows, max_rows: int, prefix_tokens: int) -> None:
-        self.rows = rows
-        self.prefixes = Prefixes(prefix_tokens)
+    def __init__(self, batch: Batch, max_rows: int, prefix_tokens: int) -> None:
+        self.batch = batch
+        self.prefixes = PrefixCache(prefix_tokens)
         self.closed = False
-        self._prefill = Prefill(rows, self.prefixes, max_rows)
+        self._prefill = Prefill(batch, self.prefixes, max_rows)
         self._max_rows = max_rows
-        self._waiting: deque[Work] = deque()
-        self._live: list[Work] = []
+        self._waiting: deque[Job] = deque()
+        self._live: list[Job] = []
         self._slots: list[Row] = []  # the row in each slot
-        self._retired: set[int] = set()
-        self._state = threading.Lock()  # guards what is waiting, the thread and `closed`
-        self._turn = threading.RLock()  # held for a step, and by whoever needs the model between steps
+        self._retired: set[int] = set()  # adapters to drop when no request uses them any more
+        self._state = threading.Lock()  # guards `_waiting`, the thread and `closed`
+        self._turn = threading.RLock()  # held during a step, and by callers that need the model between steps
         self._thread: threading.Thread | None = None  # the latest; it ends when there is no more work
         self._is_running = False
         close_at_exit(self)
 
-    def room(self, work: Work) -> int:
-        """How many new tokens a request could have, were it alone; below 1 it can never be served."""
-        return self.rows.most_tokens(len(work.rows), self.rows.slots.most) - max(work.prompts)
+    def tokens_left(self, job: Job) -> int:
+        """Return how many new tokens a request could have if it ran alone; below 1 it never fits."""
+        return self.batch.most_tokens(len(job.rows), self.batch.slots.most) - job.longest_prompt
 
-    def submit(self, work: Work) -> None:
-        """Queue a request; from any thread.
+    def submit(self, job: Job) -> None:
+        """Queue a request; callable from any thread.
 
         Raises:
             EngineClosedError: The loop is closed.
@@ -90,7 +90,7 @@ class Loop:
         with self._state:
             if self.closed:
                 raise EngineClosedError("the engine is closed; load it again")
-            self._waiting.append(work)
+            self._waiting.append(job)
             if not self._is_running:
                 self._is_running = True
                 self._thread = threading.Thread(target=self._run, name="nescio-decode", daemon=True)
@@ -103,13 +103,13 @@ class Loop:
             yield
 
     def retire(self, adapter: int) -> None:
-        """Drop an adapter as soon as no request on its way uses it."""
+        """Drop an adapter as soon as no request uses it."""
         with self._turn:
             self._retired.add(adapter)
             self._drop_retired()
 
     def close(self) -> None:
-        """Fail what is left and end the thread."""
+        """Fail the requests that are left and end the thread."""
         with self._state:
             self.closed = True
             thread = self._thread
@@ -129,114 +129,94 @@ class Loop:
             try:
                 with self._turn, torch.inference_mode():
                     self._step()
-            except Exception as error:  # whatever the model raises is told to who waits for it
-                self._fail(NescioError(f"decoding failed ({type(error).__name__}: {error})"))
-        if left:  # only a closed loop leaves any; else another thread may have begun already
+            except Exception as error:  # whatever the model raises is passed on to the waiting callers
+                failed, self._live, self._slots = self._live, [], []
+                for job in failed:
+                    job.fail(NescioError(f"decoding failed ({type(error).__name__}: {error})"))
+        if left:  # a closed loop only; else another thread may have begun already
             self._live, self._slots = [], []
-        for work in left:
-            work.fail(EngineClosedError("the engine was closed before the answer was complete"))
-
-    def _fail(self, error: NescioError) -> None:
-        failed, self._live, self._slots = self._live, [], []
-        for work in failed:
-            work.fail(error)
+        for job in left:
+            job.fail(EngineClosedError("the engine was closed before the answer was complete"))
 
     def _step(self) -> None:
-        self._leave([work for work in self._live if work.cancelled()])
-        running = list(self._live)
-        new = self._admitted()
-        logits = {id(row): out for row, out in self._computed(self._slots[: sum(len(w.rows) for w in running)])}
-        logits |= self._prefill(self._slots, len(self._slots) - sum(len(work.rows) for work in new))
+        # 1) free the slots of cancelled requests
+        self._remove([job for job in self._live if job.is_cancelled()])
+        running = sum(len(job.rows) for job in self._live)
+        # 2) admit waiting requests; their rows take the slots behind the running ones
+        self._admit()
+        # 3) decode: one token of each running row; logits [vocab] by the row's id
+        logits: dict[int, Tensor] = {}
+        for first in range(0, running, self._max_rows):
+            part = self._slots[first : min(first + self._max_rows, running)]
+            logits |= zip(map(id, part), self.batch.extend(first, part, 1), strict=True)
+        # 4) prefill: the prompts of the new rows
+        logits |= self._prefill(self._slots, running)
+        # 5) guide and sample: one token of each request
         if self._live:
-            self._leave([work for work, going in self._chosen(logits) if not going])
+            self._remove([job for job, goes_on in self._sample(logits) if not goes_on])
+        # 6) drop adapters that no request uses any more
         self._drop_retired()
 
-    def _computed(self, rows: list[Row]) -> Iterator[tuple[Row, Tensor]]:
-        for first in range(0, len(rows), self._max_rows):
-            part = rows[first : first + self._max_rows]
-            yield from zip(part, self.rows.extend(first, part, 1), strict=True)
-
-    # -- coming and going ---------------------------------------------------------------------------------------------
-
-    def _room(self, works: list[Work]) -> bool:
-        rows = self.rows.padded(sum(len(work.rows) for work in works))
-        return rows * columns(max(work.longest for work in works)) <= self.rows.slots.most
-
-    def _admitted(self) -> list[Work]:
-        """Requests that come in now, in the order in which they were asked for."""
-        new: list[Work] = []
+    def _admit(self) -> None:
+        """Move waiting requests into the batch, in the order of their submission, while they fit."""
+        new: list[Row] = []
         with self._state:
             while self._waiting:
-                work = self._waiting[0]
-                taken = sum(len(w.rows) for w in self._live)
-                if self._live and (taken + len(work.rows) > self._max_rows or not self._room([*self._live, work])):
+                jobs = [*self._live, self._waiting[0]]
+                rows = sum(len(job.rows) for job in jobs)
+                tokens = self.batch.padded(rows) * columns(max(job.longest for job in jobs))
+                if self._live and (rows > self._max_rows or tokens > self.batch.slots.most):
                     break
-                self._waiting.popleft()
-                self._live.append(work)
-                new.append(work)
+                self._live.append(self._waiting.popleft())
+                new += self._live[-1].rows
         if new:
-            # Neighbours of one length waste the least when their prompts are computed together.
-            self._slots += sorted((row for work in new for row in work.rows), key=lambda row: -len(row.ids))
-            wide = columns(max(work.longest for work in self._live))
-            self.rows.slots.reserve(self.rows.padded(len(self._slots)), wide)
-        return new
+            # Prompts of similar length are computed together: neighbours of one length need the least padding.
+            self._slots += sorted(new, key=lambda row: -len(row.ids))
+            width = columns(max(job.longest for job in self._live))
+            self.batch.slots.reserve(self.batch.padded(len(self._slots)), width)
 
-    def _leave(self, works: list[Work]) -> None:
-        """Free the slots of requests; the last rows move into the holes."""
-        for row in [row for work in works for row in work.rows]:
-            hole, last = self._slots.index(row), len(self._slots) - 1
-            if hole != last and self.rows.cached:
-                self.rows.slots.copy(last, hole, self._slots[last].held)
-            self._slots[hole] = self._slots[last]
+    def _remove(self, jobs: list[Job]) -> None:
+        """Free the slots of requests; the last rows move into the gaps."""
+        for row in [row for job in jobs for row in job.rows]:
+            gap, last = self._slots.index(row), len(self._slots) - 1
+            if gap != last and self.batch.has_cache:
+                self.batch.slots.copy(last, gap, self._slots[last].held)
+            self._slots[gap] = self._slots[last]
             self._slots.pop()
-        self._live = [work for work in self._live if work not in works]
+        self._live = [job for job in self._live if job not in jobs]
 
     def _drop_retired(self) -> None:
         with self._state:
-            used = {row.adapter for work in [*self._live, *self._waiting] for row in work.rows}
+            used = {row.adapter for job in [*self._live, *self._waiting] for row in job.rows}
         for adapter in [adapter for adapter in self._retired if adapter not in used]:
-            self.rows.adapters.drop(adapter)
+            self.batch.adapters.drop(adapter)
             self._retired.discard(adapter)
 
-    # -- tokens -------------------------------------------------------------------------------------------------------
-
-    def _chosen(self, logits: dict[int, Tensor]) -> Iterator[tuple[Work, bool]]:
-        """Choose a token for each request; whether each goes on."""
-        for works, log_probs in self._distributions(logits):
-            most = log_probs.amax(-1)  # NaN where a row has one
-            positions = [len(work.rows[0].ids) - work.prompts[0] for work in works]
-            tokens = choose(log_probs, [work.request for work in works], positions)
-            for work, row, top, token in zip(works, log_probs, most.tolist(), tokens.tolist(), strict=True):
-                going = False
+    def _sample(self, logits: dict[int, Tensor]) -> Iterator[tuple[Job, bool]]:
+        """Choose a token for each request and yield whether the request goes on."""
+        for jobs, log_probs in self._distributions(logits):
+            most = log_probs.amax(-1)  # [requests]; NaN where a row has one
+            lengths = [len(job.rows[0].ids) - job.prompt_tokens for job in jobs]
+            tokens = choose(log_probs, [job.request for job in jobs], lengths)
+            for job, row, top, token in zip(jobs, log_probs, most.tolist(), tokens.tolist(), strict=True):
+                goes_on = False
                 try:
                     if math.isnan(top):
                         raise ArithmeticError("NaN in the model's logits")
-                    going = _next_token(work, row, token)
-                except Exception as error:  # this request's own; its neighbours go on
-                    work.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
-                yield work, going
+                    goes_on = job.take(token, row)
+                    for branch in job.rows:
+                        branch.ids.append(token)
+                except Exception as error:  # concerns this request only; its neighbours go on
+                    job.fail(NescioError(f"no token could be chosen ({type(error).__name__}: {error})"))
+                yield job, goes_on
 
-    def _distributions(self, logits: dict[int, Tensor]) -> Iterator[tuple[list[Work], Tensor]]:
-        """The log-probabilities `[requests, vocab]` of the unguided requests, and of the guided ones."""
-        plain = [work for work in self._live if len(work.rows) == 1]
-        guided = [work for work in self._live if len(work.rows) > 1]
+    def _distributions(self, logits: dict[int, Tensor]) -> Iterator[tuple[list[Job], Tensor]]:
+        """Yield the log-probabilities `[requests, vocab]` of the unguided requests, and of the guided ones."""
+        plain = [job for job in self._live if len(job.rows) == 1]
+        guided = [job for job in self._live if len(job.rows) > 1]
         if plain:
-            yield plain, torch.stack([logits[id(work.rows[0])] for work in plain]).float().log_softmax(-1)
+            yield plain, torch.stack([logits[id(job.rows[0])] for job in plain]).float().log_softmax(-1)
         if guided:
-            how = [work.request.guidance or Guidance() for work in guided]
-            yield (
-                guided,
-                guide(
-                    torch.stack([logits[id(work.rows[0])] for work in guided]),
-                    torch.stack([logits[id(work.rows[1])] for work in guided]),
-                    how,
-                ),
-            )
-
-
-def _next_token(work: Work, log_probs: Tensor, token: int) -> bool:
-    """Hand a request its token; whether the request goes on."""
-    going = work.take(token, log_probs)
-    for branch in work.rows:
-        branch.ids.append(token)
-    return going
+            how = [job.request.guidance or Guidance() for job in guided]
+            positive, negative = (torch.stack([logits[id(job.rows[side])] for job in guided]) for side in (0, 1))
+            yield guided, guide(positive, negative, how)

@@ -1,10 +1,9 @@
-"""Adapters of several requests in one batch: LoRA beside any module, each row with its own adapter or none.
+"""LoRA adapters of several requests in one batch: each row with its own adapter or none.
 
-All loaded adapters' A stand one beside the other, and so do their B; what a row's other adapters give is multiplied by
-zero between the two products. That is two small matrix products a module however the batch is mixed, over linear
-layers of any kind (PEFT's own mixing costs half a step, and refuses quantised layers). They are batched products, one
-of each row: so a row's numbers depend on no neighbour. Reads PEFT's files and adapters of one bit a weight; knows
-nothing of requests.
+The A matrices of all loaded adapters are concatenated, and so are their B matrices. Between the two products, a mask
+zeroes the ranks of other rows' adapters. That is two small batched products per module however the batch is mixed, over
+linear layers of any kind; PEFT's mixing costs half a step and refuses quantised layers. The products are batched by
+row, so a row's numbers do not depend on its neighbours.
 """
 
 import math
@@ -29,20 +28,20 @@ _UNFIT = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "trai
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One adapter: `{module: (A [r, in], B [out, r] times its scale)}`, and its largest rank."""
+    """One adapter: `{module: (A [r, in], scale * B [out, r])}`, and its largest rank."""
 
     factors: dict[str, tuple[Tensor, Tensor]]
     rank: int
 
 
 class _LoraLayer(nn.Module):
-    """A linear layer or an embedding with the adapters beside it: A `[in, ranks]` and B `[ranks, out]`."""
+    """A linear layer or an embedding, with the adapters' A `[in, ranks]` and B `[ranks, out]`."""
 
     def __init__(self, base: nn.Module, adapters: "Adapters") -> None:
         super().__init__()
         self.base = base
         self.a = self.b = torch.zeros(0)
-        # A list keeps it out of the modules' tree, which would otherwise hold itself.
+        # In a list it is no submodule; otherwise the tree of modules would contain itself.
         self._adapters = [adapters]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,13 +57,13 @@ class _LoraLayer(nn.Module):
 
 
 class Adapters:
-    """The adapters loaded beside a model's modules.
+    """The adapters loaded onto a model.
 
     Args:
-        model: The model; a module gets its layer when the first adapter names it.
+        model: The model; a module is wrapped when the first adapter names it.
 
     Attributes:
-        mask: `[rows, 1, ranks]` of the batch that is computed now; None: no row has an adapter.
+        mask: Mask `[rows, 1, ranks]` of the current batch; None if no row has an adapter.
     """
 
     def __init__(self, model: Any) -> None:
@@ -76,10 +75,10 @@ class Adapters:
         self.mask: Tensor | None = None
 
     def load(self, folder: Path) -> int:
-        """Load an adapter folder as PEFT writes it, and give the number by which rows ask for it.
+        """Load a PEFT adapter folder and return the number by which rows name it.
 
         Raises:
-            NescioError: It is no LoRA adapter, or does not fit the model; names the first module that differs.
+            NescioError: It is no LoRA adapter or does not fit the model; the error names the first module that differs.
         """
         adapter = _read(folder)
         for name, (a, b) in adapter.factors.items():
@@ -101,7 +100,7 @@ class Adapters:
 
     @contextmanager
     def rows(self, numbers: Sequence[int | None]) -> Iterator[None]:
-        """Attach to each row of a batch its adapter, or none; a single number is for all rows."""
+        """Attach its adapter, or none, to each row of a batch; a single number applies to all rows."""
         if any(number is not None for number in numbers):
             spans = [torch.full((adapter.rank,), float(number)) for number, adapter in self._loaded.items()]
             wanted = torch.tensor([-1.0 if number is None else float(number) for number in numbers])
@@ -140,7 +139,7 @@ def _grown(side: Tensor, rank: int, axis: int) -> Tensor:
 
 
 def _sizes(module: nn.Module) -> tuple[int, int]:
-    """Outputs and inputs of a linear layer of any kind, a Conv1D of Transformers, or an embedding."""
+    """Return outputs and inputs of a linear layer of any kind, a Transformers Conv1D, or an embedding."""
     if isinstance(module, nn.Embedding):
         return module.embedding_dim, module.num_embeddings
     own: Any = module
@@ -179,7 +178,7 @@ def _read(folder: Path) -> _Adapter:
 
 
 def _place(folder: Path, name: str) -> tuple[str, int]:
-    """The module a tensor belongs to, and whether it is its A or its B."""
+    """Return the module of a tensor, and 0 for its A or 1 for its B."""
     for side, number in _SIDES.items():
         if name.startswith(_PREFIX) and name.endswith(f".{side}"):
             return name[len(_PREFIX) : -len(side) - 1], number

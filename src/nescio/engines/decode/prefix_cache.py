@@ -1,4 +1,4 @@
-"""Prompts that were computed before, by token ids, least recently used out first. Knows keys and values only."""
+"""The cache of computed prompts, by token ids; the least recently used are dropped first."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -6,54 +6,54 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nescio.engines.decode.kv_slots import Kept
+from nescio.engines.decode.kv_slots import KeysValues
 
 _Key = tuple[int | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The longest known beginning of a prompt.
+    """The longest cached prefix of a prompt.
 
     Attributes:
-        tokens: How long it is.
-        kept: Keys and values of at least that many tokens.
-        logits: `[vocab]`, of the token that follows; only where the whole prompt is known.
+        tokens: Length of the prefix.
+        kv: Keys and values of at least that many tokens.
+        logits: Logits `[vocab]` after the prompt, if all of it is cached.
     """
 
     tokens: int
-    kept: Kept
+    kv: KeysValues
     logits: Tensor | None
 
 
-class Prefixes:
-    """Keeps the keys and values of up to `most` tokens of prompts.
+class PrefixCache:
+    """Caches the keys and values of prompts.
 
     Args:
-        most: Most tokens kept; 0 keeps none.
+        most: Size in tokens; 0 caches nothing.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
-        self._entries: OrderedDict[_Key, tuple[Kept, Tensor]] = OrderedDict()
+        self._entries: OrderedDict[_Key, tuple[KeysValues, Tensor]] = OrderedDict()
 
-    def wanted(self, tokens: int) -> bool:
-        """Whether a prompt of this length would be kept at all."""
+    def accepts(self, tokens: int) -> bool:
+        """Return whether a prompt of this length can be cached."""
         return tokens <= self._most
 
-    def keep(self, adapter: int | None, ids: tuple[int, ...], kept: Kept, logits: Tensor) -> None:
-        """Keep a prompt, computed under an adapter, and the logits after it."""
+    def add(self, adapter: int | None, ids: tuple[int, ...], kv: KeysValues, logits: Tensor) -> None:
+        """Cache a prompt computed with an adapter, and the logits after it."""
         if (adapter, ids) in self._entries:
             return
-        self._entries[adapter, ids] = (kept, logits)
+        self._entries[adapter, ids] = (kv, logits)
         self._held += len(ids)
         while self._held > self._most:
             (_, dropped), _ = self._entries.popitem(last=False)
             self._held -= len(dropped)
 
     def find(self, adapter: int | None, ids: tuple[int, ...]) -> Found | None:
-        """The longest beginning of a prompt that is known under the same adapter."""
+        """Return the longest prefix of a prompt that is cached for the same adapter."""
         best, longest = None, 0
         for key in self._entries:
             shared = common(key[1], ids) if key[0] == adapter else 0
@@ -62,19 +62,19 @@ class Prefixes:
         if best is None:
             return None
         self._entries.move_to_end(best)
-        kept, logits = self._entries[best]
+        kv, logits = self._entries[best]
         if best[1] == ids:
-            return Found(longest, kept, logits)
-        # The last token of a prompt is always computed: its logits are wanted.
+            return Found(longest, kv, logits)
+        # The last token of a prompt is always computed, because its logits are needed.
         longest = min(longest, len(ids) - 1)
-        return Found(longest, kept, None) if longest else None
+        return Found(longest, kv, None) if longest else None
 
     def clear(self) -> None:
-        """Forget all; after a change of the weights."""
+        """Drop everything, after the weights have changed."""
         self._entries.clear()
         self._held = 0
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+    """Return how many tokens two sequences share at their beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,7 +1,4 @@
-"""Likelihoods of continuations: all continuations of one prompt in one row, the prompt computed once.
-
-Knows token ids, models and guidance; nothing of texts.
-"""
+"""Log-probabilities of continuations: all continuations of one prompt in one row, the prompt computed once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +16,13 @@ _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed,
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What is scored: prompt ids of the positive and, if guided, the negative branch; the continuation."""
+    """An item to score.
+
+    Attributes:
+        prompts: Token ids of the positive prompt and, if guided, of the negative one.
+        continuation: Token ids to score.
+        guidance: How the branches are combined.
+    """
 
     prompts: tuple[tuple[int, ...], ...]
     continuation: list[int]
@@ -27,10 +30,14 @@ class Scored:
 
 
 def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[int, list[float]]]:
-    """Yield `(number, log-probability of each token of its continuation)`, in the order in which they get done.
+    """Yield `(item's number, log-probability of each token of its continuation)`, in the order of computation.
 
-    Items that differ in their guidance alone share the model's work: it is done once, and guided in each item's way.
-    `packs` tells whether branches can share a row of this model (`packing.unpackable`).
+    Items that differ only in their guidance are computed once, and guided separately.
+
+    Args:
+        model: A causal LM.
+        items: The items to score.
+        packs: Whether several continuations can share a row of this model (`shared_prefix.unpackable`).
     """
     by_prompt: dict[tuple[tuple[int, ...], ...], dict[tuple[int, ...], list[int]]] = {}
     for number, item in enumerate(items):
@@ -51,15 +58,17 @@ def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[in
 def _score_row(
     model: Any, groups: list[list[Group]], numbers: list[list[list[int]]], items: Sequence[Scored], packs: bool
 ) -> Iterator[tuple[int, list[float]]]:
+    # 1) logits [m, vocab] of all continuations' tokens, for each branch
     branches = [[group[branch] for group in groups] for branch in range(len(groups[0]))]
-    laid = [[pack(own)] if packs else apart(own) for own in branches]
-    both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in rows]) for rows in laid]
-    targets = torch.cat([row.targets for row in laid[0]]).to(model.device)
+    rows = [[pack(own)] if packs else apart(own) for own in branches]
+    both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in own]) for own in rows]
+    targets = torch.cat([row.targets for row in rows[0]]).to(model.device)  # [m]
+    # 2) guide each continuation's slice in the way of each of its items
     start = 0
-    for same in (alike for own in numbers for alike in own):
-        end = start + len(items[same[0]].continuation)
+    for equal in (equal for own in numbers for equal in own):
+        end = start + len(items[equal[0]].continuation)
         negative = both[1][start:end] if len(both) > 1 else None
-        for number in same:
+        for number in equal:
             how = items[number].guidance if items[number].guidance.guided else Guidance()
             log_probs = guide(both[0][start:end], negative, how)
             yield number, log_probs.gather(1, targets[start:end, None])[:, 0].tolist()

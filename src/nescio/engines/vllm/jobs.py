@@ -7,7 +7,7 @@ from typing import Any
 from nescio.core.guidance import Guidance
 from nescio.engines.base import Request, TokenLogprob
 from nescio.engines.decode.sampling import COLDEST
-from nescio.engines.detokenizer import Writing
+from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.vllm.branch_rows import BranchRow, Role
 from nescio.engines.vllm.token_choice import log_probability
 
@@ -30,7 +30,7 @@ class Job:
     name: str
     request: Request
     branches: list[list[int]]
-    writing: Writing
+    writing: Detokenizer
     lora: Any = None
     forced: tuple[int, ...] = ()
 
@@ -92,9 +92,6 @@ class Job:
             self.writing.end("stop" if given.finish_reason == "stop" else "length")
 
     def _logprob(self, token: int, values: Mapping[int, Any]) -> TokenLogprob:
-        def read(number: int) -> TokenLogprob:
-            return TokenLogprob(number, self.writing.text_of(number), log_probability(values[number].logprob))
-
-        alternatives = sorted(map(read, values), key=lambda one: -one.logprob)
-        chosen = read(token)
-        return TokenLogprob(token, chosen.text, chosen.logprob, tuple(alternatives[: self.request.logprobs]))
+        log_probs = {number: log_probability(value.logprob) for number, value in values.items()}
+        top = sorted(log_probs, key=lambda number: -log_probs[number])
+        return self.writing.logprob(token, log_probs, top[: self.request.logprobs])

@@ -6,7 +6,7 @@
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from importlib.util import find_spec
@@ -20,16 +20,16 @@ from nescio.core.models import best_dtype, load_tokenizer, locate, read_sentence
 from nescio.engines.base import (
     Answer,
     Capabilities,
+    Engine,
     EngineClosedError,
-    EngineMethods,
     Progress,
     Request,
     Scoring,
     Stream,
     TooLongError,
-    close_at_exit,
 )
-from nescio.engines.detokenizer import Writing
+from nescio.engines.closing import close_at_exit
+from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.prompt_branches import branch_ids, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
@@ -37,7 +37,7 @@ from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
 _CLOSED = "the engine is closed; load it again"
 
 
-class VllmEngine(EngineMethods):
+class VllmEngine(Engine):
     """Generates and scores on vLLM, guided or not, with adapters attached or detached.
 
     vLLM's loop runs in one thread. Other threads queue calls that this thread executes between two steps.
@@ -82,7 +82,7 @@ class VllmEngine(EngineMethods):
     @property
     def capabilities(self) -> Capabilities:
         """What this engine can do."""
-        return Capabilities(True, tuple(self._adapters), control_tokens=control_tokens(self.tokenizer))
+        return Capabilities(tuple(self._adapters), control_tokens(self.tokenizer))
 
     @property
     def closed(self) -> bool:
@@ -101,10 +101,6 @@ class VllmEngine(EngineMethods):
             NescioError: A request cannot be served. Nothing is generated then.
         """
         return self._finish([self._job(request) for request in requests], progress)
-
-    def stream(self, request: Request) -> Iterator[str]:
-        """Yield the answer piece by piece, in whole characters. Closing the iterator early cancels the answer."""
-        yield from self.submit(request).texts()
 
     def submit(self, request: Request) -> Stream:
         """Queue a request and return at once; call it from any thread.
@@ -208,7 +204,7 @@ class VllmEngine(EngineMethods):
             )
         name = f"nescio-{next(self._numbers)}"
         stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
-        writing = Writing(self.tokenizer, request, branches[0], stream)
+        writing = Detokenizer(self.tokenizer, request, branches[0], stream)
         lora = self._adapters.get(request.adapter or "")
         return Job(name=name, request=request, branches=branches, writing=writing, lora=lora, forced=forced)
 

@@ -1,0 +1,31 @@
+"""Closing of whatever owns a decode thread when the interpreter exits."""
+
+import atexit
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Closable(Protocol):
+    """An owner of a daemon thread."""
+
+    def close(self) -> None:
+        """End the thread; closing twice is harmless."""
+
+
+_OPEN: WeakSet[Closable] = WeakSet()
+os.register_at_fork(after_in_child=_OPEN.clear)  # a forked process has no threads to end
+
+
+def close_at_exit(owner: Closable) -> None:
+    """Close the owner of a daemon thread when the interpreter exits.
+
+    A daemon thread that is still inside PyTorch while the interpreter shuts down aborts the process.
+    """
+    _OPEN.add(owner)
+
+
+@atexit.register
+def _close_all() -> None:
+    for owner in list(_OPEN):
+        owner.close()
