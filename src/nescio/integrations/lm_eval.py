@@ -22,7 +22,7 @@ from nescio.core.guidance import Guidance
 from nescio.core.models import context_of
 from nescio.core.prompts import Message, answer_space, encode
 from nescio.engines.base import Request, Scoring
-from nescio.engines.decode.batch import Rows
+from nescio.engines.decode.batch import Batch
 from nescio.engines.prompt_branches import scored_ids
 from nescio.engines.torch_engine import CACHE_TOKENS, load
 
@@ -75,7 +75,7 @@ class NescioLM(LM):  # type: ignore[misc]
         self._engine = load(model, adapter)
         # The longest prompt with its answer: what the model can read, and what the engine's cache can hold.
         rows = 2 if protect and guidance.guided else 1
-        self._most = min(context_of(model), Rows.most_tokens(rows, CACHE_TOKENS))
+        self._most = min(context_of(model), Batch.most_tokens(rows, CACHE_TOKENS))
 
     @property
     def tokenizer_name(self) -> str:
