@@ -15,9 +15,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from nescio.core import model_source
+from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.model_source import identity, resolve
-from nescio.core.models import base_from, load_model, load_tokenizer, locate, read_sentences
+from nescio.core.models import load_model, load_tokenizer, locate
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
 
@@ -234,17 +235,12 @@ def test_a_base_is_found_from_any_directory_and_in_a_moved_run(
     rebase(adapter, "mine/tuned")  # as PEFT names it, from where it was trained: not to be sought on the hub
     assert locate(str(adapter))[0] == str(run / "tuned")
     assert load_tokenizer(str(adapter)).eos_token_id is not None
-    rebase(adapter, base_from(adapter, str(run / "tuned")))
+    rebase(adapter, "../tuned")
     moved = run.rename(tmp_path / "elsewhere/yours")
     (moved / "adapter/epoch-1").mkdir()
     shutil.copy(moved / "adapter/adapter_config.json", moved / "adapter/epoch-1")
     for place in ("yours/adapter", "yours/adapter/epoch-1"):
         assert Path(locate(place)[0]).samefile(moved / "tuned")
-
-
-def test_a_base_is_named_from_its_adapter_or_as_it_is_called(tiny_folder: Path, tmp_path: Path) -> None:
-    assert base_from(tmp_path / "run/adapter", str(tiny_folder)) == f"../../{tiny_folder.relative_to(tmp_path)}"
-    assert [base_from(tmp_path, name) for name in ("owner/name", "smollm2")] == ["owner/name", "smollm2"]
 
 
 @pytest.mark.parametrize(("base", "said"), [("../tuned", "no such model"), ("", "names no base"), (3, "names no base")])

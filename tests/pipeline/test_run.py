@@ -88,7 +88,8 @@ def test_the_subtracted_model_can_be_trained(world: Path, tmp_path: Path, finish
     assert torch.allclose(subtracted[name], base[name] - 0.25 * (tuned[name] - base[name]), atol=1e-6)
     assert not torch.equal(subtracted[name], base[name])
     config = json.loads((out / "adapter/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "../subtracted"
+    assert config["base_model_name_or_path"] == str(out / "subtracted")
+    assert json.loads((out / "adapter/epoch-1/nescio.json").read_text())["base"] == "../../subtracted"
     rows = {row["name"]: row for row in json.loads((out / "eval/results.json").read_text())}
     assert list(rows)[:4] == ["tuned", "tuned-protect", "subtracted", "trained"]
     before = json.loads((finished / "eval/results.json").read_text())[0]

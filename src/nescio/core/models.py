@@ -1,18 +1,15 @@
 """Load models and tokenizers of Transformers by the names that `model_source` resolves."""
 
 import gc
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nescio.core.adapters import adapter_base, is_adapter
 from nescio.core.errors import NescioError
-from nescio.core.model_source import EMBEDDED, first_line, resolve
-
-SENTENCES_FILE = "nescio.json"
+from nescio.core.model_source import first_line, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     source = resolve(name)
-    if (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "tokenizer_config.json").is_file():
+    if is_adapter(Path(source)) and not (Path(source) / "tokenizer_config.json").is_file():
         source = adapter_base(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -55,7 +52,7 @@ def locate(name: str) -> tuple[str, Path | None]:
         NescioError: As for `resolve`, for the model and for an adapter's base.
     """
     source = resolve(name)
-    adapter = Path(source) if (Path(source) / "adapter_config.json").is_file() else None
+    adapter = Path(source) if is_adapter(Path(source)) else None
     return (adapter_base(adapter), adapter) if adapter else (source, None)
 
 
@@ -105,64 +102,6 @@ def context_of(name: str) -> int:
     except (OSError, ValueError) as error:
         raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
     return int(getattr(config, "max_position_embeddings", 1 << 30))
-
-
-def read_sentences(folder: Path) -> dict[str, str]:
-    """The protect and reveal sentences an adapter was trained with (`positive`, `negative`), from its nescio.json."""
-    path = folder / SENTENCES_FILE
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NescioError(f"{path}: not a JSON object; write the adapter again") from error
-    if not isinstance(found, dict):
-        raise NescioError(f"{path}: not a JSON object; write the adapter again")
-    return {key: str(found[key]) for key in ("positive", "negative") if key in found}
-
-
-def adapter_base(folder: Path) -> str:
-    """Where the base model of an adapter is: a folder, or a hub id.
-
-    Raises:
-        NescioError: The adapter names no base model, or none that is there.
-    """
-    config = folder / "adapter_config.json"
-    try:
-        name = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise NescioError(f"{config}: names no base model; write the adapter again") from error
-    if not name or not isinstance(name, str):
-        raise NescioError(f"{config}: names no base model; write the adapter again")
-    try:
-        return resolve(base_seen_from(folder, name))
-    except NescioError as error:
-        raise NescioError(f"{config}: base_model_name_or_path: {error}") from error
-
-
-def base_seen_from(folder: Path, name: str) -> str:
-    """What the name of its base means to an adapter in a folder.
-
-    A relative path counts from the adapter's folder or from one above it, so that a run may be moved and asked from
-    anywhere; else it is left as it is: a path from the working directory, as PEFT writes it, or a hub id.
-    """
-    if name == EMBEDDED:
-        return name
-    above = folder.resolve()
-    near = (place / name for place in (above, *above.parents))
-    return next((str(path) for path in near if path.is_file() or (path / "config.json").is_file()), name)
-
-
-def base_from(folder: Path, base: str) -> str:
-    """What an adapter in a folder is to call its base: a path from there, which stays true in a moved run, or its name.
-
-    Args:
-        folder: The adapter's place in the end; it need not be there yet.
-        base: As for `resolve`.
-    """
-    path = Path(base).expanduser()
-    named = base == EMBEDDED or not path.exists()
-    return base if named else os.path.relpath(path.resolve(), folder.resolve())
 
 
 def release() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import load_model, read_sentences
+from nescio.core.models import load_model
 from nescio.engines.base import (
     Answer,
     Capabilities,

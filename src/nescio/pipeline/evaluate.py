@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import read_sentences
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation

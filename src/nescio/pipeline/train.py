@@ -1,15 +1,15 @@
 """The stages that make weights: the tuned model, the subtracted model, the adapter."""
 
-import json
 import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nescio.core.files import write_json, write_jsonl
+from nescio.core.adapters import WEIGHTS, read_config, write_config
+from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import SENTENCES_FILE, Loaded, base_from, load_model
+from nescio.core.models import Loaded, load_model
 from nescio.core.shared_prefix import unpackable
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample
@@ -130,18 +130,23 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
 
 
 def _write_adapter(run: Context, done: Fit, adapter: Path) -> None:
-    sentences, base = run.recipe.pairs, base_from(run.out / "adapter", run.start)
-    for epoch, checkpoint in enumerate(done.checkpoints, start=1):
-        _keep_adapter(checkpoint, adapter / f"epoch-{epoch}", base)
-    _keep_adapter(done.checkpoints[done.best - 1], adapter, base)
-    write_json(
-        adapter / SENTENCES_FILE,
-        {"positive": sentences.positive, "negative": sentences.negative, "epoch": done.best},
-    )
+    """Write the adapter of the best epoch, and in folders inside it those of all epochs."""
+    for number, checkpoint in enumerate(done.checkpoints, start=1):
+        _copy_adapter(run, checkpoint, adapter / f"epoch-{number}", number)
+    _copy_adapter(run, done.checkpoints[done.best - 1], adapter, done.best)
     write_jsonl(adapter / "log.jsonl", done.log)
     board = done.checkpoints[0].parent / "runs"  # where the Trainer's TensorBoard reporter writes
     if board.exists():
         shutil.copytree(board, adapter / "tensorboard", dirs_exist_ok=True)
+
+
+def _copy_adapter(run: Context, checkpoint: Path, folder: Path, epoch: int) -> None:
+    """Copy what PEFT loads out of a checkpoint, without the optimizer's state, and note base and sentences."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(checkpoint / WEIGHTS, folder / WEIGHTS)
+    final = run.out / "adapter" / (folder.name if folder.name.startswith("epoch-") else "")
+    sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
+    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences, epoch=epoch)
 
 
 def _row_tokens(run: Context, model: Any, section: TuneSection | TrainSection) -> int | None:
@@ -168,14 +173,3 @@ def _plan(section: TuneSection | TrainSection, seed: int, row_tokens: int | None
         checkpointing=section.gradient_checkpointing,
         reporters=tuple(section.report_to),
     )
-
-
-def _keep_adapter(checkpoint: Path, place: Path, base: str) -> None:
-    """Copy what PEFT loads out of a checkpoint; the optimizer's state has done its work.
-
-    PEFT names the base by its path as this process was given it, which means nothing anywhere else.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(checkpoint / "adapter_model.safetensors", place / "adapter_model.safetensors")
-    config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
-    write_json(place / "adapter_config.json", config | {"base_model_name_or_path": base})

@@ -7,8 +7,8 @@ from typing import Any, cast, get_args
 
 import yaml
 
+from nescio.core.adapters import is_adapter, read_sentences
 from nescio.core.errors import NescioError
-from nescio.core.models import read_sentences
 from nescio.engines.base import Engine, Precision
 from nescio.engines.registry import ENGINES, EngineKind, open_engine
 from nescio.serve.admission import Served
@@ -100,7 +100,7 @@ def adapter_names(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:
     if model_name(model) in adapters:
         raise NescioError(f"--adapter {model_name(model)}: is the model's own name; choose another")
     path = Path(model).expanduser()
-    own = {"default": path} if (path / "adapter_config.json").is_file() else {}
+    own = {"default": path} if is_adapter(path) else {}
     if own.keys() & adapters.keys():
         raise NescioError("--adapter default: is the name of the model's own adapter; choose another")
     return {**own, **adapters}

@@ -3,32 +3,19 @@
 Knows PEFT's file names and what its configuration means for the weights; nothing of subtracting.
 """
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from nescio.core.adapters import WEIGHTS, AdapterConfig, base_weight_of, factor_names, read_config
 from nescio.core.errors import NescioError
 from nescio.task_vector.checkpoint_delta import EMBEDDINGS, HEADS, is_tied
-from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, open_file, read_json
+from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, open_file
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
-LINEAR = ("lora_A.weight", "lora_B.weight")
-EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
-_FACTOR = re.compile(rf"{re.escape(PREFIX)}(.+)\.({'|'.join(map(re.escape, LINEAR + EMBEDDING))})$")
-# What makes the tuned weights something else than base + scale · B·A.
-_NOT_PLAIN = (
-    "use_dora", "lora_bias", "layer_replication", "trainable_token_indices", "target_parameters", "modules_to_save",
-    "use_qalora", "use_bdlora", "arrow_config", "alora_invocation_tokens", "kasa_config", "monteclora_config",
-)  # fmt: skip
-_MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and give the merged folder as --tuned"
 
 
@@ -83,56 +70,38 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
     Raises:
         NescioError: It is not a plain LoRA, does not fit the base, or its weights are not safetensors.
     """
-    config = read_json(folder / CONFIG)
-    _refuse_other_kinds(name, config)
+    config = read_config(folder)
+    if special := config.special():
+        raise NescioError(f"{name}: more than a plain LoRA ({first_three(special)}); {_MERGE}")
     if not (folder / WEIGHTS).is_file():
         raise NescioError(f"{name}: holds no {WEIGHTS}; save the adapter with save_pretrained (pickles are not opened)")
     entries = open_file(folder / WEIGHTS)[1]
-    pairs, others = _pairs(entries)
-    kinds = module_kinds(base)
+    modules, others = factor_names(entries)
     others = [key for key in others if not _is_copy_of_base(key, entries[key], base)]
     if others:
         raise NescioError(f"{name}: {first_three(others)}: more than a plain LoRA; {_MERGE}")
-    strangers = [module for module in pairs if module not in kinds or weight_of(module, base) is None]
+    kinds = module_kinds(base)
+    strangers = [module for module in modules if module not in kinds or weight_of(module, base) is None]
     if strangers:
         raise NescioError(f"{name}: adapts {first_three(strangers)}, which the base has not; is it one of this base?")
-    factors = [_factors(module, pair, config, kinds[module], base) for module, pair in pairs.items()]
+    factors = [
+        _factors(module, (entries[names.a], entries[names.b]), config, kinds[module], base)
+        for module, names in modules.items()
+    ]
     _check_fit(name, factors, base)
     return LowRank({f.weight: f for f in factors})
 
 
-def _refuse_other_kinds(name: str, config: dict[str, Any]) -> None:
-    odd = [key for key in _NOT_PLAIN if config.get(key)]
-    odd += [f"bias {config['bias']!r}"] if config.get("bias", "none") != "none" else []
-    odd += [f"peft_type {config.get('peft_type')!r}"] if config.get("peft_type") != "LORA" else []
-    start = config.get("init_lora_weights")
-    odd += [f"init_lora_weights {start!r}"] if isinstance(start, str) and start.startswith(_MOVES_BASE) else []
-    if odd:
-        raise NescioError(f"{name}: more than a plain LoRA ({first_three(odd)}); {_MERGE}")
-
-
-def _pairs(entries: Mapping[str, Entry]) -> tuple[dict[str, dict[str, Entry]], list[str]]:
-    """A and B of each module, by the last part of their names; and the keys that are neither."""
-    pairs: dict[str, dict[str, Entry]] = {}
-    others = []
-    for key, entry in entries.items():
-        if match := _FACTOR.match(key):
-            pairs.setdefault(match[1], {})["A" if "_A" in match[2] else "B"] = entry
-        else:
-            others.append(key)
-    halves = [module for module, pair in pairs.items() if len(pair) != 2]
-    return {m: p for m, p in pairs.items() if m not in halves}, others + halves
-
-
-def _factors(module: str, pair: dict[str, Entry], config: dict[str, Any], kind: str, base: Checkpoint) -> Factors:
-    rank = pair["A"].shape[0]
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):  # PEFT's own rule, the first that fits
-            alpha = value
-            break
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Factors(module, weight_of(module, base) or "", pair["A"], pair["B"], scale, kind != "linear")
+def _factors(module: str, pair: tuple[Entry, Entry], config: AdapterConfig, kind: str, base: Checkpoint) -> Factors:
+    a, b = pair
+    return Factors(
+        module=module,
+        weight=weight_of(module, base) or "",
+        a=a,
+        b=b,
+        scale=config.scaling(module, a.shape[0]),
+        transposed=kind != "linear",
+    )
 
 
 def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
@@ -152,8 +121,7 @@ def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
 
 def _is_copy_of_base(key: str, entry: Entry, base: Checkpoint) -> bool:
     """PEFT saves the embedding beside an adapter of it; unchanged, it says nothing new."""
-    module = key.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
-    weight = weight_of(module, base)
+    weight = weight_of(base_weight_of(key), base)
     if weight is None or base.entries[weight].shape != entry.shape:
         return False
     mine = base.entries[weight]

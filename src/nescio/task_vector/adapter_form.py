@@ -3,7 +3,6 @@
 Knows PEFT's files and the truncated SVD; nothing of full checkpoints' files.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nescio.core.adapters import EMBEDDING, LINEAR, PREFIX, WEIGHTS, lora_config, write_config
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, write_json
-from nescio.task_vector.adapter_delta import (
-    CONFIG,
-    EMBEDDING,
-    LINEAR,
-    PREFIX,
-    WEIGHTS,
-    LowRank,
-    module_kinds,
-    weight_of,
-)
+from nescio.core.files import atomic_write
+from nescio.task_vector.adapter_delta import LowRank, module_kinds, weight_of
 from nescio.task_vector.checkpoint_delta import HEADS, tied_embedding
 from nescio.task_vector.checkpoints import PIECE, create, header_of
 from nescio.task_vector.model_form import Progress, check_space
@@ -179,25 +170,8 @@ def _write(out: Path, base: str, slots: list[Slot], factors: Iterable[tuple[Tens
         for slot, pair in zip(slots, factors, strict=True):
             for name, factor in zip(slot.shapes, pair, strict=True):
                 entries[name].write(folder, 0, factor)
-        write_json(folder / CONFIG, _config(base, slots))
+        ranks = {slot.module: slot.rank for slot in slots}
+        config = lora_config(ranks, fan_in_fan_out=any(slot.kind == "conv1d" for slot in slots))
+        write_config(folder, config, base, out)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return size
-
-
-def _config(base: str, slots: list[Slot]) -> dict[str, object]:
-    rank = Counter(slot.rank for slot in slots).most_common(1)[0][0]
-    other = {slot.module: slot.rank for slot in slots if slot.rank != rank}
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": rank,
-        "rank_pattern": other,
-        "alpha_pattern": other,
-        "target_modules": [slot.module for slot in slots],
-        "fan_in_fan_out": any(slot.kind == "conv1d" for slot in slots),
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "inference_mode": True,
-    }

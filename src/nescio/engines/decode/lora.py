@@ -6,7 +6,6 @@ linear layers of any kind; PEFT's mixing costs half a step and refuses quantised
 row, so a row's numbers do not depend on its neighbours.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nescio.core.adapters import factor_names, read_config, read_weights
 from nescio.core.errors import NescioError
 from nescio.core.one_bit import expand, is_one_bit
-
-_PREFIX = "base_model.model."
-_SIDES = {"lora_A.weight": 0, "lora_B.weight": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}
-_UNFIT = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "trainable_token_indices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,37 +143,17 @@ def _sizes(module: nn.Module) -> tuple[int, int]:
 
 
 def _read(folder: Path) -> _Adapter:
-    from peft import LoraConfig, PeftConfig
-    from peft.utils.other import get_pattern_key
-
-    if not (folder / "adapter_config.json").is_file():
-        raise NescioError(f"{folder}: not a PEFT adapter (adapter_config.json is missing); name an adapter folder")
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-        tensors = expand(folder) if is_one_bit(folder) else load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NescioError(f"{folder}: the adapter can't be read ({first}); write it again") from error
-    unfit = [name for name in _UNFIT if getattr(config, name, None)]
-    if not isinstance(config, LoraConfig) or unfit:
-        raise NescioError(f"{folder}: {', '.join(unfit) or 'not a LoRA adapter'}: not served here; merge it instead")
-    pairs: dict[str, list[Tensor]] = {}
-    for name, tensor in tensors.items():
-        module, side = _place(folder, name)
-        pairs.setdefault(module, [tensor, tensor])[side] = tensor.float()
-    factors = {}
-    for module, (a, b) in pairs.items():
-        own = config.alpha_pattern or {}
-        alpha = own.get(get_pattern_key(list(own), module), config.lora_alpha)
-        factors[module] = (a, b * (alpha / (math.sqrt(len(a)) if config.use_rslora else len(a))))
-    if not factors:
+    config = read_config(folder)
+    if special := config.special():
+        raise NescioError(f"{folder}: {', '.join(special)}: more than plain LoRA is not served here; merge it instead")
+    tensors = expand(folder) if is_one_bit(folder) else read_weights(folder)
+    modules, others = factor_names(tensors)
+    if others:
+        raise NescioError(f"{folder}: {others[0]} is no LoRA weight; merge the adapter instead")
+    if not modules:
         raise NescioError(f"{folder}: the adapter holds no weights; write it again")
+    factors = {}
+    for module, names in modules.items():
+        a, b = tensors[names.a].float(), tensors[names.b].float()  # [r, in], [out, r]
+        factors[module] = (a, b * config.scaling(module, len(a)))
     return _Adapter(factors, max(len(a) for a, _ in factors.values()))
-
-
-def _place(folder: Path, name: str) -> tuple[str, int]:
-    """Return the module of a tensor, and 0 for its A or 1 for its B."""
-    for side, number in _SIDES.items():
-        if name.startswith(_PREFIX) and name.endswith(f".{side}"):
-            return name[len(_PREFIX) : -len(side) - 1], number
-    raise NescioError(f"{folder}: {name} is no LoRA weight; merge the adapter instead")

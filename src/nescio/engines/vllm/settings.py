@@ -1,10 +1,10 @@
 """vLLM's options: those that nescio sets, and those that guidance excludes, with the reason."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
 
 MAX_LOGPROBS = 20
@@ -101,9 +101,11 @@ def lora_options(adapters: Sequence[Path]) -> dict[str, Any]:
 def _rank(adapter: Path) -> int:
     """Return the smallest rank with vLLM kernels that is at least the adapter's."""
     try:
-        rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+        config = read_config(adapter)
+        patterns = config.values.get("rank_pattern") or {}
+        rank = max(int(config.values["r"]), *map(int, patterns.values()), 0)
         return next(supported for supported in _RANKS if supported >= rank)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NescioError(
             f"{adapter}/adapter_config.json: no LoRA rank in it; give the folder of a LoRA adapter"
         ) from error

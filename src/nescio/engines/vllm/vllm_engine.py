@@ -14,9 +14,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from nescio.core.adapters import WEIGHTS, read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL
-from nescio.core.models import best_dtype, load_tokenizer, locate, read_sentences
+from nescio.core.models import best_dtype, load_tokenizer, locate
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -138,7 +139,7 @@ class VllmEngine(Engine):
 
         if name in self._adapters:
             raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
-        if not (path / "adapter_model.safetensors").is_file():
+        if not (path / WEIGHTS).is_file():
             raise NescioError(f"{path}: not a PEFT adapter in safetensors; give an adapter folder")
         if self._llm.vllm_config.lora_config is None:
             raise NescioError(f"adapter {name!r}: vLLM was started without adapters; start it with enable_lora")
