@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -278,6 +279,9 @@ def test_generation_configs_are_looked_at_as_transformers_does(make_model: Make)
     [
         ({"attention_mask": torch.tensor([[1] * 5 + [0]] * 3)}, "attention_mask ends in 0; pad on the left"),
         ({"negative_prompt_attention_mask": torch.ones(3, 2)}, "negative_prompt_attention_mask is "),
+        ({"negative_prompt_ids": None}, "negative_prompt_ids must be a tensor"),
+        ({"input_ids": PROMPTS}, "input_ids must be a tensor"),
+        ({"num_return_sequences": 0}, "must be 1 or more"),
         ({"do_sample": True, "temperature": -1.0}, "temperature must be 0"),
         ({"do_sample": True, "top_p": 0.0}, "top_p lie in"),
     ],
@@ -285,6 +289,17 @@ def test_generation_configs_are_looked_at_as_transformers_does(make_model: Make)
 def test_prompts_and_sampling_out_of_range_are_one_line(make_model: Make, options: dict[str, Any], said: str) -> None:
     with pytest.raises(NescioError, match=said):
         generate(make_model("llama"), **batch(scale=2.0) | options)
+
+
+def test_padding_is_seen_without_masks_and_settings_may_come_as_arrays(make_model: Make) -> None:
+    model, asked = make_model("llama"), batch(scale=[1.5, 2.0, 3.0])
+    whole = generate(model, **asked)[:, WIDTH:]
+    for scales in ((1.5, 2.0, 3.0), np.array([1.5, 2.0, 3.0]), torch.tensor([1.5, 2.0, 3.0])):
+        assert torch.equal(generate(model, **asked | {"scale": scales})[:, WIDTH:], whole)
+    bare = asked | {"attention_mask": None, "negative_prompt_attention_mask": None, "pad_token_id": 7}  # as it pads
+    assert torch.equal(generate(model, **bare)[:, WIDTH:], whole)
+    sampled = {"do_sample": True, "temperature": None, "top_p": None, "top_k": None}  # Transformers' own defaults
+    assert torch.equal(generate(model, **asked, **sampled), generate(model, **asked, do_sample=True))
 
 
 def test_a_processor_that_is_used_again_begins_again(make_model: Make) -> None:

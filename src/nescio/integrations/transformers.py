@@ -4,7 +4,7 @@ The batch holds the positive rows, then the negative ones. The logits processor 
 itself, and makes both rows emit it. So the two branches cannot get out of step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from nescio.integrations.transformers_options import (
     check_options,
     check_sampling,
     guided_processors,
+    padding_mask,
 )
 
 How = Guidance | Sequence[Guidance] | None
@@ -114,92 +115,121 @@ def generate(
     attention_mask: Tensor | None = None,
     negative_prompt_attention_mask: Tensor | None = None,
     do_sample: bool = False,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
+    temperature: float | None = 1.0,
+    top_p: float | None = 1.0,
+    top_k: int | None = 0,
     seed: int = 0,
     num_return_sequences: int = 1,
-    return_dict_in_generate: bool = False,
-    output_scores: bool = False,
     **options: Any,
 ) -> Tensor | ModelOutput:
-    """`model.generate` under guidance, both branches in one batch.
+    """`model.generate` under guidance, both branches in one batch; docs/transformers.md says what each option does.
 
     Args:
         model: A causal LM of Transformers.
         input_ids: `[batch, n]`, left-padded.
         negative_prompt_ids: `[batch, m]`, left-padded; m need not be n.
         how: Guidance of all prompts, or of each prompt. Its sentences are not used: the prompts have theirs.
-        attention_mask: `[batch, n]`, 0 at padding; None: nothing is padded.
+        attention_mask: `[batch, n]`, 0 at padding; None: inferred from `pad_token_id`, as in Transformers.
         negative_prompt_attention_mask: `[batch, m]`, likewise.
-        do_sample: Sample, with `temperature`, `top_p`, `top_k` and `seed`; else greedy. The sampling options of the
-            model's generation config are not used.
-        temperature: Only used with `do_sample`, as are the next three.
+        do_sample: Sample, with `temperature`, `top_p`, `top_k` and `seed`; else greedy.
+        temperature: Only used with `do_sample`, as are the next three; None is the default.
         top_p: Nucleus.
         top_k: Most likely tokens; 0 is all.
         seed: Row i of the result draws with seed + i.
         num_return_sequences: Rows of the result for each prompt, one after the other.
-        return_dict_in_generate: Return an output with `sequences`, and with `scores` and `logits` if asked for.
-        output_scores: Give `scores`: the guided log-probabilities of each step, `[rows, vocab]`.
         **options: `scale`, `space`, `plausibility` and `adaptive` in place of those of `how`, each one value or one per
-            prompt; and other options of `model.generate`. `repetition_penalty`, `no_repeat_ngram_size`,
-            `prefix_allowed_tokens_fn` and `logits_processor` act on the guided distribution and see the positive
-            prompts only; `streamer` and `stopping_criteria` see the positive rows only.
+            prompt; and other options of `model.generate`.
 
     Returns:
-        `[batch * num_return_sequences, n + new]`, or an output that holds it, as `model.generate` returns it. Of
-        `logits`, the positive branch's.
+        `[batch * num_return_sequences, n + new]`, or the output that holds it, as `model.generate` returns it.
 
     Raises:
-        NescioError: An option cannot work with both branches in one batch, a setting is out of range, or shapes do not
-            fit.
+        NescioError: An option cannot work with both branches in one batch, is out of range, or shapes do not fit.
     """
-    # 1) check
     settings = {setting.name: options.pop(setting.name) for setting in COMBINING if setting.name in options}
     each = _each(how, settings)
     check_options(model, options)
     masks = (attention_mask, negative_prompt_attention_mask)
-    _check_prompts((input_ids, negative_prompt_ids), masks)
-    # 2) pad both branches to one width and repeat them, [2 rows, width]
-    width, rows = max(input_ids.shape[1], negative_prompt_ids.shape[1]), len(input_ids) * num_return_sequences
-    extra = width - input_ids.shape[1]
-    padded = [
-        _widened(ids, mask, width, num_return_sequences)
-        for ids, mask in zip((input_ids, negative_prompt_ids), masks, strict=True)
-    ]
-    # 3) generate; the processor chooses the tokens
+    batch = _batch(model, options, (input_ids, negative_prompt_ids), masks, num_return_sequences)
     processor = GuidanceProcessor(
         each if len(each) == 1 else [one for one in each for _ in range(num_return_sequences)],
-        temperature=temperature if do_sample else 0.0,
-        top_p=top_p,
+        temperature=(1.0 if temperature is None else temperature) if do_sample else 0.0,
+        top_p=1.0 if top_p is None else top_p,
         top_k=top_k or 0,
         seed=seed,
-        processors=guided_processors(model, options, extra),
+        processors=guided_processors(model, options, batch.extra),
     )
-    processor.history = [] if output_scores else None
-    given = model.generate(
-        torch.cat([ids for ids, _ in padded]),
-        attention_mask=torch.cat([mask for _, mask in padded]),
-        logits_processor=LogitsProcessorList([processor]),
-        return_dict_in_generate=return_dict_in_generate,
-        **batch_options(model, options, rows, input_ids.shape[1], extra),
+    processor.history = [] if options.get("output_scores") and options.get("return_dict_in_generate") else None
+    own = batch_options(model, options, batch.rows, input_ids.shape[1], batch.extra)
+    processors = LogitsProcessorList([processor])
+    given = model.generate(batch.ids, attention_mask=batch.mask, logits_processor=processors, **own)
+    return _positive_rows(given, batch, processor.history)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Both branches, padded on the left to one width.
+
+    Attributes:
+        ids: `[2 rows, width]`, the positive rows first.
+        mask: `[2 rows, width]`, 0 at padding.
+        rows: Number of positive rows.
+        extra: Columns by which the positive rows were widened.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    rows: int
+    extra: int
+
+
+def _batch(
+    model: Any, options: Mapping[str, Any], prompts: Sequence[Tensor], masks: Sequence[Tensor | None], times: int
+) -> _Batch:
+    if times < 1:
+        raise NescioError(f"generate: num_return_sequences {times}: must be 1 or more")
+    _check_prompts(prompts)
+    own = [
+        padding_mask(model, options, ids) if mask is None else mask for ids, mask in zip(prompts, masks, strict=True)
+    ]
+    _check_masks(prompts, own)
+    width = max(ids.shape[1] for ids in prompts)
+    padded = [_widened(ids, mask, width, times) for ids, mask in zip(prompts, own, strict=True)]
+    return _Batch(
+        ids=torch.cat([ids for ids, _ in padded]),
+        mask=torch.cat([mask for _, mask in padded]),
+        rows=len(prompts[0]) * times,
+        extra=width - prompts[0].shape[1],
     )
-    # 4) keep the positive rows, without the padding of step 2
-    if not return_dict_in_generate:
-        return given[:rows, extra:]  # type: ignore[no-any-return]
-    sequences = given.sequences[:rows, extra:]
-    new = sequences.shape[1] - input_ids.shape[1]  # a deferred stop may have computed one step more
-    logits = given.logits and tuple(step[:rows] for step in given.logits[:new])
-    scores = None if processor.history is None else tuple(processor.history[:new])
+
+
+def _positive_rows(given: Any, batch: _Batch, history: list[Tensor] | None) -> Tensor | ModelOutput:
+    """Return the positive rows of what `model.generate` returned, without the padding of `_batch`.
+
+    Args:
+        given: Sequences `[2 rows, width + new]`, or an output that holds them.
+        batch: What was given to `model.generate`.
+        history: Guided scores of each step, if they were asked for.
+    """
+    if isinstance(given, Tensor):
+        return given[: batch.rows, batch.extra :]
+    sequences = given.sequences[: batch.rows, batch.extra :]
+    new = given.sequences.shape[1] - batch.ids.shape[1]  # a deferred stop can compute one step more
+    logits = given.logits and tuple(step[: batch.rows] for step in given.logits[:new])
+    scores = None if history is None else tuple(history[:new])
     return type(given)(sequences=sequences, scores=scores, logits=logits)  # type: ignore[no-any-return]
 
 
-def _check_prompts(prompts: Sequence[Tensor], masks: Sequence[Tensor | None]) -> None:
+def _check_prompts(prompts: Sequence[Any]) -> None:
+    for ids, name in zip(prompts, ("input_ids", "negative_prompt_ids"), strict=True):
+        if not isinstance(ids, Tensor) or ids.ndim != 2:
+            raise NescioError(f"generate: {name} must be a tensor [batch, length]; ask the tokenizer for tensors")
     if len(prompts[0]) != len(prompts[1]):
         raise NescioError(f"generate: {len(prompts[0])} prompts but {len(prompts[1])} negative ones")
+
+
+def _check_masks(prompts: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
     for ids, mask, name in zip(prompts, masks, ("attention_mask", "negative_prompt_attention_mask"), strict=True):
-        if mask is None:
-            continue
         if mask.shape != ids.shape:
             raise NescioError(f"generate: {name} is {list(mask.shape)}, its prompts are {list(ids.shape)}")
         if not bool(mask[:, -1].all()):
@@ -212,7 +242,10 @@ def _each(how: How, settings: dict[str, Any]) -> list[Guidance]:
     if unknown := settings.keys() - set(known):
         raise NescioError(f"guidance setting {min(unknown)!r}: unknown; known here: {', '.join(known)}")
     guidances = as_guidances(how)
-    columns = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in settings.items()}
+    columns = {
+        name: value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
+        for name, value in settings.items()
+    }
     lengths = {len(value) for value in columns.values() if isinstance(value, list)} | {len(guidances)} - {1}
     if len(lengths) > 1:
         raise NescioError(
@@ -226,9 +259,8 @@ def _each(how: How, settings: dict[str, Any]) -> list[Guidance]:
     ]
 
 
-def _widened(ids: Tensor, mask: Tensor | None, width: int, times: int) -> tuple[Tensor, Tensor]:
-    """Left-padded to a width, each row that many times. What pads is masked, so any token will do."""
-    mask = torch.ones_like(ids) if mask is None else mask.to(ids.dtype)
+def _widened(ids: Tensor, mask: Tensor, width: int, times: int) -> tuple[Tensor, Tensor]:
+    """Pad on the left to a width, and repeat each row; padding is masked, so its token has no effect."""
     left = (width - ids.shape[1], 0)
-    wide = torch.nn.functional.pad(ids, left), torch.nn.functional.pad(mask, left)
+    wide = torch.nn.functional.pad(ids, left), torch.nn.functional.pad(mask.to(ids.dtype), left)
     return wide[0].repeat_interleave(times, 0), wide[1].repeat_interleave(times, 0)

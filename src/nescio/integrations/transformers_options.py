@@ -100,6 +100,15 @@ def _is_on(name: str, value: Any) -> bool:
     return value is not None
 
 
+def padding_mask(model: Any, options: Mapping[str, Any], ids: Tensor) -> Tensor:
+    """Return the attention mask of prompts that have none, as Transformers infers it from the padding token."""
+    pad, end = effective(model, options, "pad_token_id"), effective(model, options, "eos_token_id")
+    ends = torch.as_tensor([] if end is None else end).reshape(-1).tolist()
+    if pad is None or int(pad) in ends:
+        return torch.ones_like(ids)
+    return ids.ne(int(pad)).to(ids.dtype)
+
+
 def lengths(model: Any, options: Mapping[str, Any], prompt: int) -> dict[str, int]:
     """Translate `max_length` and `min_length`, which count the prompt, into numbers of new tokens.
 
