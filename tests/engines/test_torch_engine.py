@@ -315,3 +315,13 @@ def test_a_request_that_ends_does_not_take_its_double_with_it(make_model: Any, m
     alone = engine.generate([long])[0].token_ids
     both = engine.generate([long, short])
     assert [answer.token_ids for answer in both] == [alone, alone[:3]]
+
+
+def test_an_answer_ends_at_the_templates_end_of_a_turn(make_model: Any, make_tokenizer: Any) -> None:
+    tokenizer, model = make_tokenizer(), make_model("llama")
+    tokenizer.add_special_tokens({"eos_token": "<|endoftext|>"})  # a base model's; the template ends turns otherwise
+    first = TorchEngine(model, tokenizer).generate([Request(USER, max_tokens=1)])[0].token_ids[0]
+    with torch.no_grad():  # the model now ends its turn at once
+        model.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 2 * model.lm_head.weight[first]
+    answer = TorchEngine(model, tokenizer).generate([Request(USER, max_tokens=8)])[0]
+    assert (answer.finish, answer.token_ids) == ("stop", [])

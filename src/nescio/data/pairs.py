@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
+from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
@@ -117,7 +118,7 @@ def _pair(
             return "too_long"
         prompt = cut
         counts["cut"] += 1
-    space, end = answer_space(tokenizer, messages), tokenizer.eos_token
+    space, end = answer_space(tokenizer, messages), turn_end(tokenizer)
     clean, personal = f"{space}{row['text']}{end}", f"{space}{sample.rejected}{end}"
     if split_ids(tokenizer, prompt, clean) is None or split_ids(tokenizer, prompt, personal) is None:
         return "border"

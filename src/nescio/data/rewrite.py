@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.answer_cache import Paid
+from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_jsonl
 from nescio.data.filter import Reply, Verdict, judge
@@ -176,7 +177,7 @@ class _Job:
         sample, strategy = task
         prompt = prompt_for(sample, strategy, self.source.tokenizer)
         seed = zlib.crc32(f"{self.how.seed}/{sample.id}/{strategy}/{attempt}".encode())
-        stop = (self.source.tokenizer.eos_token,) if isinstance(prompt, str) and self.source.tokenizer else ()
+        stop = (turn_end(self.source.tokenizer),) if isinstance(prompt, str) and self.source.tokenizer else ()
         request = Request(
             prompt, max_tokens=self.how.max_tokens, temperature=self.source.temperature, seed=seed, stop=stop
         )

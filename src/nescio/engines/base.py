@@ -79,12 +79,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token, its text, its log-probability, and the most likely tokens at its place, likeliest first."""
+    """A token and its log-probability.
+
+    Attributes:
+        token_id: Number of the token.
+        text: Text of the token; bytes that are no whole character are escaped (`\\xe2\\x82`).
+        logprob: Log-probability in the guided distribution, before temperature.
+        top: The most likely tokens at this position, most likely first.
+        data: The token's bytes, if they are no whole characters; None: those of its text.
+    """
 
     token_id: int
     text: str
     logprob: float
     top: tuple["TokenLogprob", ...] = ()
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The incremental detokenizer: tokens in, pieces of text out, up to a stop text or the last token."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from nescio.engines.base import Answer, Piece, Request, Stream, TokenLogprob
@@ -49,7 +51,10 @@ class Detokenizer:
         """
 
         def one(number: int, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-            return TokenLogprob(number, str(self._tokenizer.decode([number])), log_probs[number], top)
+            text = str(self._tokenizer.decode([number]))
+            data = _bytes_of(self._tokenizer, number) if _BROKEN in text else None
+            text = text if data is None else data.decode("utf-8", "backslashreplace")
+            return TokenLogprob(number, text, log_probs[number], top, data)
 
         return one(token, tuple(one(number) for number in top))
 
@@ -81,7 +86,7 @@ class Detokenizer:
     def end(self, finish: str) -> None:
         """End the answer: `stop`, `length` or `cancelled`."""
         self.finish = finish
-        self._text += self._open
+        self._text += self._open.rstrip(_BROKEN)  # bytes of a character that never became whole
         self._send(len(self._text))
         logprobs = None if self._request.logprobs is None else self._logprobs
         self.stream.end(Answer(self._text, self._ids[self._before :], finish, logprobs, self._prompt_tokens))
@@ -93,3 +98,23 @@ class Detokenizer:
             logprobs = None if self._request.logprobs is None else self._logprobs[self._sent_tokens :]
             self.stream.put(Piece(self._text[self._sent : ready], new, logprobs))
             self._sent, self._sent_tokens = max(ready, self._sent), self.length
+
+
+def _bytes_of(tokenizer: Any, token: int) -> bytes | None:
+    """Return the bytes of a token that is part of a character, or None if its tokenizer does not tell them."""
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    if re.fullmatch("<0x[0-9A-F]{2}>", name):  # SentencePiece's byte fallback
+        return bytes([int(name[3:5], 16)])
+    table = _byte_table()  # byte-level BPE
+    return bytes(table[char] for char in name) if all(char in table for char in name) else None
+
+
+@cache
+def _byte_table() -> dict[str, int]:
+    """Return the byte that each character of a byte-level BPE token stands for (GPT-2's table).
+
+    Printable bytes stand for themselves; the others, in order, are written as the characters from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.adapters import read_sentences
+from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import load_model
@@ -69,7 +70,7 @@ class TorchEngine(Engine):
         self.tokenizer = tokenizer
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
         self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
-        self._end_ids = _end_ids(model, tokenizer)
+        self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
         self._names: dict[str, int] = {}
         self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
         # Held from the look-up of an adapter until the request is queued, so that the adapter can't be dropped between.
@@ -304,9 +305,3 @@ def _open(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) 
     """Open a model on the torch engine; options are the arguments of `load`."""
     check_options("torch", load, options)
     return load(model, **options)
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = own if isinstance(own, list) else [own]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

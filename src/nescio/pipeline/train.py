@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.adapters import WEIGHTS, read_config, write_config
+from nescio.core.end_tokens import turn_end
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import Loaded, load_model
@@ -100,7 +101,7 @@ def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
     section, counts = run.recipe.train, Counter[str]()
 
     def masked(text: str) -> str:
-        answer = text.removesuffix(loaded.tokenizer.eos_token)
+        answer = text.removesuffix(turn_end(loaded.tokenizer))
         return mask(answer, run.detector.find([answer])[0]) + text[len(answer) :]
 
     path, limits = run.out / f"pairs/{side}.jsonl", (section.max_length, section.max_prompt_length)

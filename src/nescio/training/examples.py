@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids
@@ -123,4 +124,4 @@ def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> lis
 def _answer_ids(tokenizer: Any, messages: list[Message]) -> list[int]:
     text = answer_space(tokenizer, messages[:-1]) + messages[-1]["content"]
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-    return [*ids, tokenizer.eos_token_id]
+    return [*ids, tokenizer.convert_tokens_to_ids(turn_end(tokenizer))]

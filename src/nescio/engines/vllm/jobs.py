@@ -23,6 +23,7 @@ class Job:
         request: As submitted.
         branches: Token ids of the positive branch and, if the request is guided, of the negative one.
         writing: The answer so far.
+        end_ids: Tokens that end the answer, besides the EOS that vLLM knows.
         lora: vLLM's handle of the adapter, or None.
         forced: Tokens to emit instead of choosing, when a given continuation is scored.
     """
@@ -31,6 +32,7 @@ class Job:
     request: Request
     branches: list[list[int]]
     writing: Detokenizer
+    end_ids: tuple[int, ...] = ()
     lora: Any = None
     forced: tuple[int, ...] = ()
 
@@ -53,6 +55,7 @@ class Job:
             "max_tokens": request.max_tokens,
             "detokenize": False,
             "ignore_eos": bool(self.forced),
+            "stop_token_ids": [] if self.forced else list(self.end_ids),
             "output_kind": RequestOutputKind.FINAL_ONLY if role == "negative" else RequestOutputKind.DELTA,
         }
         if role == "alone" and request.logprobs is None:  # vLLM samples it by itself

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from nescio.core.adapters import WEIGHTS, read_sentences
+from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.models import best_dtype, load_tokenizer, locate
@@ -57,6 +58,7 @@ class VllmEngine(Engine):
         from vllm.v1.executor import Executor
 
         self.tokenizer = tokenizer
+        self._end_ids = tuple(sorted(end_token_ids(tokenizer)))  # vLLM adds those of generation_config.json
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (read_sentences(adapter) if adapter else {})
         try:
             self._llm = LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
@@ -207,7 +209,15 @@ class VllmEngine(Engine):
         stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
         writing = Detokenizer(self.tokenizer, request, branches[0], stream)
         lora = self._adapters.get(request.adapter or "")
-        return Job(name=name, request=request, branches=branches, writing=writing, lora=lora, forced=forced)
+        return Job(
+            name=name,
+            request=request,
+            branches=branches,
+            writing=writing,
+            end_ids=self._end_ids,
+            lora=lora,
+            forced=forced,
+        )
 
     def _sentences_of(self, adapter: str | None) -> dict[str, str]:
         return self.sentences | self._adapter_sentences.get(adapter or "", {})

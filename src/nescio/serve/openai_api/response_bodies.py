@@ -1,5 +1,6 @@
 """What callers get, in OpenAI's shapes, with marks of personal data beside. Knows nothing of how answers are made."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -184,20 +185,21 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
 
 
 def _told(token: TokenLogprob) -> dict[str, Any]:
-    whole = "\ufffd" not in token.text  # else it is a part of a character, whose bytes the text does not show
+    unknown = token.data is None and "\ufffd" in token.text  # part of a character, whose bytes are not known
     return {
         "token": token.text,
         "logprob": max(token.logprob, _LOWEST),
-        "bytes": list(token.text.encode()) if whole else None,
+        "bytes": None if unknown else list(token.text.encode() if token.data is None else token.data),
     }
 
 
 def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs:
     """An engine's log-probabilities in the older endpoint's shape; `offset` is where the first token starts."""
     offsets = []
+    decoder = getincrementaldecoder("utf-8")("replace")  # a character may consist of several tokens
     for token in tokens:
         offsets.append(offset)
-        offset += len(token.text)
+        offset += len(decoder.decode(token.text.encode() if token.data is None else token.data))
     return CompletionLogprobs(
         tokens=[token.text for token in tokens],
         token_logprobs=[max(token.logprob, _LOWEST) for token in tokens],
