@@ -19,7 +19,9 @@ from nescio.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 # All but the changelog, which tells of the past.
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {ROOT / "CHANGELOG.md"})
+DOCUMENTS = sorted(
+    {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/*.md")} - {ROOT / "CHANGELOG.md"}
+)
 HELP_COLUMNS = 100  # the width at which --help is quoted: COLUMNS=100 nescio … --help
 
 FENCE = re.compile(
@@ -29,6 +31,7 @@ SPAN = re.compile(r"`((?:nescio|make) [^`\n]+)`")
 SHELL = {"sh", "bash", "shell", "console"}
 WRAPPERS = {"time", "nohup", "exec"}
 TARGET = re.compile(r"^([a-z][a-z-]*):(?!=)", re.M)
+CODE_PATH = re.compile(r"`([\w./*-]+/(?:[\w.*-]+\.(?:py|html|yaml|txt))?)`")
 LINK = re.compile(
     r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^ *\[[^\]]+\]: *(\S+)|\b(?:src|href|srcset)=\"([^\"\s]+)", re.M
 )
@@ -215,6 +218,23 @@ def link_problems(markdown: str, document: Path) -> list[str]:
     return problems
 
 
+def path_problems(markdown: str) -> list[str]:
+    """Paths of the code that are not there; NAME stands for any file, and `src/nescio/` may be left out."""
+    roots = (ROOT, ROOT / "src" / "nescio")
+    return [
+        f"{path}: no such file or folder"
+        for path in CODE_PATH.findall(FENCE.sub("", markdown))
+        if not any(any(root.glob(path.rstrip("/").replace("NAME", "*"))) for root in roots)
+    ]
+
+
+def site_problems() -> list[str]:
+    """Pages that the site's navigation lacks, or names in vain."""
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    named = set(re.findall(r'"([\w-]+\.md)"', (ROOT / "zensical.toml").read_text(encoding="utf-8")))
+    return [f"{name}: not in zensical.toml's nav, or not in docs/" for name in sorted(pages ^ named)]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 @pytest.mark.parametrize("problems", [command_problems, help_problems, python_problems])
 def test_documents_tell_what_is(document: Path, problems: Callable[[str], list[str]]) -> None:
@@ -224,6 +244,31 @@ def test_documents_tell_what_is(document: Path, problems: Callable[[str], list[s
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_resolve(document: Path) -> None:
     assert link_problems(document.read_text(encoding="utf-8"), document) == []
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_paths_of_the_code_are_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(CODE_PATH.findall(text)) >= 5
+    own = re.compile(r"^(?:data|samples|pairs|eval|figures|tuned|adapter|site|dist)/")  # of a run, or built
+    assert [problem for problem in path_problems(text) if not own.match(problem)] == []
+
+
+def test_every_page_is_on_the_site() -> None:
+    assert site_problems() == []
+
+
+def test_pictures_name_files_that_are_there() -> None:
+    for picture in (ROOT / "docs" / "images").glob("*.svg"):
+        text = picture.read_text(encoding="utf-8")
+        for found in re.findall(r"\b((?:[a-z_]+/)+)([a-z_]+\.py(?:, [a-z_]+\.py)*)", text):
+            for name in found[1].split(", "):
+                assert list((ROOT / "src" / "nescio").glob(f"**/{found[0]}{name}")), f"{picture.name}: {found[0]}{name}"
+
+
+def test_a_path_that_is_gone_is_found() -> None:
+    text = "Open `pii/base.py`, `training/losses/NAME.py`, `engines/decode/`, or `pii/gone.py` and `nowhere/`."
+    assert path_problems(text) == ["pii/gone.py: no such file or folder", "nowhere/: no such file or folder"]
 
 
 @pytest.mark.parametrize(
