@@ -15,7 +15,8 @@ from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.models import read_sentences
 from nescio.pipeline.recipe import Recipe, load_recipe
-from nescio.pipeline.run import Run, unset
+from nescio.pipeline.run import Run
+from nescio.pipeline.stages import unset
 from nescio.serve.policy import load_policies
 
 FIXTURES = Path(__file__).parent / "fixtures/v0_1_0"

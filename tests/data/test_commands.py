@@ -19,7 +19,7 @@ from nescio.data.synthetic import generate, scrubbed
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
-from nescio.pipeline.stage_cache import Stages
+from nescio.pipeline.stage_cache import StageCache
 
 ROWS = generate(12, seed=2, max_exchanges=1)
 SENTENCES = {"protect": PROTECT, "reveal": REVEAL}
@@ -162,7 +162,7 @@ def test_a_run_sets_bad_rows_aside_too(tmp_path: Path) -> None:
     clean = Run(recipe, tmp_path / "clean", Terminal(_silent()))
     clean.execute("data")
     assert rows(tmp_path / "clean/data/bad.jsonl") == []
-    assert all(Stages(clean.out, 0).is_done(stage) for stage in clean.stages()[:1]), "also where no row was bad"
+    assert all(StageCache(clean.out, 0).is_done(stage) for stage in clean.stages()[:1]), "also where no row was bad"
 
 
 def _blocks(language: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.pipeline.stage_cache import Stage, Stages, order
+from nescio.pipeline.stage_cache import Stage, StageCache, order
 
 
 def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:
@@ -28,8 +28,8 @@ class Work:
 
 def test_done_once(tmp_path: Path) -> None:
     work = Work()
-    assert Stages(tmp_path, 0).run(stage(work))
-    assert not Stages(tmp_path, 0).run(stage(work))
+    assert StageCache(tmp_path, 0).run(stage(work))
+    assert not StageCache(tmp_path, 0).run(stage(work))
     assert work.calls == 1
     assert not list(tmp_path.glob(".*"))
 
@@ -37,12 +37,12 @@ def test_done_once(tmp_path: Path) -> None:
 def test_redone_when_something_it_depends_on_changes(tmp_path: Path) -> None:
     work = Work()
     (tmp_path / "in.txt").write_text("1")
-    assert Stages(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
+    assert StageCache(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
     (tmp_path / "in.txt").write_text("2")
-    assert Stages(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
-    assert Stages(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
+    assert StageCache(tmp_path, 0).run(stage(work, inputs=("in.txt",)))
+    assert StageCache(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
     (tmp_path / "out/a.txt").unlink()
-    assert Stages(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
+    assert StageCache(tmp_path, 0).run(stage(work, depends=2, inputs=("in.txt",)))
     assert work.calls == 4
 
 
@@ -52,14 +52,14 @@ def test_a_failed_stage_finds_what_it_left(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        Stages(tmp_path, 0).run(stage(fails))
+        StageCache(tmp_path, 0).run(stage(fails))
     assert not (tmp_path / "out").exists()
 
     def goes_on(folder: Path) -> None:
         assert (folder / "half.txt").read_text() == "kept"
         Work()(folder)
 
-    assert Stages(tmp_path, 0).run(stage(goes_on))
+    assert StageCache(tmp_path, 0).run(stage(goes_on))
 
 
 def test_another_key_does_not_inherit(tmp_path: Path) -> None:
@@ -68,13 +68,13 @@ def test_another_key_does_not_inherit(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        Stages(tmp_path, 0).run(stage(fails))
+        StageCache(tmp_path, 0).run(stage(fails))
 
     def fresh(folder: Path) -> None:
         assert not (folder / "half.txt").exists()
         Work()(folder)
 
-    assert Stages(tmp_path, 0).run(stage(fresh, depends=2))
+    assert StageCache(tmp_path, 0).run(stage(fresh, depends=2))
     assert not list(tmp_path.glob(".make.*"))
 
 
@@ -88,12 +88,12 @@ def test_a_kill_between_work_and_manifest_costs_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stages, "_record", killed) if moved else patched.setattr(
+        patched.setattr(StageCache, "_record", killed) if moved else patched.setattr(
             "nescio.pipeline.stage_cache._move", killed
         )
         with pytest.raises(KeyboardInterrupt):
-            Stages(tmp_path, 0).run(stage(work))
-    assert Stages(tmp_path, 0).run(stage(work))
+            StageCache(tmp_path, 0).run(stage(work))
+    assert StageCache(tmp_path, 0).run(stage(work))
     assert work.calls == 1
     assert (tmp_path / "out/a.txt").read_text() == "1"
     assert "make" in json.loads((tmp_path / "manifest.json").read_text())["stages"]
@@ -102,7 +102,7 @@ def test_a_kill_between_work_and_manifest_costs_nothing(
 def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(NescioError, match="damaged; delete it"):
-        Stages(tmp_path, 0)
+        StageCache(tmp_path, 0)
 
 
 def test_until() -> None:
@@ -122,7 +122,7 @@ def test_inputs_are_read_once_to_know_a_stage(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("nescio.pipeline.stage_cache.file_hash", telling)
     (tmp_path / "in.txt").write_text("1")
-    assert Stages(tmp_path, 0).run(stage(Work(), inputs=("in.txt",)))
+    assert StageCache(tmp_path, 0).run(stage(Work(), inputs=("in.txt",)))
     assert read.count(tmp_path / "in.txt") == 1
 
 
@@ -130,11 +130,11 @@ def test_all_processes_know_what_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    folder = Stages(tmp_path, 0).left(stage(Work()))
+    folder = StageCache(tmp_path, 0).working_folder(stage(Work()))
     assert folder is not None and folder.parent == tmp_path
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("nescio.pipeline.stage_cache._move", killed)
-        Stages(tmp_path, 0).run(stage(Work()))
-    assert folder.exists() and Stages(tmp_path, 0).left(stage(Work())) is None
-    Stages(tmp_path, 0).run(stage(Work()))
-    assert Stages(tmp_path, 0).left(stage(Work())) is None
+        StageCache(tmp_path, 0).run(stage(Work()))
+    assert folder.exists() and StageCache(tmp_path, 0).working_folder(stage(Work())) is None
+    StageCache(tmp_path, 0).run(stage(Work()))
+    assert StageCache(tmp_path, 0).working_folder(stage(Work())) is None

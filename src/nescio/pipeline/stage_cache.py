@@ -1,7 +1,7 @@
-"""Stages that write beside and rename, are skipped when done, and resume when killed. Knows nothing of what they do.
+"""Stages of a run folder: skipped when finished, resumed when killed, their outputs moved into place all at once.
 
-A stage is done when the manifest holds its key, the hash of all it depends on, and its outputs are there. It works in
-a folder of its own, which a kill leaves behind and the next run goes on with.
+A stage is finished when the manifest holds its key, the hash of all it depends on, and its outputs exist. It works in a
+folder of its own. A killed stage leaves that folder, and the next run goes on in it.
 """
 
 import json
@@ -22,14 +22,14 @@ _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step of a run.
+    """A stage of a run.
 
     Attributes:
-        name: Of the step, as in `--until`.
-        outputs: Files and folders it makes, relative to the run folder.
+        name: Its name, as in `--until`.
+        outputs: Files and folders that it writes, relative to the run folder.
         depends: Plain data that decides the result: parts of the recipe, model identities.
         inputs: Outputs of earlier stages that it reads; their content decides the result too.
-        work: Makes the outputs inside the folder it is given.
+        work: Writes the outputs into the folder that it is given.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Stage:
     work: Callable[[Path], None]
 
 
-class Stages:
-    """The stages of one run folder, and its manifest.
+class StageCache:
+    """What is finished in one run folder, and its manifest.
 
     Args:
         root: The run folder.
@@ -53,7 +53,7 @@ class Stages:
         self.manifest = _read_manifest(self._path) | {"seed": seed}
 
     def run(self, stage: Stage) -> bool:
-        """Do a stage unless it is done.
+        """Do a stage unless it is finished.
 
         Returns:
             Whether there was anything to do.
@@ -62,15 +62,18 @@ class Stages:
         if self._is_recorded(stage, key):
             return False
         folder = self._folder(stage, key)
+        # 1) Do the work, in the stage's own folder.
         if not _is_finished(folder):
-            self._forget(stage, keep=folder)
+            self._drop_other_folders(stage, folder)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.monotonic()
             stage.work(folder)
             write_json(folder / "finished.json", {"seconds": round(time.monotonic() - started, 2)})
+        # 2) Move the outputs into place. A kill from here on costs nothing: the next run repeats the moves.
         seconds = json.loads((folder / "finished.json").read_text(encoding="utf-8"))["seconds"]
         for output in stage.outputs:
             _move(folder / output, self.root / output)
+        # 3) Record the stage as finished.
         self._record(stage, key, seconds)
         shutil.rmtree(folder, ignore_errors=True)
         return True
@@ -78,14 +81,14 @@ class Stages:
     def _key(self, stage: Stage) -> str:
         return fingerprint([stage.depends, {name: file_hash(self.root / name) for name in stage.inputs}])
 
-    def left(self, stage: Stage) -> Path | None:
-        """The folder where what is left of a stage is to be done; None: nothing is, but to put it in its place."""
+    def working_folder(self, stage: Stage) -> Path | None:
+        """Working folder of an unfinished stage; None if it is done."""
         key = self._key(stage)
         folder = self._folder(stage, key)
         return None if self._is_recorded(stage, key) or _is_finished(folder) else folder
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether a stage's outputs are there, made of what it depends on now."""
+        """Whether a stage is finished, with the inputs and settings of now."""
         return self._is_recorded(stage, self._key(stage))
 
     def _folder(self, stage: Stage, key: str) -> Path:
@@ -95,10 +98,10 @@ class Stages:
         known = self.manifest["stages"].get(stage.name, {})
         return known.get("key") == key and all((self.root / output).exists() for output in stage.outputs)
 
-    def _forget(self, stage: Stage, keep: Path) -> None:
-        """Drop what other recipes left of this stage."""
+    def _drop_other_folders(self, stage: Stage, own: Path) -> None:
+        """Remove the working folders that this stage left under other keys."""
         for old in self.root.glob(f".{stage.name}.*"):
-            if old != keep:
+            if old != own:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _record(self, stage: Stage, key: str, seconds: float) -> None:
@@ -109,7 +112,7 @@ class Stages:
 
 
 def order(stages: Sequence[Stage], until: str | None) -> list[Stage]:
-    """The stages up to and with `until`.
+    """Return the stages up to and including `until`; all of them without it.
 
     Raises:
         NescioError: There is no such stage.
@@ -127,7 +130,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Put a finished output in its place; one that a killed move has put there already is left."""
+    """Move an output into place, unless a run that was killed has already moved it."""
     if not source.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,118 @@
+"""The stages of a run: what each does, reads and writes, and what decides its result."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nescio import compat
+from nescio.core.files import file_hash
+from nescio.core.model_source import identity, whole
+from nescio.data.read_dialogs import files_of
+from nescio.pipeline import evaluate, prepare, train
+from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import DataSection, EvaluateSection
+from nescio.pipeline.stage_cache import Stage
+
+Work = Callable[[Context, Path, Tick], None]
+"""The work of a stage: writes its outputs into the folder that it is given."""
+
+
+def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], None]]) -> list[Stage]:
+    """Return the stages of a recipe, in order.
+
+    A finished stage is done again when one of the files it reads changes, one of its sections of the recipe, the seed,
+    or anything else that decides its result.
+
+    Args:
+        recipe: The recipe.
+        prepared: Makes the work of a stage, by its name, ready to be called with a folder.
+
+    Raises:
+        NescioError: A model is an adapter, or a file of the recipe is missing.
+    """
+    plain, data = recipe.plain(), recipe.data
+    sections = compat.stage_sections(plain, unset().plain())
+    # 1) Whatever the recipe names by its place decides by its content.
+    base = identity(whole(recipe.base, "base"))
+    tuned = None if recipe.tuned is None else identity(whole(recipe.tuned, "tuned"))
+    dialogs = [file_hash(path) for path in _dialog_files(data)]
+    sources = [identity(each.model) for each in recipe.generate.sources if not each.is_endpoint and each.model]
+    compared = _compared(recipe.evaluate)
+    # 2) The detector decides about training only where it chooses the epoch or masks the answers.
+    by_leakage = recipe.train.keep == "leakage"
+    judging = [plain["detector"], data.validation_samples, recipe.evaluate.max_tokens]
+    judging = judging if by_leakage or recipe.train.method == "sft_scrubbed" else []
+    # 3) Outputs, relative to the run folder.
+    split, samples, pairs = (
+        tuple(f"{folder}/{side}.jsonl" for side in ("train", "test")) for folder in ("data", "samples", "pairs")
+    )
+    tuned_here = () if recipe.tuned else ("tuned",)
+    start = tuned_here if recipe.subtract is None else ("subtracted",)
+
+    def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
+        depends = [{section: sections[section] for section in sections_read.split()}, recipe.seed, more]
+        return Stage(name, tuple(writes), depends, tuple(dict.fromkeys(reads)), prepared(name, work))
+
+    # 4) The table.
+    def table() -> Iterator[Stage]:
+        yield stage(
+            "data", prepare.data, "", [source_of_dialogs(plain), data.test_share, data.skip_bad, dialogs],
+            reads=(), writes=(*split, "data/bad.jsonl") if data.skip_bad else split,
+        )  # fmt: skip
+        if recipe.tune:
+            yield stage("tune", train.tune, "tune", base, reads=split[:1], writes=("tuned",))
+        if recipe.subtract:
+            yield stage("subtract", train.subtract, "subtract", [base, tuned], reads=tuned_here, writes=("subtracted",))
+        yield stage("samples", prepare.samples, "detector", data.train_samples, reads=split, writes=samples)
+        yield stage(
+            "candidates", prepare.candidates, "generate detector", [base, data.validation_samples, sources],
+            reads=samples, writes=("candidates.jsonl", "failed.jsonl", "sources.json"),
+        )  # fmt: skip
+        yield stage(
+            "pairs", prepare.pairs, "pairs", [tuned, recipe.train.max_prompt_length],
+            reads=(*samples, "candidates.jsonl", *start), writes=(*pairs, "pairs/README.md"),
+        )  # fmt: skip
+        yield stage(
+            "train", train.train, "train pairs", [tuned, judging],
+            reads=(*pairs, *start, *(samples[1:] if by_leakage else ())), writes=("adapter",),
+        )  # fmt: skip
+        yield stage(
+            "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, compared],
+            reads=(*samples, *split, "adapter", *tuned_here, *start), writes=("eval",),
+        )  # fmt: skip
+        yield stage(
+            "report", evaluate.report, "evaluate", None,
+            reads=("eval", "adapter/log.jsonl"), writes=("figures", "report.html"),
+        )  # fmt: skip
+
+    return list(table())
+
+
+def _dialog_files(data: DataSection) -> list[Path]:
+    return [] if data.dialogs is None else [*files_of(data.dialogs), *([data.pii] if data.pii else [])]
+
+
+def _compared(section: EvaluateSection) -> list[str]:
+    """Return the content of what an evaluation names by its place: models, adapters, questions, a local judge.
+
+    Raises:
+        NescioError: A row's model is an adapter.
+    """
+    models = [whole(row.model, f"evaluate.rows, {row.name}: model") for row in section.rows if row.model]
+    adapters = [row.adapter for row in section.rows if row.adapter]
+    models += [section.judge.model] if section.judge and not section.judge.is_endpoint else []
+    questions = Path(section.questions)
+    return [*map(identity, models + adapters), *([file_hash(questions)] if questions.is_file() else [])]
+
+
+def unset() -> Recipe:
+    """Return a recipe that sets nothing, with every section and an item in every list."""
+    given: dict[str, Any] = {"base": "-", "tune": {}, "subtract": {}, "data": {"synthetic": {}}}
+    return Recipe.model_validate(given | {"evaluate": {"rows": [{"name": "-"}], "judge": {"model": "-"}}})
+
+
+def source_of_dialogs(recipe: dict[str, Any]) -> list[Any]:
+    """Return where the dialogs of a recipe, as plain data, come from."""
+    data = recipe.get("data") or {}
+    return [data.get("dialogs"), data.get("pii"), data.get("synthetic")]
