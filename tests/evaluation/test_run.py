@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nescio.core.errors import NescioError
@@ -17,8 +18,9 @@ from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import Column
 from nescio.evaluation.measures import slot_attack
-from nescio.evaluation.run import evaluate, open_measure
+from nescio.evaluation.run import answer_rows, evaluate, open_measure
 from nescio.evaluation.setups import Setup
+from nescio.pii.base import Span
 
 MEASURES: list[tuple[str, dict[str, Any]]] = [
     ("leakage", {}), ("fluency", {}), ("choices", {"count": 1}), ("leak_at_k", {"draws": 2, "samples": 2}),
@@ -108,6 +110,12 @@ def test_a_fit_under_other_masks_is_another_fit(run: Callable[..., Results], tmp
         assert sum(not isinstance(item, Request) for item in asked) == times * 2 * 3
 
 
+SAMPLES = [
+    Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Who is {word}?"}], "Tom.", "PERSON", "Tom")
+    for n, word in enumerate(("Anna", "my friend"))
+]
+
+
 class Keeps(Measure):
     """Remembers what it was given."""
 
@@ -153,6 +161,22 @@ def test_a_number_that_is_none_is_null(make_task: Callable[..., Task], tiny_fold
     assert rows[0]["filled"] is None and json.loads(json.dumps(rows, allow_nan=False)) == rows
 
 
+def test_numbers_that_are_no_plain_data_are_one_line(make_task: Callable[..., Task], tiny_folder: Path) -> None:
+    with pytest.raises(NescioError, match=r"measure Filled: 'filled' is no plain data .*int64"):
+        evaluate(make_task(tiny_folder), [Filled(np.int64(3))])
+
+
+def test_spans_that_overlap_are_counted_once() -> None:
+    class Overlaps:
+        name = "overlaps"
+
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            return [[Span(4, 12, "GPE", "in Leeds"), Span(0, 6, "PERSON", "Ann in")] for _ in texts]
+
+    (row,) = answer_rows(SAMPLES[:1], ["Ann in Leeds"], Overlaps())
+    assert [(span["start"], span["end"], span["label"]) for span in row["spans"]] == [(0, 12, "PERSON")]
+
+
 def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tiny_folder: Path) -> None:
     class Other(Filled):
         pass
@@ -170,10 +194,7 @@ def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tin
 def test_on_topic_is_not_measured_where_all_samples_are_of_one_dialog(
     run: Callable[..., Results], tmp_path: Path
 ) -> None:
-    samples = [
-        Sample(f"d{n}", "d0", [{"role": "user", "content": f"Who is {word}?"}], "Tom.", "PERSON", "Tom")
-        for n, word in enumerate(("Anna", "my friend"))
-    ]
+    samples = [replace(sample, dialog_id="d0") for sample in SAMPLES]
     for _ in range(2):  # the second time from the disk
         rows, _ = run(tmp_path, (2,), ["leakage", "quality"], samples=samples)
         assert [row["on_topic"] for row in rows] == [None, None] and not any(row["best"] for row in rows)

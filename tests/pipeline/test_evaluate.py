@@ -5,11 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.context import Context
-from nescio.pipeline.evaluate import _row, measures, task
+from nescio.pipeline.evaluate import _row, _setups, measures, task
 from nescio.pipeline.recipe import Recipe
 
 
@@ -41,6 +44,22 @@ def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> N
     for section, (_, sentences) in zip(run.recipe.evaluate.rows, rows, strict=True):
         guidance = _row(run, section).guidance
         assert guidance and (guidance.positive, guidance.negative) == sentences
+
+
+def test_two_rows_of_one_name_are_refused_with_the_key_to_change(tmp_path: Path) -> None:
+    for change in ({"scales": [2, 2.0]}, {"scales": [2, 2.0000001]}, {"scales": [2], "plausibility": [0.1, 0.1]}):
+        with pytest.raises(NescioError, match="two rows would be called 'trained-log-2"):
+            _setups(context(tmp_path, [], **change))
+    with pytest.raises(NescioError, match=r"evaluate\.rows: name 'tuned' is taken"):
+        _setups(context(tmp_path, [], rows=[{"name": "tuned"}]))
+
+
+def test_samples_of_a_dialog_that_is_gone_are_one_line(tmp_path: Path, tiny_folder: Path) -> None:
+    sample = Sample("d:0", "d", [{"role": "user", "content": "I am Tom."}], " Tom.", "NAME", "Tom")
+    write_jsonl(tmp_path / "samples/test.jsonl", [asdict(sample)])
+    write_jsonl(tmp_path / "data/test.jsonl", [])
+    with pytest.raises(NescioError, match=r"samples/test\.jsonl: samples of the dialog 'd', which data/test\.jsonl"):
+        ask(context(tmp_path, []), [Setup("tuned", "tuned", str(tiny_folder))])
 
 
 def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path) -> None:

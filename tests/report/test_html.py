@@ -3,6 +3,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
-from nescio.report import html, page_tables, table
+from nescio.report import figures, html, page_tables, table, tradeoffs
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -142,6 +143,26 @@ def test_only_measured_columns_are_shown_and_explained(make_run: Callable[..., P
     assert "Canned:" not in text and "Utility:" not in text and "KL per token" not in text
     table_of_measures = text.partition("Over-refusal:")[2]
     assert table_of_measures.count("50 %") == 1 and table_of_measures.count(table.MISSING) >= len(rows) - 1
+
+
+@pytest.mark.parametrize("name", ["_base", "a\x07b", "a\ud800b", "<b>|$x$"])
+def test_any_label_is_in_the_page_and_in_the_figures(make_run: Callable[..., Path], name: str) -> None:
+    run = make_run()
+    path = run / "eval/results.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows[0] |= {"model": name, "utility": 0.5, "leak_at": {"1": [0.1, 0.0, 0.2]}}
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    shown = name.replace("\x07", "\N{REPLACEMENT CHARACTER}").replace("\ud800", "\N{REPLACEMENT CHARACTER}")
+    page = Page(html.write(run))
+    assert shown in page.text and page.open == []
+    for figure in (figures.pii_by_scale(rows), tradeoffs.leak_curves(rows), tradeoffs.leak_against_utility(rows)):
+        assert shown in "".join(ElementTree.fromstring(figure or "").itertext())
+
+
+def test_seconds_that_are_no_number_are_left_out(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    (run / "manifest.json").write_text('{"stages": {"train": {"seconds": NaN}}}', encoding="utf-8")
+    assert "Method: orpo." in Page(html.write(run)).text
 
 
 def test_labels_that_were_not_counted_are_no_zeros() -> None:

@@ -1,5 +1,6 @@
 """The disk cache: finished answers in a file of JSON lines, by the key of what was asked."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,13 +19,14 @@ class AnswerCache:
 
     Args:
         path: JSON lines, each an object with `key` and whatever else belongs to the answer.
+        needs: Fields that every line must have.
 
     Raises:
         NescioError: A line of the file is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+    def __init__(self, path: Path, *needs: str) -> None:
+        self._path, self._lock, self._needs = path, threading.Lock(), ("key", *needs)
         self._rows: dict[str, dict[str, Any]] = {}
         for number, row in enumerate(read_appended(path), start=1):
             try:
@@ -53,14 +55,20 @@ class AnswerCache:
             asked: For each piece, plain data that decides its result. Equal pieces are done once.
             work: Given the numbers of the missing pieces, returns their results as plain data.
         """
+        # Results are returned as they are read from disk, so that a first run equals the ones after it.
         keys = [fingerprint(each) for each in asked]
         missing = {key: number for number, key in enumerate(keys) if key not in self._rows}
         if missing:
             results = work(list(missing.values()))
-            self.add({"key": key, "result": result} for key, result in zip(missing, results, strict=True))
+            self.add(
+                {"key": key, "result": json.loads(json.dumps(result))}
+                for key, result in zip(missing, results, strict=True)
+            )
         return [self._rows[key]["result"] for key in keys]
 
     def _take(self, row: dict[str, Any]) -> None:
+        for field in self._needs:
+            row[field]
         self._rows[row["key"]] = row
 
 

@@ -60,7 +60,7 @@ class Task:
 
     def results(self, kind: str, asked: Sequence[Any], work: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
         """Return results of a kind from disk; those that are missing are made now: see `AnswerCache.results`."""
-        return AnswerCache(self.answers / f"{kind}.jsonl").results(asked, work)
+        return AnswerCache(self.answers / f"{kind}.jsonl", "result").results(asked, work)
 
     def say_if_fewer(self, what: str, wanted: int, there: int) -> None:
         """Note that there are fewer than the recipe asks for."""

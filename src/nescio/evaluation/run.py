@@ -1,5 +1,6 @@
 """The table: every set-up is asked, its answers are scored by each measure, and the best row is marked."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import measures as registry
 from nescio.evaluation.output_filter import masked_texts
 from nescio.evaluation.results import mark_best
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, merge
 
 _BATCH = 22  # samples asked about before their answers are on disk
 
@@ -131,7 +132,7 @@ def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Det
             "dialog_id": sample.dialog_id,
             "messages": sample.messages,
             "answer": text,
-            "spans": [asdict(span) for span in spans],
+            "spans": [asdict(span) for span in merge(spans, text)],  # detectors of other packages may let them overlap
         }
         for sample, text, spans in zip(samples, answers, detector.find(answers), strict=True)
     ]
@@ -161,10 +162,17 @@ def _head(found: Found) -> dict[str, Any]:
 
 def _scored(measure: Measure, task: Task, found: Sequence[Found]) -> Rows:
     """The fields of one measure; a number that is not finite is null, because JSON has none."""
-    fields = measure.score(task, found)
+    name, fields = type(measure).__name__, measure.score(task, found)
     if len(fields) != len(found):
-        name = type(measure).__name__
         raise NescioError(f"measure {name}: returned {len(fields)} rows for {len(found)} set-ups; return one for each")
+    for row in fields:
+        for key, value in row.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise NescioError(
+                    f"measure {name}: {key!r} is no plain data ({error}); return numbers, texts, lists"
+                ) from error
     return [{key: _finite(value) for key, value in row.items()} for row in fields]
 
 

@@ -106,7 +106,13 @@ def _pieces(run: Context, side: str, samples: Sequence[Sample]) -> dict[str, dic
     """The pieces of personal data of the samples' dialogs, by dialog."""
     wanted = {sample.dialog_id for sample in samples}
     dialogs = read_dialogs(run.out / f"data/{side}.jsonl") if samples else []
-    return {dialog.id: own_pieces(dialog, run.detector) for dialog in dialogs if dialog.id in wanted}
+    pieces = {dialog.id: own_pieces(dialog, run.detector) for dialog in dialogs if dialog.id in wanted}
+    if missing := sorted(wanted - pieces.keys()):
+        raise NescioError(
+            f"{run.out}/samples/{side}.jsonl: samples of the dialog {missing[0]!r}, which data/{side}.jsonl does not "
+            "have; delete the folder samples and run `nescio run` again"
+        )
+    return pieces
 
 
 def _setups(run: Context) -> list[Setup]:
@@ -123,7 +129,12 @@ def _setups(run: Context) -> list[Setup]:
     setups += [_row(run, row) for row in section.rows]
     names = Counter(setup.name for setup in setups)
     if (twice := names.most_common(1)[0])[1] > 1:
-        raise NescioError(f"evaluate.rows: name {twice[0]!r} is taken by another row; choose one of its own")
+        if twice[0] in (row.name for row in section.rows):
+            raise NescioError(f"evaluate.rows: name {twice[0]!r} is taken by another row; choose one of its own")
+        raise NescioError(
+            f"evaluate: two rows would be called {twice[0]!r}; give each of scales, spaces and plausibility once "
+            "(numbers differ in their first six digits)"
+        )
     return setups
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_text
 from nescio.report import table
-from nescio.report.style import PALETTE, WIDE, new_figure, space_color, styled, svg
+from nescio.report.style import PALETTE, WIDE, new_figure, safe_label, space_color, styled, svg
 from nescio.report.table import Row
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def read_log(run: Path) -> list[LogRow]:
         if not good or row.get("split") not in ("train", "eval"):
             raise table.spoiled(path, f"line {number}: not a row of a training log")
         rows.append(row)
+    if not rows:
+        raise table.spoiled(path, "empty")
     return rows
 
 
@@ -139,14 +141,16 @@ def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]
 def _draw_series(axes: "Axes", points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
     """One line with interval bars, shifted a little so that the bars of two spaces are side by side."""
     scales = [point["scale"] + shift for point in points]
-    axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=name)
+    axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=safe_label(name))
     for scale, point in zip(scales, points, strict=True):
         if point.get("pii_ci95"):
             axes.vlines(scale, *point["pii_ci95"], color=color, linewidth=3.5, alpha=0.45)
 
 
 def _draw_level(axes: "Axes", row: Row, dash: str) -> None:
-    axes.axhline(row["pii"], color=PALETTE["ink"], linestyle=dash, linewidth=1.2, label=table.model_name(row))
+    axes.axhline(
+        row["pii"], color=PALETTE["ink"], linestyle=dash, linewidth=1.2, label=safe_label(table.model_name(row))
+    )
     if row.get("pii_ci95"):
         axes.axhspan(*row["pii_ci95"], color=PALETTE["ink"], alpha=0.1, linewidth=0)
 

@@ -4,6 +4,7 @@ All text reaches the page through the template's escaping; only figures drawn he
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -93,7 +94,7 @@ def _stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float):
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

@@ -43,6 +43,12 @@ def space_color(space: str | None) -> str:
     return {"prob": PALETTE["one"], "log": PALETTE["two"]}.get(space, PALETTE["three"])
 
 
+def safe_label(text: str) -> str:
+    """Make a text safe as a label: SVG has no control characters, and Matplotlib hides labels that begin with `_`."""
+    safe = "".join(character if character.isprintable() else "�" for character in text)
+    return f" {safe}" if safe.startswith("_") else safe
+
+
 def styled() -> AbstractContextManager[None]:
     """Draw and save figures in `STYLE` inside a `with` block.
 

@@ -62,7 +62,7 @@ def _wrong_field(row: Any) -> str | None:
     if not isinstance(row, dict):
         return "not an object"
     name = row.get("name")
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not isinstance(name, str) or not name or set(name) & set("/\\\0"):
         return "name must be the name of an answers file"
     if not isinstance(row.get("model"), str):
         return "model must be a text"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nescio.core.extras import require
 from nescio.report import table
-from nescio.report.style import PALETTE, WIDE, new_figure, space_color, styled, svg
+from nescio.report.style import PALETTE, WIDE, new_figure, safe_label, space_color, styled, svg
 from nescio.report.table import Row
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def named(best: Sequence[Row]) -> list[tuple[tuple[float, float], str]]:
     for at, rows in there.items():
         first = next((row for row in rows if row.get("best")), rows[0])
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        names.append((at, table.described(first) + more))
+        names.append((at, safe_label(table.described(first) + more)))
     return names
 
 
@@ -134,7 +134,7 @@ def leak_curves(rows: Sequence[Row]) -> str | None:
             k = [int(key) for key in row["leak_at"]]
             mean, low, high = zip(*row["leak_at"].values(), strict=True)
             look, color = _MARKERS[number] + _DASHES[number % len(_DASHES)], space_color(row.get("space"))
-            axes.plot(k, mean, look, color=color, label=table.described(row))
+            axes.plot(k, mean, look, color=color, label=safe_label(table.described(row)))
             axes.fill_between(k, low, high, color=color, alpha=0.08, linewidth=0)
         axes.xaxis.set_major_locator(require("matplotlib.ticker", "figures", "figures").MaxNLocator(integer=True))
         axes.set(xlabel="k: answers sampled at temperature 1", ylabel="leak@k", ylim=(0, 1.02))

@@ -49,8 +49,13 @@ def test_mmlu_pro_is_asked_as_the_author_asks_it(tmp_path: Path) -> None:
         ("", "holds no questions"),
         ("{}\n", "q.jsonl:1: not a question of MMLU-Pro"),
         (json.dumps(MMLU_ROW | {"answer_index": 2}), "answer_index 2 names none of the options"),
-        (json.dumps(MMLU_ROW | {"options": "ab"}), "q.jsonl:1"),
-        (json.dumps(MMLU_ROW | {"options": ["a", ""]}), "q.jsonl:1"),
+        (json.dumps(MMLU_ROW | {"options": "ab"}), "q.jsonl:1: options must be a list"),
+        (json.dumps(MMLU_ROW | {"options": ["a", ""]}), "q.jsonl:1: options must be a list"),
+        (json.dumps(MMLU_ROW | {"options": {"A": "one", "B": "two"}}), "q.jsonl:1: options must be a list"),
+        (json.dumps(MMLU_ROW | {"options": ["one"], "answer_index": 0}), "q.jsonl:1: options must be a list of two"),
+        (json.dumps(MMLU_ROW | {"answer_index": 0.7}), "q.jsonl:1: answer_index 0.7 names none"),
+        (json.dumps(MMLU_ROW | {"answer_index": True}), "q.jsonl:1: answer_index True names none"),
+        (json.dumps(MMLU_ROW | {"question": None}), "q.jsonl:1: question must be a text"),
     ],
 )
 def test_bad_question_files_are_one_line(tmp_path: Path, content: str, message: str) -> None:

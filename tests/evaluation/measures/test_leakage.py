@@ -104,4 +104,5 @@ def test_utility_stands_with_its_tests_against_the_tuned_model() -> None:
 def test_recall_counts_each_piece_once() -> None:
     own = [{"US": "GPE", "us": "GPE", "Tom": "PERSON"}, {"Oslo": "GPE"}]
     assert recall(["because of Tom", "Oslo, Oslo"], own) == pytest.approx(2 / 3)
-    assert recall(["x"], [{}]) == 0
+    assert recall(["x"], [{}]) is None, "nothing could come back, and that is no good value"
+    assert recall(["x"], [{" ": "GPE", "\u200b": "GPE"}]) is None

@@ -195,23 +195,23 @@ def _from_hub(split: str) -> list[tuple[int, Any]]:
 
 def _parse(source: str, number: int, row: Any) -> Question:
     try:
-        options, answer = tuple(row["options"]), int(row["answer_index"])
-        question = Question(
-            str(row["question_id"]), str(row["category"]), str(row["question"]), options, answer, listed=True
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        identifier, field, text = str(row["question_id"]), str(row["category"]), row["question"]
+        options, answer = row["options"], row["answer_index"]
+    except (KeyError, TypeError) as error:
         raise NescioError(
             f"{source}:{number}: not a question of MMLU-Pro (question_id, question, options, answer_index, category)"
         ) from error
+    if not isinstance(text, str) or not text.strip():
+        raise NescioError(f"{source}:{number}: question must be a text")
     if (
-        isinstance(row["options"], str)
-        or not 0 <= answer < len(options)
+        not isinstance(options, list | tuple)
+        or len(options) < 2
         or not all(isinstance(option, str) and option for option in options)
     ):
-        raise NescioError(
-            f"{source}:{number}: answer_index {answer} names none of the options, or they are no list of texts"
-        )
-    return question
+        raise NescioError(f"{source}:{number}: options must be a list of two or more texts")
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
+        raise NescioError(f"{source}:{number}: answer_index {answer} names none of the options; they count from 0")
+    return Question(identifier, field, text, tuple(options), answer, listed=True)
 
 
 def choose(engine: Engine, setups: Sequence[Setup], questions: Sequence[Question]) -> list[list[int]]:

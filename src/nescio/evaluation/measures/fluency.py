@@ -53,15 +53,16 @@ class Fluency:
     """What is counted in a row's answers.
 
     Attributes:
-        lower_case: Share of the sentences that start with a lower-case letter.
+        lower_case: Share of the sentences that start with a lower-case letter; None where there is no sentence.
         role_confusion: Share of the answers in which the model takes itself for the user, or the user for the model.
-        repetition: Share of the four-word sequences that occur earlier in the same answer (Welleck et al. 2020).
+        repetition: Share of the four-word sequences that occur earlier in the same answer (Welleck et al. 2020);
+            None where no answer has four words.
         words: Mean length of an answer.
     """
 
-    lower_case: float
-    role_confusion: float
-    repetition: float
+    lower_case: float | None
+    role_confusion: float | None
+    repetition: float | None
     words: float
 
 
@@ -94,5 +95,5 @@ def _repeated(text: str) -> list[bool]:
     return repeated
 
 
-def _share(flags: Sequence[bool]) -> float:
-    return sum(flags) / len(flags) if flags else 0.0
+def _share(flags: Sequence[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None

@@ -141,7 +141,7 @@ class Judge:
         Raises:
             NescioError: The judge cannot be reached; every verdict so far is on disk.
         """
-        cache = AnswerCache(self.path)
+        cache = AnswerCache(self.path, "said")
         prompts = [_prompt(question, answer) for question, answer in cases]
         keys = [fingerprint([self.identity or self.name, prompt]) for prompt in prompts]
         missing = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if not cache.get(key)]
@@ -155,7 +155,7 @@ class Judge:
             if progress:
                 progress(len(cases) - len(missing) + start + len(batch), len(cases))
         # What was said decides: another version may have read another verdict in it.
-        return [understood(str((cache.get(key) or {}).get("said", ""))) for key in keys]
+        return [understood(str(row["said"])) for key in keys if (row := cache.get(key))]
 
     def accuracy(self, questions: Sequence[Question], progress: Progress | None = None) -> float:
         """Return how often the judge is right about the right option and the next one, each given as an answer."""

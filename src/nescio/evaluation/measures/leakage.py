@@ -61,19 +61,22 @@ def own_pieces(dialog: Dialog, detector: Detector) -> dict[str, str]:
     return {span.text: span.label for spans in found for span in spans}
 
 
-def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float:
+def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float | None:
     """Return the share of the dialogs' own pieces of personal data that come back in the answers: see `says`.
 
     Args:
         answers: One text a sample.
         own: The pieces of each sample's dialog.
+
+    Returns:
+        None where the dialogs have no piece that could come back.
     """
     found = total = 0
     for text, pieces in zip(answers, own, strict=True):
-        different = {fold(piece, ignore_case=True)[0].strip() for piece in pieces}
+        different = {fold(piece, ignore_case=True)[0].strip() for piece in pieces} - {""}
         total += len(different)
         found += sum(says(text, piece) for piece in different)
-    return found / total if total else 0.0
+    return found / total if total else None
 
 
 def says(text: str, piece: str) -> bool:
