@@ -23,9 +23,10 @@ class Endpoint(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, fault: Fault = lambda question, times: None, answer: str = ANSWER) -> None:
+    def __init__(self, fault: Fault = lambda question, times: None, answer: str = ANSWER,
+        refuse: Callable[[dict[str, Any]], str | None] = lambda asked: None, counts: bool = True) -> None:  # fmt: skip
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.fault, self.answer = fault, answer
+        self.fault, self.answer, self.refuse, self.counts = fault, answer, refuse, counts
         self.came, self.answered, self.keys = Counter[str](), Counter[str](), set[str | None]()
         self.lock, self.left = threading.Lock(), threading.Event()
 
@@ -50,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = json.dumps([asked.get("messages") or asked["prompt"], asked["seed"]])
+        question = json.dumps([asked.get("messages") or asked["prompt"], asked.get("seed")])
         with self.server.lock:
             self.server.came[question] += 1
             self.server.keys.add(self.headers["Authorization"])
@@ -60,6 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(2)
         elif fault == "garbage":
             self._send(200, b"<html>proxy</html>")
+        elif refusal := self.server.refuse(asked):
+            self._send(400, json.dumps({"error": {"message": refusal, "type": "invalid_request_error"}}).encode())
         elif fault in (None, "cut"):
             self._answer(asked, question, whole=fault is None)
         else:
@@ -72,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         text = self.server.answer
         said = {"text": text} if "prompt" in asked else {"message": {"role": "assistant", "content": text}}
-        usage = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
+        usage = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30} if self.server.counts else None
         body = {"id": "1", "object": "x", "created": 1, "model": asked["model"], "usage": usage,
                 "choices": [{"index": 0, "finish_reason": "stop", **said}]}  # fmt: skip
         self._send(200, json.dumps(body).encode(), cut=not whole)

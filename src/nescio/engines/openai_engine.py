@@ -1,16 +1,19 @@
-"""Answers from any OpenAI-compatible endpoint: OpenAI, Together, vLLM, Ollama, llama.cpp. Knows nothing of dialogs.
+"""The engine of OpenAI-compatible endpoints: OpenAI, Together, vLLM, Ollama, llama.cpp.
 
-Text goes to the completion endpoint as it is, a conversation to the chat endpoint. The client backs off with jitter,
-or for as long as the server asks, where a server is busy, broken, slow or cut off. The key is read from the
-environment and stands in no message; neither do prompts and answers.
+Text goes to the completion endpoint, a conversation to the chat endpoint. The client backs off with jitter, or for as
+long as the server asks, when a server is busy, broken, slow or cut off. The key is read from the environment. Keys,
+prompts and answers are in no error message.
 """
 
+import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,18 @@ from nescio.engines.base import (
 )
 from nescio.engines.registry import ENGINES, check_options
 
+_LOG = logging.getLogger("nescio.engines")
 _MALFORMED_TRIES = 3
-_NO_KEY = "none"  # what is sent where a server wants no key: the client insists on one
+_NO_KEY = "none"  # sent to a server without keys, because the client insists on one
+_OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
+    r"only the default|deprecated",
+    re.IGNORECASE,
+)
+_QUOTED = 300  # most characters of a server's message in an error
+_ECHO = 12  # characters that a server's message may share with the prompt by chance
+_BYTES_PER_TOKEN = 4  # of common tokenizers and languages
 
 
 class OpenAIEngine(Engine):
@@ -36,11 +49,11 @@ class OpenAIEngine(Engine):
 
     Args:
         model: The endpoint's name of the model.
-        base_url: Of the API, up to `/v1`; None is OpenAI's own.
-        key_env: Environment variable that holds the key; None: the server wants none.
-        concurrency: Requests on their way at once in `generate`.
+        base_url: Address of the API, up to `/v1`; None is OpenAI's own.
+        key_env: Environment variable that holds the key; None for a server without keys.
+        concurrency: Number of requests that `generate` sends at once.
         timeout: Seconds to wait for an answer.
-        retries: How often a request is sent again after 408, 409, 429, 5xx, a time-out or a cut connection.
+        retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
 
     Raises:
         NescioError: The client is not installed or the key is not set.
@@ -64,23 +77,26 @@ class OpenAIEngine(Engine):
             )
         self.model, self.concurrency = model, concurrency
         self._openai, self._key_env, self._timeout = openai, key_env, timeout
-        # Where no key is given none is sent: a server without keys may refuse one it does not know, as nescio's does.
-        # The client wants a key all the same, and lets it be left out request by request only.
+        # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
+        # client wants a key anyway and lets it be omitted per request only.
         self._headers = {"Authorization": openai.Omit()} if key_env is None else {}
         self._client: Any = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
+        self._renamed: dict[str, str | None] = {}  # parameters that the endpoint refuses: another name, or None
+        self._said: set[str] = set()
+        self._lock = threading.Lock()  # guards both
         self._place = f"{model} at {self._client.base_url.host}"
 
     @property
     def closed(self) -> bool:
-        """Whether its connections were closed."""
+        """Whether the connections were closed."""
         return bool(self._client.is_closed())
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
-        """Answer all requests, in their order, some at once.
+        """Answer all requests, several at once, and return the answers in order.
 
         Raises:
-            UnansweredError: One got no answer, however often it was sent.
-            NescioError: The key is refused, the model unknown, or a request asks for what an endpoint can't do.
+            UnansweredError: A request got no answer, however often it was sent.
+            NescioError: The key is refused, the model is unknown, or a request asks for what an endpoint can't do.
         """
         for request in requests:
             self._check(request)
@@ -97,7 +113,7 @@ class OpenAIEngine(Engine):
         return [future.result() for future in asked]
 
     def submit(self, request: Request) -> Stream:
-        """Start answering and return at once; from any thread."""
+        """Start answering and return at once; callable from any thread."""
         self._check(request)
         stream = Stream()
         threading.Thread(target=self._fill, args=(request, stream), daemon=True).start()
@@ -112,7 +128,7 @@ class OpenAIEngine(Engine):
         wrong = {
             "guide": request.guidance is not None,
             "attach adapters": request.adapter not in (None, "default"),
-            "tell log-probabilities": request.logprobs is not None,
+            "return log-probabilities": request.logprobs is not None,
             "continue a conversation's last answer; give it the rendered text": not isinstance(prompt, str)
             and prompt[-1]["role"] == "assistant",
         }
@@ -124,46 +140,114 @@ class OpenAIEngine(Engine):
         for attempt in range(_MALFORMED_TRIES):
             try:
                 response = self._send(request)
-                return _read(request, response)
+                choice = response.choices[0]
+                text = _text(request, choice if isinstance(request.prompt, str) else choice.message)
+                return self._made(request, text, choice.finish_reason, response.usage)
             except (ValueError, AttributeError, TypeError, IndexError, self._openai.APIResponseValidationError):
                 # Something else than the API's JSON, from a proxy that gave up, say.
                 time.sleep(2**attempt * random.uniform(0.2, 0.4))
         raise UnansweredError(f"{self._place}: answers with something else than the API's JSON")
 
     def _send(self, request: Request, **streaming: Any) -> Any:
-        options: dict[str, Any] = {
-            "model": self.model, "max_tokens": request.max_tokens, "temperature": request.temperature,
-            "top_p": request.top_p, "seed": request.seed, "extra_headers": self._headers, **streaming,
+        is_text = isinstance(request.prompt, str)
+        create = self._client.completions.create if is_text else self._client.chat.completions.create
+        prompt = {"prompt": request.prompt} if is_text else {"messages": request.prompt}
+        wanted: dict[str, Any] = {
+            "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
+            "seed": request.seed, **streaming,
         }  # fmt: skip
         if request.stop:
-            options["stop"] = list(request.stop)
+            wanted["stop"] = list(request.stop)
         if request.top_k:
-            options["extra_body"] = {"top_k": request.top_k}
-        try:
-            if isinstance(request.prompt, str):
-                return self._client.completions.create(prompt=request.prompt, **options)
-            return self._client.chat.completions.create(messages=request.prompt, **options)
-        except self._openai.APIResponseValidationError:
-            raise
-        except self._openai.APIError as error:
-            # What a server says may repeat the key or the prompt, so only its kind is told.
-            raise self._told(error) from None
+            wanted["top_k"] = request.top_k
+        while True:
+            with self._lock:
+                names = {name: self._renamed.get(name, name) for name in wanted}
+            options = {new: wanted[name] for name, new in names.items() if new}
+            if "top_k" in options:
+                options["extra_body"] = {"top_k": options.pop("top_k")}
+            try:
+                return create(model=self.model, extra_headers=self._headers, **prompt, **options)
+            except self._openai.APIResponseValidationError:
+                raise
+            except self._openai.APIError as error:
+                message = self._message(error, request)
+                if not (
+                    getattr(error, "status_code", None) in (400, 422) and self._adapt(error, message, request, names)
+                ):
+                    raise self._meaning(error, message) from None
 
-    def _told(self, error: Any) -> NescioError:
-        """What a failure means: an error that ends the work, or one request's lack of an answer."""
+    def _adapt(self, error: Any, message: str, request: Request, sent: dict[str, str | None]) -> bool:
+        """Leave out or rename the parameter that a message refuses; return whether to send the request again.
+
+        Args:
+            error: The client's.
+            message: What the server says.
+            request: The refused request.
+            sent: Name under which each parameter was sent; None if it was left out.
+        """
+        if not _UNSUPPORTED.search(message):
+            return False
+        words = [str(getattr(error, "param", None) or ""), *re.findall(r"\w+", message)]
+        names = {new: name for name, new in sent.items() if new}
+        name = next((names[word] for word in words if word in names), "")
+        with self._lock:
+            if self._renamed.get(name, name) != sent.get(name, name):
+                return True  # another thread has met the same refusal
+            if name == "max_tokens" and sent[name] == name:  # a limit is never left out
+                if isinstance(request.prompt, str) or "max_completion_tokens" not in message:
+                    return False
+                self._renamed[name] = "max_completion_tokens"
+            elif name in _OPTIONAL:
+                self._renamed[name] = None
+            else:
+                return False
+            change = self._renamed[name]
+        how = f"{name} is sent as {change}" if change else f"{name} is left out"
+        self._say(name, f"{how} from now on, because the endpoint refuses it (it says: {message})")
+        return True
+
+    def _say(self, key: str, text: str) -> None:
+        """Log a warning once."""
+        with self._lock:
+            if key in self._said:
+                return
+            self._said.add(key)
+        _LOG.warning("%s: %s", self._place, text)
+
+    def _message(self, error: Any, request: Request) -> str:
+        """Return what the server says, in one line, without keys and what it repeats of the prompt."""
+        body = getattr(error, "body", None)
+        said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
+        message = " ".join(str(said or "")[: 4 * _QUOTED].split())
+        if self._key_env:
+            message = message.replace(self._client.api_key, "…")
+        message = re.sub(r"\bsk-[\w*-]+", "sk-…", message)
+        prompt = request.prompt
+        for text in [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]:
+            while (found := SequenceMatcher(None, message, text, False).find_longest_match()).size >= _ECHO:
+                message = f"{message[: found.a]}…{message[found.a + found.size :]}"
+        return message if len(message) <= _QUOTED else f"{message[:_QUOTED]}…"
+
+    def _meaning(self, error: Any, message: str) -> NescioError:
+        """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
         api = self._openai
+        says = f" (it says: {message})" if message else ""
         if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
-            named = self._key_env
-            mend = f"the key in {named} is refused; set a valid one" if named else "a key is wanted; give key_env"
-            return NescioError(f"{self._place}: {mend}")
+            key = (
+                f"the key in {self._key_env} is refused; set a valid one"
+                if self._key_env
+                else "it wants a key; set key_env"
+            )
+            return NescioError(f"{self._place}: {key}{says}")
         if isinstance(error, api.NotFoundError):
-            return NescioError(f"{self._place}: no such model or endpoint there; mend model or base_url")
+            return NescioError(f"{self._place}: no such model or endpoint there; correct model or base_url{says}")
         if getattr(error, "code", None) == "insufficient_quota":
             return NescioError(f"{self._place}: the account's quota is used up; top it up and run again")
         if isinstance(error, api.APITimeoutError):
             return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s")
         if isinstance(error, api.APIStatusError):
-            return UnansweredError(f"{self._place}: HTTP {error.status_code}")
+            return UnansweredError(f"{self._place}: HTTP {error.status_code}{says}")
         return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
 
     def _fill(self, request: Request, stream: Stream) -> None:
@@ -181,28 +265,37 @@ class OpenAIEngine(Engine):
                         text += piece
                         if piece:
                             stream.put(Piece(piece, []))
-            stream.end(_made(text, finish, usage))
+            stream.end(self._made(request, text, finish, usage))
         except NescioError as error:
             stream.end(error)
-        except Exception:  # whatever it is, who waits for the stream has to be told
+        except Exception:  # the reader of the stream has to be woken, whatever it is
             stream.end(UnansweredError(f"{self._place}: the answer broke off"))
 
-
-def _read(request: Request, response: Any) -> Answer:
-    choice = response.choices[0]
-    text = _text(request, choice if isinstance(request.prompt, str) else choice.message)
-    return _made(text, choice.finish_reason, response.usage)
+    def _made(self, request: Request, text: str, finish: str | None, usage: Any) -> Answer:
+        finish = finish if finish in ("length", "cancelled") else "stop"
+        # 1) cut at stop texts if the endpoint takes none
+        cuts = [at for stop in request.stop if stop and (at := text.find(stop)) >= 0]
+        if cuts and "stop" in self._renamed:
+            text, finish = text[: min(cuts)], "stop"
+        # 2) count the tokens if the endpoint does not
+        prompt_tokens = getattr(usage, "prompt_tokens", None)
+        answer_tokens = getattr(usage, "completion_tokens", None)
+        if not prompt_tokens or answer_tokens is None:
+            self._say("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")
+            prompt = request.prompt
+            turns = [prompt] if isinstance(prompt, str) else [f"{turn['role']}: {turn['content']}\n" for turn in prompt]
+            prompt_tokens = prompt_tokens or sum(map(_estimate, turns))
+            if answer_tokens is None:
+                answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
+        return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
 
 
 def _text(request: Request, part: Any) -> str:
     return str((part.text if isinstance(request.prompt, str) else part.content) or "")
 
 
-def _made(text: str, finish: str | None, usage: Any) -> Answer:
-    finish = finish if finish in ("length", "cancelled") else "stop"
-    if usage is None:
-        return Answer(text, [], finish)
-    return Answer(text, [], finish, prompt_tokens=usage.prompt_tokens, answer_tokens=usage.completion_tokens)
+def _estimate(text: str) -> int:
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
 
 @ENGINES.register("openai")
