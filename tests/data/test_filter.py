@@ -73,3 +73,24 @@ def test_half_the_words_of_what_is_replaced_are_needed(text: str, reason: str | 
     sample = replace(SAMPLE, rejected=" Tim, who knows it well and will be there all day, from nine to five.")
     (verdict,) = judge([Reply(sample, "system", text, "stop")], Names())
     assert verdict.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text", "finish", "reason"),
+    [
+        ("system", f"<think>\nTom?\n</think>\n\n{GOOD}", "stop", None),
+        ("system", f"Tom? No.</think>{GOOD}", "stop", None),
+        ("system", f"[THINK]Tom.[/THINK]{GOOD}", "stop", None),
+        ("chat-nudge", "<THINKING>Tom</THINKING>\nYou can ask somebody at the desk there.", "stop", None),
+        ("chat-start", f"<think></think>\n\nYou can ask{GOOD}", "stop", None),
+        ("system", "<think>Who is Tom? He works at", "length", "cut"),
+        ("system", "<think>Who?</think>", "stop", "empty"),
+        ("system", "<think>Who?</think> Tom is there now.", "stop", "pii"),
+    ],
+)
+def test_thoughts_are_no_part_of_the_answer(strategy: Strategy, text: str, finish: str, reason: str | None) -> None:
+    (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
+    assert (verdict.reason, verdict.had_thought) == (reason, True)
+    if reason is None:
+        assert "think" not in verdict.text.lower() and "Tom" not in verdict.text
+        assert verdict.text in (GOOD, f"You can ask{GOOD}")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.core.prompts import Message
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
@@ -191,7 +191,49 @@ def test_the_account_is_written_and_shown(run: Any) -> None:
     (tally,), _ = run(source(Script(GOOD, BAD, GOOD), price=(1000.0, 2000.0)))
     assert tally.as_row() == {
         "source": "base", "model": "m", "calls": 4, "prompt_tokens": 40, "answer_tokens": 8, "accepted": 3,
-        "accept_rate": 0.75, "rejected": {"pii": 1}, "failed": 0, "unasked": 0, "dollars": 0.056,
+        "accept_rate": 0.75, "rejected": {"pii": 1}, "thoughts": 0, "failed": 0, "unasked": 0, "dollars": 0.056,
     }  # fmt: skip
     assert tally.line() == "base: 4 calls, 75% kept, 48 tokens, $0.06"
     assert tally.report() == f"{tally.line()}; rejected: 1 pii"
+
+
+def test_a_thought_is_removed_counted_and_said(run: Any) -> None:
+    script = Script(f"<think>Tom? No.</think>\n{GOOD}", "Tom must not be named.</think> somebody at the desk there.")
+    (tally,), rows = run(source(script))
+    assert {row["text"] for row in rows} == {GOOD} and all(row["accepted"] for row in rows)
+    assert tally.thoughts == tally.as_row()["thoughts"] == 3
+    assert tally.report().endswith("3 with a thought, which was removed")
+
+
+class Today:
+    """A tokenizer whose template renders the date."""
+
+    name_or_path, bos_token, eos_token = "today", None, "<end>"
+    chat_template = "dated"
+
+    def __init__(self, date: str) -> None:
+        self.date = date
+
+    def apply_chat_template(self, messages: Sequence[Message], **options: Any) -> str:
+        said = "".join(f"<{message['role']}>{message['content']}<end>" for message in messages)
+        return f"Today is {self.date}.{said}" + "<assistant>" * bool(options.get("add_generation_prompt"))
+
+
+def test_tomorrow_nothing_is_asked_again_though_the_template_renders_the_date(run: Any) -> None:
+    for date, asked in (("28 Nov 2026", 3), ("29 Nov 2026", 0)):
+        script = Script(GOOD)
+        run(source(script, tokenizer=Today(date)))
+        assert len(script.asked) == asked
+        assert all(date in str(request.prompt) for request in script.asked)
+
+
+def test_answers_under_the_keys_of_0_1_0_are_found(run: Any, tmp_path: Path) -> None:
+    script, tokenizer = Script(GOOD), Today("28 Nov 2026")
+    run(source(script, tokenizer=tokenizer), tries=1)
+    rows = [row for _, row in read_jsonl(tmp_path / "paid.jsonl")]
+    for row, request in zip(rows, script.asked, strict=True):  # as 0.1.0 computed it
+        row["key"] = fingerprint(["m", request.prompt, 128, 0.7, request.seed])
+    write_jsonl(tmp_path / "paid.jsonl", rows)
+    again = Script(GOOD)
+    run(source(again, tokenizer=tokenizer), tries=1)
+    assert again.asked == []

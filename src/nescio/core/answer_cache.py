@@ -72,8 +72,8 @@ class AnswerCache:
         self._rows[row["key"]] = row
 
 
-class Paid(AnswerCache):
-    """Answers of sources that may cost money.
+class SourceAnswers(AnswerCache):
+    """Replacement answers, and the tokens that each source spent on them.
 
     Args:
         path: JSON lines with `key`, `source`, `text`, `finish`, `prompt_tokens` and `answer_tokens`.
@@ -84,7 +84,7 @@ class Paid(AnswerCache):
         super().__init__(path)
 
     def tokens(self, source: str) -> int:
-        """Return the number of tokens that a source was paid for, prompts and answers."""
+        """Return the number of tokens that a source has used, prompts and answers."""
         return self._tokens[source]
 
     def _take(self, row: dict[str, Any]) -> None:

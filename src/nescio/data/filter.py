@@ -1,4 +1,4 @@
-"""What is kept of the answers that came: clean ones that are answers (paper, 2.2). Knows texts and detectors."""
+"""The filter of replacement answers: clean ones that are answers are accepted (paper, section 2.2)."""
 
 import re
 from collections.abc import Sequence
@@ -9,12 +9,18 @@ from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, NUDGE, START, Strategy, continuation, target
 from nescio.pii.base import Detector
 
+# Reasoning models write a thought before the answer; a template that opens it leaves only the end to the model.
+_TAG = r"(?:think|thinking|thought|thoughts|reasoning|reflection)"
+_THOUGHT = re.compile(
+    rf"\A\s*(?:<{_TAG}>.*?(?:</{_TAG}>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)|◁think▷.*?(?:◁/think▷|\Z))", re.S | re.I
+)
+_THOUGHT_END = re.compile(rf"\A.*(?:</{_TAG}>|\[/THINK\]|◁/think▷)", re.S | re.I)
 _INSTRUCTIONS = (AVOID.rstrip("!"), NUDGE[1:].split(",")[0], START.split(",")[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that came: to which sample, in which way, its text and why it ended (`stop` or `length`)."""
+    """A source's answer: the sample and strategy it belongs to, its text, and why it ended (`stop` or `length`)."""
 
     sample: Sample
     strategy: Strategy
@@ -24,37 +30,59 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a reply.
+    """The filter's decision on a reply.
 
     Attributes:
-        text: What it adds to the prompt; ends at a sentence where it ran into the token limit.
-        reason: Why it is no chosen answer; None where it is one.
+        text: What it adds to the prompt, without a thought; ends at a sentence where it reached the token limit.
+        reason: Why it is rejected; None where it is accepted.
         pii: The personal data found in it.
+        had_thought: Whether a thought (`<think>…</think>`) was removed from it.
     """
 
     text: str
     reason: str | None
     pii: list[str]
+    had_thought: bool = False
 
 
 def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
-    """Judge replies: the detector first, then the form.
+    """Judge replies: remove thoughts, then ask the detector, then look at the form.
 
-    Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (ran into the token limit before
-    its first sentence ended); `copy` (of the rejected answer); `repeat` (starts with the beginning that stands in the
-    prompt already); `instruction` (repeats what it was told); `short` (under five words, or under half of what the
-    rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`.
+    Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (reached the token limit before
+    its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the beginning
+    that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
+    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`.
     """
-    added = [continuation(reply.sample, reply.strategy, reply.text) for reply in replies]
+    spoken = [without_thought(reply.text, bool(target(reply.sample, reply.strategy).beginning)) for reply in replies]
+    added = [continuation(reply.sample, reply.strategy, text) for reply, text in zip(replies, spoken, strict=True)]
     texts = [_ended(text or "", reply.finish) for text, reply in zip(added, replies, strict=True)]
     return [
-        Verdict(text, "pii" if spans else "start" if given is None else _fault(text, reply), [s.text for s in spans])
-        for reply, given, text, spans in zip(replies, added, texts, detector.find(texts), strict=True)
+        Verdict(
+            text,
+            "pii" if spans else "start" if given is None else _fault(text, reply),
+            [span.text for span in spans],
+            answer != reply.text,
+        )
+        for reply, answer, given, text, spans in zip(replies, spoken, added, texts, detector.find(texts), strict=True)
     ]
 
 
+def without_thought(text: str, inside: bool = False) -> str:
+    """Remove the thought that a reasoning model writes before its answer, also one that was cut off.
+
+    Args:
+        text: What the model wrote.
+        inside: Whether it goes on inside an answer, so that a space before the first word belongs to it.
+    """
+    start = _THOUGHT.match(text) or _THOUGHT_END.match(text)
+    if start is None:
+        return text
+    rest = text[start.end() :]
+    return (" " if inside and rest[:1].isspace() else "") + rest.lstrip()
+
+
 def _ended(text: str, finish: str) -> str:
-    """A text without white space at its end; one that ran into the token limit up to its last whole sentence."""
+    """Strip the end of a text; cut one that reached the token limit after its last whole sentence."""
     return whole_sentences(text) if finish == "length" else text.rstrip()
 
 

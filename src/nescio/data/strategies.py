@@ -1,7 +1,7 @@
-"""The paper's four ways to ask for a replacement answer (section 2.2). Knows samples and chat templates; no engines.
+"""The paper's four strategies to ask for a replacement answer (section 2.2).
 
-Completion mode continues an answer where the personal data would have come. A chat endpoint can't, so it is either
-asked for the whole answer anew, or told what words to start it with.
+Completion continues an answer at the place of the personal data. A chat endpoint cannot: it is asked for the whole
+answer again, or told which words to start with.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a strategy does beside the system prompt, which all have.
+    """A strategy; all of them have the system prompt.
 
     Attributes:
         completion: Continue the answer's beginning; else ask in a chat.
@@ -39,7 +39,7 @@ class Way:
 
     @property
     def whole(self) -> bool:
-        """Whether the whole answer is asked for anew, also where the sample is cut inside it."""
+        """Whether the whole answer is asked for, even where the sample is cut inside it."""
         return not self.completion and not self.start
 
 
@@ -52,7 +52,7 @@ WAYS: dict[Strategy, Way] = {
 
 
 def tasks(samples: Iterable[Sample], strategies: Iterable[Strategy]) -> Iterator[tuple[Sample, Strategy]]:
-    """Which sample is asked for in which way.
+    """Yield which sample is asked for by which strategy.
 
     `chat-start` is for samples cut inside an answer; `chat-nudge` asks for a whole answer, so once for each answer,
     however many samples were cut from it.
@@ -70,21 +70,27 @@ def tasks(samples: Iterable[Sample], strategies: Iterable[Strategy]) -> Iterator
 
 
 def target(sample: Sample, strategy: Strategy) -> Sample:
-    """The sample as a strategy sees it: with the answer's beginning in the prompt, or whole."""
+    """Return the sample as a strategy sees it: with the answer's beginning in the prompt, or whole."""
     return sample.whole() if WAYS[strategy].whole else sample
 
 
 def prompt_for(sample: Sample, strategy: Strategy, tokenizer: Any | None) -> Prompt:
-    """What a source is asked with.
+    """Return the prompt that a source gets.
 
     Args:
         sample: The place.
-        strategy: The way.
+        strategy: How to ask.
         tokenizer: Of the source's model, for completion at an endpoint; None leaves the rendering to the engine.
 
     Returns:
         Messages, or with a tokenizer in completion mode the rendered text up to the place.
     """
+    messages = messages_for(sample, strategy)
+    return render(tokenizer, messages) if WAYS[strategy].completion and tokenizer is not None else messages
+
+
+def messages_for(sample: Sample, strategy: Strategy) -> list[Message]:
+    """Return the conversation that a source gets, before any template renders it."""
     way = WAYS[strategy]
     messages = sample.messages if way.completion else sample.whole().messages
     if way.nudge:
@@ -92,22 +98,21 @@ def prompt_for(sample: Sample, strategy: Strategy, tokenizer: Any | None) -> Pro
     if way.start:  # a chat ends with the user's message
         asked = f"{messages[-1]['content']}\n\n{START} {sample.beginning}"
         messages = [*messages[:-1], Message(role="user", content=asked)]
-    messages = with_sentence(messages, AVOID)
-    return render(tokenizer, messages) if way.completion and tokenizer is not None else messages
+    return with_sentence(messages, AVOID)
 
 
 def nudged(messages: Sequence[Message]) -> list[Message]:
-    """A conversation with the nudge before its last user message."""
+    """Return a conversation with the nudge before its last user message."""
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
     return [*messages[:last], asked, *messages[last + 1 :]]
 
 
 def continuation(sample: Sample, strategy: Strategy, text: str) -> str | None:
-    """What an answer adds to the prompt of the pair: white space included inside an answer, stripped at its start.
+    """Return what an answer adds to the pair's prompt; white space at the start of a whole answer is stripped.
 
     Returns:
-        None where it should have started with given words and did not.
+        The text, or None where the answer did not start with the words it was told to.
     """
     if WAYS[strategy].start:
         text = text.lstrip()
