@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.core.text import fold, occurrences
+from nescio.core.text import fold, occurrences, sentence_ends, sure_sentence_end, whole_sentences
 
 WORDS = st.text(alphabet="abcé ñ'-", min_size=1, max_size=12).filter(lambda text: text.strip())
 
@@ -35,9 +35,28 @@ def test_places_lie_in_the_text_and_fold_to_the_value(text: str, value: str) -> 
         ("Jose\u0301s and Jose\u0301", "Jose", []),
         ("私は田中です", "田中", [(2, 4)]),
         ("Ann  Lee", "Ann Lee", [(0, 8)]),
+        ("_Ann_ and Annas", "Ann", [(1, 4)]),
+        ("\uff15\uff15\uff15\u2011\u0661\u0662", "555-12", [(0, 6)]),
+        ("call \u0665\u0665\u0665", "555", [(5, 8)]),
         ("anything", "", []),
         ("anything", "\u200b", []),
     ],
 )
 def test_whole_words(text: str, value: str, places: list[tuple[int, int]]) -> None:
     assert occurrences(text, value) == places
+
+
+def test_sentence_ends() -> None:
+    text = 'Come at 5 p.m. on Friday. Ask Mr. van Dyke ("now!"). 3.5 is fine\u2026 \u5b8c\u4e86\u3002Yes'
+    ends = [text[:end].rsplit(maxsplit=1)[-1] for end in sentence_ends(text)]
+    assert ends == ["Friday.", '("now!").', "fine\u2026", "\u5b8c\u4e86\u3002"]
+    assert whole_sentences("It is open. Come at 5 p.m. on") == "It is open."
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("Hello there. Now", 13), ("Hello there. ", None), ("It is 3.", None), ("ask Dr. J. Smith", None), ("a\n b", 3)],
+)
+def test_a_sentence_has_ended_for_sure_when_the_next_has_begun(text: str, end: int | None) -> None:
+    assert sure_sentence_end(text, 400) == end
+    assert sure_sentence_end(text, 5) == (end if end == 3 else None)

@@ -299,7 +299,7 @@ def test_files_as_windows_writes_them(tmp_path: Path, encoding: str, name: str, 
 
 def test_a_mark_that_lies_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe{")
-    with pytest.raises(NescioError, match=r"d\.jsonl: its byte-order mark says utf-16"):
+    with pytest.raises(NescioError, match=r"d\.jsonl: begins as utf-16, but is not"):
         list(read_dialogs(tmp_path / "d.jsonl"))
 
 
@@ -401,3 +401,117 @@ def test_values_are_found_in_any_unicode_form(said: str, value: str) -> None:
     assert not says(
         said.replace("A", "Xa").replace("Z", "Xz").replace("S", "Xs").replace("C", "D").replace("\uff10", "9"), value
     )
+
+
+CASES = Path(__file__).parents[3] / "shared/cases"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the cases are not part of the repository")
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("01-bom/windows.json", 2), ("01-bom/windows.jsonl", 2), ("02-toplevel-system/rows.jsonl", 2),
+     ("06-weight-zero/rows.jsonl", 1), ("07-float-and-null-ids/floats.jsonl", 2),
+     ("07-float-and-null-ids/nulls.jsonl", 2), ("09-unicode-forms/curly.jsonl", 1), ("09-unicode-forms/nbsp.jsonl", 1)],
+)  # fmt: skip
+def test_reported_files_are_read_whole(name: str, count: int) -> None:
+    dialogs = list(read_dialogs(CASES / name))
+    assert len({dialog.id for dialog in dialogs}) == count
+    if "system" in name:
+        assert all(dialog.messages[0]["role"] == "system" for dialog in dialogs)
+    if "weight" in name:
+        assert [dialog.answers for dialog in dialogs] == [[3]]
+    if "curly" in name:
+        assert [sample.value for sample in samples_of(dialogs, Never())] == ["Sean O\u2019Brien"]
+
+
+def turns(*answer: Any, **more: Any) -> dict[str, Any]:
+    """A question and an answer of given content."""
+    content = list(answer) if len(answer) > 1 else answer[0]
+    return {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": content} | more]}
+
+
+IMAGE = {"type": "image_url", "text": "", "image_url": {"url": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (turns("Ask Ann.", tool_calls=[{"function": {"name": "f"}}]), r"messages\[1\]\.tool_calls: "),
+        (
+            turns({"type": "text", "text": "Ask Ann."}, IMAGE),
+            r"messages\[1\]\.content: must be a text, part 1 is of type image_url",
+        ),
+        (turns("Ask Ann.") | {"conversations": turns("Ask Tom.")["messages"]}, "has conversations too"),
+        (turns("\u200b\ufeff"), r"messages\[1\]\.content: is empty"),
+        ({"messages": "[{1}]"}, "messages: a text that is no JSON"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [row])
+    with pytest.raises(NescioError, match=rf"d\.jsonl:1: .*{message}"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    messages = json.dumps(turns("Ask Ann.")["messages"])
+    (tmp_path / "d.jsonl").write_text(f'{{"messages": {messages}, "messages": {messages}}}\n')
+    with pytest.raises(NescioError, match=r"d\.jsonl:1: messages: the key stands there twice"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        turns({"type": "output_text", "text": "Ask "}, {"type": "text", "text": "Ann."}),
+        turns("Ask ", "Ann."),
+        turns("Ask Ann.") | {"conversations": None},
+        {"messages": json.dumps(turns("Ask Ann.")["messages"])},
+        turns("Ask Ann.", tool_calls=None, function_call=None, weight=None),
+        {"messages": None, "conversations": [
+            {"role": None, "content": None, "from": "human", "value": "Who?"},
+            {"role": "model", "content": "Ask Ann.", "from": None, "value": None},
+        ]},
+    ],
+)  # fmt: skip
+def test_turns_as_other_tools_write_them(tmp_path: Path, row: dict[str, Any]) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [row])
+    (dialog,) = read_dialogs(tmp_path / "d.jsonl")
+    assert dialog.messages == turns("Ask Ann.")["messages"]
+
+
+@pytest.mark.parametrize("field", ["system_prompt", "system_message"])
+def test_a_system_prompt_under_another_name(tmp_path: Path, field: str) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [turns("Ask Ann.") | {field: "Be brief."}, turns("Ask Ann.") | {field: " "}])
+    one, two = read_dialogs(tmp_path / "d.jsonl")
+    assert one.messages[0] == {"role": "system", "content": "Be brief."} and len(two.messages) == 2
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [{"weight": 0.0}, {"weight": False}, {"train": False}, {"loss": 0}, {"loss_weight": 0}, {"trainable": False}],
+)
+def test_turns_that_tools_keep_out_of_the_loss(tmp_path: Path, mark: dict[str, Any]) -> None:
+    row = {"messages": turns("Ann Lee.", **mark)["messages"] + turns("Tom Lee.")["messages"]}
+    write_jsonl(tmp_path / "d.jsonl", [row])
+    assert [dialog.answers for dialog in read_dialogs(tmp_path / "d.jsonl")] == [[3]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "d.jsonl").write_bytes(LINES.encode(encoding))
+    assert [dialog.as_row() for dialog in read_dialogs(tmp_path / "d.jsonl")] == ROWS[:2]
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.JSON", "d.jsonl.gz", "d.jsonlines.GZ"])
+def test_gzip_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(LINES.encode()))
+    assert [dialog.as_row() for dialog in read_dialogs(tmp_path)] == ROWS[:2]
+
+
+@pytest.mark.parametrize("name", ["more.jsonl.1", "more.jsonl.part", "more.json.bak", "more.jsonl~"])
+def test_data_under_an_unusual_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d.jl").write_text(LINES)
+    assert len(list(read_dialogs(tmp_path))) == 2
+    (tmp_path / name).write_text(LINES)
+    with pytest.raises(NescioError, match=rf"{re.escape(name)}: cannot be read as dialogs"):
+        list(read_dialogs(tmp_path))

@@ -36,6 +36,12 @@ def test_rules_add_and_take_away() -> None:
     ]  # fmt: skip
 
 
+def test_lists_hold_in_any_unicode_form() -> None:
+    text = "Sean O\u2019Brien met Ann\u00a0Lee."
+    ruled = Ruled(Words("Ann\u00a0Lee"), ["ann lee"], ["Sean O'Brien"], {})
+    assert [span.text for span in ruled.find([text])[0]] == ["Sean O\u2019Brien"]
+
+
 @pytest.mark.parametrize(("pattern", "message"), [("(", "is no pattern"), ("x*", "matches the empty text")])
 def test_a_wrong_pattern_is_one_line(pattern: str, message: str) -> None:
     with pytest.raises(NescioError, match=rf"detector\.regex\.X: .*{message}"):

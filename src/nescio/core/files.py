@@ -1,7 +1,4 @@
-"""Reading and writing files so that nothing is half-written and every bad line is named.
-
-Knows JSON lines and atomic replacement; nothing of what the lines mean.
-"""
+"""Reading and writing of files: nothing is half-written, and every bad line is named."""
 
 import codecs
 import errno
@@ -26,19 +23,19 @@ LONGEST_LINE = 16 << 20
 """A longer line, in bytes, is a broken file, not a row."""
 
 Refuse = Callable[[NescioError, Any], None]
-"""Told of a row that cannot be used and of what stands in it; it raises to stop, and returns to go on without it."""
+"""Called with the error of a bad row and the row; raises to stop, or returns to skip the row."""
 
 
 def stop(error: NescioError, row: Any) -> None:
-    """Refuse a row by ending the work."""
+    """Refuse a row by raising its error."""
     raise error
 
 
 class SetAside:
-    """Refuses rows by writing them to a file with what is wrong, and counts them.
+    """Refuses rows by writing them to a file with their errors, and counts them.
 
     Args:
-        path: JSON lines of `{"error", "row"}`; begins empty, whatever stood there.
+        path: JSON lines of `{"error", "row"}`; an existing file is emptied.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,17 +43,17 @@ class SetAside:
         write_text(path, "")
 
     def __call__(self, error: NescioError, row: Any) -> None:
-        """Write one row down."""
+        """Write one row."""
         append_jsonl(self.path, [{"error": str(error), "row": row}])
         self.count += 1
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file or a folder to; it takes the place of `path` only when the block ends well.
+    """Yield a path to write a file or a folder to; it replaces `path` only when the block ends without an error.
 
     Args:
-        path: The final place. Its parent is made when missing. An existing file or folder is replaced.
+        path: The final path. Its parent is created when missing. An existing file or folder is replaced.
 
     Raises:
         NescioError: The disk is full or the place cannot be written.
@@ -108,12 +105,13 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def read_jsonl(path: Path, refuse: Refuse = stop) -> Iterator[tuple[int, Any]]:
-    """Read JSON lines, gzipped or not, as `(line number from 1, value)`; blank lines are passed over.
+def read_jsonl(path: Path, refuse: Refuse = stop, *, unique_keys: bool = False) -> Iterator[tuple[int, Any]]:
+    """Read JSON lines, gzipped or not, as `(line number from 1, value)`; blank lines are skipped.
 
     Args:
         path: The file.
-        refuse: Told of each line that is no JSON, not UTF-8 or longer than `LONGEST_LINE`; by default the reading ends.
+        refuse: Called with each line that is no JSON, not UTF-8 or longer than `LONGEST_LINE`; raises by default.
+        unique_keys: Also refuse an object with a key twice, of which JSON readers silently take the last.
 
     Raises:
         NescioError: The file is missing or damaged, or a line is wrong (the line is named).
@@ -123,7 +121,7 @@ def read_jsonl(path: Path, refuse: Refuse = stop) -> Iterator[tuple[int, Any]]:
             if not raw.strip():
                 continue
             try:
-                value = parse_line(path, number, raw)
+                value = parse_line(path, number, raw, unique_keys)
             except NescioError as error:
                 refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
                 continue
@@ -142,23 +140,27 @@ _SHOWN = 1000  # bytes of a bad line that are kept
 def open_utf8(path: Path) -> BinaryIO:
     """Open a text file, gzipped or not, as bytes of UTF-8 without a byte-order mark.
 
-    A file whose mark says UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
+    A file in UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
 
     Raises:
-        NescioError: It does not hold the encoding that its mark says.
+        NescioError: It is not in the encoding that its beginning says.
     """
-    file = cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))  # noqa: SIM115
+    with path.open("rb") as packed:
+        is_gzip = packed.read(2) == b"\x1f\x8b"  # whatever the file is called
+    file = cast(BinaryIO, gzip.open(path) if is_gzip or path.suffix.lower() == ".gz" else path.open("rb"))  # noqa: SIM115
     try:
         start = file.read(4)
         # The longer mark first: UTF-32's begins like UTF-16's.
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        if encoding is None and b"\0" in start[:2]:  # JSON begins with two ASCII characters
+            encoding = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
         file.seek(len(codecs.BOM_UTF8) if encoding == "utf-8" else 0)
         if encoding in (None, "utf-8"):
             return file
         with file:
             return io.BytesIO(file.read().decode(encoding).encode())
     except UnicodeDecodeError as error:
-        raise NescioError(f"{path}: its byte-order mark says {encoding}, but it is not; save it as UTF-8") from error
+        raise NescioError(f"{path}: begins as {encoding}, but is not; save it as UTF-8") from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise NescioError(f"{path}: damaged gzip; pack the file again") from error
     except BaseException:
@@ -186,16 +188,18 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 raw = file.readline(LONGEST_LINE + 1)
 
 
-def parse_line(path: Path, number: int, raw: bytes) -> Any:
-    """The value of one line of JSON.
+def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -> Any:
+    """Return the value of one line of JSON.
 
     Raises:
-        NescioError: It is too long, not UTF-8 or no JSON; file and line are named.
+        NescioError: It is too long, not UTF-8, no JSON, or has a key twice where they must be unique.
     """
     if len(raw) > LONGEST_LINE:
         raise NescioError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; one line must be one row")
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique if unique_keys else None)
+    except _TwiceError as error:
+        raise NescioError(f"{path}:{number}: {error.args[0]}: the key stands there twice; keep one") from error
     except UnicodeDecodeError as error:
         raise NescioError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -204,8 +208,20 @@ def parse_line(path: Path, number: int, raw: bytes) -> Any:
         ) from error
 
 
+class _TwiceError(ValueError):
+    """An object has a key twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return value
+
+
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append JSON objects, a line each, and flush them to the disk: what was paid for is kept.
+    """Append JSON objects, a line each, and flush them to the disk.
 
     Raises:
         NescioError: The disk is full or the place cannot be written.
@@ -220,7 +236,7 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_appended(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that `append_jsonl` wrote, or none; a last line that is half-written is cut off."""
+    """Return the rows of a file that `append_jsonl` wrote; a half-written last line is removed from the file."""
     if not path.exists():
         return []
     raw = path.read_bytes()

@@ -3,12 +3,15 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 FEWEST_WORDS = 5
 """A shorter answer, in words, is not trained on, and counts as degenerate."""
 
+# An underscore is no part of a word: Markdown writes "_Ann_".
+_NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 _CLOSERS = r"[\"')\]]*"  # what may stand between a mark and the white space after it
 _WIDE = "[。！？]+"  # marks of scripts that put no white space after them
 _END = re.compile(rf"[.!?…]{_CLOSERS}(?=\s|$)|{_WIDE}")
@@ -65,12 +68,6 @@ def split_long(text: str, limit: int) -> list[tuple[int, str]]:
     return [*pieces, (start, text[start:])]
 
 
-def whole_words(words: Iterable[str], flags: int = 0) -> re.Pattern[str]:
-    """Return a pattern that matches any of the words or phrases, whole and the longest first."""
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", flags)
-
-
 def loops(text: str) -> bool:
     """Whether a text repeats itself: the same four words three times, or one word five times in a row."""
     words = text.lower().split()
@@ -94,10 +91,11 @@ _LOOKALIKES = str.maketrans(
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
 
 
-def fold(text: str, ignore_case: bool = False) -> tuple[str, list[int]]:
+@lru_cache(maxsize=64)
+def fold(text: str, ignore_case: bool = False) -> tuple[str, Sequence[int]]:
     """Fold a text so that the same words compare equal, whatever Unicode form they are written in.
 
-    Characters are decomposed (NFKD); quotes, apostrophes and hyphens become ASCII's; white space becomes single spaces;
+    Characters are decomposed (NFKD); digits, quotes and hyphens become ASCII's; white space becomes single spaces;
     characters without a width of their own (zero-width space, soft hyphen, direction marks) are dropped.
 
     Returns:
@@ -108,7 +106,7 @@ def fold(text: str, ignore_case: bool = False) -> tuple[str, list[int]]:
         if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f":
             continue
         for part in unicodedata.normalize("NFKD", character.translate(_LOOKALIKES)):
-            letter = " " if part.isspace() else part
+            letter = " " if part.isspace() else str(unicodedata.decimal(part)) if part.isdecimal() else part
             if letter == " " and characters and characters[-1] == " ":
                 continue
             for folded in letter.casefold() if ignore_case else letter:
@@ -133,7 +131,7 @@ def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case:
         pattern = r"\s+".join(map(re.escape, value.split()))
         if not pattern:
             return []
-        border = (r"(?<!\w)", r"(?!\w)") if whole_words else ("", "")
+        border = (_NO_LETTER_BEFORE, _NO_LETTER_AFTER) if whole_words else ("", "")
         found = re.finditer(f"{border[0]}{pattern}{border[1]}", text, re.IGNORECASE if ignore_case else 0)
         return [match.span() for match in found]
     wanted = fold(value, ignore_case)[0].strip()
@@ -158,4 +156,4 @@ def _joins(text: str, at: int) -> bool:
     while last > 0 and unicodedata.combining(text[last]):
         last -= 1
     both = text[last : last + 1] + text[at : at + 1] if at else ""
-    return bool(re.fullmatch(r"\w\w", both)) and not _UNSPACED.search(both)
+    return bool(re.fullmatch(r"[^\W_]{2}", both)) and not _UNSPACED.search(both)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
-from nescio.core.text import occurrences
+from nescio.core.text import fold, occurrences
 
 _ROLES = ("system", "user", "assistant")
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't
@@ -103,7 +103,7 @@ def _check_messages(messages: list[Any], fields: Fields) -> None:
         _check_whole(content, f"{place}.{fields.text}")
         if message.get("weight", 1) not in (None, 0, 1):
             raise NescioError(f"{place}.weight: must be 0 or 1, is {message['weight']!r}")
-        if not content.strip() and role != "system":
+        if not fold(content)[0].strip() and role != "system":
             raise NescioError(f"{place}.{fields.text}: is empty; write the turn or leave the dialog out")
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[0] == "system" else roles
@@ -123,13 +123,13 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
     for slot, value in pii.items():
         _check_whole(slot, "pii")
         if not any(occurrences(message["content"], value, whole_words=False) for message in messages):
-            raise NescioError(f"pii.{slot}: {value!r} occurs in no message; mend the value or leave the slot out")
+            raise NescioError(f"pii.{slot}: {value!r} occurs in no message; correct the value or leave the slot out")
 
 
 def _check_whole(text: str, place: str) -> None:
     if half := _HALF.search(text):
         said = f"holds half a character (U+{ord(half[0]):X}, a lone surrogate)"
-        raise NescioError(f"{place}: {said}; mend what wrote the file, or leave the dialog out")
+        raise NescioError(f"{place}: {said}; correct what wrote the file, or leave the dialog out")
 
 
 def held_out(count: int, test_share: float, seed: int) -> set[int]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nescio.core.text import FEWEST_WORDS, loops, whole_sentences
+from nescio.core.text import FEWEST_WORDS, fold, loops, whole_sentences
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, NUDGE, START, Strategy, continuation, target
 from nescio.pii.base import Detector
@@ -102,4 +102,4 @@ def _fault(text: str, reply: Reply) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(fold(text, ignore_case=True)[0].split())

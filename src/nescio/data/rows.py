@@ -1,5 +1,6 @@
 """Rows of dialog files: JSON lines or an array, in any Unicode encoding, gzipped or not, Parquet, saved data sets."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import Refuse, open_utf8, read_jsonl
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".parquet")
+_JSON = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
+SUFFIXES = (*_JSON, *(f"{suffix}.gz" for suffix in _JSON), ".parquet")
+_IN_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)[.~_-](?!lock|md5|sha)")  # "export.jsonl.1", "export.jsonl.part"
 # What a data set's folder holds beside its rows. Anything else that looks like data is refused, not passed over.
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "package.json")
 _OTHER_DATA = (".csv", ".tsv", ".arrow", ".xml", ".zip", ".tar", ".gz", ".bz2", ".xz", ".zst", ".xlsx", ".sqlite")
@@ -27,7 +30,7 @@ def files_in(folder: Path) -> list[Path]:
         name = path.name.lower()
         if name.endswith(SUFFIXES) and name not in _DESCRIPTIONS:
             found.append(path)
-        elif name.endswith(_OTHER_DATA):
+        elif name.endswith(_OTHER_DATA) or _IN_NAME.search(name):
             raise NescioError(f"{path}: cannot be read as dialogs; convert it to JSONL, or move it out of {folder}")
     return found
 
@@ -54,7 +57,7 @@ def read_rows(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
     elif _first_byte(path) == b"[":
         yield from enumerate(_array_rows(path), start=1)
     else:
-        yield from read_jsonl(path, refuse)
+        yield from read_jsonl(path, refuse, unique_keys=True)
 
 
 def _first_byte(path: Path) -> bytes:

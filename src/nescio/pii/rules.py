@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from nescio.core.errors import NescioError
-from nescio.core.text import whole_words
+from nescio.core.text import fold, occurrences
 from nescio.pii.base import Detector, Span, merge
 
 DENIED = "DENIED"
@@ -15,9 +15,9 @@ class Ruled:
     """A detector with an allow list, a deny list and patterns.
 
     Args:
-        detector: What finds the rest.
-        allow: Texts that never count; case does not matter.
-        deny: Texts that always count, as whole words; case does not matter.
+        detector: Detector that finds the rest.
+        allow: Texts that never count, in any case and Unicode form.
+        deny: Texts that always count as whole words, in any case and Unicode form.
         regex: Label and pattern of what else counts.
 
     Raises:
@@ -27,27 +27,27 @@ class Ruled:
     def __init__(self, detector: Detector, allow: Sequence[str], deny: Sequence[str], regex: Mapping[str, str]) -> None:
         self.name = f"{detector.name} with rules"
         self._detector = detector
-        self._allow = {text.casefold() for text in allow}
+        self._allow = {_plain(text) for text in allow}
+        self._deny = tuple(deny)
         self._patterns = {label: _compiled(label, pattern) for label, pattern in regex.items()}
-        if deny:
-            self._patterns[DENIED] = whole_words(deny, re.IGNORECASE)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of each text, in order of their start."""
         return [
-            merge((span for span in (*spans, *self._matches(text)) if not self._allowed(span)), text)
+            merge((span for span in (*spans, *self._matches(text)) if _plain(span.text) not in self._allow), text)
             for text, spans in zip(texts, self._detector.find(texts), strict=True)
         ]
 
     def _matches(self, text: str) -> list[Span]:
-        return [
-            Span(match.start(), match.end(), label, match[0])
-            for label, pattern in self._patterns.items()
-            for match in pattern.finditer(text)
+        places = [
+            (*match.span(), label) for label, pattern in self._patterns.items() for match in pattern.finditer(text)
         ]
+        places += [(*place, DENIED) for denied in self._deny for place in occurrences(text, denied, ignore_case=True)]
+        return [Span(start, end, label, text[start:end]) for start, end, label in places]
 
-    def _allowed(self, span: Span) -> bool:
-        return span.text.casefold() in self._allow
+
+def _plain(text: str) -> str:
+    return fold(text, ignore_case=True)[0].strip()
 
 
 def _compiled(label: str, pattern: str) -> re.Pattern[str]:

@@ -37,5 +37,9 @@ def fill(text: str, values: dict[str, str]) -> str:
 
 
 LLM_PC = FORMATS.register("llm_pc")(
-    Format(recognises=lambda row: isinstance(row.get("messages"), str), read=_read, has_slot_file=True)
+    Format(
+        recognises=lambda row: isinstance(row.get("messages"), str) and not row["messages"].lstrip().startswith("[{"),
+        read=_read,
+        has_slot_file=True,
+    )
 )

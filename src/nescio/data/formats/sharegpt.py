@@ -8,12 +8,15 @@ from nescio.data.formats.turns import plain_turns
 
 
 def _read(row: dict[str, Any]) -> dict[str, Any]:
-    turns = row["conversations"]
-    if not isinstance(turns, list):
+    if not isinstance(row["conversations"], list):
         raise NescioError("conversations: must be a list of {'from', 'value'}")
-    return {"messages": plain_turns(turns, row.get("system"), "conversations")}
+    return {"messages": plain_turns(row, "conversations")}
 
 
 SHAREGPT = FORMATS.register("sharegpt")(
-    Format(recognises=lambda row: "conversations" in row, read=_read, turns="conversations")
+    Format(
+        recognises=lambda row: row.get("conversations") is not None and row.get("messages") is None,
+        read=_read,
+        turns="conversations",
+    )
 )
