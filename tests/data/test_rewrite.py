@@ -210,6 +210,7 @@ class Today:
 
     name_or_path, bos_token, eos_token = "today", None, "<end>"
     chat_template = "dated"
+    added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012
 
     def __init__(self, date: str) -> None:
         self.date = date

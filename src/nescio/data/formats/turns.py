@@ -60,7 +60,7 @@ def _text(content: Any, place: str) -> Any:
     """Join the parts in which OpenAI's messages may hold their text."""
     if not isinstance(content, list):
         return content
-    texts = []
+    texts = list[Any]()
     for number, part in enumerate(content):
         kind = part.get("type", "text") if isinstance(part, dict) else "text"
         if kind not in _TEXT_PARTS:
