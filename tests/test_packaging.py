@@ -148,6 +148,17 @@ def test_what_needs_an_extra_names_it_in_one_line(core_alone: Path, call: str, e
     assert f"pip install 'nescio[{extra}]'" in said and "Traceback" not in said and said.count("\n") == 1, said
 
 
+def test_a_run_that_could_not_draw_its_report_does_not_begin(core_alone: Path, world: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, nescio.cli.main as m\n"
+        f"sys.argv = ['nescio', 'run', {str(world / 'recipe.yaml')!r}, '--out', {str(tmp_path / 'run')!r}]\n"
+        "m.main()"
+    )
+    done = run(code, path=core_alone, options=("-S",))
+    assert done.returncode == 2 and "pip install 'nescio[figures]'" in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 # -- the import rule --------------------------------------------------------------------------------------------------
 
 PLANTED = {

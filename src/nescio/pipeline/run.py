@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import yaml
 
 from nescio.core.errors import NescioError
+from nescio.core.extras import require
 from nescio.core.files import write_text
 from nescio.core.models import release
 from nescio.pipeline.context import Context, Tick
@@ -70,6 +71,8 @@ class Run:
         self._do(last)
 
     def _do(self, stages: list[Stage]) -> None:
+        if any(stage.name == "report" for stage in stages):
+            require("matplotlib", "figures", "the report")  # before hours of training, not after
         self._claim()
         cache = StageCache(self.out, self.recipe.seed)
         for stage in stages:
