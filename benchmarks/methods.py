@@ -24,7 +24,7 @@ from nescio.core.files import atomic_write, read_jsonl, write_jsonl
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
-from nescio.training.losses.registry import method
+from nescio.training.losses.registry import open_loss
 
 # Losses that only push down diverge at the rate at which ORPO learns; a quarter of it keeps them in one piece.
 SLOW = 0.25
@@ -102,7 +102,7 @@ def evaluate(run: Path, folder: Path, adapters: Mapping[str, Path], options: arg
 
 def has_twins(variant: str) -> bool:
     """Whether a variant's adapter has learned the reveal prompt, without which there is nothing to guide by."""
-    return method(VARIANTS.get(variant, {}).get("method", "orpo"), beta=1.0).twins
+    return open_loss(VARIANTS.get(variant, {}).get("method", "orpo")).uses_twins
 
 
 def result(row: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:

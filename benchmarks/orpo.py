@@ -71,13 +71,15 @@ def with_nescio(
     from nescio.core.files import write_jsonl
     from nescio.training.examples import read_pairs
     from nescio.training.losses.orpo import orpo
-    from nescio.training.settings import Plan
-    from nescio.training.trainer import _PackedTrainer, with_lora
+    from nescio.training.settings import LoraSettings, TrainingSettings
+    from nescio.training.trainer import PackedTrainer, with_lora
 
     write_jsonl(work / "pairs.jsonl", pairs)
-    units = read_pairs(work / "pairs.jsonl", tokenizer, 2048, 1900)
-    plan = Plan(batch_size=batch, row_tokens=row_tokens, prompt_wanted=True, lora_dropout=0.0)
-    trainer = _PackedTrainer(orpo(0.1, prompt=True), with_lora(model, plan), plan, work, units, None, None)
+    units = read_pairs(work / "pairs.jsonl", tokenizer, max_length=2048, max_prompt=1900)
+    lora = LoraSettings(dropout=0.0)
+    settings = TrainingSettings(batch_size=batch, row_tokens=row_tokens, prompt_wanted=True, lora=lora)
+    loss = orpo.bind(beta=0.1, nll_over="prompt_and_answer")
+    trainer = PackedTrainer(with_lora(model, lora), units, loss=loss, settings=settings, work=work)
     return trainer, [trainer.data_collator(units[n : n + batch]) for n in range(0, len(units), batch)]
 
 

@@ -155,3 +155,10 @@ def test_the_papers_recipes_have_the_papers_numbers() -> None:
         assert (section.lora.r, section.lora.alpha, section.lora.dropout) == (16, 32, 0.01)
         assert (section.max_length, section.max_prompt_length, section.method) == (2048, 1900, "orpo")
         assert recipe.detector.model == "spacy:en_core_web_trf" and recipe.pairs.twins
+
+
+def test_an_unknown_loss_names_the_line_and_the_known_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "train:\n  method: orpoo\n")
+    with pytest.raises(NescioError, match=r"method: .*loss 'orpoo': unknown; known here: dpo, flat") as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value) and ":" in str(caught.value).removeprefix(str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_training import PLAN, UNITS, adapter_of
+from tiny_training import LORA, SETTINGS, UNITS, adapter_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nescio.training.losses.orpo import orpo
@@ -29,8 +29,9 @@ def main(out: Path) -> None:
     # Units of two pairs and of one: the processes' batches are of unequal size.
     units = [[*UNITS[0], *UNITS[1]], UNITS[2], [*UNITS[3], *UNITS[4]], UNITS[5]]
     units = with_reference(model, units, 1024, out / "reference.jsonl")
-    plan = replace(PLAN, epochs=3, batch_size=4 // world, lora_dropout=0.0, row_tokens=12)
-    done = fit(model, units, UNITS[:3], orpo(0.1), plan, out / "work")
+    lora = replace(LORA, dropout=0.0)
+    settings = replace(SETTINGS, epochs=3, batch_size=4 // world, lora=lora, row_tokens=12)
+    done = fit(model, units, loss=orpo.bind(beta=0.1), settings=settings, work=out / "work", test=UNITS[:3])
     if processes().is_main_process:
         save_file({name: tensor.contiguous() for name, tensor in adapter_of(done.model).items()}, out / "a.safetensors")
         (out / "done.json").write_text(json.dumps({"world": world, "log": done.log}))

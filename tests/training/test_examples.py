@@ -59,7 +59,7 @@ def pair(twin: str | None = None, **changes: str) -> dict[str, Any]:
 def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
     swapped = pair("reveal", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
     write_jsonl(tmp_path / "p.jsonl", [pair("protect"), swapped, pair(), pair("reveal")])
-    units = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+    units = read_pairs(tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90)
     assert [[example.twin for example in unit] for unit in units] == [[False, True], [False], [True]]
     one, other = units[0]
     assert one.group.continuations == other.group.continuations[::-1]
@@ -68,7 +68,9 @@ def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
 
 def test_scrubbed_answers_take_the_place_of_the_chosen(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair("protect"), pair("reveal")])
-    ((one,), (twin,)) = read_pairs(tmp_path / "p.jsonl", chatml, 100, 90, scrub=lambda text: text.replace("c", "[X]"))
+    ((one,), (twin,)) = read_pairs(
+        tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90, scrub=lambda text: text.replace("c", "[X]")
+    )
     assert [chatml.decode(b.ids) for b in one.group.continuations] == [" [X] d<|im_end|>", " c d<|im_end|>"]
     assert [chatml.decode(b.ids) for b in twin.group.continuations] == [" a b<|im_end|>", " c d<|im_end|>"]
 
@@ -76,7 +78,7 @@ def test_scrubbed_answers_take_the_place_of_the_chosen(tmp_path: Path, chatml: A
 def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50, chosen=" long" * 40)])
     counts: Counter[str] = Counter()
-    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, 30, counts)
+    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, max_length=40, max_prompt=30, counts=counts)
     chosen, rejected = example.group.continuations
     assert len(example.group.prompt) == 30
     assert len(chosen.ids) == 10
@@ -86,7 +88,7 @@ def test_limits_are_kept_and_counted(tmp_path: Path, chatml: Any) -> None:
 @pytest.mark.parametrize("max_prompt", [40, 90])
 def test_a_prompt_of_the_whole_length_leaves_room_for_a_token(tmp_path: Path, chatml: Any, max_prompt: int) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(prompt="<|im_start|>" + "word " * 50)])
-    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, 40, max_prompt)
+    ((example,),) = read_pairs(tmp_path / "p.jsonl", chatml, max_length=40, max_prompt=max_prompt)
     assert (len(example.group.prompt), [len(branch.ids) for branch in example.group.continuations]) == (39, [1, 1])
 
 
@@ -95,20 +97,20 @@ def test_a_prompt_of_the_whole_length_leaves_room_for_a_token(tmp_path: Path, ch
 def test_a_bad_pair_is_named(tmp_path: Path, chatml: Any, field: str, value: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair(), pair() | {field: value}])
     with pytest.raises(NescioError, match=rf"p\.jsonl:2: {field}"):
-        read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+        read_pairs(tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90)
 
 
 def test_no_pairs_at_all(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [])
     with pytest.raises(NescioError, match="holds no pairs"):
-        read_pairs(tmp_path / "p.jsonl", chatml, 100, 90)
+        read_pairs(tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90)
 
 
 def test_a_bos_that_a_pair_carries_is_there_once(tmp_path: Path, llama3: Any) -> None:
     row = {"prompt": "<|header|>user<|/header|>\n\nWho?", "chosen": " Nobody.", "rejected": " Anna."}
     own = row | {"prompt": llama3.bos_token + row["prompt"]}
     write_jsonl(tmp_path / "pairs.jsonl", [row, own])
-    one, other = read_pairs(tmp_path / "pairs.jsonl", llama3, 512, 400)
+    one, other = read_pairs(tmp_path / "pairs.jsonl", llama3, max_length=512, max_prompt=400)
     assert one[0].group.prompt == other[0].group.prompt
     assert one[0].group.prompt.count(llama3.bos_token_id) == 1
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import PLAN, UNITS, adapter_of, largest_difference
+from tiny_training import LORA, SETTINGS, UNITS, adapter_of, largest_difference
 from transformers import TrainingArguments
 
 from nescio.core.errors import NescioError
@@ -20,15 +20,17 @@ from nescio.training.batch import Example, Likelihoods
 from nescio.training.losses.gradient_ascent import gradient_ascent
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.orpo import orpo
-from nescio.training.settings import Plan
+from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import fit
 
+ORPO = orpo.bind(beta=0.1)
+NO_DROPOUT = replace(LORA, dropout=0.0)
 ANSWERS = [[Example(unit[0].name, Group(unit[0].group.prompt, unit[0].group.continuations[:1]))] for unit in UNITS]
 
 
 def test_learns_logs_and_decays(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    plan = replace(PLAN, epochs=6, lora_dropout=0.0)
-    done = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path)
+    settings = replace(SETTINGS, epochs=6, lora=NO_DROPOUT)
+    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2])
     train = [row for row in done.log if row["split"] == "train"]
     held = [row for row in done.log if row["split"] == "eval"]
     assert (len(train), len(held)) == (18, 6)
@@ -43,18 +45,24 @@ def test_learns_logs_and_decays(make_model: Callable[..., Any], tmp_path: Path) 
 
 
 def test_lora_is_on_all_linear_layers_but_the_head(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    model = fit(make_model("llama"), ANSWERS, None, likelihood, PLAN, tmp_path).model
+    model = fit(make_model("llama"), ANSWERS, loss=likelihood, settings=SETTINGS, work=tmp_path).model
     touched = {name.split(".lora_")[0].split(".")[-1] for name in adapter_of(model)}
     assert touched == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
 
 
 def test_lora_is_where_the_recipe_says(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    plan = replace(PLAN, lora_targets=("q_proj", "v_proj"), epochs=1)
-    model = fit(make_model("llama"), ANSWERS, None, likelihood, plan, tmp_path).model
+    settings = replace(SETTINGS, lora=replace(LORA, targets=["q_proj", "v_proj"]), epochs=1)
+    model = fit(make_model("llama"), ANSWERS, loss=likelihood, settings=settings, work=tmp_path).model
     assert {name.split(".lora_")[0].split(".")[-1] for name in adapter_of(model)} == {"q_proj", "v_proj"}
     with pytest.raises(NescioError, match=r"targets: \['query'\] fits no module .* down_proj"):
-        fit(make_model("llama"), ANSWERS, None, likelihood, replace(plan, lora_targets=("query",)), tmp_path / "none")
+        fit(
+            make_model("llama"),
+            ANSWERS,
+            loss=likelihood,
+            settings=replace(settings, lora=replace(LORA, targets=["query"])),
+            work=tmp_path / "none",
+        )
 
 
 class KilledError(Exception):
@@ -73,13 +81,21 @@ def kill_at(step: int) -> Callable[[int, int], None]:
 def test_a_killed_run_ends_in_the_same_tensors(
     make_model: Callable[..., Any], tmp_path: Path, half_written: bool
 ) -> None:
-    whole = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "whole")
+    whole = fit(make_model("llama"), UNITS, loss=ORPO, settings=SETTINGS, work=tmp_path / "whole", test=UNITS[:2])
     with pytest.raises(KilledError):  # in the second of two epochs of three steps
-        fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut", kill_at(5))
+        fit(
+            make_model("llama"),
+            UNITS,
+            loss=ORPO,
+            settings=SETTINGS,
+            work=tmp_path / "cut",
+            test=UNITS[:2],
+            progress=kill_at(5),
+        )
     if half_written:
         (tmp_path / "cut/checkpoint-6").mkdir()
         (tmp_path / "cut/checkpoint-6/trainer_state.json").write_text('{"epoch": 2')
-    resumed = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), PLAN, tmp_path / "cut")
+    resumed = fit(make_model("llama"), UNITS, loss=ORPO, settings=SETTINGS, work=tmp_path / "cut", test=UNITS[:2])
     one, other = adapter_of(whole.model), adapter_of(resumed.model)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -89,31 +105,39 @@ def test_a_killed_run_ends_in_the_same_tensors(
 
 
 def test_checkpoints_of_another_recipe_are_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    fit(make_model("llama"), UNITS, None, orpo(0.1), replace(PLAN, epochs=1), tmp_path)
-    for plan, units in ((replace(PLAN, epochs=3), UNITS), (replace(PLAN, epochs=1), UNITS[1:])):
+    fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, epochs=1), work=tmp_path)
+    for settings, units in ((replace(SETTINGS, epochs=3), UNITS), (replace(SETTINGS, epochs=1), UNITS[1:])):
         with pytest.raises(NescioError, match="checkpoints of another recipe"):
-            fit(make_model("llama"), units, None, orpo(0.1), plan, tmp_path)
+            fit(make_model("llama"), units, loss=ORPO, settings=settings, work=tmp_path)
 
 
 def test_units_are_not_torn_apart(make_model: Callable[..., Any], tmp_path: Path) -> None:
     seen = []
 
     def loss(of: Likelihoods) -> dict[str, torch.Tensor]:
-        seen.append(of.branches)
-        return orpo(0.1)(of)
+        seen.append(of.answers)
+        return orpo(of, beta=0.1)
 
     couples = [[*UNITS[n], *UNITS[n + 1]] for n in (0, 2, 4)]
-    fit(make_model("llama"), couples, None, loss, Plan(epochs=1, batch_size=2, lora_r=2), tmp_path)
+    fit(
+        make_model("llama"),
+        couples,
+        loss=loss,
+        settings=TrainingSettings(epochs=1, batch_size=2, lora=LoraSettings(r=2)),
+        work=tmp_path,
+    )
     assert seen == [4, 4, 4]
 
 
-@pytest.mark.parametrize("change", [{"row_tokens": 12}, {"row_tokens": None}, {"checkpointing": True}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"row_tokens": 12}, {"row_tokens": None}, {"gradient_checkpointing": True}], ids=str
+)
 def test_how_rows_are_laid_out_changes_nothing(
     make_model: Callable[..., Any], tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    plan = replace(PLAN, lora_dropout=0.0)
-    one = fit(make_model("llama"), UNITS, None, orpo(0.1), plan, tmp_path / "one")
-    other = fit(make_model("llama"), UNITS, None, orpo(0.1), replace(plan, **change), tmp_path / "other")
+    settings = replace(SETTINGS, lora=NO_DROPOUT)
+    one = fit(make_model("llama"), UNITS, loss=ORPO, settings=settings, work=tmp_path / "one")
+    other = fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(settings, **change), work=tmp_path / "other")
     assert largest_difference(adapter_of(one.model), adapter_of(other.model)) < 1e-3
     losses = [[row["loss"] for row in done.log] for done in (one, other)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -122,11 +146,11 @@ def test_how_rows_are_laid_out_changes_nothing(
 def test_accumulated_steps_weigh_every_pair_alike(make_model: Callable[..., Any], tmp_path: Path) -> None:
     # Two and then one pair; or all three at once.
     units = [[*UNITS[0], *UNITS[1]], UNITS[2]]
-    plan = Plan(epochs=1, batch_size=2, accumulate=2, learning_rate=1e-2, lora_r=4, lora_dropout=0.0)
-    one = fit(make_model("llama"), units, None, orpo(0.1), plan, tmp_path / "one")
+    settings = replace(SETTINGS, epochs=1, gradient_accumulation=2, lora=NO_DROPOUT)
+    one = fit(make_model("llama"), units, loss=ORPO, settings=settings, work=tmp_path / "one")
     together = [[*UNITS[0], *UNITS[1], *UNITS[2]]]
-    whole = replace(plan, batch_size=3, accumulate=1)
-    other = fit(make_model("llama"), together, None, orpo(0.1), whole, tmp_path / "other")
+    whole = replace(settings, batch_size=3, gradient_accumulation=1)
+    other = fit(make_model("llama"), together, loss=ORPO, settings=whole, work=tmp_path / "other")
     assert one.log[0]["grad_norm"] == pytest.approx(other.log[0]["grad_norm"], rel=1e-5)
     assert one.log[0]["loss"] == pytest.approx(other.log[0]["loss"], rel=1e-6)
 
@@ -136,11 +160,11 @@ def test_a_loss_that_is_no_number_names_the_pairs(make_model: Callable[..., Any]
 
     def broken(of: Likelihoods) -> dict[str, torch.Tensor]:
         steps.append(of)
-        terms = orpo(0.1)(of)
+        terms = orpo(of, beta=0.1)
         return terms if len(steps) < 5 else terms | {"loss": terms["loss"] * torch.tensor([1.0, float("nan")])}
 
     with pytest.raises(NescioError, match=r"the loss of pair \d is nan at step 5; .*checkpoint-3 is kept"):
-        fit(make_model("llama"), UNITS, None, broken, PLAN, tmp_path)
+        fit(make_model("llama"), UNITS, loss=broken, settings=SETTINGS, work=tmp_path)
     assert (tmp_path / "checkpoint-3/adapter_model.safetensors").is_file()
 
 
@@ -155,16 +179,23 @@ def test_a_gradient_that_is_no_number_names_the_pairs(make_model: Callable[..., 
             return gradient * float("inf")
 
     def broken(of: Likelihoods) -> dict[str, torch.Tensor]:
-        return {"loss": Spoil.apply(orpo(0.1)(of)["loss"])}
+        return {"loss": Spoil.apply(orpo(of, beta=0.1)["loss"])}
 
     with pytest.raises(NescioError, match=r"the gradient of pair \d, pair \d is (nan|inf) at step 1; .*no checkpoint"):
-        fit(make_model("llama"), UNITS, None, broken, PLAN, tmp_path)
+        fit(make_model("llama"), UNITS, loss=broken, settings=SETTINGS, work=tmp_path)
 
 
 def test_the_lowest_validation_loss_is_kept_and_stops_early(make_model: Callable[..., Any], tmp_path: Path) -> None:
     # What is learned on the left is unlearned on the right: validation gets worse with every epoch.
-    plan = replace(PLAN, epochs=6, keep="loss", patience=2)
-    done = fit(make_model("llama"), ANSWERS, ANSWERS[:2], gradient_ascent, plan, tmp_path / "better")
+    settings = replace(SETTINGS, epochs=6, keep="loss", patience=2)
+    done = fit(
+        make_model("llama"),
+        ANSWERS,
+        loss=gradient_ascent,
+        settings=settings,
+        work=tmp_path / "better",
+        test=ANSWERS[:2],
+    )
     held = [row["loss"] for row in done.log if row["split"] == "eval"]
     assert held == sorted(held, reverse=True) and len(held) == 6
     assert done.best == 6
@@ -173,7 +204,7 @@ def test_the_lowest_validation_loss_is_kept_and_stops_early(make_model: Callable
         terms = gradient_ascent(of)
         return terms if torch.is_grad_enabled() else {"loss": -terms["loss"]}
 
-    done = fit(make_model("llama"), ANSWERS, ANSWERS[:2], worse, plan, tmp_path / "worse")
+    done = fit(make_model("llama"), ANSWERS, loss=worse, settings=settings, work=tmp_path / "worse", test=ANSWERS[:2])
     held = [row["loss"] for row in done.log if row["split"] == "eval"]
     assert held == sorted(held) and len(held) == 3, "one that was best, and two of patience"
     assert done.best == 1
@@ -181,13 +212,20 @@ def test_the_lowest_validation_loss_is_kept_and_stops_early(make_model: Callable
 
 @pytest.mark.parametrize("last", [2, 3], ids=["while it waits", "when it has stopped"])
 def test_patience_outlives_a_kill(make_model: Callable[..., Any], tmp_path: Path, last: int) -> None:
-    plan = replace(PLAN, epochs=6, keep="leakage", patience=2)
+    settings = replace(SETTINGS, epochs=6, keep="leakage", patience=2)
     measured = [1.0, 5.0, 5.0, 0.5, 0.4, 0.3]  # it would be better, had patience not been lost
 
     def trained(folder: str, said: list[float], progress: Any = None) -> Any:
         values = iter(said)
         return fit(
-            make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path / folder, progress, lambda _: next(values)
+            make_model("llama"),
+            UNITS,
+            loss=ORPO,
+            settings=settings,
+            work=tmp_path / folder,
+            test=UNITS[:2],
+            progress=progress,
+            judge=lambda _: next(values),
         )
 
     whole = trained("whole", measured)
@@ -214,7 +252,7 @@ def test_one_process_trains_on_one_gpu(
     make_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nescio.training.trainer.TrainingArguments", TwoGpus)
-    done = fit(make_model("llama"), UNITS, None, orpo(0.1), replace(PLAN, epochs=1), tmp_path)
+    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, epochs=1), work=tmp_path)
     assert len(done.log) == 3, "the batches of one device, in the place of twice as large ones cut in two"
 
 
@@ -226,8 +264,8 @@ def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Pat
         assert {"lora_A", "lora_B"} <= {name.split(".")[-3] for name in adapter_of(model)}
         return next(said)
 
-    plan = replace(PLAN, epochs=3, keep="leakage")
-    done = fit(make_model("llama"), UNITS, UNITS[:2], orpo(0.1), plan, tmp_path, judge=judge)
+    settings = replace(SETTINGS, epochs=3, keep="leakage")
+    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2], judge=judge)
     assert [row["leakage"] for row in done.log if row["split"] == "eval"] == [5.0, 2.0, 3.0]
     assert done.best == 2
 
@@ -238,11 +276,11 @@ def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Pat
         ({"keep": "loss"}, None, "needs validation pairs"),
         ({"keep": "leakage"}, UNITS[:1], "leakage is measured by a run"),
         ({"patience": 1}, UNITS[:1], "set train.keep to loss or leakage"),
-        ({"reporters": ("nowhere",)}, None, r"nowhere is not installed; run `pip install 'nescio\[nowhere\]'`"),
+        ({"report_to": ["nowhere"]}, None, r"nowhere is not installed; run `pip install 'nescio\[nowhere\]'`"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
     make_model: Callable[..., Any], tmp_path: Path, change: dict[str, Any], held: Any, complaint: str
 ) -> None:
     with pytest.raises(NescioError, match=complaint):
-        fit(make_model("llama"), UNITS, held, orpo(0.1), replace(PLAN, **change), tmp_path)
+        fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, **change), work=tmp_path, test=held)

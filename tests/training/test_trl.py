@@ -14,7 +14,7 @@ from nescio.core.files import write_jsonl
 from nescio.training.batch import lay_out, likelihoods
 from nescio.training.examples import read_pairs
 from nescio.training.losses.orpo import orpo
-from nescio.training.settings import Plan
+from nescio.training.settings import LoraSettings
 from nescio.training.trainer import with_lora
 
 PAIRS = [
@@ -38,7 +38,7 @@ PAIRS = [
 
 def lora_model(make_model: Callable[..., Any], style: str) -> Any:
     """A model whose adapter is in the middle of its training: neither of its halves is zero."""
-    model = with_lora(make_model(style), Plan(lora_r=4, lora_dropout=0.0))
+    model = with_lora(make_model(style), LoraSettings(r=4, dropout=0.0))
     torch.manual_seed(1)
     for name, tensor in model.named_parameters():
         if "lora_" in name:
@@ -70,14 +70,17 @@ def test_loss_log_probs_and_gradients(
     make_model: Callable[..., Any], chatml: Any, tmp_path: Path, style: str, row_tokens: int | None
 ) -> None:
     expected_loss, expected_logs, expected_gradients = trl_step(lora_model(make_model, style), chatml, tmp_path)
-    write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
-    examples = [each for unit in read_pairs(tmp_path / "pairs.jsonl", chatml, 512, 500) for each in unit]
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, PAIRS)
+    examples = [
+        each for unit in read_pairs(tmp_path / "pairs.jsonl", chatml, max_length=512, max_prompt=500) for each in unit
+    ]
     model = lora_model(make_model, style)
     batch = lay_out(examples, row_tokens, prompt_wanted=True)
     if row_tokens == 120:
         assert 1 < len(batch.rows) < len(examples), "several pairs in a row, and several rows"
     found = likelihoods(model, batch)
-    loss = orpo(0.1, prompt=True)(found)["loss"].mean()
+    loss = orpo.bind(beta=0.1, nll_over="prompt_and_answer")(found)["loss"].mean()
     loss.backward()
     torch.testing.assert_close(loss.detach(), expected_loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(found.means().detach().reshape(-1, 2), expected_logs, rtol=1e-4, atol=0)
@@ -85,12 +88,15 @@ def test_loss_log_probs_and_gradients(
 
 
 def test_unpacked_and_packed_are_closer_than_that(make_model: Callable[..., Any], chatml: Any, tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
-    examples = [each for unit in read_pairs(tmp_path / "pairs.jsonl", chatml, 512, 500) for each in unit]
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, PAIRS)
+    examples = [
+        each for unit in read_pairs(tmp_path / "pairs.jsonl", chatml, max_length=512, max_prompt=500) for each in unit
+    ]
     found = []
     for rows in (1024, None):
         model = lora_model(make_model, "llama").double()
-        loss = orpo(0.1)(likelihoods(model, lay_out(examples, rows)))["loss"].mean()
+        loss = orpo.bind(beta=0.1)(likelihoods(model, lay_out(examples, rows)))["loss"].mean()
         loss.backward()
         found.append((float(loss.detach()), gradients(model)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)

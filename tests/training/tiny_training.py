@@ -1,4 +1,4 @@
-"""Examples of a few tokens, plans for them, and adapters to compare."""
+"""Examples of a few tokens, settings for them, and adapters to compare."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import torch
 
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.training.batch import Example, Unit
-from nescio.training.settings import Plan
+from nescio.training.settings import LoraSettings, TrainingSettings
 
 UNITS: list[Unit] = [
     [Example(f"pair {n}", Group([1 + n, 2, 3], [Continuation([4, 5 + n]), Continuation([7, 8, 9 + n])]))]
     for n in range(6)
 ]
-PLAN = Plan(epochs=2, batch_size=2, learning_rate=1e-2, lora_r=4, lora_alpha=8, lora_dropout=0.1)
+LORA = LoraSettings(r=4, alpha=8, dropout=0.1)
+SETTINGS = TrainingSettings(epochs=2, batch_size=2, learning_rate=1e-2, lora=LORA)
 
 
 def adapter_of(model: Any) -> dict[str, torch.Tensor]:

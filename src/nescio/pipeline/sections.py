@@ -4,15 +4,16 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import Strategy
 from nescio.engines.registry import EngineKind
 from nescio.pii.base import IGNORED_LABELS
-from nescio.training.settings import Keep, MethodName, NllOver, Reporter
+from nescio.training.settings import Keep, NllOver, Reporter
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -207,10 +208,20 @@ class PairsSection(Section):
     per_source: Positive | None = None
 
 
+def _known_loss(name: str) -> str:
+    from nescio.training.losses.registry import open_loss
+
+    try:
+        open_loss(name)
+    except NescioError as error:  # Pydantic adds file, line and field to a ValueError
+        raise ValueError(str(error)) from error
+    return name
+
+
 class TrainSection(_Fit):
     """ORPO with LoRA (section 2.3), or a baseline."""
 
-    method: MethodName = "orpo"
+    method: Annotated[str, AfterValidator(_known_loss)] = "orpo"
     nll_over: NllOver = "answer"
     beta: Rate = 0.1
     max_prompt_length: Positive = 1900

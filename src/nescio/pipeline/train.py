@@ -1,8 +1,8 @@
-"""The stages that make weights: the tuned model, the subtracted model, the adapter."""
+"""The stages that produce weights: the tuned model, the subtracted model, the adapter."""
 
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.losses.likelihood import likelihood
-from nescio.training.losses.registry import Method, method, restrict
+from nescio.training.losses.registry import PairLoss, open_loss, restrict
 from nescio.training.processes import processes
 from nescio.training.reference import with_reference
-from nescio.training.settings import Plan
-from nescio.training.trainer import Fit, Judge, fit
+from nescio.training.settings import LoraSettings, TrainingSettings
+from nescio.training.trainer import Judge, Trained, fit
 
 
 def tune(run: Context, folder: Path, tick: Tick) -> None:
-    """Fine-tune the base on the training dialogs, so that there is a tuned model to mend."""
+    """Fine-tune the base on the training dialogs: the tuned model, which the run then teaches to forget."""
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
     loaded = load_model(run.recipe.base)
@@ -42,11 +42,15 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
         for number, group in enumerate(dialog_group(loaded.tokenizer, dialog, section.max_length))
     ]
     tokens = sum(example.group.tokens for unit in units for example in unit)
-    plan = _plan(section, run.recipe.seed, _row_tokens(run, loaded.model, section))
+    settings = _settings(section, seed=run.recipe.seed, row_tokens=_row_tokens(run, loaded.model, section))
     done = fit(
-        loaded.model, units, None, likelihood, plan, folder / "checkpoints",
-        lambda done, total: tick(done, total, f"{tokens} tokens an epoch"),
-    )  # fmt: skip
+        loaded.model,
+        units,
+        loss=likelihood,
+        settings=settings,
+        work=folder / "checkpoints",
+        progress=lambda done, total: tick(done, total, f"{tokens} tokens an epoch"),
+    )
     merged = done.model.merge_and_unload()
     merged.save_pretrained(folder / "tuned")
     loaded.tokenizer.save_pretrained(folder / "tuned")
@@ -54,11 +58,11 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
 
 
 def subtract(run: Context, folder: Path, tick: Tick) -> None:
-    """Base minus a fraction of what the tuning changed: the paper's Model-sub (section 2.1)."""
+    """Subtract a fraction of the tuning from the base: the paper's Model-sub (section 2.1)."""
     section = run.recipe.subtract
     assert section is not None  # the stage is there only then
     out = folder / "subtracted"
-    if out.exists():  # left by a kill; a subtraction takes no folder that is there
+    if out.exists():  # left by a kill; `subtract_model` refuses an existing folder
         shutil.rmtree(out)
     done = subtract_model(
         run.recipe.base, run.tuned, out, coefficient=section.coefficient, relu=section.relu,
@@ -69,53 +73,62 @@ def subtract(run: Context, folder: Path, tick: Tick) -> None:
 
 
 def train(run: Context, folder: Path, tick: Tick) -> None:
-    """Learn from the pairs; an adapter for each epoch, and the one that `train.keep` asks for as the adapter."""
+    """Train on the pairs: an adapter for each epoch, and the one that `train.keep` selects as the result."""
     section = run.recipe.train
-    how = method(section.method, section.beta, section.nll_over)
+    loss = open_loss(section.method)
     loaded = load_model(run.start)
     rows = _row_tokens(run, loaded.model, section)
-    taught = _units(run, "train", loaded, how)
-    held = _units(run, "test", loaded, how) if (run.out / "pairs/test.jsonl").stat().st_size else None
-    if how.reference:
+    # 1) the pairs as the loss sees them
+    taught = _units(run, "train", loaded, loss)
+    held = _units(run, "test", loaded, loss) if (run.out / "pairs/test.jsonl").stat().st_size else None
+    if loss.needs_reference:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
-    plan = replace(
-        _plan(section, run.recipe.seed, rows),
-        prompt_wanted=how.prompt_wanted,
-        keep=section.keep,
-        patience=section.patience,
-    )
+    # 2) train
+    over_prompt = section.nll_over == "prompt_and_answer"
     done = fit(
-        loaded.model, taught, held, how.loss, plan, folder / "checkpoints",
-        lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
-        _leakage(run, loaded.tokenizer) if section.keep == "leakage" else None,
-    )  # fmt: skip
+        loaded.model,
+        taught,
+        loss=loss.bind(beta=section.beta, nll_over=section.nll_over),
+        settings=_settings(section, seed=run.recipe.seed, row_tokens=rows, prompt_wanted=over_prompt),
+        work=folder / "checkpoints",
+        test=held,
+        progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
+        judge=_leakage(run, loaded.tokenizer) if section.keep == "leakage" else None,
+    )
+    # 3) write the adapter
     if section.keep != "last":
         run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
     if processes().is_main_process:
         _write_adapter(run, done, folder / "adapter")
 
 
-def _units(run: Context, side: str, loaded: Loaded, how: Method) -> list[Unit]:
-    """The pairs of one side as the method sees them; what had to be cut is told."""
+def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit]:
+    """Read the pairs of one side as the loss sees them; note how many were cut."""
     section, counts = run.recipe.train, Counter[str]()
 
     def masked(text: str) -> str:
         answer = text.removesuffix(turn_end(loaded.tokenizer))
         return mask(answer, run.detector.find([answer])[0]) + text[len(answer) :]
 
-    path, limits = run.out / f"pairs/{side}.jsonl", (section.max_length, section.max_prompt_length)
-    units = read_pairs(path, loaded.tokenizer, *limits, counts, masked if how.scrubbed else None)
+    units = read_pairs(
+        run.out / f"pairs/{side}.jsonl",
+        loaded.tokenizer,
+        max_length=section.max_length,
+        max_prompt=section.max_prompt_length,
+        counts=counts,
+        scrub=masked if loss.scrubs_chosen else None,
+    )
     if counts["cut_prompts"] or counts["cut_answers"]:
         run.note(
             f"{side}: of {counts['pairs']} pairs, {counts['cut_prompts']} prompts were cut to train.max_prompt_length "
             f"and {counts['cut_answers']} answers to train.max_length"
         )
-    return restrict(units, how)
+    return restrict(units, loss)
 
 
 def _leakage(run: Context, tokenizer: Any) -> Judge:
-    """Pieces of personal data in an answer, on average, when the model is asked under the protect sentence."""
+    """Return a judge: mean pieces of personal data per answer, with the protect prompt."""
     protected = Guidance(1, "prob", run.recipe.pairs.positive)
 
     def ask(sample: Sample) -> Request:
@@ -130,7 +143,7 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
     return judge
 
 
-def _write_adapter(run: Context, done: Fit, adapter: Path) -> None:
+def _write_adapter(run: Context, done: Trained, adapter: Path) -> None:
     """Write the adapter of the best epoch, and in folders inside it those of all epochs."""
     for number, checkpoint in enumerate(done.checkpoints, start=1):
         _copy_adapter(run, checkpoint, adapter / f"epoch-{number}", number)
@@ -151,26 +164,15 @@ def _copy_adapter(run: Context, checkpoint: Path, folder: Path, epoch: int) -> N
 
 
 def _row_tokens(run: Context, model: Any, section: TuneSection | TrainSection) -> int | None:
-    """How many tokens rows may have; None, and a note, for models whose answers can't share one."""
+    """Return the maximum tokens of a row; None, with a note, if the model's answers cannot share one."""
     reason = unpackable(model)
     if reason:
-        run.note(f"answers don't share their prompts' computation: this model can't be packed, {reason}")
+        run.note(f"answers are computed in rows of their own: this model can't be packed, {reason}")
     return None if reason else section.row_tokens
 
 
-def _plan(section: TuneSection | TrainSection, seed: int, row_tokens: int | None) -> Plan:
-    targets = section.lora.targets
-    return Plan(
-        epochs=section.epochs,
-        batch_size=section.batch_size,
-        accumulate=section.gradient_accumulation,
-        learning_rate=section.learning_rate,
-        lora_r=section.lora.r,
-        lora_alpha=section.lora.alpha,
-        lora_dropout=section.lora.dropout,
-        lora_targets=targets if isinstance(targets, str) else tuple(targets),
-        seed=seed,
-        row_tokens=row_tokens,
-        checkpointing=section.gradient_checkpointing,
-        reporters=tuple(section.report_to),
-    )
+def _settings(section: TuneSection | TrainSection, **more: Any) -> TrainingSettings:
+    """Return a recipe section as training settings: fields of the same name, and further ones."""
+    named = {field.name for field in fields(TrainingSettings)}
+    values = {name: value for name, value in section if name in named}
+    return TrainingSettings(**values | {"lora": LoraSettings(**dict(section.lora))} | more)

@@ -1,1 +1,1 @@
-"""Training on pairs."""
+"""Training of adapters on pairs and dialogs."""

@@ -1,7 +1,4 @@
-"""What one step computes: examples laid out in rows, and how likely the model finds their answers.
-
-Knows token ids and log-probabilities; nothing of what a loss makes of them.
-"""
+"""Examples laid out as rows of tokens, and the log-probabilities that the model gives to their answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +15,10 @@ class Example:
     """A prompt with the answers to it that are learned or unlearned.
 
     Attributes:
-        name: What a message calls it: file and line, or an id.
-        group: Prompt and answers; of a pair, chosen and rejected.
-        twin: Whether it is the CFG twin of a pair: under the reveal sentence, chosen and rejected swapped.
-        reference: Log-probability of each answer before training, where a loss compares with it.
+        name: Its name in messages: file and line, or an id.
+        group: Prompt and answers; for a pair, chosen and rejected.
+        twin: Whether it is the CFG twin of a pair: with the reveal sentence, and chosen and rejected swapped.
+        reference: Log-probability of each answer before training, for losses that need it.
     """
 
     name: str
@@ -31,7 +28,7 @@ class Example:
 
 
 Unit = list[Example]
-"""Examples that belong in one step: a pair and its CFG twin, or one that stands alone."""
+"""Examples of one step: a pair and its CFG twin, or a single example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,8 @@ class Batch:
 
     Attributes:
         names: `[examples]`.
-        rows: The rows; their branches, counted through all rows, are the examples' answers in order.
-        reference: `[branches]`, or empty.
+        rows: The rows; their continuations, counted through all rows, are the examples' answers in order.
+        reference: `[answers]`: log-probability of each answer before training, or empty.
     """
 
     names: list[str]
@@ -49,17 +46,17 @@ class Batch:
     reference: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """Return the batch on a device."""
         return Batch(self.names, [row.to(device) for row in self.rows], self.reference.to(device))
 
 
 def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: bool = False) -> Batch:
-    """Examples as a batch.
+    """Lay examples out as a batch.
 
     Args:
         examples: In order.
-        row_tokens: Examples share a row up to so many tokens; None gives every answer a row of its own.
-        prompt_wanted: Whether the prompts' log-probabilities are asked for too.
+        row_tokens: Examples share a row of up to this many tokens; None: each answer has a row of its own.
+        prompt_wanted: Whether the prompts' log-probabilities are computed too.
     """
     groups = [replace(example.group, prompt_wanted=prompt_wanted) for example in examples]
     if row_tokens is None:
@@ -70,59 +67,62 @@ def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: 
     return Batch([example.name for example in examples], rows, torch.tensor(reference))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihoods:
-    """Log-probabilities of a batch's m tokens, and to which of its answers each belongs.
+    """Log-probabilities of a batch's m scored tokens, and the answer to which each belongs.
 
     Attributes:
         tokens: `[m]`.
-        branch_of: `[m]`: the number of the answer, from 0; tokens of a prompt belong to its first answer.
-        in_prompt: `[m]`.
-        branches: How many answers there are.
-        reference: `[branches]`: log-probability of each answer before training, or empty.
+        answer_of: `[m]`: number of the token's answer, from 0; tokens of a prompt belong to its first answer.
+        in_prompt: `[m]`: whether the token is one of a prompt.
+        answers: Number of answers.
+        reference: `[answers]`: log-probability of each answer before training, or empty.
     """
 
     tokens: Tensor
-    branch_of: Tensor
+    answer_of: Tensor
     in_prompt: Tensor
-    branches: int
+    answers: int
     reference: Tensor
 
     def sums(self, prompt: bool = False) -> Tensor:
-        """Log-probability `[branches]` of each answer; with its prompt, where that is asked."""
+        """Return the log-probability of each answer, `[answers]`; with `prompt`, that of prompt and answer."""
         return self._add(self.tokens, prompt)
 
     def counts(self, prompt: bool = False) -> Tensor:
-        """How many tokens `[branches]` that are."""
+        """Return the number of tokens of each answer, `[answers]`; with `prompt`, of prompt and answer."""
         return self._add(torch.ones_like(self.tokens), prompt)
 
     def means(self) -> Tensor:
-        """Mean log-probability `[branches]` of each answer's tokens."""
+        """Return the mean log-probability of each answer's tokens, `[answers]`."""
         return self.sums() / self.counts().clamp_min(1)
 
     def probabilities(self) -> Tensor:
-        """Mean probability `[branches]` of each answer's tokens."""
+        """Return the mean probability of each answer's tokens, `[answers]`."""
         return self._add(self.tokens.exp(), False) / self.counts().clamp_min(1)
 
     def _add(self, values: Tensor, prompt: bool) -> Tensor:
         taken = values if prompt else values.masked_fill(self.in_prompt, 0)
-        return values.new_zeros(self.branches).index_add(0, self.branch_of, taken)
+        return values.new_zeros(self.answers).index_add(0, self.answer_of, taken)
 
 
-Loss = Callable[[Likelihoods], dict[str, Tensor]]
-"""From likelihoods to `loss`, and what else is logged, each `[examples]`; the batch's loss is the mean."""
+Terms = dict[str, Tensor]
+"""`loss` and whatever else is logged, each `[examples]`; the batch's loss is the mean."""
+
+Loss = Callable[[Likelihoods], Terms]
+"""A loss with its settings fixed."""
 
 
 def likelihoods(model: Any, batch: Batch) -> Likelihoods:
-    """What the model makes of a batch on its device."""
-    branch_of, before = [], 0
+    """Compute the likelihoods of a batch that is on the model's device."""
+    answer_of, before = [], 0
     for row in batch.rows:
-        branch_of.append(row.continuation_of + before)
+        answer_of.append(row.continuation_of + before)
         before += row.continuations
     return Likelihoods(
-        torch.cat([log_probs(model, row) for row in batch.rows]),
-        torch.cat(branch_of),
-        torch.cat([row.in_prompt for row in batch.rows]),
-        before,
-        batch.reference,
+        tokens=torch.cat([log_probs(model, row) for row in batch.rows]),
+        answer_of=torch.cat(answer_of),
+        in_prompt=torch.cat([row.in_prompt for row in batch.rows]),
+        answers=before,
+        reference=batch.reference,
     )

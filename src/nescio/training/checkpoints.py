@@ -1,4 +1,4 @@
-"""The checkpoints of one training: whose they are, which are whole. Knows folders; nothing of models."""
+"""The checkpoints of one training: which training they belong to, and which are complete."""
 
 import json
 import shutil
@@ -9,25 +9,25 @@ from pathlib import Path
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_json
 from nescio.training.batch import Unit
-from nescio.training.settings import Plan
+from nescio.training.settings import TrainingSettings
 
 
-def claim(work: Path, plan: Plan, train: Sequence[Unit]) -> None:
-    """Leave a mark of what is trained, and go on from no other training's checkpoints.
+def claim(work: Path, settings: TrainingSettings, train: Sequence[Unit]) -> None:
+    """Record what is trained in a folder, and refuse the checkpoints of another training.
 
     Raises:
-        NescioError: The folder holds another training's.
+        NescioError: The folder holds checkpoints of another training.
     """
     data = [
         [example.group.prompt, [answer.ids for answer in example.group.continuations]]
         for unit in train
         for example in unit
     ]
-    mine = {"plan": fingerprint(asdict(plan)), "examples": fingerprint(data)}
+    mine = {"settings": fingerprint(asdict(settings)), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
-        differs = [name for name in mine if theirs.get(name) != mine[name]]
+        differs = [name for name in mine if theirs.get(name, mine[name]) != mine[name]]  # 0.1.0 wrote no `settings`
         if differs:
             raise NescioError(f"{work}: checkpoints of another recipe (its {differs[0]} differ); give another folder")
     else:
@@ -35,30 +35,30 @@ def claim(work: Path, plan: Plan, train: Sequence[Unit]) -> None:
 
 
 def checkpoints(work: Path) -> list[Path]:
-    """Their folders, first to last."""
+    """Return the folders of the checkpoints, first to last."""
     return sorted(work.glob("checkpoint-*"), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of updates after which a checkpoint was made."""
+    """Return the number of updates before a checkpoint."""
     return int(checkpoint.name.split("-")[1])
 
 
 def last_checkpoint(work: Path) -> str | None:
-    """The last checkpoint that was written to its end; what a kill left half-written is removed."""
-    whole = []
+    """Return the last complete checkpoint; remove those that a kill left incomplete."""
+    complete = []
     for folder in checkpoints(work):
         try:
             # The Trainer writes its state last.
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            whole.append(folder)
+            complete.append(folder)
         except (OSError, ValueError):
             shutil.rmtree(folder, ignore_errors=True)
-    return str(whole[-1]) if whole else None
+    return str(complete[-1]) if complete else None
 
 
 def stopped(checkpoint: Path) -> bool:
-    """Whether training had lost its patience when a checkpoint was made."""
+    """Return whether early stopping had ended the training at a checkpoint."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     control = (state.get("stateful_callbacks") or {}).get("TrainerControl") or {}
     return bool(control.get("args", {}).get("should_training_stop"))

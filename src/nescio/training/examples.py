@@ -1,7 +1,4 @@
-"""From files to examples of token ids: pairs for preference training, dialogs for plain fine-tuning.
-
-Knows tokenizers, pairs and dialogs; nothing of losses.
-"""
+"""Read files as examples of token ids: pairs for preference training, dialogs for plain fine-tuning."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from nescio.training.batch import Example, Unit
 def read_pairs(
     path: Path,
     tokenizer: Any,
+    *,
     max_length: int,
     max_prompt: int,
     counts: Counter[str] | None = None,
@@ -27,22 +25,22 @@ def read_pairs(
 ) -> list[Unit]:
     """Read a pair file as examples of two answers, chosen and rejected; CFG twins stay together.
 
-    Twins teach the difference that the sentence makes. Met in different steps they pull the model to and fro; met in
-    one, what they have in common cancels, and what is left is the sentence.
+    Twins teach the difference that the sentence makes. In different steps they pull the model back and forth; in one
+    step their common part cancels, and the effect of the sentence remains.
 
     Args:
         path: JSON lines with `prompt`, `chosen`, `rejected`.
-        tokenizer: Of the model that is trained.
-        max_length: Most tokens of prompt and answer; longer answers lose their end.
-        max_prompt: Most tokens of the prompt, and one less than `max_length`; longer ones lose their beginning.
-        counts: Filled with `pairs`, `cut_prompts` and `cut_answers`.
-        scrub: Masks the personal data in a text; given, the scrubbed rejected answer takes the place of the chosen.
+        tokenizer: The trained model's tokenizer.
+        max_length: Maximum tokens of prompt and answer; longer answers are cut at the end.
+        max_prompt: Maximum tokens of the prompt, at most `max_length` - 1; longer ones are cut at the beginning.
+        counts: Receives `pairs`, `cut_prompts` and `cut_answers`.
+        scrub: Masks the personal data in a text; if given, the scrubbed rejected answer replaces the chosen one.
 
     Returns:
-        Units that belong in one step: a pair and its twin, or a pair that has none.
+        Units: a pair and its twin, or a pair without one.
 
     Raises:
-        NescioError: A line lacks a field or holds an empty one.
+        NescioError: A field of a line is missing or empty, or there are no pairs.
     """
     counts = Counter() if counts is None else counts
     units: list[Unit] = []
@@ -69,14 +67,14 @@ def _group(tokenizer: Any, text: str, answers: tuple[str, ...], limits: tuple[in
     max_length = limits[0]
     max_prompt = max(1, min(limits[1], max_length - 1))
     prompt, *_ = encoded = _ids(tokenizer, text, answers[0])
-    branches = [encoded[1], *(_ids(tokenizer, text, answer)[1] for answer in answers[1:])]
+    answer_ids = [encoded[1], *(_ids(tokenizer, text, answer)[1] for answer in answers[1:])]
     counts["pairs"] += 1
     if len(prompt) > max_prompt:
         prompt = prompt[-max_prompt:]
         counts["cut_prompts"] += 1
-    room = max(1, max_length - len(prompt))  # an answer without a token teaches nothing
-    counts["cut_answers"] += sum(len(ids) > room for ids in branches)
-    return Group(prompt, [Continuation(ids[:room]) for ids in branches])
+    left = max(1, max_length - len(prompt))  # an answer without a token teaches nothing
+    counts["cut_answers"] += sum(len(ids) > left for ids in answer_ids)
+    return Group(prompt, [Continuation(ids[:left]) for ids in answer_ids])
 
 
 def _are_twins(one: dict[str, str], other: dict[str, str]) -> bool:
@@ -88,15 +86,15 @@ def _are_twins(one: dict[str, str], other: dict[str, str]) -> bool:
 
 
 def _ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    # Other people's pairs may have tokens that straddle the border; prompt and answer are then encoded apart.
+    # In pairs from elsewhere a token may span prompt and answer; the two are then encoded separately.
     apart = tokenizer(answer, add_special_tokens=False).input_ids
     return split_ids(tokenizer, prompt, answer) or (encode(tokenizer, prompt), apart)
 
 
 def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]:
-    """A dialog for fine-tuning: loss on every assistant turn and its EOS, none on the rest.
+    """Encode a dialog for fine-tuning: loss on every assistant turn and its EOS, none on the rest.
 
-    One group where the template renders a longer conversation as the continuation of a shorter; else one a turn.
+    One group if the template renders a longer conversation as the continuation of a shorter one; else one per turn.
     """
     turns = dialog.answers
     ids = encode(tokenizer, render(tokenizer, dialog.messages[: turns[0]]))
@@ -111,8 +109,8 @@ def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]
         answer = _answer_ids(tokenizer, dialog.messages[: turn + 1])
         rest += before[len(known) :] + answer
         wanted += [False] * (len(before) - len(known)) + [True] * len(answer)
-    room = max(max_length - len(prompt), 0)
-    return [Group(prompt, [Continuation(rest[:room], wanted[:room])])] if any(wanted[:room]) else []
+    left = max(max_length - len(prompt), 0)
+    return [Group(prompt, [Continuation(rest[:left], wanted[:left])])] if any(wanted[:left]) else []
 
 
 def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> list[Group]:

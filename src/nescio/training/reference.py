@@ -1,6 +1,6 @@
-"""How likely each answer was before training: what DPO and NPO compare with. Computed once, kept on the disk.
+"""Log-probability of each answer before training, for losses such as DPO and NPO; computed once and cached on disk.
 
-The reference is the model without an adapter, so that no second copy of it is in memory.
+The reference is the model with its adapter off, so that no second copy of it is in memory.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from nescio.training.processes import processes
 
 
 def with_reference(model: Any, units: Sequence[Unit], row_tokens: int | None, cache: Path) -> list[Unit]:
-    """The units, each answer with its log-probability under the model with its adapter, if it has one, off.
+    """Return the units, each answer with its log-probability under the model without its adapter.
 
     Args:
         model: The causal LM.
         units: Examples without references.
         row_tokens: As for `lay_out`.
-        cache: A file: read where it holds these answers, else written. With several processes the first one computes.
+        cache: JSON lines; read if it holds these answers, else written. With several processes the first one computes.
     """
     with processes().main_process_first():
         known = dict(_read(cache)) if cache.exists() else {}

@@ -1,52 +1,62 @@
-"""How to train: the hyperparameters, with the paper's for defaults. Plain values only."""
+"""Training settings, with the paper's values as defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-MethodName = Literal["orpo", "dpo", "flat", "sft", "sft_scrubbed", "npo", "simnpo", "gradient_ascent"]
 NllOver = Literal["answer", "prompt_and_answer"]
 Keep = Literal["last", "loss", "leakage"]
 Reporter = Literal["tensorboard", "wandb"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How to train; the defaults are the paper's (section 2.3).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraSettings:
+    """The adapter.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale times rank.
+        dropout: Dropout on the adapters' inputs.
+        targets: Names of the modules that get adapters, or all linear layers but the head.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.01
+    targets: str | list[str] = "all-linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How to train; the defaults are the paper's (section 2.3). Names are those of the recipe.
 
     Attributes:
         epochs: Passes over the data.
         batch_size: Examples per step and device; a unit of more examples than this is a batch of its own.
-        accumulate: Steps gathered into one update.
-        learning_rate: The first; a cosine takes it down to a tenth.
-        warmup: Share of the steps in which the rate rises.
-        lora_r: Rank.
-        lora_alpha: Scale times rank.
-        lora_dropout: On the adapters' inputs.
-        lora_targets: Names of the modules that get adapters, or all linear layers.
+        gradient_accumulation: Steps gathered into one update.
+        learning_rate: Peak; a cosine takes it down to a tenth.
+        warmup: Number of warm-up steps, or their share if below 1.
+        lora: The adapter.
         weight_decay: Of AdamW.
         seed: Of initialisation, order and dropout.
-        row_tokens: Examples share a row up to so many tokens; None gives every answer a row of its own.
+        row_tokens: Examples share a row of up to this many tokens; None: each answer has a row of its own.
         prompt_wanted: Whether the loss looks at the prompts too.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
-        keep: Which epoch is the best: the last, or the lowest in validation loss or in what the judge says.
-        patience: Epochs without a better one after which training stops; None: never.
-        reporters: Where the log goes beside the log.
+        gradient_checkpointing: Compute activations again in the backward pass instead of storing them.
+        keep: The epoch that is the result: the last, or the one of lowest validation loss or leakage.
+        patience: Epochs without improvement after which training stops; None: never.
+        report_to: Reporters that get the log too.
     """
 
     epochs: int = 3
     batch_size: int = 2
-    accumulate: int = 1
+    gradient_accumulation: int = 1
     learning_rate: float = 1e-4
     warmup: float = 0.0
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.01
-    lora_targets: str | tuple[str, ...] = "all-linear"
+    lora: LoraSettings = field(default_factory=LoraSettings)
     weight_decay: float = 0.0
     seed: int = 0
     row_tokens: int | None = 1024
     prompt_wanted: bool = False
-    checkpointing: bool = False
+    gradient_checkpointing: bool = False
     keep: Keep = "last"
     patience: int | None = None
-    reporters: tuple[Reporter, ...] = ()
+    report_to: list[Reporter] = field(default_factory=list)

@@ -10,9 +10,15 @@ from nescio.training.batch import Likelihoods
 
 def build(answers: Sequence[Sequence[float]], reference: Sequence[float] = ()) -> Likelihoods:
     tokens = torch.tensor([value for answer in answers for value in answer], dtype=torch.float64, requires_grad=True)
-    branch_of = torch.tensor([number for number, answer in enumerate(answers) for _ in answer])
+    answer_of = torch.tensor([number for number, answer in enumerate(answers) for _ in answer])
     in_prompt = torch.zeros(len(tokens), dtype=torch.bool)
-    return Likelihoods(tokens, branch_of, in_prompt, len(answers), torch.tensor(reference, dtype=torch.float64))
+    return Likelihoods(
+        tokens=tokens,
+        answer_of=answer_of,
+        in_prompt=in_prompt,
+        answers=len(answers),
+        reference=torch.tensor(reference, dtype=torch.float64),
+    )
 
 
 @pytest.fixture(scope="session")

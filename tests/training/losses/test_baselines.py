@@ -24,26 +24,26 @@ def log_sigmoid(x: float) -> float:
 
 
 def test_dpo(answers: Answers) -> None:
-    found = dpo(0.2)(answers(PAIRS, REFERENCE))
+    found = dpo.bind(beta=0.2)(answers(PAIRS, REFERENCE))
     margins = [0.2 * ((-3.0 + 2.5) - (-2.0 + 1.0)), 0.2 * ((-3.0 + 2.0) - (-0.1 + 0.4))]
     assert found["margin"].tolist() == pytest.approx(margins)
     assert found["loss"].tolist() == pytest.approx([-log_sigmoid(margin) for margin in margins])
 
 
 def test_npo(answers: Answers) -> None:
-    found = npo(0.2)(answers(PAIRS, REFERENCE))["loss"]
+    found = npo.bind(beta=0.2)(answers(PAIRS, REFERENCE))["loss"]
     ratios = [sum(answer) - before for answer, before in zip(PAIRS, REFERENCE, strict=True)]
     assert found.tolist() == pytest.approx([-2 / 0.2 * log_sigmoid(-0.2 * ratio) for ratio in ratios])
 
 
 def test_npo_becomes_gradient_ascent_as_beta_falls(answers: Answers) -> None:
     of = answers(PAIRS, REFERENCE)
-    npo(1e-6)(of)["loss"].sum().backward()
+    npo.bind(beta=1e-6)(of)["loss"].sum().backward()
     assert of.tokens.grad.tolist() == pytest.approx([1.0] * len(of.tokens), rel=1e-5)
 
 
 def test_simnpo(answers: Answers) -> None:
-    found = simnpo(2.5)(answers(PAIRS))["loss"]
+    found = simnpo.bind(beta=2.5)(answers(PAIRS))["loss"]
     means = [sum(answer) / len(answer) for answer in PAIRS]
     assert found.tolist() == pytest.approx([-2 / 2.5 * log_sigmoid(-2.5 * mean) for mean in means])
 
@@ -66,10 +66,10 @@ def test_likelihood_and_ascent_are_means_over_tokens(answers: Answers) -> None:
     ("loss", "signs"),
     [
         (likelihood, [-1, -1]),
-        (dpo(0.1), [-1, 1]),
+        (dpo.bind(beta=0.1), [-1, 1]),
         (flat, [-1, 1]),
-        (npo(0.1), [1, 1]),
-        (simnpo(2.5), [1, 1]),
+        (npo.bind(beta=0.1), [1, 1]),
+        (simnpo.bind(beta=2.5), [1, 1]),
         (gradient_ascent, [1, 1]),
     ],
     ids=["sft", "dpo", "flat", "npo", "simnpo", "ascent"],

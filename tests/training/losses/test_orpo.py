@@ -25,12 +25,12 @@ def reference(chosen: float, rejected: float, beta: float) -> float:
 
 @given(LOG_P, LOG_P, st.floats(0.01, 2))
 def test_equals_the_published_formula(answers: Answers, chosen: float, rejected: float, beta: float) -> None:
-    found = orpo(beta)(answers([[chosen], [rejected]]))
+    found = orpo.bind(beta=beta)(answers([[chosen], [rejected]]))
     assert found["loss"].item() == pytest.approx(reference(chosen, rejected, beta), rel=1e-6, abs=1e-6)
 
 
 def test_takes_means_over_tokens_and_keeps_its_parts(answers: Answers) -> None:
-    found = orpo(0.1)(answers([[-1.5, -0.5], [-3.0], [-2.0], [-0.4, -0.6]]))
+    found = orpo.bind(beta=0.1)(answers([[-1.5, -0.5], [-3.0], [-2.0], [-0.4, -0.6]]))
     expected = [reference(c, r, 0.1) for c, r in ((-1.0, -3.0), (-2.0, -0.5))]
     assert found["loss"].tolist() == pytest.approx(expected, rel=1e-5)
     assert found["nll"].tolist() == [1.0, 2.0]
@@ -41,15 +41,18 @@ def test_takes_means_over_tokens_and_keeps_its_parts(answers: Answers) -> None:
 def test_over_the_prompt_the_mean_is_over_all_tokens() -> None:
     tokens = torch.tensor([-4.0, -1.0, -9.0, -6.0, -2.0, -3.0, -9.0])
     in_prompt = torch.tensor([True, False, False, True, False, False, False])
-    of = Likelihoods(tokens, torch.tensor([0, 0, 1, 2, 2, 2, 3]), in_prompt, 4, torch.empty(0))
-    assert float(orpo(0.1, prompt=True)(of)["nll"].mean()) == pytest.approx((4 + 1 + 6 + 2 + 3) / 5)
-    assert orpo(0.1)(of)["nll"].tolist() == [1.0, 2.5]
+    answer_of = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    of = Likelihoods(tokens=tokens, answer_of=answer_of, in_prompt=in_prompt, answers=4, reference=torch.empty(0))
+    assert float(orpo.bind(beta=0.1, nll_over="prompt_and_answer")(of)["nll"].mean()) == pytest.approx(
+        (4 + 1 + 6 + 2 + 3) / 5
+    )
+    assert orpo.bind(beta=0.1)(of)["nll"].tolist() == [1.0, 2.5]
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-12, -1e-6, -100.0])
 def test_is_finite_at_the_edges(answers: Answers, value: float) -> None:
     of = answers([[value], [-1.0]])
-    loss = orpo(0.1)(of)["loss"].sum()
+    loss = orpo.bind(beta=0.1)(of)["loss"].sum()
     loss.backward()
     assert math.isfinite(float(loss.detach()))
     assert torch.isfinite(of.tokens.grad).all()
@@ -57,7 +60,7 @@ def test_is_finite_at_the_edges(answers: Answers, value: float) -> None:
 
 def test_turns_away_from_the_rejected(answers: Answers) -> None:
     of = answers([[-1.0], [-1.0]])
-    orpo(0.1)(of)["loss"].sum().backward()
+    orpo.bind(beta=0.1)(of)["loss"].sum().backward()
     assert of.tokens.grad[1].item() > 0, "a likelier rejected answer costs more"
 
 

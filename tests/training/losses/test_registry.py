@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
-from tiny_training import PLAN, UNITS, adapter_of
+from tiny_training import LORA, SETTINGS, UNITS, adapter_of
 
+from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.shared_prefix import Continuation, Group
-from nescio.training.batch import Example, lay_out, likelihoods
-from nescio.training.losses.registry import method, restrict
+from nescio.training.batch import Example, Likelihoods, lay_out, likelihoods
+from nescio.training.losses.registry import LOSSES, PairLoss, open_loss, restrict
 from nescio.training.reference import with_reference
-from nescio.training.settings import MethodName
 from nescio.training.trainer import fit, with_lora
 
 PAIR = Example("pair", Group([1, 2], [Continuation([3]), Continuation([4, 5])]))
@@ -22,30 +22,31 @@ TWIN = Example("twin", Group([1, 6], [Continuation([4, 5]), Continuation([3])]),
 
 
 @pytest.mark.parametrize("name", ["sft", "sft_scrubbed"])
-def test_fine_tuning_sees_the_chosen_answer_only(name: MethodName) -> None:
-    ((example,),) = restrict([[PAIR, TWIN], [TWIN]], method(name, 0.1))
+def test_fine_tuning_sees_the_chosen_answer_only(name: str) -> None:
+    ((example,),) = restrict([[PAIR, TWIN], [TWIN]], open_loss(name))
     assert (example.name, example.group.continuations) == ("pair", [Continuation([3])])
 
 
 @pytest.mark.parametrize("name", ["npo", "simnpo", "gradient_ascent"])
-def test_unlearning_sees_the_rejected_answer_only(name: MethodName) -> None:
-    ((example,),) = restrict([[PAIR, TWIN]], method(name, 0.1))
+def test_unlearning_sees_the_rejected_answer_only(name: str) -> None:
+    ((example,),) = restrict([[PAIR, TWIN]], open_loss(name))
     assert (example.name, example.group.continuations) == ("pair", [Continuation([4, 5])])
 
 
 @pytest.mark.parametrize("name", ["orpo", "dpo", "flat"])
-def test_preferences_see_both_answers_and_the_twin(name: MethodName) -> None:
-    assert restrict([[PAIR, TWIN], [PAIR]], method(name, 0.1)) == [[PAIR, TWIN], [PAIR]]
+def test_preferences_see_both_answers_and_the_twin(name: str) -> None:
+    assert restrict([[PAIR, TWIN], [PAIR]], open_loss(name)) == [[PAIR, TWIN], [PAIR]]
 
 
-@pytest.mark.parametrize("name", get_args(MethodName))
-def test_every_method_trains(make_model: Callable[..., Any], tmp_path: Path, name: MethodName) -> None:
-    how = method(name, 0.5, "prompt_and_answer")
-    model, units = make_model("llama"), restrict(UNITS, how)
-    if how.reference:
+@pytest.mark.parametrize("name", LOSSES.names())
+def test_every_method_trains(make_model: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    loss = open_loss(name)
+    model, units = make_model("llama"), restrict(UNITS, loss)
+    if loss.needs_reference:
         units = with_reference(model, units, 1024, tmp_path / "reference.jsonl")
-    plan = replace(PLAN, epochs=4, lora_dropout=0.0, prompt_wanted=how.prompt_wanted)
-    done = fit(model, units, None, how.loss, plan, tmp_path / "work")
+    settings = replace(SETTINGS, epochs=4, lora=replace(LORA, dropout=0.0), prompt_wanted=True)
+    bound = loss.bind(beta=0.5, nll_over="prompt_and_answer")
+    done = fit(model, units, loss=bound, settings=settings, work=tmp_path / "work")
     losses = [row["loss"] for row in done.log]
     assert sum(losses[-3:]) < sum(losses[:3]), "the last epoch's loss is below the first's"
 
@@ -55,7 +56,7 @@ def test_the_reference_is_the_model_without_its_adapter_and_is_kept(
 ) -> None:
     bare, cache = make_model("llama"), tmp_path / "reference.jsonl"
     expected = likelihoods(bare, lay_out([unit[0] for unit in UNITS], 1024)).sums().reshape(-1, 2)
-    adapted = with_lora(make_model("llama"), PLAN)
+    adapted = with_lora(make_model("llama"), SETTINGS.lora)
     for tensor in (p for name, p in adapted.named_parameters() if "lora_" in name):
         torch.nn.init.normal_(tensor)
     found = with_reference(adapted.train(), UNITS, 1024, cache)
@@ -71,6 +72,29 @@ def test_the_reference_is_the_model_without_its_adapter_and_is_kept(
 def test_npo_and_dpo_start_at_no_reward(make_model: Callable[..., Any], tmp_path: Path) -> None:
     model = make_model("llama")
     units = with_reference(model, UNITS, 1024, tmp_path / "r.jsonl")
-    terms = method("dpo", 0.1).loss(likelihoods(model, lay_out([unit[0] for unit in units], 1024)))
+    terms = open_loss("dpo").bind(beta=0.1)(likelihoods(model, lay_out([unit[0] for unit in units], 1024)))
     assert terms["margin"].abs().max() < 1e-5
     assert terms["loss"].tolist() == pytest.approx([0.6931] * 6, abs=1e-3)
+
+
+def test_a_plain_function_is_a_loss_of_pairs_and_names_the_settings_it_needs() -> None:
+    def mine(of: Likelihoods, beta: float) -> dict[str, torch.Tensor]:
+        return {"loss": beta * of.sums()}
+
+    def greedy(of: Likelihoods, temperature: float) -> dict[str, torch.Tensor]:
+        return {"loss": temperature * of.sums()}
+
+    LOSSES.register("mine")(mine)
+    try:
+        assert restrict([[PAIR, TWIN]], open_loss("mine")) == [[PAIR, TWIN]]
+        of = Likelihoods(
+            tokens=torch.ones(1), answer_of=torch.zeros(1, dtype=torch.long), in_prompt=torch.zeros(1).bool(),
+            answers=1, reference=torch.empty(0),
+        )  # fmt: skip
+        assert open_loss("mine").bind(beta=3.0, nll_over="answer")(of)["loss"].tolist() == [3.0]
+    finally:
+        LOSSES._items.pop("mine")
+    with pytest.raises(NescioError, match="loss greedy: parameter temperature is no setting; use beta, nll_over"):
+        PairLoss(function=greedy).bind(beta=0.1, nll_over="answer")
+    with pytest.raises(NescioError, match="loss 'orpoo': unknown; known here: dpo, flat, gradient_ascent, npo, orpo"):
+        open_loss("orpoo")

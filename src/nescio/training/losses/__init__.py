@@ -1,1 +1,1 @@
-"""Losses, one a file, each with its source: from likelihoods of answers to what is minimised."""
+"""Losses, one file each, registered in `registry.py`: from likelihoods of answers to the value that is minimised."""

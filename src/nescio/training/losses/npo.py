@@ -1,20 +1,18 @@
-"""Negative preference optimisation: DPO with nothing but the rejected answer.
+"""Negative preference optimisation: DPO with the rejected answer alone.
 
 Zhang, Lin, Bai and Mei 2024, "Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning",
 eq. 3.
 """
 
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from nescio.training.batch import Likelihoods, Loss
+from nescio.training.batch import Likelihoods, Terms
+from nescio.training.losses.registry import LOSSES, pair_loss
 
 
-def npo(beta: float) -> Loss:
-    """-2/β log sigmoid(-β (log p - log p before training)) of examples of one answer; gradient ascent as β → 0."""
-
-    def loss(of: Likelihoods) -> dict[str, Tensor]:
-        reward = beta * (of.sums() - of.reference)
-        return {"loss": -2 / beta * logsigmoid(-reward), "rejected_reward": reward}
-
-    return loss
+@LOSSES.register("npo")
+@pair_loss(answers=("rejected",), uses_twins=False, needs_reference=True)
+def npo(of: Likelihoods, beta: float) -> Terms:
+    """Return -2/beta log sigmoid(-beta (log p - log p before training)); gradient ascent as beta goes to 0."""
+    reward = beta * (of.sums() - of.reference)
+    return {"loss": -2 / beta * logsigmoid(-reward), "rejected_reward": reward}

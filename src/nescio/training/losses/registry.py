@@ -1,73 +1,81 @@
-"""What `train.method` chooses from: a loss, and what of the pairs it is given. Knows pairs by name only."""
+"""Losses by name, and what each needs of the pairs: the registry behind `train.method`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any, Literal
 
+from nescio.core.errors import NescioError
+from nescio.core.registry import Registry
 from nescio.core.shared_prefix import Group
-from nescio.training.batch import Example, Loss, Unit
-from nescio.training.losses.dpo import dpo
-from nescio.training.losses.flat import flat
-from nescio.training.losses.gradient_ascent import gradient_ascent
-from nescio.training.losses.likelihood import likelihood
-from nescio.training.losses.npo import npo
-from nescio.training.losses.orpo import orpo
-from nescio.training.losses.simnpo import simnpo
-from nescio.training.settings import MethodName, NllOver
+from nescio.training.batch import Example, Likelihoods, Loss, Terms, Unit
 
-_CHOSEN, _REJECTED = 0, 1
+_NUMBERS = {"chosen": 0, "rejected": 1}
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """How pairs are learned from.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairLoss:
+    """A loss on pairs.
 
     Attributes:
-        loss: What is minimised.
-        answers: Which answers of a pair it looks at, by number.
-        twins: Whether a pair's CFG twin is taught too. Losses of one answer leave it out: it would teach, or keep, what
-            the pair unlearns.
-        reference: Whether it compares with the model before training.
-        scrubbed: Whether the chosen answer is the dialog's own with the personal data masked.
-        prompt_wanted: Whether it looks at the prompts' likelihood too.
+        function: Called with the likelihoods and with those settings of `train` that it names as parameters, `beta` or
+            `nll_over`; returns `loss` and whatever else is logged, each `[examples]`.
+        answers: The answers of a pair that it looks at.
+        uses_twins: Whether the pair's CFG twin is taught too. Losses on one answer leave it out: the twin would teach
+            or keep what the pair unlearns.
+        needs_reference: Whether it compares with the model before training (`Likelihoods.reference`).
+        scrubs_chosen: Whether the chosen answer is the dialog's own with the personal data masked.
     """
 
-    loss: Loss
-    answers: tuple[int, ...] = (_CHOSEN, _REJECTED)
-    twins: bool = True
-    reference: bool = False
-    scrubbed: bool = False
-    prompt_wanted: bool = False
+    function: Callable[..., Terms]
+    answers: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
+    uses_twins: bool = True
+    needs_reference: bool = False
+    scrubs_chosen: bool = False
+
+    def __call__(self, of: Likelihoods, **settings: Any) -> Terms:
+        """Return the loss of each example and its parts."""
+        return self.function(of, **settings)
+
+    def bind(self, **settings: Any) -> Loss:
+        """Fix the settings; the function gets those that it names.
+
+        Raises:
+            NescioError: It needs one that is not given.
+        """
+        _, *named = signature(self.function).parameters.values()
+        if missing := [p.name for p in named if p.default is Parameter.empty and p.name not in settings]:
+            known = ", ".join(sorted(settings))
+            raise NescioError(f"loss {self.function.__name__}: parameter {missing[0]} is no setting; use {known}")
+        return partial(self.function, **{p.name: settings[p.name] for p in named if p.name in settings})
 
 
-def method(name: MethodName, beta: float, nll_over: NllOver = "answer") -> Method:
-    """The method of a name.
+LOSSES: Registry[PairLoss | Callable[..., Terms]] = Registry("nescio.losses", "loss", "nescio.training.losses")
 
-    Args:
-        name: As in `train.method`.
-        beta: Of the losses that have one: ORPO, DPO, NPO, SimNPO.
-        nll_over: What ORPO's NLL runs over.
+
+def pair_loss(**needs: Any) -> Callable[[Callable[..., Terms]], PairLoss]:
+    """Return a decorator that makes a function a `PairLoss` with these attributes."""
+    return lambda function: PairLoss(function=function, **needs)
+
+
+def open_loss(name: str) -> PairLoss:
+    """Return the loss of a name; a plain function is one that sees both answers and the twins.
+
+    Raises:
+        NescioError: There is none of that name.
     """
-    over_prompt = nll_over == "prompt_and_answer"
-    chosen, rejected = (_CHOSEN,), (_REJECTED,)
-    methods = {
-        "orpo": lambda: Method(orpo(beta, over_prompt), prompt_wanted=over_prompt),
-        "dpo": lambda: Method(dpo(beta), reference=True),
-        "flat": lambda: Method(flat),
-        "sft": lambda: Method(likelihood, chosen, twins=False),
-        "sft_scrubbed": lambda: Method(likelihood, chosen, twins=False, scrubbed=True),
-        "npo": lambda: Method(npo(beta), rejected, twins=False, reference=True),
-        "simnpo": lambda: Method(simnpo(beta), rejected, twins=False),
-        "gradient_ascent": lambda: Method(gradient_ascent, rejected, twins=False),
-    }
-    return methods[name]()
+    found = LOSSES.get(name)
+    return found if isinstance(found, PairLoss) else PairLoss(function=found)
 
 
-def restrict(units: Sequence[Unit], how: Method) -> list[Unit]:
-    """The units as a method sees them: with the answers it looks at, without the twins it leaves out."""
-    seen = [[_restricted(each, how.answers) for each in unit if how.twins or not each.twin] for unit in units]
-    return [unit for unit in seen if unit]
+def restrict(units: Sequence[Unit], loss: PairLoss) -> list[Unit]:
+    """Return the units as a loss sees them: with the answers it looks at, without the twins it leaves out."""
+    numbers = [_NUMBERS[answer] for answer in loss.answers]
 
+    def seen(example: Example) -> Example:
+        answers = [example.group.continuations[number] for number in numbers]
+        return replace(example, group=Group(example.group.prompt, answers))
 
-def _restricted(example: Example, answers: tuple[int, ...]) -> Example:
-    group = Group(example.group.prompt, [example.group.continuations[number] for number in answers])
-    return replace(example, group=group)
+    kept = [[seen(each) for each in unit if loss.uses_twins or not each.twin] for unit in units]
+    return [unit for unit in kept if unit]

@@ -4,17 +4,15 @@ Fan et al. 2024, "Simplicity Prevails: Rethinking Negative Preference Optimizati
 margin γ of 0, its authors' choice. Their β on TOFU is 2.5 to 4.5.
 """
 
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from nescio.training.batch import Likelihoods, Loss
+from nescio.training.batch import Likelihoods, Terms
+from nescio.training.losses.registry import LOSSES, pair_loss
 
 
-def simnpo(beta: float) -> Loss:
-    """-2/β log sigmoid(-β log p) of examples of one answer, log p being the mean over its tokens."""
-
-    def loss(of: Likelihoods) -> dict[str, Tensor]:
-        reward = beta * of.means()
-        return {"loss": -2 / beta * logsigmoid(-reward), "rejected_reward": reward}
-
-    return loss
+@LOSSES.register("simnpo")
+@pair_loss(answers=("rejected",), uses_twins=False)
+def simnpo(of: Likelihoods, beta: float) -> Terms:
+    """Return -2/beta log sigmoid(-beta log p), log p being the mean over an answer's tokens."""
+    reward = beta * of.means()
+    return {"loss": -2 / beta * logsigmoid(-reward), "rejected_reward": reward}
