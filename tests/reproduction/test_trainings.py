@@ -74,10 +74,10 @@ def test_a_judge_that_the_recipe_names_is_asked_and_judged(world: Path, tmp_path
 
 def test_a_training_shares_the_weights_it_begins_with_and_no_file_that_grows(world: Path, tmp_path: Path) -> None:
     recipe, other = (load_recipe(world / "recipe.yaml", [f"generate.max_tokens={most}"]) for most in (20, 21))
-    own = train(recipe, "nudge", tmp_path, Quiet(), "candidates")
+    own = train(recipe, "nudge", tmp_path, Quiet(), until="candidates")
     common = tmp_path / "ch-cfg"
     before = (common / "paid.jsonl").read_bytes()
-    train(other, "nudge", tmp_path, Quiet(), "candidates")
+    train(other, "nudge", tmp_path, Quiet(), until="candidates")
     assert (common / "paid.jsonl").read_bytes() == before != (own / "paid.jsonl").read_bytes()
     assert (own / "tuned/model.safetensors").samefile(common / "tuned/model.safetensors")
 

@@ -18,7 +18,7 @@ class Column:
     """A column of the tables.
 
     Attributes:
-        key: Field of a row of `results.json`. A field `KEY_ci95` beside it is printed as its 95 % interval.
+        key: Field of a row of `results.json`. A field `KEY_ci95` is printed as its 95 % interval.
         header: Heading in plain words, in lower case.
         meaning: What the value says, as the end of a sentence: "share of the answers that …".
         kind: How a value is printed.
@@ -42,6 +42,6 @@ measures: Registry[type[HasColumns]] = Registry("nescio.measures", "measure", "n
 
 
 def columns(*places: Place) -> list[Column]:
-    """The columns of all measures that stand in these places; of all places if none is named."""
+    """Return the columns of all measures in these places; in all places if none is named."""
     found = [column for name in measures for column in measures.get(name).columns]
     return [column for column in found if not places or column.place in places]

@@ -63,7 +63,7 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
 
 
 def task(
-    run: Context, setups: Sequence[Setup], tick: Tick, size: int | None = None, shared: Path | None = None
+    run: Context, setups: Sequence[Setup], tick: Tick, *, size: int | None = None, shared: Path | None = None
 ) -> Task:
     """Describe an evaluation on a run's held-out samples.
 

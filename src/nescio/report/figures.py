@@ -104,8 +104,8 @@ def pii_by_scale(rows: Sequence[Row]) -> str:
         counted = [row for row in rows if row.get("pii") is not None]
         guided = {_model(row) for row in counted if row.get("space")}
         series = _series(counted)
-        for number, ((name, color, dash), points) in enumerate(series):
-            _draw_series(axes, points, name, color, dash, (number - (len(series) - 1) / 2) * 0.07)
+        for number, (look, points) in enumerate(series):
+            _draw_series(axes, points, look, shift=(number - (len(series) - 1) / 2) * 0.07)
         for row, dash in zip(counted, cycle(("--", ":", "-."))):
             if _model(row) not in guided:
                 _draw_level(axes, row, dash)
@@ -138,8 +138,9 @@ def _series(rows: Sequence[Row]) -> list[tuple[tuple[str, str, str], list[Row]]]
     return series
 
 
-def _draw_series(axes: "Axes", points: Sequence[Row], name: str, color: str, dash: str, shift: float) -> None:
+def _draw_series(axes: "Axes", points: Sequence[Row], look: tuple[str, str, str], *, shift: float) -> None:
     """One line with interval bars, shifted a little so that the bars of two spaces are side by side."""
+    name, color, dash = look
     scales = [point["scale"] + shift for point in points]
     axes.plot(scales, [point["pii"] for point in points], dash, marker="o", color=color, label=safe_label(name))
     for scale, point in zip(scales, points, strict=True):

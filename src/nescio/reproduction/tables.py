@@ -9,7 +9,7 @@ from nescio.core.files import write_json, write_jsonl, write_text
 from nescio.core.guidance import Guidance
 from nescio.evaluation.run import evaluate
 from nescio.evaluation.setups import Setup
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.evaluate import measures, task
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.run import Reporter
@@ -23,7 +23,7 @@ MORE = 150
 
 
 def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
-    """Train what a table needs, evaluate its rows, and write `NAME.md`, `NAME.json` and the answers.
+    """Train what a table needs, evaluate its rows, and write `NAME.md`, the results and the answers.
 
     Args:
         name: `table1`, `table2` or `table3`.
@@ -34,30 +34,24 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     Returns:
         The table as Markdown.
     """
+    # 1) Train.
     rows = [row for row in TABLES[name] if row.epoch is None or row.epoch <= recipe.train.epochs]
-    runs = {variant: train(recipe, variant, root, reporter, until) for variant, until in _needed(rows).items()}
-    context = Context(recipe, runs["ch-cfg"], reporter.note)
-    sizes = [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]
-    found = []
-    for size in sizes:
+    runs = {variant: train(recipe, variant, root, reporter, until=until) for variant, until in _needed(rows).items()}
+    # 2) Evaluate; all tables share the answers and verdicts on disk.
+    context, setups = Context(recipe, runs["ch-cfg"], reporter.note), _setups(rows, runs, recipe)
+    section = recipe.evaluate.model_copy(update={"leak_draws": 0, "attack_samples": 0, "harmless_prompts": 0})
+    chosen, found = list(measures(section)), list[list[dict[str, Any]]]()
+    for size in [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]:
         with reporter.stage(name) as tick:
-            results, answers = _measured(rows, runs, context, root, size, tick)
+            results, answers = evaluate(task(context, setups, tick, size=size, shared=root), chosen)
         for row, answered in answers.items():
             write_jsonl(root / f"{name}/{size}/{row}.jsonl", answered)
         write_json(root / f"{name}/{size}/results.json", results)
         found.append(results)
+    # 3) Print.
     text = "\n\n".join([table(rows, found), *_below(name, rows, recipe, found[0][0])])
     write_text(root / f"{name}.md", text + "\n")
     return text
-
-
-def _measured(
-    rows: Sequence[PaperRow], runs: dict[str, Path], context: Context, root: Path, size: int, tick: Tick
-) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Results and answers on so many samples; all tables share the answers and verdicts on disk."""
-    section = context.recipe.evaluate.model_copy(update={"leak_draws": 0, "attack_samples": 0, "harmless_prompts": 0})
-    table_task = task(context, _setups(rows, runs, context.recipe), tick, size, shared=root)
-    return evaluate(table_task, list(measures(section)))
 
 
 def _needed(rows: Sequence[PaperRow]) -> dict[str, str]:

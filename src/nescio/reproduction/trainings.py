@@ -50,7 +50,7 @@ def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
     return recipe.model_copy(update={"pairs": pairs})
 
 
-def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: str = "train") -> Path:
+def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, *, until: str = "train") -> Path:
     """Return the run folder of a training; what is not done yet is done now.
 
     Args:
@@ -62,7 +62,7 @@ def train(recipe: Recipe, variant: str, root: Path, reporter: Reporter, until: s
     """
     folder, parent = root / variant, _PARENTS.get(variant)
     if parent is not None and not folder.exists():
-        _branch(train(recipe, parent, root, reporter, "pairs"), folder)
+        _branch(train(recipe, parent, root, reporter, until="pairs"), folder)
     reporter.note(f"-- {variant}")
     Run(variant_recipe(recipe, variant), folder, reporter).execute(until)
     return folder

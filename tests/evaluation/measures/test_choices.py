@@ -77,7 +77,8 @@ def test_fewer_ruled_out_tokens_are_likelier() -> None:
 
 
 def question(number: int, *options: str) -> Question:
-    return Question(str(number), "x", f"Question {number}?", options, 0, listed=False)
+    asked = f"Question {number}?"
+    return Question(id=str(number), field="x", question=asked, options=options, answer=0, listed=False)
 
 
 QUESTIONS = [question(1, "Anna", "Tom in the garden", "no"), question(2, "Geneva", "live and write", "please")]
@@ -122,7 +123,7 @@ def test_an_option_that_begins_another_is_never_less_likely(tiny: Callable[..., 
     engine = tiny()
     for text, options in LISTED:
         asked = [
-            Question(text, "x", text, (longer, shorter), 0, listed=True)
+            Question(id=text, field="x", question=text, options=(longer, shorter), answer=0, listed=True)
             for shorter in options
             for longer in options
             if longer != shorter and longer.startswith(shorter)

@@ -13,7 +13,10 @@ from nescio.engines.base import Answer, Request
 from nescio.evaluation.measures.choices import Question
 from nescio.evaluation.measures.judge import Judge, judged_fields, understood
 
-QUESTIONS = [Question(str(n), "x", f"Question {n}?", ("right", "wrong"), 0, listed=True) for n in range(20)]
+QUESTIONS = [
+    Question(id=str(n), field="x", question=f"Question {n}?", options=("right", "wrong"), answer=0, listed=True)
+    for n in range(20)
+]
 
 
 class Says:
@@ -82,7 +85,7 @@ def test_a_judge_is_judged(tmp_path: Path, what: Any, accuracy: float) -> None:
     says = Says(what)
     judge = Judge("j", lambda: says, tmp_path / "v.jsonl")  # type: ignore[arg-type]
     replies = [["right"] * 15 + ["wrong"] * 5, ["wrong"] * 20]
-    first, second = judged_fields(judge, QUESTIONS, replies, 0, lambda done, total, word: None)
+    first, second = judged_fields(judge, QUESTIONS, replies, seed=0, tick=lambda done, total, word: None)
     assert first["judge_accuracy"] == judge.accuracy(QUESTIONS) == accuracy
     assert first["judge_usable"] is (accuracy >= 0.8)
     if accuracy == 1:

@@ -108,7 +108,7 @@ def utility(right: Sequence[bool], tuned: Sequence[bool], kind: str, seed: int) 
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question with its options.
 
@@ -211,7 +211,7 @@ def _parse(source: str, number: int, row: Any) -> Question:
         raise NescioError(f"{source}:{number}: options must be a list of two or more texts")
     if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
         raise NescioError(f"{source}:{number}: answer_index {answer} names none of the options; they count from 0")
-    return Question(identifier, field, text, tuple(options), answer, listed=True)
+    return Question(id=identifier, field=field, question=text, options=tuple(options), answer=answer, listed=True)
 
 
 def choose(engine: Engine, setups: Sequence[Setup], questions: Sequence[Question]) -> list[list[int]]:

@@ -99,11 +99,11 @@ class Judged(Measure):
         questions, replies = chosen(self.questions, self.count, task.seed), [one.given["replies"] for one in found]
         if not self._is_endpoint:
             judge = Judge(self.model, lambda: task.engine.plain(self.model), task.verdicts, identity(self.model))
-            return judged_fields(judge, questions, replies, task.seed, task.tick)
+            return judged_fields(judge, questions, replies, seed=task.seed, tick=task.tick)
         engine = self._endpoint()
         try:
             judge = Judge(self.model, lambda: engine, task.verdicts, f"{self.model} at {self.base_url}")
-            return judged_fields(judge, questions, replies, task.seed, task.tick)
+            return judged_fields(judge, questions, replies, seed=task.seed, tick=task.tick)
         finally:
             engine.close()
 
@@ -170,6 +170,7 @@ def judged_fields(
     judge: Judge,
     questions: Sequence[Question],
     replies: Sequence[Sequence[str]],
+    *,
     seed: int,
     tick: Callable[[int, int, str], None],
 ) -> list[dict[str, Any]]:
