@@ -84,7 +84,7 @@ def test_max_tokens_is_sent_under_the_name_that_the_endpoint_wants(caplog: pytes
     ("message", "quoted"),
     [
         ("temperature must be at most 1", "temperature must be at most 1"),
-        ("max_tokens is too large for sk-abc123", "max_tokens is too large for sk-…"),
+        ("max_tokens is too large for sk-abc123", "max_tokens is too large for …"),
         ("cannot parse 'My name is Anna Ferrari'", "cannot parse '…'"),
     ],
 )

@@ -222,7 +222,7 @@ class OpenAIEngine(Engine):
         message = " ".join(str(said or "")[: 4 * _QUOTED].split())
         if self._key_env:
             message = message.replace(self._client.api_key, "…")
-        message = re.sub(r"\bsk-[\w*-]+", "sk-…", message)
+        message = re.sub(r"\bsk-[\w*-]+", "…", message)
         prompt = request.prompt
         for text in [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]:
             while (found := SequenceMatcher(None, message, text, False).find_longest_match()).size >= _ECHO:
@@ -232,7 +232,7 @@ class OpenAIEngine(Engine):
     def _meaning(self, error: Any, message: str) -> NescioError:
         """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
         api = self._openai
-        says = f" (it says: {message})" if message else ""
+        says = f" (it says: {message})" if message.strip("… ") else ""
         if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
             key = (
                 f"the key in {self._key_env} is refused; set a valid one"
