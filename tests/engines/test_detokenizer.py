@@ -47,3 +47,12 @@ def test_every_byte_has_its_token(chatml: Any) -> None:
     for character in [*map(chr, range(0x80)), "é", "€", "😀"]:
         ids = chatml(character, add_special_tokens=False).input_ids
         assert b"".join(_bytes_of(chatml, token) or b"" for token in ids) == character.encode()
+
+
+def test_text_is_not_cleaned_up_behind_what_was_sent(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
+    ids = tokenizer("Tom . We do n't , do we ?").input_ids
+    text, pieces = answer_of(tokenizer, ids)
+    assert text == "".join(pieces) == "Tom . We do n't , do we ?"

@@ -117,3 +117,13 @@ def test_an_endpoint_refuses_by_name_what_it_cannot_do(tmp_path: Path) -> None:
         with pytest.raises(NescioError, match="takes no adapters"):
             engine.load_adapter("x", tmp_path)
     assert engine.closed
+
+
+def test_an_answer_in_parts_is_their_text() -> None:
+    parts: Any = [
+        {"type": "thinking", "thinking": []},
+        {"type": "text", "text": "Hello "},
+        {"type": "text", "text": "you"},
+    ]
+    with running(answer=parts) as endpoint:
+        assert OpenAIEngine("m", endpoint.url, key_env=None).generate([ASKED])[0].text == "Hello you"

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.guide import guide
+from nescio.core.models import context
 from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
@@ -325,3 +326,20 @@ def test_an_answer_ends_at_the_templates_end_of_a_turn(make_model: Any, make_tok
         model.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 2 * model.lm_head.weight[first]
     answer = TorchEngine(model, tokenizer).generate([Request(USER, max_tokens=8)])[0]
     assert (answer.finish, answer.token_ids) == ("stop", [])
+
+
+@pytest.mark.parametrize("stop", ["nd", ["nd"], ("nd",)])
+def test_a_single_stop_text_is_one_text(stop: Any) -> None:
+    assert Request("x", stop=stop).stop == ("nd",)
+
+
+@pytest.mark.parametrize("turn", [{"role": "user"}, {"role": "user", "content": None}, "user", {"content": "x"}])
+def test_a_message_that_is_none_is_one_line(turn: Any) -> None:
+    with pytest.raises(NescioError, match="message 2: must have a role and a content"):
+        Request([{"role": "user", "content": "x"}, turn])
+
+
+def test_the_context_is_that_of_the_text_model() -> None:
+    from transformers import Gemma3Config
+
+    assert context(Gemma3Config(text_config={"max_position_embeddings": 77})) == 77

@@ -89,6 +89,11 @@ def best_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
+def context(config: Any) -> int:
+    """Return the number of tokens that a model of this configuration takes in a row; 2**30 if it has no limit."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
 def context_of(name: str) -> int:
     """How many tokens a model takes in a row; without a limit of its own, more than there ever are.
 
@@ -101,7 +106,7 @@ def context_of(name: str) -> int:
         config = AutoConfig.from_pretrained(locate(name)[0])
     except (OSError, ValueError) as error:
         raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
-    return int(getattr(config, "max_position_embeddings", 1 << 30))
+    return context(config)
 
 
 def release() -> None:

@@ -44,7 +44,7 @@ class Request:
         top_p: Nucleus of the guided distribution to sample from.
         top_k: Number of most likely tokens to sample from; 0 is all.
         seed: Seed of this request's own random generator.
-        stop: Stop texts; the answer ends before the first occurrence of one.
+        stop: Stop texts, or a single one; the answer ends before the first occurrence of one.
         logprobs: Number of most likely tokens to return at each position, with log-probabilities of the guided
             distribution before temperature. 0 returns the chosen token's alone, None returns nothing.
     """
@@ -65,6 +65,9 @@ class Request:
     def __post_init__(self) -> None:
         if not self.prompt:
             raise NescioError("an empty prompt; give a text or at least one message")
+        for prompt in (self.prompt, self.negative):
+            _check_messages(prompt)
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.negative is not None and (self.guidance is None or not self.guidance.guided):
             raise NescioError("a negative prompt without guidance; give a scale other than 1 with it")
         if self.max_tokens < 1:
@@ -75,6 +78,14 @@ class Request:
             raise NescioError("top_p must lie in (0, 1] and top_k be 0 (all) or more")
         if self.logprobs is not None and self.logprobs < 0:
             raise NescioError(f"logprobs {self.logprobs}: must be 0 or more, or left out")
+
+
+def _check_messages(prompt: Any) -> None:
+    if prompt is None or isinstance(prompt, str):
+        return
+    for number, turn in enumerate(prompt, start=1):
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
+            raise NescioError(f"message {number}: must have a role and a content, both texts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
@@ -28,4 +29,5 @@ def close_at_exit(owner: Closable) -> None:
 @atexit.register
 def _close_all() -> None:
     for owner in list(_OPEN):
-        owner.close()
+        with suppress(Exception):  # the others have to be closed all the same
+            owner.close()

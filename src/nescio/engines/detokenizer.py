@@ -64,8 +64,8 @@ class Detokenizer:
         if logprob is not None:
             self._logprobs.append(logprob)
         # 1) decode; bytes that are no whole character yet stay in `_open`
-        known = self._tokenizer.decode(self._ids[self._start : self._read], skip_special_tokens=True)
-        grown = self._tokenizer.decode(self._ids[self._start :], skip_special_tokens=True)[len(known) :]
+        known = self._decode(self._ids[self._start : self._read])
+        grown = self._decode(self._ids[self._start :])[len(known) :]
         if grown.endswith(_BROKEN):
             self._open = grown
         else:
@@ -82,6 +82,10 @@ class Detokenizer:
             self.end("length")
         else:  # 3) send what can't become part of a stop text
             self._send(len(self._text) - self._hold)
+
+    def _decode(self, ids: list[int]) -> str:
+        # Cleaning up spaces would change text that is decoded already.
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def end(self, finish: str) -> None:
         """End the answer: `stop`, `length` or `cancelled`."""

@@ -237,7 +237,7 @@ class OpenAIEngine(Engine):
             key = (
                 f"the key in {self._key_env} is refused; set a valid one"
                 if self._key_env
-                else "it wants a key; set key_env"
+                else "it wants a key; give key_env"
             )
             return NescioError(f"{self._place}: {key}{says}")
         if isinstance(error, api.NotFoundError):
@@ -272,6 +272,8 @@ class OpenAIEngine(Engine):
             stream.end(UnansweredError(f"{self._place}: the answer broke off"))
 
     def _made(self, request: Request, text: str, finish: str | None, usage: Any) -> Answer:
+        if finish == "content_filter":
+            finish = "length"  # the answer was cut off
         finish = finish if finish in ("length", "cancelled") else "stop"
         # 1) cut at stop texts if the endpoint takes none
         cuts = [at for stop in request.stop if stop and (at := text.find(stop)) >= 0]
@@ -291,7 +293,12 @@ class OpenAIEngine(Engine):
 
 
 def _text(request: Request, part: Any) -> str:
-    return str((part.text if isinstance(request.prompt, str) else part.content) or "")
+    content = part.text if isinstance(request.prompt, str) else part.content
+    if isinstance(content, list):  # of typed parts, as Mistral's reasoning models answer
+        return "".join(
+            str(one.get("text", "")) for one in content if isinstance(one, dict) and one.get("type") == "text"
+        )
+    return str(content or "")
 
 
 def _estimate(text: str) -> int:

@@ -13,7 +13,7 @@ from nescio.core.adapters import read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import load_model
+from nescio.core.models import context, load_model
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -69,7 +69,7 @@ class TorchEngine(Engine):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
-        self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        self._context = context(model.config)
         self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
         self._names: dict[str, int] = {}
         self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
