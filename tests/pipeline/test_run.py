@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_run import Quiet
 
+import nescio
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_json
 from nescio.core.models import load_model
@@ -155,12 +156,54 @@ def _adapter(folder: Path, base: Path) -> Path:
 def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_path: Path, finished: Path) -> None:
     adapter = _adapter(tmp_path / "adapter", world / "base")
     for change, place in (
-        ([f"tuned={adapter}", "tune=null"], "tuned: "),
         ([f"base={adapter}"], "base: "),
         ([f'evaluate.rows=[{{"name": "x", "model": "{adapter}"}}]'], "evaluate.rows, x: model: "),
     ):
         with pytest.raises(NescioError, match=rf"^{place}.*is a PEFT adapter, not a whole model; merge it first"):
             Run(load_recipe(world / "recipe.yaml", change), tmp_path / "out", Quiet()).execute("data")
+
+
+def test_a_head_can_be_adapted_and_loaded_again(world: Path, tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "head"
+    shutil.copytree(finished, out)
+    Run(load_recipe(world / "recipe.yaml", ["train.lora.targets=[q_proj, lm_head]"]), out, Quiet()).execute("train")
+    names = load_file(out / "adapter/adapter_model.safetensors")
+    assert any(".lm_head.lora_A" in name for name in names) and all("lora_" in name for name in names)
+    with nescio.load(str(out / "adapter")) as engine:
+        assert engine.capabilities.adapters == ("default",)
+    AutoPeftModelForCausalLM.from_pretrained(str(out / "adapter"))
+
+
+def test_one_side_of_tied_weights_is_not_tuned_alone(world: Path, tmp_path: Path) -> None:
+    model = load_model(str(world / "base"))
+    model.model.config.tie_word_embeddings = True
+    model.model.tie_weights()
+    model.model.save_pretrained(tmp_path / "tied")
+    model.tokenizer.save_pretrained(tmp_path / "tied")
+    changes = [f"base={tmp_path / 'tied'}", "tune.lora.targets=[q_proj, lm_head]"]
+    with pytest.raises(NescioError, match=r"tune\.lora\.targets: lm_head: head and embedding share one weight"):
+        Run(load_recipe(world / "recipe.yaml", changes), tmp_path / "out", Quiet()).execute("tune")
+
+
+def test_a_tuned_model_that_is_an_adapter_is_merged(world: Path, tmp_path: Path) -> None:
+    model = get_peft_model(load_model(str(world / "base")).model, LoraConfig(r=2, target_modules=["q_proj", "lm_head"]))
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(tensor, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    expected = model.merge_and_unload().state_dict()
+    reporter = Quiet()
+    recipe = load_recipe(world / "recipe.yaml", [f"tuned={tmp_path / 'adapter'}", "tune=null"])
+    Run(recipe, tmp_path / "out", reporter).execute("merge")
+    assert reporter.done == ["data", "merge"]
+    merged = load_file(tmp_path / "out/tuned/model.safetensors")
+    assert merged.keys() == expected.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-7)
+    assert load_model(str(tmp_path / "out/tuned")).tokenizer.chat_template
+    assert Run(recipe, tmp_path / "out", reporter)._context.tuned == str(tmp_path / "out/tuned")
+    Run(recipe, tmp_path / "out", reporter).execute("merge")
+    assert reporter.before == ["data", "merge"]
 
 
 def _start(world: Path, out: Path) -> "subprocess.Popen[bytes]":

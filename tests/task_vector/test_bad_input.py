@@ -180,5 +180,27 @@ def test_a_tuned_model_that_untied_its_head(make_pair: Any, tmp_path: Path) -> N
     (tuned / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     stored = weights_of(tuned)
     save(tuned, stored | {"lm_head.weight": stored["model.embed_tokens.weight"] + 1})
-    with pytest.raises(NescioError, match=r"tensors too many: lm_head\.weight"):
+    with pytest.raises(NescioError, match=r"a head of its own: lm_head\.weight; the base"):
+        subtract(str(base), str(tuned), tmp_path / "out")
+
+
+def test_a_tied_flag_with_a_head_of_its_own(make_pair: Any, tmp_path: Path) -> None:
+    base, tuned = make_pair(tie_word_embeddings=True)
+    stored = weights_of(tuned)
+    save(tuned, stored | {"lm_head.weight": stored["model.embed_tokens.weight"] + 1})
+    with pytest.raises(NescioError, match=r"a head of its own: lm_head\.weight; the base's head is its embedding"):
+        subtract(str(base), str(tuned), tmp_path / "out")
+    own = weights_of(base)
+    save(base, own | {"lm_head.weight": own["model.embed_tokens.weight"] - 1})
+    subtract(str(base), str(tuned), tmp_path / "out", -1)
+    written, wanted = weights_of(tmp_path / "out"), weights_of(tuned)
+    assert all(torch.equal(written[name], wanted[name]) for name in wanted), "-1 gives the tuned model"
+
+
+def test_an_old_index_beside_a_newer_single_file(make_pair: Any, tmp_path: Path) -> None:
+    newer = weights_of(make_pair()[0])
+    base, tuned = make_pair(shard="20KB")
+    assert (base / "model.safetensors.index.json").is_file()
+    save(base, newer)
+    with pytest.raises(NescioError, match=r"model\.safetensors and model\.safetensors\.index\.json .*delete the older"):
         subtract(str(base), str(tuned), tmp_path / "out")

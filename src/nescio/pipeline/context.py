@@ -36,8 +36,9 @@ class Context:
 
     @property
     def tuned(self) -> str:
-        """The tuned model: the recipe's, or the one that the tune stage made."""
-        return self.recipe.tuned or str(self.out / "tuned")
+        """The tuned model: the recipe's, or the one that the stage `tune` or `merge` made."""
+        whole = self.recipe.tuned is not None and self.recipe.tuned_adapter is None
+        return str(self.recipe.tuned) if whole else str(self.out / "tuned")
 
     @property
     def start(self) -> str:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import model_validator
 
 from nescio import compat
+from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
 from nescio.core.yaml_config import PathOrName, checked, read_yaml
 from nescio.pipeline.sections import (
@@ -52,6 +53,12 @@ class Recipe(Section):
             if name not in names:
                 raise ValueError(f"pairs.sources: {name} is no source; generate.sources has {', '.join(sorted(names))}")
         return self
+
+    @property
+    def tuned_adapter(self) -> Path | None:
+        """The folder of the tuned model if it is a PEFT adapter, which the run merges into its base."""
+        folder = None if self.tuned is None else Path(self.tuned).expanduser()
+        return folder if folder is not None and is_adapter(folder) else None
 
     def plain(self) -> dict[str, Any]:
         """The recipe with every default written out, as plain data."""

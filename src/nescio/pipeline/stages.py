@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio import compat
+from nescio.core.adapters import adapter_base
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
 from nescio.data.read_dialogs import files_of
@@ -35,7 +36,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     sections = compat.stage_sections(plain, unset().plain())
     # 1) Whatever the recipe names by its place decides by its content.
     base = identity(whole(recipe.base, "base"))
-    tuned = None if recipe.tuned is None else identity(whole(recipe.tuned, "tuned"))
+    tuned = None if recipe.tuned is None else identity(recipe.tuned)
     dialogs = [file_hash(path) for path in _dialog_files(data)]
     sources = [identity(each.model) for each in recipe.generate.sources if not each.is_endpoint and each.model]
     compared = _compared(recipe.evaluate)
@@ -47,7 +48,8 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     split, samples, pairs = (
         tuple(f"{folder}/{side}.jsonl" for side in ("train", "test")) for folder in ("data", "samples", "pairs")
     )
-    tuned_here = () if recipe.tuned else ("tuned",)
+    adapter = recipe.tuned_adapter
+    tuned_here = ("tuned",) if adapter or recipe.tune else ()
     start = tuned_here if recipe.subtract is None else ("subtracted",)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
@@ -62,6 +64,8 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
         )  # fmt: skip
         if recipe.tune:
             yield stage("tune", train.tune, "tune", base, reads=split[:1], writes=("tuned",))
+        if adapter:
+            yield stage("merge", train.merge, "", [tuned, identity(adapter_base(adapter))], reads=(), writes=("tuned",))
         if recipe.subtract:
             yield stage("subtract", train.subtract, "subtract", [base, tuned], reads=tuned_here, writes=("subtracted",))
         yield stage("samples", prepare.samples, "detector", data.train_samples, reads=split, writes=samples)

@@ -6,11 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from nescio.core.adapters import WEIGHTS, read_config, write_config
+from safetensors.torch import save_file
+
+from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_config, read_weights, write_config
 from nescio.core.end_tokens import turn_end
+from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import Loaded, load_model
+from nescio.core.models import Loaded, load_model, load_tokenizer
 from nescio.core.shared_prefix import unpackable
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample
@@ -20,6 +23,7 @@ from nescio.pii.base import mask
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import TrainSection, TuneSection
 from nescio.pipeline.too_long import Asking, with_room
+from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
@@ -29,6 +33,8 @@ from nescio.training.processes import processes
 from nescio.training.reference import with_reference
 from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import Judge, Trained, fit
+
+_METADATA = {"format": "pt"}  # as PEFT writes it
 
 
 def tune(run: Context, folder: Path, tick: Tick) -> None:
@@ -42,6 +48,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
         for number, group in enumerate(dialog_group(loaded.tokenizer, dialog, section.max_length))
     ]
     tokens = sum(example.group.tokens for unit in units for example in unit)
+    _refuse_tied_targets(loaded.model, section)
     settings = _settings(section, seed=run.recipe.seed, row_tokens=_row_tokens(run, loaded.model, section))
     done = fit(
         loaded.model,
@@ -55,6 +62,32 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     merged.save_pretrained(folder / "tuned")
     loaded.tokenizer.save_pretrained(folder / "tuned")
     write_jsonl(folder / "tuned/log.jsonl", done.log)
+
+
+def merge(run: Context, folder: Path, tick: Tick) -> None:
+    """Merge a tuned model that is a PEFT adapter into its base, by rows: neither model is in memory."""
+    adapter = run.recipe.tuned_adapter
+    assert adapter is not None  # else there is no such stage
+    out = folder / "tuned"
+    if out.exists():  # left by a kill
+        shutil.rmtree(out)
+    base = adapter_base(adapter)
+    merge_adapter(base, adapter, out, lambda now, total: tick(now >> 20, total >> 20, "MiB"))
+    load_tokenizer(str(adapter)).save_pretrained(out)
+    run.note(f"tuned: the adapter {adapter.name} was merged into its base {Path(base).name}")
+
+
+def _refuse_tied_targets(model: Any, section: TuneSection) -> None:
+    """Refuse to tune one side of tied weights: the merge would change the other side too, untrained."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not embedding.weight or isinstance(section.lora.targets, str):
+        return
+    sides = {name.rpartition(".")[2] for name, module in model.named_modules() if module in (head, embedding)}
+    if tied := sorted(sides & {target.rpartition(".")[2] for target in section.lora.targets}):
+        raise NescioError(
+            f"tune.lora.targets: {tied[0]}: head and embedding share one weight in this model, so it cannot be tuned "
+            "alone; leave it out"
+        )
 
 
 def subtract(run: Context, folder: Path, tick: Tick) -> None:
@@ -157,7 +190,9 @@ def _write_adapter(run: Context, done: Trained, adapter: Path) -> None:
 def _copy_adapter(run: Context, checkpoint: Path, folder: Path, epoch: int) -> None:
     """Copy what PEFT loads out of a checkpoint, without the optimizer's state, and note base and sentences."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(checkpoint / WEIGHTS, folder / WEIGHTS)
+    tensors = read_weights(checkpoint)
+    _, others = factor_names(tensors)  # PEFT's copies of the base's head or embedding, which no training changed
+    save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
     final = run.out / "adapter" / (folder.name if folder.name.startswith("epoch-") else "")
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
     write_config(folder, read_config(checkpoint).values, run.start, final, **sentences, epoch=epoch)

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from nescio.core.adapters import WEIGHTS, AdapterConfig, base_weight_of, factor_names, read_config
 from nescio.core.errors import NescioError
-from nescio.task_vector.checkpoint_delta import EMBEDDINGS, HEADS, is_tied
-from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, open_file
+from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three, open_file
 
 _MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and give the merged folder as --tuned"
 
@@ -113,7 +112,7 @@ def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
             wrong.append(f"{f.weight} {given} (base {shape})")
     if wrong:
         raise NescioError(f"{name}: shapes that differ: {first_three(wrong)}; is it an adapter of this base?")
-    tied = [f.weight for f in factors if f.weight.endswith(EMBEDDINGS + HEADS)] if is_tied(base) else []
+    tied = [f.weight for f in factors if f.weight.endswith(EMBEDDINGS + HEADS)] if base.is_tied else []
     if tied:
         # PEFT adds the delta on one side only, merged it would act on both: they are not the same model.
         raise NescioError(f"{name}: adapts {first_three(tied)}, tied in the base; untie them and {_MERGE}")
@@ -122,12 +121,7 @@ def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
 def _is_copy_of_base(key: str, entry: Entry, base: Checkpoint) -> bool:
     """PEFT saves the embedding beside an adapter of it; unchanged, it says nothing new."""
     weight = weight_of(base_weight_of(key), base)
-    if weight is None or base.entries[weight].shape != entry.shape:
-        return False
-    mine = base.entries[weight]
-    return all(
-        torch.equal(mine.read(*piece).float(), entry.read(*piece).float()) for piece in mine.pieces(1 << 20)
-    )  # fmt: skip
+    return weight is not None and base.entries[weight].equals(entry)
 
 
 def weight_of(module: str, base: Checkpoint) -> str | None:

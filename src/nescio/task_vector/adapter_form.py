@@ -14,8 +14,8 @@ from nescio.core.adapters import EMBEDDING, LINEAR, PREFIX, WEIGHTS, lora_config
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
 from nescio.task_vector.adapter_delta import LowRank, module_kinds, weight_of
-from nescio.task_vector.checkpoint_delta import HEADS, tied_embedding
-from nescio.task_vector.checkpoints import PIECE, create, header_of
+from nescio.task_vector.checkpoint_delta import tied_embedding
+from nescio.task_vector.checkpoints import HEADS, PIECE, create, header_of
 from nescio.task_vector.model_form import Progress, check_space
 from nescio.task_vector.vector import TaskVector
 

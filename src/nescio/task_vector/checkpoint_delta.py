@@ -9,12 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.task_vector.checkpoints import Checkpoint, Entry, first_three, read_json
+from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three, read_json
 
 COPIED = ("I64", "I32", "I16", "BOOL")  # position tables and masks: no weights, taken from the base
 FLOATS = ("F64", "F32", "F16", "BF16")
-HEADS = ("lm_head.weight", "embed_out.weight")
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,10 @@ def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
         NescioError: Names, shapes, types or vocabularies differ; the first three are named.
     """
     refuse_quantised(tuned)
-    entries = _tied(dict(tuned.entries), is_tied(tuned), base)
-    mine = _tied(dict(base.entries), is_tied(base), base)
+    entries = _tied(dict(tuned.entries), tuned.is_tied, base)
+    mine = _tied(dict(base.entries), base.is_tied, base)
+    own_heads = [name for name in entries if name.endswith(HEADS) and name not in mine]
+    _refuse(tuned, "a head of its own", own_heads, "the base's head is its embedding; untie the base first")
     _refuse(tuned, "tensors missing", [name for name in mine if name not in entries], "is it a fine-tune of this base?")
     _refuse(tuned, "tensors too many", [name for name in entries if name not in mine], "is it one of this base?")
     shapes = [
@@ -71,17 +71,9 @@ def _times(entry: Entry) -> str:
     return "×".join(map(str, entry.shape)) or "scalar"
 
 
-def is_tied(checkpoint: Checkpoint) -> bool:
-    """Whether the head is the embedding: the configuration says so, or no head is stored."""
-    config = checkpoint.config
-    inner = config.get("text_config")
-    flags = [c.get("tie_word_embeddings") for c in (config, inner) if isinstance(c, dict)]
-    return True in flags or not any(name.endswith(HEADS) for name in checkpoint.entries)
-
-
 def tied_embedding(base: Checkpoint) -> str | None:
     """The embedding's name when the base's head is the embedding."""
-    return next((name for name in base.entries if name.endswith(EMBEDDINGS)), None) if is_tied(base) else None
+    return next((name for name in base.entries if name.endswith(EMBEDDINGS)), None) if base.is_tied else None
 
 
 def _tied(entries: dict[str, Entry], tied: bool, base: Checkpoint) -> dict[str, Entry]:

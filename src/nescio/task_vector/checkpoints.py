@@ -28,6 +28,8 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "LICENSE*", "NOTICE*", "*POLICY*"]
 _LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -94,6 +96,12 @@ class Entry:
         """Read the whole tensor."""
         return self.read(0, self.rows).view(self.shape)
 
+    def equals(self, other: "Entry") -> bool:
+        """Return whether another tensor has the same shape and values."""
+        if self.shape != other.shape:
+            return False
+        return all(torch.equal(self.read(*piece).float(), other.read(*piece).float()) for piece in self.pieces(1 << 20))
+
     def write(self, folder: Path, start: int, rows: Tensor) -> None:
         """Write rows from `start` on to the same place of the file of the same name in another folder."""
         data = rows.contiguous().view(-1).view(torch.uint8).numpy().data
@@ -120,6 +128,19 @@ class Checkpoint:
             NescioError: It is missing or damaged.
         """
         return read_json(self.folder / "config.json")
+
+    @cached_property
+    def is_tied(self) -> bool:
+        """Whether the head is the embedding: no head is stored, or the configuration ties a head of equal values.
+
+        A head of other values is a head of its own, whatever the configuration says.
+        """
+        heads = [entry for name, entry in self.entries.items() if name.endswith(HEADS)]
+        embedding = next((entry for name, entry in self.entries.items() if name.endswith(EMBEDDINGS)), None)
+        flags = [c.get("tie_word_embeddings") for c in (self.config, self.config.get("text_config") or {})]
+        if not heads or embedding is None:
+            return not heads
+        return True in flags and all(head.equals(embedding) for head in heads)
 
     @property
     def nbytes(self) -> int:
@@ -191,6 +212,10 @@ def open_checkpoint(name: str) -> Checkpoint:
     if index.is_file():
         weight_map = read_json(index).get("weight_map") or {}
         files = [folder / file for file in dict.fromkeys(weight_map.values())]
+        if (folder / SINGLE).is_file() and folder / SINGLE not in files:
+            raise NescioError(
+                f"{name}: holds {SINGLE} and {INDEX} with shards of its own: two sets of weights; delete the older one"
+            )
     else:
         files = [folder / SINGLE]
     if not files or (not index.is_file() and not files[0].is_file()):

@@ -75,3 +75,19 @@ def subtract(
     if as_adapter:
         return Summary(out, *counts, write_negated(vector, coefficient, out, told("A PEFT adapter, exactly it.")))
     return Summary(out, *counts, write_model(vector, coefficient, out, told("The whole model."), progress))
+
+
+def merge_adapter(base: str, adapter: Path, out: Path, progress: Progress | None = None) -> None:
+    """Write base + delta of a LoRA adapter as a model, in the base's type: the model that PEFT's merge gives.
+
+    Args:
+        base: The model that the adapter was trained on.
+        adapter: A folder of plain LoRA.
+        out: The folder to write; it must not exist.
+        progress: Called with bytes done and all bytes.
+
+    Raises:
+        NescioError: The adapter is more than plain LoRA or does not fit; nothing is left at `out`.
+    """
+    note = f"# Merged model\n\n{Path(base).name} with the LoRA adapter {adapter.name} merged into its weights.\n"
+    write_model(open_vector(base, str(adapter)), -1.0, out, note, progress)

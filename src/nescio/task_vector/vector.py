@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_delta import open_adapter
-from nescio.task_vector.checkpoint_delta import FLOATS, HEADS, difference, refuse_quantised, tied_embedding
-from nescio.task_vector.checkpoints import Checkpoint, first_three, locate, open_checkpoint
+from nescio.task_vector.checkpoint_delta import FLOATS, difference, refuse_quantised, tied_embedding
+from nescio.task_vector.checkpoints import HEADS, Checkpoint, first_three, locate, open_checkpoint
 
 
 class Delta(Protocol):

@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nescio.core.adapters import factor_names, read_config, read_weights
+from nescio.core.adapters import base_weight_of, factor_names, read_config, read_weights
 from nescio.core.errors import NescioError
 from nescio.core.one_bit import expand, is_one_bit
 
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One adapter: `{module: (A [r, in], scale * B [out, r])}`, and its largest rank."""
+    """One adapter: `{module: (A [r, in], scale * B [out, r])}`, its largest rank, and its other tensors by name."""
 
     factors: dict[str, tuple[Tensor, Tensor]]
     rank: int
+    others: dict[str, Tensor]
 
 
 class _LoraLayer(nn.Module):
@@ -77,6 +78,10 @@ class Adapters:
         adapter = _read(folder)
         for name, (a, b) in adapter.factors.items():
             self._check(folder, name, a, b)
+        for name, tensor in adapter.others.items():
+            if not self._is_copy(name, tensor):
+                raise NescioError(f"{folder}: {name} is no LoRA weight; merge the adapter instead")
+        adapter.others.clear()
         number, self._next = self._next, self._next + 1
         self._loaded[number] = adapter
         for name in adapter.factors:
@@ -115,6 +120,18 @@ class Adapters:
             b = torch.cat([torch.zeros(outputs, 0), *(_grown(b, rank, 1) for _, b, rank in pairs)], 1)
             layer.a, layer.b = a.T.contiguous().to(**kind), b.T.contiguous().to(**kind)
 
+    def _is_copy(self, name: str, tensor: Tensor) -> bool:
+        """Return whether a tensor is the model's own weight, which PEFT stores beside adapters of heads or embeddings.
+
+        The engine may hold the weight in half precision, so the two are compared within its rounding.
+        """
+        module = self._modules.get(base_weight_of(name))
+        module = module.base if isinstance(module, _LoraLayer) else module
+        own = getattr(module, "weight", None)
+        if not isinstance(own, Tensor) or own.shape != tensor.shape:
+            return False
+        return torch.allclose(own.float().cpu(), tensor.float(), rtol=2**-8, atol=1e-5)
+
     def _check(self, folder: Path, name: str, a: Tensor, b: Tensor) -> None:
         module = self._modules.get(name)
         if module is None:
@@ -148,12 +165,10 @@ def _read(folder: Path) -> _Adapter:
         raise NescioError(f"{folder}: {', '.join(special)}: more than plain LoRA is not served here; merge it instead")
     tensors = expand(folder) if is_one_bit(folder) else read_weights(folder)
     modules, others = factor_names(tensors)
-    if others:
-        raise NescioError(f"{folder}: {others[0]} is no LoRA weight; merge the adapter instead")
     if not modules:
         raise NescioError(f"{folder}: the adapter holds no weights; write it again")
     factors = {}
     for module, names in modules.items():
         a, b = tensors[names.a].float(), tensors[names.b].float()  # [r, in], [out, r]
         factors[module] = (a, b * config.scaling(module, len(a)))
-    return _Adapter(factors, max(len(a) for a, _ in factors.values()))
+    return _Adapter(factors, max(len(a) for a, _ in factors.values()), {name: tensors[name] for name in others})
