@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
+from threading import RLock
 from typing import Any, Generic, TypeVar, cast
 
 from nescio.core.errors import NescioError
@@ -41,7 +42,8 @@ class Registry(Generic[Item]):
         self.group, self.noun = group, noun
         self._package, self._pattern = package, pattern
         self._items: dict[str, Item] = {}
-        self._is_scanned = False
+        self._is_scanned = self._is_scanning = False
+        self._lock = RLock()
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Return a decorator that registers what it decorates, unchanged, under a name.
@@ -91,12 +93,20 @@ class Registry(Generic[Item]):
         return [Listing(self.group, name, outside.get(name, "nescio")) for name in self.names()]
 
     def _scan(self) -> None:
+        """Import the modules of the package once; other threads wait for it."""
         if self._is_scanned:
             return
-        self._is_scanned = True  # before the imports: a module may look something up while it is imported
-        for module in iter_modules(import_module(self._package).__path__):
-            if fnmatch(module.name, self._pattern):
-                import_module(f"{self._package}.{module.name}")
+        with self._lock:
+            if self._is_scanned or self._is_scanning:  # a module may look something up while it is imported
+                return
+            self._is_scanning = True
+            try:
+                for module in iter_modules(import_module(self._package).__path__):
+                    if fnmatch(module.name, self._pattern):
+                        import_module(f"{self._package}.{module.name}")
+                self._is_scanned = True
+            finally:
+                self._is_scanning = False
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
