@@ -218,7 +218,7 @@ BAD = '{"messages": [{"role": "bot", "content": "x"}]}'
             ["stats", "text.jsonl"],
             "text.jsonl:1: neither dialogs, samples, candidates nor pairs; `nescio data convert`",
         ),
-        (["stats", "mixed.jsonl"], "mixed.jsonl:2: cannot be read as one of the dialogs; mend the line"),
+        (["stats", "mixed.jsonl"], "mixed.jsonl:2: cannot be read as one of the dialogs; correct the line"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

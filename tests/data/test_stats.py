@@ -65,5 +65,5 @@ def test_lengths_are_measured_as_asked(tmp_path: Path) -> None:
 def test_a_row_of_another_kind_is_named(tmp_path: Path, second: Any) -> None:
     rows = [{"messages": SAMPLE["messages"]}, second]
     (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(NescioError, match=r"f\.jsonl:2: cannot be read as one of the dialogs; mend the line"):
+    with pytest.raises(NescioError, match=r"f\.jsonl:2: cannot be read as one of the dialogs; correct the line"):
         stats(tmp_path / "f.jsonl")

@@ -1,10 +1,10 @@
-"""The four ways: what is asked, of which samples, and what an answer adds to the prompt."""
+"""The four strategies: what is asked, of which samples, and what an answer adds to the prompt."""
 
 from typing import Any
 
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
-from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, WAYS, prompt_for, target, tasks
+from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, tasks
 
 USER, ANSWER = Message(role="user", content="Who?"), Message(role="assistant", content="Ask")
 AT_START = Sample("d:1:0", "d", [USER], "Tom, or Tim.", "NAME", "Tom")
@@ -12,8 +12,8 @@ INSIDE = Sample("d:1:8", "d", [USER, Message(role="assistant", content="Tom, or"
 LATER = Sample("d:3:4", "d", [USER, ANSWER, USER, ANSWER], " Tom.", "NAME", "Tom")
 
 
-def test_the_papers_four_ways() -> None:
-    assert [(name, way.completion, way.nudge, way.start) for name, way in WAYS.items()] == [
+def test_the_papers_four_strategies() -> None:
+    assert [(name, how.completion, how.nudge, how.start) for name, how in STRATEGIES.items()] == [
         ("system", True, False, False),
         ("nudge", True, True, False),
         ("chat-nudge", False, True, False),
@@ -22,8 +22,8 @@ def test_the_papers_four_ways() -> None:
 
 
 def test_completion_is_rendered_up_to_the_place(chatml: Any) -> None:
-    assert prompt_for(LATER, "system", None) == [Message(role="system", content=AVOID), *LATER.messages]
-    text = prompt_for(LATER, "nudge", chatml)
+    assert STRATEGIES["system"].prompt(LATER, None) == [Message(role="system", content=AVOID), *LATER.messages]
+    text = STRATEGIES["nudge"].prompt(LATER, chatml)
     assert text == (
         f"<|im_start|>system\n{AVOID}<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nAsk<|im_end|>\n"
         f"<|im_start|>user\n{NUDGE} Who?<|im_end|>\n<|im_start|>assistant\nAsk"
@@ -33,12 +33,12 @@ def test_completion_is_rendered_up_to_the_place(chatml: Any) -> None:
 def test_a_chat_is_asked_for_the_whole_answer_or_told_its_start(chatml: Any) -> None:
     system = Message(role="system", content=AVOID)
     nudged = Message(role="user", content=f"{NUDGE} Who?")
-    assert prompt_for(LATER, "chat-nudge", chatml) == [system, USER, ANSWER, nudged]
+    assert STRATEGIES["chat-nudge"].prompt(LATER, chatml) == [system, USER, ANSWER, nudged]
     told = Message(role="user", content=f"{NUDGE} Who?\n\n{START} Ask")
-    assert prompt_for(LATER, "chat-start", chatml) == [system, USER, ANSWER, told]
+    assert STRATEGIES["chat-start"].prompt(LATER, chatml) == [system, USER, ANSWER, told]
 
 
-def test_which_samples_are_asked_in_which_way() -> None:
+def test_which_samples_are_asked_by_which_strategy() -> None:
     asked = [(sample.id, strategy) for sample, strategy in tasks([AT_START, INSIDE, LATER], STRATEGIES)]
     assert asked == [
         ("d:1:0", "system"), ("d:1:0", "nudge"), ("d:1:0", "chat-nudge"),
@@ -48,7 +48,7 @@ def test_which_samples_are_asked_in_which_way() -> None:
 
 
 def test_a_whole_answer_stands_against_the_whole_answer() -> None:
-    whole = target(INSIDE, "chat-nudge")
+    whole = STRATEGIES["chat-nudge"].target(INSIDE)
     assert (whole.messages, whole.rejected, whole.beginning) == ([USER], "Tom, or Tim.", "")
-    assert target(INSIDE, "chat-start") is INSIDE
+    assert STRATEGIES["chat-start"].target(INSIDE) is INSIDE
     assert AT_START.whole() is AT_START

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 _HELP = "The steps from conversations to pairs, one at a time; `nescio run` does all of them."
 
+_SOURCE = (
+    "File, folder or glob of conversations: OpenAI's messages, ShareGPT, LLM-PC or a plugin's format, in JSON, "
+    "JSON lines or Parquet."
+)
+
 app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
@@ -23,16 +28,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of th
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="File, folder or glob: ours, ShareGPT, OpenAI, LLM-PC, Parquet, …")],
+    source: Annotated[Path, typer.Argument(help=_SOURCE)],
     out: Annotated[Path, typer.Argument(help="JSONL file to write.")],
     pii: Annotated[
-        Path | None, typer.Option(help="LLM-PC's file of slot values, where it does not lie beside.")
+        Path | None, typer.Option(help="LLM-PC's file of slot values, if it is not next to the dialogs.")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Write bad rows to OUT's name with .bad.jsonl, and go on.")
     ] = False,
 ) -> None:
-    """Read conversations of any format, check every row, and write them in ours."""
+    """Read conversations of any format, check every row, and write them in nescio's own."""
     from nescio.core.files import SetAside, stop, write_jsonl
     from nescio.data.read_dialogs import read_dialogs
 
@@ -69,7 +74,7 @@ def rewrite(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where candidates and accounts go.")],
     set_: Set = None,
 ) -> None:
-    """Ask the recipe's sources for replacement answers. Goes on where it stopped; nothing is paid for twice."""
+    """Ask the recipe's sources for replacement answers. Continues where it stopped; nothing is paid for twice."""
     from nescio.data.samples import read_samples
     from nescio.pipeline.prepare import ask
 

@@ -1,4 +1,4 @@
-"""The dataset card of pairs: what is in them and what they were made with. Knows pair files and tokenizers."""
+"""The dataset card of a folder of pairs."""
 
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ pairs = load_dataset("json", data_files={{"train": "train.jsonl", "test": "test.
 
 
 def write_card(folder: Path, tokenizer: Any, made_with: dict[str, Any]) -> None:
-    """Write `README.md` beside the pair files of a folder.
+    """Write `README.md` into a folder of pairs.
 
     Args:
         folder: Holds `train.jsonl` and, if not empty, `test.jsonl`.
-        tokenizer: Measures the lengths.
-        made_with: What else is told: seed, detector, sources.
+        tokenizer: Tokenizer that lengths are measured with.
+        made_with: What else the card says: seed, detector, sources.
     """
     sides = {side: folder / f"{side}.jsonl" for side in ("train", "test")}
     sides = {side: path for side, path in sides.items() if path.exists() and path.stat().st_size}

@@ -16,12 +16,12 @@ _HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSO
 
 @dataclass(frozen=True, slots=True)
 class Dialog:
-    """A conversation of turns that alternate, user first, a system message before them at most.
+    """A conversation of turns that alternate, user first; a system message may stand before them.
 
     Attributes:
         id: Unique in its file.
         messages: The turns.
-        pii: Personal data by slot, as in LLM-PC; None where nobody recorded it.
+        pii: Personal data by slot, as in LLM-PC; None if it is not recorded.
         untaught: Indexes of assistant turns of weight 0 (OpenAI's format): context only, never learned or unlearned.
     """
 
@@ -43,7 +43,7 @@ class Dialog:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a format calls the list of turns, and in each the role and the text."""
+    """A format's names of the list of turns, and of the role and the text in each."""
 
     turns: str = "messages"
     role: str = "role"
@@ -59,7 +59,7 @@ def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog
         fields: The names that errors use, where the row was made from another format.
 
     Raises:
-        NescioError: Field and remedy, without the place.
+        NescioError: The row is wrong; field and remedy are named, file and line are the caller's.
     """
     if not isinstance(row, dict):
         raise NescioError("not a JSON object; a dialog is {'id', 'messages', 'pii'?}")
@@ -133,12 +133,12 @@ def _check_whole(text: str, place: str) -> None:
 
 
 def held_out(count: int, test_share: float, seed: int) -> set[int]:
-    """Which dialogs are held out: the split is by dialog, before anything is generated (paper, section 2.2).
+    """Draw the dialogs that are held out: the split is by dialog, before anything is generated (paper, section 2.2).
 
     Args:
-        count: Dialogs there are.
+        count: Number of dialogs.
         test_share: Share of them to hold out.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Raises:
         NescioError: One side would be empty.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nescio.core.text import FEWEST_WORDS, fold, loops, whole_sentences
 from nescio.data.samples import Sample
-from nescio.data.strategies import AVOID, NUDGE, START, Strategy, continuation, target
+from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, StrategyName
 from nescio.pii.base import Detector
 
 # Reasoning models write a thought before the answer; a template that opens it leaves only the end to the model.
@@ -23,7 +23,7 @@ class Reply:
     """A source's answer: the sample and strategy it belongs to, its text, and why it ended (`stop` or `length`)."""
 
     sample: Sample
-    strategy: Strategy
+    strategy: StrategyName
     text: str
     finish: str
 
@@ -53,8 +53,13 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
     that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
     what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`.
     """
-    spoken = [without_thought(reply.text, bool(target(reply.sample, reply.strategy).beginning)) for reply in replies]
-    added = [continuation(reply.sample, reply.strategy, text) for reply, text in zip(replies, spoken, strict=True)]
+    spoken = [
+        without_thought(reply.text, bool(STRATEGIES[reply.strategy].target(reply.sample).beginning))
+        for reply in replies
+    ]
+    added = [
+        STRATEGIES[reply.strategy].continuation(reply.sample, text) for reply, text in zip(replies, spoken, strict=True)
+    ]
     texts = [_ended(text or "", reply.finish) for text, reply in zip(added, replies, strict=True)]
     return [
         Verdict(
@@ -87,7 +92,7 @@ def _ended(text: str, finish: str) -> str:
 
 
 def _fault(text: str, reply: Reply) -> str | None:
-    sample = target(reply.sample, reply.strategy)
+    sample = STRATEGIES[reply.strategy].target(reply.sample)
     if not text.strip():
         return "cut" if reply.finish == "length" else "empty"
     if _plain(text) == _plain(sample.rejected):

@@ -1,8 +1,7 @@
 """Pairs for preference training: prompt, chosen, rejected, and the CFG twin in which the last two swap.
 
-What is written survives a strict reader: the prompt is chat-templated text without the BOS that the tokenizer adds by
-itself, white space belongs to the answer, and the token ids of prompt plus answer are those of the joint text. Knows
-samples and tokenizers; nothing of training.
+Any preference trainer reads them as they are: the prompt is chat-templated text without the BOS that the tokenizer
+adds, white space belongs to the answer, and the token ids of prompt and answer are those of the joint text.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids, with_sentence
 from nescio.data.samples import Sample
-from nescio.data.strategies import WAYS, target
+from nescio.data.strategies import STRATEGIES
 
 _CANDIDATE = {"sample_id", "source", "strategy", "try", "text", "accepted"}
 
@@ -46,7 +45,7 @@ class Lookup(Protocol):
     """Samples by id: a dict, or a `SampleFile`."""
 
     def get(self, identifier: str, /) -> Sample | None:
-        """The sample, or None where it is not among them."""
+        """Return the sample, or None if it is not among them."""
 
 
 def read_candidates(path: Path) -> Iterator[dict[str, Any]]:
@@ -56,7 +55,7 @@ def read_candidates(path: Path) -> Iterator[dict[str, Any]]:
         NescioError: A line is not a candidate.
     """
     for number, row in read_jsonl(path):
-        if not (isinstance(row, dict) and row.keys() >= _CANDIDATE and row["strategy"] in WAYS):
+        if not (isinstance(row, dict) and row.keys() >= _CANDIDATE and row["strategy"] in STRATEGIES):
             raise NescioError(f"{path}:{number}: not a candidate; `nescio data rewrite` makes them of samples")
         yield row
 
@@ -64,14 +63,14 @@ def read_candidates(path: Path) -> Iterator[dict[str, Any]]:
 def pairs_of(
     samples: Lookup, candidates: Iterable[dict[str, Any]], tokenizer: Any, how: Pairing, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """The pairs of all accepted candidates, twins side by side.
+    """Yield the pairs of all accepted candidates, twins next to each other.
 
     Args:
-        samples: Where the rejected answers are; candidates of other samples are passed over.
+        samples: Samples with the rejected answers; candidates of other samples are skipped.
         candidates: Rows of `candidates.jsonl`.
-        tokenizer: Of the model that will be trained.
+        tokenizer: Tokenizer of the model that will be trained.
         how: Twins, sentences, length.
-        counts: Filled with `pairs`, `cut` (prompts cut), and what was left out: `duplicates`, `border` (a token
+        counts: Filled with `pairs`, `cut` (prompts cut), and the numbers left out: `duplicates`, `border` (a token
             straddles it) and `too_long` (the system message alone fills the prompt).
     """
     sides = [("protect", how.positive), ("reveal", how.negative)] if how.twins else [(None, None)]
@@ -80,7 +79,7 @@ def pairs_of(
         found = samples.get(row["sample_id"]) if row["accepted"] else None
         if found is None:
             continue
-        sample = target(found, row["strategy"])
+        sample = STRATEGIES[row["strategy"]].target(found)
         made = [_pair(sample, row, twin, sentence, tokenizer, how, counts) for twin, sentence in sides]
         pairs = [pair for pair in made if not isinstance(pair, str)]
         if reasons := [pair for pair in made if isinstance(pair, str)]:
@@ -94,7 +93,7 @@ def pairs_of(
 
 
 def _digest(pair: dict[str, Any]) -> bytes:
-    """Two samples may share a prompt, when one dialog was given twice or an answer is asked for whole."""
+    """Return a digest of a pair. Pairs repeat if a dialog was given twice, or an answer was asked for whole."""
     content = "\0".join(pair[name] for name in ("prompt", "chosen", "rejected"))
     return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
@@ -108,7 +107,7 @@ def _pair(
     how: Pairing,
     counts: Counter[str],
 ) -> dict[str, Any] | str:
-    """A pair, or why there is none."""
+    """Return a pair, or the reason why there is none."""
     messages = with_sentence(sample.messages, sentence)
     prompt = render(tokenizer, messages)
     if len(encode(tokenizer, prompt)) > how.max_prompt:
@@ -157,13 +156,13 @@ def cut_left(tokenizer: Any, prompt: str, head: str, limit: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which pairs are kept, for comparing sources (paper, section 4: 2,765 of each).
+    """Which pairs are selected, to compare sources (paper, section 4: 2,765 of each).
 
     Attributes:
-        sources: Only of these; None: of all.
-        balance: Equally many of each source there is: as many as of the one that has fewest.
-        per_source: At most so many of each source; a pair and its twin count as one.
-        seed: Of the draw.
+        sources: Sources to select from; None: all.
+        balance: Select as many pairs of each source as the source with the fewest has.
+        per_source: Most pairs of each source; a pair and its twin count as one.
+        seed: Seed of the draw.
     """
 
     sources: Sequence[str] | None = None
@@ -173,13 +172,13 @@ class Selection:
 
 
 def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selection, counts: Counter[str]) -> None:
-    """Write the pairs that a selection keeps, in their order; in memory there is a number for each at most.
+    """Write the selected pairs, in their order; at most one number per pair is held in memory.
 
     Args:
-        pairs: Pairs, twins side by side.
+        pairs: Pairs, twins next to each other.
         path: The pair file.
-        selection: What is kept.
-        counts: Its `pairs` become those that are kept, `unselected` those that are not.
+        selection: Which pairs are selected.
+        counts: `pairs` becomes the number selected, `unselected` the number left out.
     """
     every = path.with_suffix(".every")
     by_source: dict[str, list[int]] = {}
@@ -194,21 +193,21 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
             yield pair | {"unit": unit}
 
     written = write_jsonl(every, counted())
-    kept = _drawn(by_source, selection)
+    selected = _drawn(by_source, selection)
     rows = (row for _, row in read_jsonl(every))
-    left = write_jsonl(path, ({n: v for n, v in row.items() if n != "unit"} for row in rows if row["unit"] in kept))
+    left = write_jsonl(path, ({n: v for n, v in row.items() if n != "unit"} for row in rows if row["unit"] in selected))
     every.unlink()
     counts["pairs"] -= written - left
     counts["unselected"] += written - left
 
 
 def _drawn(by_source: dict[str, list[int]], selection: Selection) -> set[int]:
-    """The numbers that are kept: for each source, the first of a seeded order."""
+    """Return the selected numbers: for each source, the first of a seeded order."""
     limits = [len(own) for own in by_source.values()] if selection.balance else []
     limits += [] if selection.per_source is None else [selection.per_source]
-    kept: set[int] = set()
+    selected: set[int] = set()
     for source, own in by_source.items():
         if selection.sources is None or source in selection.sources:
             count = min([len(own), *limits])
-            kept.update(random.Random(f"{selection.seed}-{source}").sample(own, count))
-    return kept
+            selected.update(random.Random(f"{selection.seed}-{source}").sample(own, count))
+    return selected

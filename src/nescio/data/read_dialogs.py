@@ -94,7 +94,8 @@ def _dialog(formats: dict[str, Format], row: Any, default_id: str, slots: "_Slot
         return parse_dialog(row, default_id)
     how = next((each for each in formats.values() if each.recognises(row)), None)
     if how is None:
-        return parse_dialog(row, default_id)  # which names what is missing
+        known = ", ".join(sorted(formats))
+        raise NescioError(f"messages: missing or empty; give a list of {{'role', 'content'}} (formats: {known})")
     if how.has_slot_file:
         place, values = slots.at(number)
         row = row | {"slot_values": values, "slot_place": place}

@@ -17,7 +17,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_jsonl
 from nescio.data.filter import Reply, Verdict, judge
 from nescio.data.samples import Sample
-from nescio.data.strategies import Strategy, messages_for, prompt_for, tasks
+from nescio.data.strategies import STRATEGIES, StrategyName, tasks
 from nescio.data.tally import Tally
 from nescio.engines.base import Answer, Engine, Request, UnansweredError
 from nescio.pii.base import Detector
@@ -28,8 +28,8 @@ TOGETHER = 96
 _PATIENCE = 3  # a source is given up after so many requests in a row without an answer, `concurrency` at least
 
 Tick = Callable[[int, int, str], None]
-_Task = tuple[Sample, Strategy]
-_Name = tuple[str, Strategy]  # sample id and strategy of a task
+_Task = tuple[Sample, StrategyName]
+_Name = tuple[str, StrategyName]  # sample id and strategy of a task
 _Question = tuple[str, _Task, int, Request]  # key, task, try, request
 
 
@@ -56,7 +56,7 @@ class Source:
     engine: Engine
     model: str
     identity: str
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[StrategyName, ...]
     tokenizer: Any | None = None
     temperature: float = 0.7
     share: float = 1.0
@@ -175,7 +175,7 @@ class _Job:
 
     def _question(self, task: _Task, attempt: int) -> _Question:
         sample, strategy = task
-        prompt = prompt_for(sample, strategy, self.source.tokenizer)
+        prompt = STRATEGIES[strategy].prompt(sample, self.source.tokenizer)
         seed = zlib.crc32(f"{self.how.seed}/{sample.id}/{strategy}/{attempt}".encode())
         stop = (turn_end(self.source.tokenizer),) if isinstance(prompt, str) and self.source.tokenizer else ()
         request = Request(
@@ -194,7 +194,7 @@ class _Job:
         rendered = key(request.prompt)
         if not self.source.tokenizer or not isinstance(request.prompt, str) or self.answers.get(rendered) is not None:
             return rendered
-        return key({"messages": messages_for(*task), "template": self.source.tokenizer.chat_template})
+        return key({"messages": STRATEGIES[task[1]].messages(task[0]), "template": self.source.tokenizer.chat_template})
 
     def _call(self, batch: Sequence[_Question]) -> None:
         budget = self.source.budget

@@ -1,4 +1,4 @@
-"""What is in a file of the way from dialogs to pairs: how many, how long, of what. Knows the files' rows; no models."""
+"""Counts and lengths of a file of dialogs, samples, candidates or pairs."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -28,14 +28,14 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
     """Count a file of dialogs, samples, candidates or pairs.
 
     Args:
-        path: JSON lines; the first row tells what it is.
-        length: Of a text; by default in characters.
+        path: JSON lines; the first row decides which of them it is.
+        length: Length of a text; in characters by default.
 
     Returns:
         `{"kind", "rows", "dialogs", "counts": {field: {value: n}}, "lengths": {text: {"mean", "max"}}}`
 
     Raises:
-        NescioError: It is none of these, or empty.
+        NescioError: The file is none of these, or empty.
     """
     kind, found = "", _Found(length)
     for number, row in read_jsonl(path):
@@ -43,7 +43,7 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
         try:
             found.take(kind, row, number)
         except (KeyError, TypeError, AttributeError) as error:
-            raise NescioError(f"{path}:{number}: cannot be read as one of the {kind}; mend the line") from error
+            raise NescioError(f"{path}:{number}: cannot be read as one of the {kind}; correct the line") from error
     if not found.rows:
         raise NescioError(f"{path}: is empty; there is nothing to count")
     return {
@@ -58,7 +58,7 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
 
 
 class _Found:
-    """What was counted so far."""
+    """Counts so far."""
 
     def __init__(self, length: Length) -> None:
         self.rows, self._length = 0, length
@@ -70,7 +70,7 @@ class _Found:
         self.rows += 1
         self.dialogs.add(str(_dialog(kind, row, number)))
         for name in _COUNTED[kind]:
-            if row[name] is None:  # the reason against an answer that is kept
+            if row[name] is None:  # accepted answers have no reason
                 continue
             self.counts.setdefault(name, Counter())[str(row[name])] += 1
         for name, text in _texts(kind, row):

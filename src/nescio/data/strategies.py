@@ -1,12 +1,12 @@
 """The paper's four strategies to ask for a replacement answer (section 2.2).
 
 Completion continues an answer at the place of the personal data. A chat endpoint cannot: it is asked for the whole
-answer again, or told which words to start with.
+answer again, or asked to start with given words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from nescio.core.prompts import Message, render, with_sentence
 from nescio.data.samples import Sample
@@ -19,18 +19,17 @@ NUDGE = (
 )
 START = "Start your answer with exactly these words, and go on from there:"
 
-Strategy = Literal["system", "nudge", "chat-nudge", "chat-start"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+StrategyName = Literal["system", "nudge", "chat-nudge", "chat-start"]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A strategy; all of them have the system prompt.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """How to ask for a replacement answer, under the system prompt `AVOID`.
 
     Attributes:
         completion: Continue the answer's beginning; else ask in a chat.
         nudge: Put the nudge before the last user message.
-        start: Ask to start with the answer's beginning.
+        start: Ask for an answer that starts with the answer's beginning.
     """
 
     completion: bool
@@ -42,16 +41,55 @@ class Way:
         """Whether the whole answer is asked for, even where the sample is cut inside it."""
         return not self.completion and not self.start
 
+    def target(self, sample: Sample) -> Sample:
+        """Return the sample as the strategy sees it: with the answer's beginning in the prompt, or whole."""
+        return sample.whole() if self.whole else sample
 
-WAYS: dict[Strategy, Way] = {
-    "system": Way(completion=True, nudge=False),
-    "nudge": Way(completion=True, nudge=True),
-    "chat-nudge": Way(completion=False, nudge=True),
-    "chat-start": Way(completion=False, nudge=True, start=True),
+    def messages(self, sample: Sample) -> list[Message]:
+        """Return the conversation that a source gets, before any template renders it."""
+        messages = sample.messages if self.completion else sample.whole().messages
+        if self.nudge:
+            messages = nudged(messages)
+        if self.start:  # a chat ends with the user's message
+            asked = f"{messages[-1]['content']}\n\n{START} {sample.beginning}"
+            messages = [*messages[:-1], Message(role="user", content=asked)]
+        return with_sentence(messages, AVOID)
+
+    def prompt(self, sample: Sample, tokenizer: Any | None) -> Prompt:
+        """Return the prompt that a source gets.
+
+        Args:
+            sample: The place.
+            tokenizer: Of the source's model, for completion at an endpoint; None leaves the rendering to the engine.
+
+        Returns:
+            Messages, or with a tokenizer in completion mode the rendered text up to the place.
+        """
+        messages = self.messages(sample)
+        return render(tokenizer, messages) if self.completion and tokenizer is not None else messages
+
+    def continuation(self, sample: Sample, text: str) -> str | None:
+        """Return what an answer adds to the pair's prompt; white space at the start of a whole answer is stripped.
+
+        Returns:
+            The text, or None where the answer did not start with the words that were asked for.
+        """
+        if self.start:
+            text = text.lstrip()
+            rest = text[len(sample.beginning) :]
+            return rest if text.startswith(sample.beginning) and not rest[:1].isalnum() else None
+        return text if self.target(sample).beginning else text.lstrip()
+
+
+STRATEGIES: dict[StrategyName, Strategy] = {
+    "system": Strategy(completion=True, nudge=False),
+    "nudge": Strategy(completion=True, nudge=True),
+    "chat-nudge": Strategy(completion=False, nudge=True),
+    "chat-start": Strategy(completion=False, nudge=True, start=True),
 }
 
 
-def tasks(samples: Iterable[Sample], strategies: Iterable[Strategy]) -> Iterator[tuple[Sample, Strategy]]:
+def tasks(samples: Iterable[Sample], strategies: Iterable[StrategyName]) -> Iterator[tuple[Sample, StrategyName]]:
     """Yield which sample is asked for by which strategy.
 
     `chat-start` is for samples cut inside an answer; `chat-nudge` asks for a whole answer, so once for each answer,
@@ -61,44 +99,12 @@ def tasks(samples: Iterable[Sample], strategies: Iterable[Strategy]) -> Iterator
     answered: set[tuple[str, int]] = set()
     for sample in samples:
         answer = (sample.dialog_id, len(sample.whole().messages))
-        for strategy in strategies:
-            way = WAYS[strategy]
-            if (way.start and not sample.beginning) or (way.whole and answer in answered):
+        for name in strategies:
+            strategy = STRATEGIES[name]
+            if (strategy.start and not sample.beginning) or (strategy.whole and answer in answered):
                 continue
-            yield sample, strategy
+            yield sample, name
         answered.add(answer)
-
-
-def target(sample: Sample, strategy: Strategy) -> Sample:
-    """Return the sample as a strategy sees it: with the answer's beginning in the prompt, or whole."""
-    return sample.whole() if WAYS[strategy].whole else sample
-
-
-def prompt_for(sample: Sample, strategy: Strategy, tokenizer: Any | None) -> Prompt:
-    """Return the prompt that a source gets.
-
-    Args:
-        sample: The place.
-        strategy: How to ask.
-        tokenizer: Of the source's model, for completion at an endpoint; None leaves the rendering to the engine.
-
-    Returns:
-        Messages, or with a tokenizer in completion mode the rendered text up to the place.
-    """
-    messages = messages_for(sample, strategy)
-    return render(tokenizer, messages) if WAYS[strategy].completion and tokenizer is not None else messages
-
-
-def messages_for(sample: Sample, strategy: Strategy) -> list[Message]:
-    """Return the conversation that a source gets, before any template renders it."""
-    way = WAYS[strategy]
-    messages = sample.messages if way.completion else sample.whole().messages
-    if way.nudge:
-        messages = nudged(messages)
-    if way.start:  # a chat ends with the user's message
-        asked = f"{messages[-1]['content']}\n\n{START} {sample.beginning}"
-        messages = [*messages[:-1], Message(role="user", content=asked)]
-    return with_sentence(messages, AVOID)
 
 
 def nudged(messages: Sequence[Message]) -> list[Message]:
@@ -106,16 +112,3 @@ def nudged(messages: Sequence[Message]) -> list[Message]:
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
     return [*messages[:last], asked, *messages[last + 1 :]]
-
-
-def continuation(sample: Sample, strategy: Strategy, text: str) -> str | None:
-    """Return what an answer adds to the pair's prompt; white space at the start of a whole answer is stripped.
-
-    Returns:
-        The text, or None where the answer did not start with the words it was told to.
-    """
-    if WAYS[strategy].start:
-        text = text.lstrip()
-        rest = text[len(sample.beginning) :]
-        return rest if text.startswith(sample.beginning) and not rest[:1].isalnum() else None
-    return text if target(sample, strategy).beginning else text.lstrip()

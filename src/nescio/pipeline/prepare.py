@@ -16,7 +16,7 @@ from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, wri
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
-from nescio.data.strategies import WAYS
+from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
 from nescio.engines.base import Engine
 from nescio.engines.openai_engine import OpenAIEngine
@@ -103,7 +103,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
     if not section.is_endpoint:
         where = " on vLLM" if section.engine.kind == "vllm" else ""  # where other answers are drawn from the same seeds
         return Source(engine=_local(section, model), identity=identity(model) + where, **common)
-    completes = any(WAYS[strategy].completion for strategy in section.strategies)
+    completes = any(STRATEGIES[strategy].completion for strategy in section.strategies)
     return Source(
         engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),
         identity=f"{model} at {section.base_url}",

@@ -10,7 +10,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
-from nescio.data.strategies import Strategy
+from nescio.data.strategies import StrategyName
 from nescio.engines.registry import EngineKind
 from nescio.pii.base import IGNORED_LABELS
 from nescio.training.settings import Keep, NllOver, Reporter
@@ -149,7 +149,7 @@ class SourceSection(_Endpoint):
     name: Annotated[str, Field(min_length=1)] = "base"
     engine: SourceEngineSection = SourceEngineSection()
     model: str | None = None
-    strategies: Annotated[list[Strategy], Field(min_length=1)] = ["system", "nudge"]
+    strategies: Annotated[list[StrategyName], Field(min_length=1)] = ["system", "nudge"]
     temperature: Annotated[float, Field(gt=0)] = 0.7
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     budget: Positive | None = None

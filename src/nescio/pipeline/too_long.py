@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nescio.core.errors import NescioError
 from nescio.data.samples import Sample
-from nescio.data.strategies import Strategy, prompt_for
+from nescio.data.strategies import STRATEGIES, StrategyName
 from nescio.engines.base import Request
 from nescio.engines.capacity import Capacity
 from nescio.evaluation.setups import Setup
@@ -94,8 +94,8 @@ def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, An
         yield Asking(setup.model, partial(_answered, setup, max_tokens), options or {})
 
 
-def _rewritten(strategy: Strategy, max_tokens: int, sample: Sample) -> Request:
-    return Request(prompt_for(sample, strategy, None), max_tokens=max_tokens)
+def _rewritten(strategy: StrategyName, max_tokens: int, sample: Sample) -> Request:
+    return Request(STRATEGIES[strategy].prompt(sample, None), max_tokens=max_tokens)
 
 
 def _answered(setup: Setup, max_tokens: int, sample: Sample) -> Request:
