@@ -1,44 +1,95 @@
-"""Progress on a terminal: a bar with an estimate a stage. Knows nothing of what the stages do."""
+"""Progress of a run: a bar for each stage on a terminal, a line now and then where the output is a file."""
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_EVERY = 30.0
+"""Seconds between two lines where the output is no terminal."""
+
 
 def standard() -> Console:
-    """Standard output; 120 columns wide where it is a file."""
+    """Return standard output; 120 columns wide where it is a file."""
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Terminal:
-    """Bars on a terminal; one line a stage where the output is a file."""
+    """Shows the progress of stages.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        console: Receives bars if it is a terminal, else a line a stage, and one every 30 seconds with the time left.
+        clock: Returns seconds, counted from any moment.
+        poll: Seconds between two looks at the clock.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic, poll: float = 1.0) -> None:
+        self._console, self._clock, self._poll = console, clock, poll
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int, str], None]]:
-        """Open a stage; the tick is called with done, total and a word."""
+        """Open a stage; the tick takes done, total and a word."""
         columns = (
             TextColumn("{task.fields[stage]:<11}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
         )  # fmt: skip
-        with Progress(*columns, console=self._console) as bar:
+        with Progress(*columns, console=self._console) as bar, self._lines(name) as heard:
             task = bar.add_task("", total=None, stage=name)
 
             def tick(done: int, total: int, word: str) -> None:
                 bar.update(task, completed=done, total=total, description=word)
+                heard(done, total, word)
 
             yield tick
             bar.update(task, completed=bar.tasks[0].total or 1, total=bar.tasks[0].total or 1)
 
+    @contextmanager
+    def _lines(self, name: str) -> Iterator[Callable[[int, int, str], None]]:
+        """Print a line every 30 seconds, also while nothing ticks; none on a terminal."""
+        started = self._clock()
+        printed, state, ended = started, (0, 0, ""), threading.Event()
+
+        def hear(done: int, total: int, word: str) -> None:
+            nonlocal state
+            state = done, total, word
+
+        def watch() -> None:
+            nonlocal printed
+            while not ended.wait(self._poll):
+                if self._clock() - printed >= _EVERY:
+                    printed = self._clock()
+                    self.note(_line(name, printed - started, *state))
+
+        if self._console.is_terminal:
+            yield hear
+            return
+        watcher = threading.Thread(target=watch, name="progress", daemon=True)
+        watcher.start()
+        try:
+            yield hear
+        finally:
+            ended.set()
+            watcher.join()
+
     def skipped(self, name: str) -> None:
-        """A stage that was done before."""
+        """Report a stage that was done before."""
         self._console.print(f"{name:<11} done before")
 
     def note(self, text: str) -> None:
-        """A line worth reading."""
+        """Print a line worth reading."""
         self._console.print(text, highlight=False, markup=False)
+
+
+def _line(name: str, seconds: float, done: int, total: int, word: str) -> str:
+    """Say how far a stage is, and the time left if the rest goes as fast."""
+    left = f", about {_time(seconds / done * (total - done))} left" if done else ""
+    return f"{name:<11} {f'{done}/{total} ' if total else ''}after {_time(seconds)}{left}  {word}".rstrip()
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
