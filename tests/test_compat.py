@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import nescio
 from nescio import compat
 from nescio.cli.main import app
+from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
-from nescio.core.models import read_sentences
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
 from nescio.pipeline.stages import unset

@@ -1,6 +1,6 @@
 """nescio: make a chat model that learned personal data stop saying it, and serve it with classifier-free guidance.
 
-The names below are loaded when they are first used, so that `import nescio` is quick.
+Names are imported when they are first used, so that `import nescio` stays quick.
 """
 
 from importlib import import_module
@@ -13,26 +13,39 @@ if TYPE_CHECKING:
     from nescio.engines.base import Engine, Request
     from nescio.engines.registry import chat
     from nescio.engines.torch_engine import load
-    from nescio.pii.base import Span
+    from nescio.pii.base import Detector, Span
     from nescio.pii.registry import load_detector
+    from nescio.pipeline.api import evaluate, fit
+    from nescio.plugins import (
+        register_detector,
+        register_engine,
+        register_format,
+        register_measure,
+        register_space,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "Guidance", "NescioError", "Request", "Span", "chat", "guide", "load", "load_detector"]
+__all__ = [
+    "Detector", "Engine", "Guidance", "NescioError", "Request", "Span", "chat", "evaluate", "fit", "guide", "load",
+    "load_detector", "register_detector", "register_engine", "register_format", "register_measure", "register_space",
+]  # fmt: skip
 
-_HOMES = {
-    "Engine": "nescio.engines.base",
-    "chat": "nescio.engines.registry",
-    "Guidance": "nescio.core.guidance",
-    "NescioError": "nescio.core.errors",
-    "Request": "nescio.engines.base",
-    "Span": "nescio.pii.base",
-    "guide": "nescio.core.guide",
-    "load": "nescio.engines.torch_engine",
-    "load_detector": "nescio.pii.registry",
+_MODULES = {
+    "nescio.core.errors": ("NescioError",),
+    "nescio.core.guidance": ("Guidance",),
+    "nescio.core.guide": ("guide",),
+    "nescio.engines.base": ("Engine", "Request"),
+    "nescio.engines.registry": ("chat",),
+    "nescio.engines.torch_engine": ("load",),
+    "nescio.pii.base": ("Detector", "Span"),
+    "nescio.pii.registry": ("load_detector",),
+    "nescio.pipeline.api": ("evaluate", "fit"),
+    "nescio.plugins": tuple(name for name in __all__ if name.startswith("register_")),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'nescio' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)

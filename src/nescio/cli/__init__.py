@@ -1,1 +1,1 @@
-"""The command line: options in, one call, results out."""
+"""The command line."""

@@ -1,4 +1,4 @@
-"""Silence for libraries that talk on the terminal."""
+"""Less output of libraries on the terminal."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Libraries keep to themselves: their bars and advice would drown ours."""
+    """Silence the progress bars and warnings of libraries, which would hide nescio's own output."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when it is imported, so before Transformers is
     import transformers
 

@@ -1,4 +1,4 @@
-"""`nescio reproduce`: the paper's tables and figures, made again beside its own numbers."""
+"""`nescio reproduce`: the paper's tables and figures, made again next to the paper's numbers."""
 
 from enum import StrEnum
 from importlib.resources import as_file, files
@@ -11,7 +11,7 @@ from nescio.cli.quiet import quiet_libraries
 
 
 class What(StrEnum):
-    """What can be made again."""
+    """What can be reproduced."""
 
     TABLE1 = "table1"
     TABLE2 = "table2"
@@ -20,16 +20,18 @@ class What(StrEnum):
 
 
 def reproduce(
-    what: Annotated[What, typer.Argument(help="Which of the paper's tables, or its figures.")],
+    what: Annotated[What, typer.Argument(help="Table of the paper, or its figures.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="What the trainings have in common; else small ones of the embedded model.")
+        Path | None, typer.Option(help="Recipe that all trainings share. Default: a small one on the embedded model.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of trainings and tables; what is done is not done again.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of trainings and tables. Finished ones are not done again.")] = Path(
         "runs/reproduce"
     ),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")
+    ] = None,
 ) -> None:
-    """Make a table of the paper again, our rows with intervals beside its own; trainings are shared between tables."""
+    """Reproduce a table of the paper: new rows with intervals, next to the paper's. Tables share trainings."""
     quiet_libraries()
     from nescio.reproduction.make import make
 

@@ -1,4 +1,4 @@
-"""`nescio serve`: options in, a running server out."""
+"""`nescio serve`: the OpenAI-compatible server."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A talk on the terminal: lines in, answers as they come. Knows an engine and the two streams."""
+"""A conversation on the terminal: reads lines, prints answers as they are generated."""
 
 import sys
 from collections.abc import Iterator

@@ -101,7 +101,8 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
     }  # fmt: skip
     if not section.is_endpoint:
-        where = " on vLLM" if section.engine.kind == "vllm" else ""  # where other answers are drawn from the same seeds
+        # Other engines draw other answers from the same seeds.
+        where = {"torch": "", "vllm": " on vLLM"}.get(section.engine.kind, f" on {section.engine.kind}")
         return Source(engine=_local(section, model), identity=identity(model) + where, **common)
     completes = any(STRATEGIES[strategy].completion for strategy in section.strategies)
     return Source(
@@ -117,7 +118,6 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
 def _local(section: SourceSection, model: str) -> Engine:
     """Open the engine of a source that runs here."""
     defaults = {"prefix_tokens": _PREFIX_TOKENS} if section.engine.kind == "torch" else {}
-    assert section.engine.kind != "openai"  # the caller's case
     return open_engine(section.engine.kind, model, {}, defaults | section.engine.options)
 
 

@@ -122,7 +122,10 @@ class _Endpoint(Section):
         return self
 
 
-class _Engine(Section):
+class EngineSection(Section):
+    """The engine that answers, by its name in the registry `nescio.engines`, and its own options."""
+
+    kind: EngineKind = "torch"
     options: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -131,23 +134,11 @@ class _Engine(Section):
         return {"kind": given} if isinstance(given, str) else given
 
 
-class EngineSection(_Engine):
-    """The engine that answers, and its own options."""
-
-    kind: EngineKind = "torch"
-
-
-class SourceEngineSection(_Engine):
-    """The engine of a source: one that runs here, or `openai`, any OpenAI-compatible endpoint."""
-
-    kind: EngineKind | Literal["openai"] = "torch"
-
-
 class SourceSection(_Endpoint):
     """A model that writes replacement answers (section 2.2), here or at an OpenAI-compatible endpoint."""
 
     name: Annotated[str, Field(min_length=1)] = "base"
-    engine: SourceEngineSection = SourceEngineSection()
+    engine: EngineSection = EngineSection()
     model: str | None = None
     strategies: Annotated[list[StrategyName], Field(min_length=1)] = ["system", "nudge"]
     temperature: Annotated[float, Field(gt=0)] = 0.7

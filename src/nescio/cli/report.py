@@ -1,0 +1,19 @@
+"""`nescio report`: the figures and the page of a run, drawn again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    compare: Annotated[list[Path] | None, typer.Option(help="Another run folder to compare with. Repeatable.")] = None,
+) -> None:
+    """Draw the figures and the report of a run again, and print its table."""
+    from nescio.report import figures, html, table
+
+    rows = table.read(run_folder)
+    figures.draw(run_folder)
+    page = html.write(run_folder, *(compare or ()))
+    print(f"{table.summary(rows)}\nReport: {page}")

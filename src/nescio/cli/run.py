@@ -1,0 +1,55 @@
+"""`nescio run` and `nescio demo`: a recipe carried out from dialogs to the report."""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nescio.cli.quiet import quiet_libraries
+
+Out = Annotated[Path, typer.Option("--out", help="Run folder. Finished stages in it are skipped.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
+Until = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Print stages, sizes, tokens, time and memory, and do nothing.")]
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML). `nescio init` writes one.")],
+    out: Out = Path("runs/latest"),
+    set_: Set = None,
+    until: Until = None,
+    dry_run: Dry = False,
+) -> None:
+    """Carry out a recipe, from dialogs to the report.
+
+    Run the same command again to resume: finished stages are skipped, and a stage that was stopped goes on.
+    """
+    _run(recipe, out, set_, until, dry_run)
+
+
+def demo(out: Out = Path("runs/demo"), set_: Set = None, until: Until = None, dry_run: Dry = False) -> None:
+    """Teach the embedded model made-up personal data, then make it stop saying it: all stages, on two CPU cores."""
+    with as_file(files("nescio") / "recipes/demo.yaml") as recipe:
+        _run(recipe, out, set_, until, dry_run)
+
+
+def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, dry_run: bool) -> None:
+    quiet_libraries()
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
+
+    recipe = load_recipe(path, overrides or ())
+    console = standard()
+    if dry_run:
+        from nescio.pipeline.estimate import describe, estimate
+
+        console.print(describe(estimate(recipe)))
+        return
+    from nescio.pipeline.run import Run
+    from nescio.report import table
+
+    Run(recipe, out, Terminal(console)).execute(until)
+    if (out / "eval/results.json").exists() and until is None:
+        rows = table.read(out)
+        print(f"\n{table.summary(rows)}\nReport: {out / 'report.html'}")
