@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         register_detector,
         register_engine,
         register_format,
+        register_loss,
         register_measure,
         register_space,
     )
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Detector", "Engine", "Guidance", "NescioError", "Request", "Span", "chat", "evaluate", "fit", "guide", "load",
-    "load_detector", "register_detector", "register_engine", "register_format", "register_measure", "register_space",
+    "load_detector", "register_detector", "register_engine", "register_format", "register_loss",
+    "register_measure", "register_space",
 ]  # fmt: skip
 
 _MODULES = {

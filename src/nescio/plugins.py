@@ -10,6 +10,7 @@ Registered = TypeVar("Registered")
 
 _REGISTRIES = {
     "detector": "nescio.pii.registry:DETECTORS",
+    "loss": "nescio.training.losses.registry:LOSSES",
     "format": "nescio.data.formats:FORMATS",
     "engine": "nescio.engines.registry:ENGINES",
     "measure": "nescio.evaluation.columns:measures",
