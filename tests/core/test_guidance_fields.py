@@ -17,9 +17,10 @@ from nescio.core.spaces import SPACES
 from nescio.engines.vllm.branch_rows import BranchRow
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import RowSection
-from nescio.serve.admission import Served, admit_chat
+from nescio.serve.admission import admit_chat
 from nescio.serve.openai_api.request_bodies import ChatRequest, GuidanceOptions
 from nescio.serve.policy import Caller, GuidanceRules, Policy
+from nescio.serve.served import Served
 
 FLAT = {"scale": 3, "space": "log", "positive": "Hush.", "negative": "Tell.", "plausibility": 0.1, "adaptive": True}
 WHOLE = Guidance(3.0, "log", "Hush.", "Tell.", 0.1, True)

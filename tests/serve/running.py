@@ -14,10 +14,10 @@ import yaml
 from nescio.engines.base import Engine
 from nescio.pii.base import Span
 from nescio.serve.app import create_app
-from nescio.serve.engine import served_by
-from nescio.serve.gateway import Serving
+from nescio.serve.gateway import Gateway
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
+from nescio.serve.served import served_by
 
 STAFF = "nescio-staff"
 POLICIES = f"""
@@ -72,7 +72,7 @@ class Running:
     def __init__(self, engine: Engine, policies: str, rows: int, queue: int, max_body: int = 2**20) -> None:
         self.engine = engine
         self.detector = Letters()
-        self.serving: Serving
+        self.gateway: Gateway
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(policies, rows, queue, max_body))
         self._thread.start()
@@ -82,16 +82,18 @@ class Running:
         async def main() -> None:
             served = served_by(self.engine, "tiny", {"careful": Path("nowhere")})
             checked = Policies.model_validate(yaml.safe_load(policies))
-            self.serving = Serving(self.engine, served, checked, self.detector, rows, queue)
-            config = uvicorn.Config(create_app(self.serving, max_body), port=0, log_config=None, access_log=False)
+            self.gateway = Gateway(
+                engine=self.engine, served=served, policies=checked, detector=self.detector, rows=rows, queue=queue
+            )
+            config = uvicorn.Config(create_app(self.gateway, max_body), port=0, log_config=None, access_log=False)
             self._server = uvicorn.Server(config)
-            serving = asyncio.create_task(self._server.serve())
+            task = asyncio.create_task(self._server.serve())
             while not self._server.started:
                 await asyncio.sleep(0.01)
             self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
             self._ready.set()
-            await serving
-            await self.serving.close()
+            await task
+            await self.gateway.close()
 
         asyncio.run(main())
 

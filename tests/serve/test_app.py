@@ -188,10 +188,10 @@ def test_models_and_the_callers_own_policy(server: Running) -> None:
         ({"guidance_scale": -2}, 400, "guidance_scale: "),
         ({"guidance": {"scale": 3, "sapce": "log"}}, 400, "unrecognized request argument supplied: guidance.sapce"),
         ({"guidance": {"scale": 3}, "guidance_scale": 3}, 400, "say the same"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools: has no effect on this server"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format: has no effect"),
-        ({"logit_bias": {"50256": -100}}, 400, "logit_bias: has no effect"),
-        ({"tool_choice": "required"}, 400, "tool_choice: has no effect"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools: this server does not support"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format: this server does not support"),
+        ({"logit_bias": {"50256": -100}}, 400, "logit_bias: this server does not support"),
+        ({"tool_choice": "required"}, 400, "tool_choice: this server does not support"),
         ({"messages": [*USER, {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]}, 400, "tool_calls"),
         ({"presence_penalty": 1}, 400, "presence_penalty: "),
         ({"stop": ["a"] * 5}, 400, "stop: holds 5 texts; at most 4 are allowed"),
@@ -282,7 +282,7 @@ def test_a_dead_engine_is_told_from_a_healthy_one(start: Any, monkeypatch: pytes
     next(opened)
     server.engine.close()
     assert list(opened)[-1]["error"]["code"] == "engine_down", "whoever waits is told"
-    monkeypatch.setattr(server.serving, "check_open", lambda: None)  # it may die between this check and the engine
+    monkeypatch.setattr(server.gateway, "check_open", lambda: None)  # it may die between this check and the engine
     refused = server.chat()
     monkeypatch.undo()
     for answer in (refused, server.chat(), httpx.get(f"{server.url}/readyz")):
@@ -348,8 +348,101 @@ def test_head_is_get_without_a_body(server: Running) -> None:
 def test_browsers_may_read_answers_for_the_origins_that_are_named_alone(server: Running) -> None:
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in httpx.get(f"{server.url}/v1/models", headers=asked).headers
-    client = TestClient(create_app(server.serving, 2**20, ["https://app.example"]))
+    client = TestClient(create_app(server.gateway, 2**20, ["https://app.example"]))
     preflight = client.options("/v1/chat/completions", headers=asked)
     assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "https://app.example")
     other = client.get("/v1/models", headers={"Origin": "https://other.example"})
     assert "access-control-allow-origin" not in other.headers
+
+
+PREFLIGHT = {
+    "Origin": "https://app.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+}
+
+
+def test_a_page_may_send_the_headers_of_openais_client_and_read_every_error(server: Running) -> None:
+    client = TestClient(create_app(server.gateway, 100, ["https://app.example"]))
+    preflight = client.options("/v1/chat/completions", headers=PREFLIGHT)
+    assert preflight.status_code == 200
+    assert "x-stainless-lang" in preflight.headers["access-control-allow-headers"]
+    large = client.post("/v1/chat/completions", content=b"x" * 200, headers={"Origin": "https://app.example"})
+    assert (large.status_code, large.headers["access-control-allow-origin"]) == (413, "https://app.example")
+
+
+MORE_NO_EFFECT: list[dict[str, Any]] = [
+    {"mark_pii": None}, {"stop": ""}, {"stop": ["", "\x09never\x09"]}, {"top_logprobs": 0}, {"logprobs": False},
+    {"stream_options": {"include_usage": False}}, {"stream_options": {"include_usage": None}},
+    {"max_completion_tokens": 12}, {"guidance": None}, {"guidance": {}}, {"guidance": {"scale": None}}, {"n": 1},
+    {"metadata": {"a": "b"}}, {"store": False}, {"service_tier": "auto"}, {"prompt_cache_retention": "24h"},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello", "cache_control": {"type": "x"}}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", MORE_NO_EFFECT, ids=str)
+def test_more_that_changes_nothing_is_taken(server: Running, fields: dict[str, Any]) -> None:
+    taken = server.chat(key=STAFF, **fields)
+    assert taken.status_code == 200, taken.text
+    assert taken.json()["choices"] == server.chat(key=STAFF).json()["choices"]
+
+
+def test_a_refusal_is_what_the_assistant_said(server: Running) -> None:
+    def ask(**said: Any) -> httpx.Response:
+        return server.chat(key=STAFF, messages=[*USER, {"role": "assistant"} | said, *USER])
+
+    refused = ask(content=None, refusal="No.")
+    assert refused.status_code == 200, refused.text
+    assert refused.json()["choices"] == ask(content="No.", refusal=None).json()["choices"]
+    assert "messages.1: content: field required" in ask(content=None).json()["error"]["message"]
+    assert ask(content="Yes.", refusal="No.").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_completion_tokens": 5}, "max_tokens and max_completion_tokens say the same"),
+        ({"stop": ["a", 3]}, "stop.1: input should be a valid string"),
+        ({"stop": "x" * 300}, "stop: string should have at most 256"),
+        ({"stop": 3}, "stop: input should be a valid string"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "colour": 1}]}]},
+            "unrecognized request argument supplied: messages.0.content.0.colour",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}]},
+            "messages.0.content.0.text: input should be a valid string",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages.0: content: field required"),
+        ({"my field": 1}, "unrecognized request argument supplied: my field"),
+    ],
+)
+def test_errors_name_the_field(server: Running, fields: dict[str, Any], message: str) -> None:
+    refused = server.chat(key=STAFF, **fields)
+    assert refused.status_code == 400
+    assert message in refused.json()["error"]["message"]
+
+
+def test_slashes_byte_order_marks_and_chunks(server: Running) -> None:
+    plain = server.chat(key=STAFF).json()["choices"]
+    body = {"model": "careful", "messages": USER, "max_tokens": 12, "temperature": 0}
+    slashed = server.post("chat/completions/", body, STAFF)
+    assert (slashed.status_code, slashed.json()["choices"]) == (200, plain), "without a redirect"
+    assert httpx.get(f"{server.url}/v1/models/").json() == httpx.get(f"{server.url}/v1/models").json()
+    headers = {"Authorization": f"Bearer {STAFF}", "Content-Type": "application/json; charset=utf-8", "Accept": "a/b"}
+    content = b"\xef\xbb\xbf" + json.dumps(body).encode()
+    for sent in (content, (content[at : at + 7] for at in range(0, len(content), 7))):
+        answer = httpx.post(f"{server.url}/v1/chat/completions", content=sent, headers=headers, timeout=60)
+        assert answer.json()["choices"] == plain
+
+
+def test_fields_of_completions_that_change_nothing(server: Running) -> None:
+    body = {"model": "tiny", "prompt": "Hello", "temperature": 0, "max_tokens": 4}
+    plain = server.post("completions", body, STAFF).json()["choices"]
+    for fields in ({"echo": False}, {"best_of": 1}, {"suffix": None}, {"suffix": ""}, {"logit_bias": None}, {"n": 1}):
+        assert server.post("completions", body | fields, STAFF).json()["choices"] == plain, fields
+    for fields in ({"echo": True}, {"best_of": 3}, {"suffix": "x"}):
+        refused = server.post("completions", body | fields, STAFF)
+        assert refused.status_code == 400
+        assert f"{next(iter(fields))}: this server does not support the value" in refused.json()["error"]["message"]

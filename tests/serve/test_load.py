@@ -86,9 +86,9 @@ def test_a_storm(start: Callable[..., Running], requests: int, at_a_time: int) -
         elif fate == "bad":
             assert got in ("400", "403", "404")
     deadline = time.monotonic() + 30
-    while server.serving.gate.held and time.monotonic() < deadline:
+    while server.gateway.gate.held and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert (server.serving.gate.held, server.serving.gate.waiting) == (0, 0)
+    assert (server.gateway.gate.held, server.gateway.gate.waiting) == (0, 0)
     after = min(seconds_of_one(server) for _ in range(3))
     gc.collect()
     grown = psutil.Process().memory_info().rss - memory

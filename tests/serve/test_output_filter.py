@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
-from nescio.serve.output_filter import Audit, AuditError, Checked
+from nescio.serve.output_filter import Checked, FilterError, OutputFilter
 
 NAMES = re.compile(r"Anna(?: Maria)? Ferrari|Geneva|555-\d+")
 
@@ -43,7 +43,7 @@ class Broken:
 
 
 def run(chunks: Sequence[str], mode: str = "mask", detector: Detector | None = None) -> tuple[str, list[Checked]]:
-    audit = Audit(detector or Known(), mode)  # type: ignore[arg-type]
+    audit = OutputFilter(detector or Known(), mode)  # type: ignore[arg-type]
     parts = [part for chunk in chunks for part in audit.feed(chunk)] + audit.finish()
     return "".join(part.text for part in parts), parts
 
@@ -88,7 +88,7 @@ def test_no_whole_piece_of_personal_data_is_sent(text: str) -> None:
 @given(text=TEXTS)
 def test_nothing_is_sent_before_it_was_seen(text: str) -> None:
     detector = Known()
-    audit = Audit(detector, "count")
+    audit = OutputFilter(detector, "count")
     sent = ""
     for character in text:
         for part in audit.feed(character):
@@ -107,7 +107,7 @@ def test_a_name_across_chunks_and_across_a_forced_cut() -> None:
 
 
 def test_sentences_leave_one_by_one() -> None:
-    audit = Audit(Known(), "mask")
+    audit = OutputFilter(Known(), "mask")
     assert audit.feed("Hello there. ") == []
     assert [part.text for part in audit.feed("Now")] == ["Hello there. "]
     assert audit.feed(" ask Dr. J. Smith") == [], "an abbreviation ends no sentence"
@@ -116,7 +116,7 @@ def test_sentences_leave_one_by_one() -> None:
 
 
 def test_blocking_ends_before_the_sentence() -> None:
-    audit = Audit(Known(), "block")
+    audit = OutputFilter(Known(), "block")
     sent = "".join(part.text for part in audit.feed("All fine. Then Anna Ferrari came. And more. "))
     assert (sent, audit.blocked) == ("All fine. ", True)
     assert audit.feed("Anything. At all. ") == []
@@ -125,15 +125,15 @@ def test_blocking_ends_before_the_sentence() -> None:
 
 @pytest.mark.parametrize("mode", ["count", "mask", "block"])
 def test_a_detector_that_fails_withholds(mode: str) -> None:
-    audit = Audit(Broken(at=1), mode)  # type: ignore[arg-type]
+    audit = OutputFilter(Broken(at=1), mode)  # type: ignore[arg-type]
     assert [part.text for part in audit.feed("First words. Second")] == ["First words. "]
-    with pytest.raises(AuditError):
+    with pytest.raises(FilterError):
         audit.feed(" words. Third")
 
 
 def test_checks_are_timed() -> None:
     seconds: list[float] = []
-    Audit(Known(), "count", seconds.append).feed("One word. Two words. Three")
+    OutputFilter(Known(), "count", seconds.append).feed("One word. Two words. Three")
     assert len(seconds) == 2
     assert min(seconds) >= 0
 

@@ -111,7 +111,7 @@ def test_stopping_with_the_keyboard_frees_the_rows(page: Page, server: Running) 
     expect(page.locator("#status")).to_have_text("Done.", timeout=60_000)
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
     page.wait_for_timeout(500)
-    assert (server.serving.gate.held, server.serving.gate.waiting) == (0, 0)
+    assert (server.gateway.gate.held, server.gateway.gate.waiting) == (0, 0)
 
 
 def test_a_key_gets_what_its_policy_allows(page: Page) -> None:

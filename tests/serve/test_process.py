@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from running import Letters, Running
 from typer.testing import CliRunner
 
@@ -20,8 +21,8 @@ from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.engines.decode.cpu_linear import packed_in
 from nescio.serve import process
-from nescio.serve.engine import open_served
 from nescio.serve.keys import hash_key
+from nescio.serve.policy import Policies
 
 POLICY = "policies:\n  default:\n    base_model: true\n    audit: off\n    guidance: {scale: 1}\n"
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
@@ -84,7 +85,7 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
     start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     running, path, loading = start(policies=POLICY), tmp_path / "p.yaml", threading.Event()
-    serving, old = running.serving, running.serving.detector
+    gateway, old = running.gateway, running.gateway.detector
 
     def load(name: str, ignore: Any) -> Letters:
         if name == "broken":
@@ -94,23 +95,42 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
 
     async def again(text: str) -> None:
         path.write_text(text)
-        task = asyncio.create_task(process.reload(serving, path))
+        task = asyncio.create_task(process.reload(gateway, path))
         await asyncio.sleep(0.2)
         loading.set()
         await task
 
     monkeypatch.setattr(process, "load_detector", load)
     asyncio.run(again(POLICY + "    limits: {max_tokens: 2}\n"))
-    assert (serving.detector, serving.policies.policies["default"].limits.max_tokens) == (old, 2)
+    assert (gateway.detector, gateway.policies.policies["default"].limits.max_tokens) == (old, 2)
     loading.clear()
-    asyncio.run(again("detector: other\n" + POLICY))
-    assert serving.detector is not old
-    taken = serving.policies, serving.detector
-    asyncio.run(again("detector: broken\n" + POLICY))
-    assert (serving.policies, serving.detector) == taken
+    audited = POLICY.replace("audit: off", "audit: count")
+    asyncio.run(again("detector: other\n" + audited))
+    assert gateway.detector is not old
+    taken = gateway.policies, gateway.detector
+    asyncio.run(again("detector: broken\n" + audited))
+    assert (gateway.policies, gateway.detector) == taken
     assert "policies stay as they were: RuntimeError: two lines" in caplog.messages
-    assert 'nescio_policy_reloads_total{result="refused"} 1.0' in serving.metrics.text().decode()
+    assert 'nescio_policy_reloads_total{result="refused"} 1.0' in gateway.metrics.text().decode()
     running.stop()
+
+
+def test_a_detector_is_loaded_when_a_policy_audits_and_else_when_it_is_first_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[str] = []
+
+    def load(name: str, ignore: Any) -> Letters:
+        loaded.append(name)
+        return Letters()
+
+    monkeypatch.setattr(process, "load_detector", load)
+    detector = process._detector_of(Policies.model_validate(yaml.safe_load("detector: a\n" + POLICY)))
+    assert loaded == []
+    assert [len(detector.find([text])[0]) for text in ("a B", "C")] == [1, 1]
+    assert loaded == ["a"]
+    process._detector_of(Policies.model_validate(yaml.safe_load("detector: b\n" + POLICY.replace("off", "mask"))))
+    assert loaded == ["a", "b"], "an audit's detector that can't be loaded must stop the start"
 
 
 def test_told_to_stop_it_ends_what_it_began_and_refuses_what_is_new(served: Process) -> None:
@@ -162,6 +182,7 @@ def test_killed_under_load_it_leaves_nothing_broken(served: Process, tiny_folder
         (["smollm2", "--policies", "p.yaml", "--engine", "magic"], "--engine magic: unknown"),
         (["smollm2", "--policies", "p.yaml", "--precision", "quarter"], "--precision quarter: unknown; there is full"),
         (["smollm2", "--policies", "p.yaml", "--engine", "vllm", "--precision", "half"], "only with --engine torch"),
+        (["smollm2", "--policies", "p.yaml", "--cors-origin", "example.org"], "must read https://host"),
         (["smollm2", "--policies", "p.yaml", "--host", "256.0.0.1"], "256.0.0.1:8000: cannot listen there"),
         (["no/such/model", "--policies", "p.yaml", "--port", "0"], "no such model"),
     ],
@@ -178,7 +199,11 @@ def test_what_cannot_start_says_why(
 
 @pytest.mark.parametrize("weights", ["full", "half"])
 def test_the_engine_is_opened_in_the_precision_asked_for(tiny_folder: Path, weights: Any) -> None:
-    engine: Any = open_served("torch", str(tiny_folder), {}, 8, 1024, weights, {})
+    engine: Any = process.open_served(
+        process.Settings(
+            model=str(tiny_folder), adapters={}, policies=Path(), rows=8, cache_tokens=1024, precision=weights
+        )
+    )
     assert packed_in(engine.model) == weights
     assert engine.complete("Anna", max_tokens=3)
 

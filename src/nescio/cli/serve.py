@@ -1,13 +1,19 @@
 """`nescio serve`: the OpenAI-compatible server."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast, get_args
 
 import typer
+import yaml
 
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.engines.base import Precision
+
+_ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 
 def serve(
@@ -18,7 +24,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and prints it.")] = 8000,
-    engine: Annotated[str, typer.Option(help="What answers: torch or vllm.")] = "torch",
+    engine: Annotated[str, typer.Option(help="Engine that answers: torch or vllm.")] = "torch",
     vllm: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable.")
     ] = None,
@@ -27,29 +33,35 @@ def serve(
         int, typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times.")
     ] = 1 << 15,
     precision: Annotated[
-        str, typer.Option(help="Of the torch engine's weights on a CPU: full, or half (fp16, computed in fp32).")
+        str, typer.Option(help="Weights of the torch engine on a CPU: full, or half (fp16, computed in fp32).")
     ] = "full",
-    queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; beyond them callers get 429.")] = 128,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds for running answers when told to stop.")] = 30.0,
-    max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 2**21,
+    queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; further requests get 429.")] = 128,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get when the server stops.")] = 30.0,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")] = 2**21,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="Origin whose pages may call this server from a browser. Repeatable."),
     ] = None,
 ) -> None:
-    """Serve a model in OpenAI's shapes, with guidance and adapters by source of traffic, and a playground at /."""
+    """Serve a model through OpenAI's API, with guidance and adapters by API key, and a playground at /."""
     for library in ("fastapi", "prometheus_client", "uvicorn"):
         require(library, "serve", "nescio serve")
     quiet_libraries()
-    from nescio.serve.engine import engine_kind, engine_options
-    from nescio.serve.engine import precision as precision_of
+    from nescio.engines.registry import ENGINES
     from nescio.serve.process import Settings, run
 
     adapters = dict(_named(each) for each in adapter or ())
     if len(adapters) < len(adapter or ()):
         raise NescioError("--adapter: two adapters have the same name; give each its own")
-    options = engine_options(vllm or ())
-    kind, weights = engine_kind(engine), precision_of(precision)
+    for option, value, known in (
+        ("--engine", engine, ENGINES.names()),
+        ("--precision", precision, get_args(Precision)),
+    ):
+        if value not in known:
+            raise NescioError(f"{option} {value}: unknown; there is {', '.join(known)}")
+    for origin in cors_origin or ():
+        if not _ORIGIN.fullmatch(origin):
+            raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
     run(
         Settings(
             model=model,
@@ -57,15 +69,15 @@ def serve(
             policies=policies,
             host=host,
             port=port,
-            engine=kind,
+            engine=engine,
             rows=rows,
             cache_tokens=cache_tokens,
-            precision=weights,
+            precision=cast(Precision, precision),
             queue=queue,
             drain=drain,
             max_body=max_body,
             cors_origins=cors_origin or (),
-            options=options,
+            options=_engine_options(vllm or ()),
         )
     )
 
@@ -75,3 +87,17 @@ def _named(each: str) -> tuple[str, Path]:
     if not (name and equals and path):
         raise NescioError(f"--adapter {each}: must read NAME=PATH")
     return name, Path(path)
+
+
+def _engine_options(given: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` options of vLLM; the values are YAML."""
+    options = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not (name and equals and value):
+            raise NescioError(f"--vllm {each}: must read NAME=VALUE")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise NescioError(f"--vllm {each}: the value is not YAML") from error
+    return options

@@ -1,1 +1,1 @@
-"""The server: guidance and adapters by source of traffic, in OpenAI's shapes."""
+"""The server: OpenAI's API with guidance and adapters by API key."""

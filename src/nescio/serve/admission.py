@@ -1,12 +1,12 @@
-"""From what a caller asks for to what the engine is asked: here a policy is kept. Knows bodies and policies, no HTTP.
+"""Admission: turns a request body into engine requests that the caller's policy allows.
 
-Whatever leaves this module carries the policy's protect sentence, an adapter and a guidance that the policy allows.
+Every engine request made here carries the policy's protect sentence, and an adapter and a guidance that it allows.
 """
 
 import json
 import secrets
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,60 +16,24 @@ from nescio.engines.base import Prompt, Request
 from nescio.serve.errors import ApiError, outside_policy
 from nescio.serve.openai_api.request_bodies import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
 from nescio.serve.policy import Among, Caller, Policy, Range
+from nescio.serve.served import Served
 
 T = TypeVar("T")
 
 _COMPLETION_TOKENS = 16  # OpenAI's default of the older endpoint
 _SEEDS = 1 << 63
-_LEAST_TOP_P = 1e-9  # OpenAI takes 0: the likeliest token alone
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What this server has to answer with.
-
-    Attributes:
-        name: The base model's, as callers name it.
-        adapters: Name of each adapter, with the protect and reveal sentences it was trained with (`positive`,
-            `negative`).
-        control_tokens: Texts that the tokenizer turns into control tokens, which no caller may write.
-        created: When the server started, in seconds since 1970.
-    """
-
-    name: str
-    adapters: Mapping[str, Mapping[str, str]]
-    control_tokens: Sequence[str]
-    created: int
-
-    def names(self, policy: Policy) -> list[str]:
-        """What callers under this policy may name, its first choice first."""
-        return [*policy.adapters, *([self.name] if policy.base_model else [])]
-
-    def named(self, name: str, policy: Policy) -> str:
-        """The model that answers to this name under this policy.
-
-        Raises:
-            ApiError: None does, or none that the policy allows; a 404 either way, so that nobody learns what is there.
-        """
-        allowed = self.names(policy)
-        if name in allowed:
-            return name
-        if policy.outside == "pin" and (name == self.name or name in self.adapters):
-            return allowed[0]
-        said = f"the model {name!r} does not exist or you do not have access to it; yours: {', '.join(allowed)}"
-        raise ApiError(404, said, "model_not_found", "model")
+_LEAST_TOP_P = 1e-9  # OpenAI accepts 0, which leaves the likeliest token only
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request within its caller's policy.
+    """A request that its caller's policy allows.
 
     Attributes:
-        model: The name of what answers.
-        requests: One of the engine's a choice, `n` to a prompt.
-        n: Choices a prompt.
-        fit: Whether answers may be shorter than asked of the engine, to fit its context; not where the caller said how
-            long.
+        model: Name of the model that answers.
+        requests: Engine requests, one for each choice; `n` for each prompt.
+        n: Choices for each prompt.
+        fit: Whether answers may be shortened to fit the context. False if the caller gave a length.
     """
 
     model: str
@@ -79,18 +43,18 @@ class Admitted:
 
     @property
     def guided(self) -> bool:
-        """Whether a negative branch runs beside."""
+        """Whether a negative branch runs too."""
         guidance = self.requests[0].guidance
         return guidance is not None and guidance.guided
 
     @property
     def rows(self) -> int:
-        """Rows of the batch that all choices take together."""
+        """Number of batch rows that all choices take together."""
         return len(self.requests) * (2 if self.guided else 1)
 
     @property
     def most_tokens(self) -> int:
-        """New tokens of all choices together, at most."""
+        """Largest number of new tokens of all choices together."""
         return sum(request.max_tokens for request in self.requests)
 
 
@@ -98,7 +62,7 @@ def admit_chat(body: ChatRequest, caller: Caller, served: Served) -> Admitted:
     """Admit a chat request.
 
     Raises:
-        ApiError: It steps outside the policy and the policy does not pin it, or can't be served.
+        ApiError: The policy refuses the request, or it can't be served.
     """
     policy = caller.policy
     model = served.named(body.model, policy)
@@ -110,10 +74,10 @@ def admit_chat(body: ChatRequest, caller: Caller, served: Served) -> Admitted:
 
 
 def admit_completion(body: CompletionRequest, caller: Caller, served: Served) -> Admitted:
-    """Admit a request to continue texts; each stands after the protect sentence, its twin after the reveal sentence.
+    """Admit a completion request. The protect sentence precedes each text, the reveal sentence its negative branch.
 
     Raises:
-        ApiError: As for `admit_chat`; and where the policy has no plain completions at all.
+        ApiError: As for `admit_chat`, or the policy allows no completions.
     """
     policy = caller.policy
     if not policy.allow.completions:
@@ -173,7 +137,7 @@ def _admitted(
 
 
 def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> list[Message]:
-    """The conversation, its system messages at the front in one, where the protect sentence follows them."""
+    """Return the conversation with its leading system messages joined; the protect sentence will follow them."""
     system: list[str] = []
     turns: list[Message] = []
     for number, message in enumerate(given):
@@ -194,12 +158,12 @@ def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> l
 
 
 def _refuse_control(text: str | None, param: str, served: Served) -> None:
-    """Refuse text that the tokenizer would read as the end of a turn or the start of another's."""
+    """Refuse text that the tokenizer would read as the start or end of a turn."""
     forms = () if text is None else (text, unicodedata.normalize("NFKC", text))
     for token in served.control_tokens:
         if any(token in form for form in forms):
             raise ApiError(
-                400, f"{param}: holds {token}, a control token of the model; remove it", "control_token", param
+                400, f"{param}: contains {token}, a control token of the model; remove it", "control_token", param
             )
 
 
@@ -250,14 +214,14 @@ def _allowed_negative(asked: GuidanceOptions, policy: Policy) -> str | None:
 
 
 def _logprobs(body: ChatRequest | CompletionRequest, policy: Policy) -> int | None:
-    if body.told_logprobs is None:
+    if body.asked_logprobs is None:
         return None
     if body.mark_pii:
         raise ApiError(
-            400, "mark_pii checks whole sentences and logprobs tells tokens; ask for one", "invalid_value", "logprobs"
+            400, "mark_pii checks whole sentences and logprobs lists tokens; ask for one", "invalid_value", "logprobs"
         )
     if policy.allow.logprobs:
-        return body.told_logprobs
+        return body.asked_logprobs
     if policy.outside == "refuse":
         raise outside_policy("this key's policy allows no log-probabilities", "logprobs")
     return None

@@ -1,7 +1,4 @@
-"""Answers on their way: the engine's blocking streams, audited, as one asynchronous one. Knows no HTTP and no policy.
-
-Each choice has a thread that waits for its pieces, has them checked, and hands them to the event loop.
-"""
+"""Answers in progress: a thread for each choice reads the engine's stream, filters it, and passes it on."""
 
 import asyncio
 import logging
@@ -16,20 +13,20 @@ from nescio.pii.base import Span
 from nescio.serve.admission import Admitted
 from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.openai_api.response_bodies import Finish, Usage
-from nescio.serve.output_filter import Audit, AuditError
+from nescio.serve.output_filter import FilterError, OutputFilter
 
 _LOG = logging.getLogger("nescio.serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of one choice that may be sent; its last has a `finish`.
+    """A part of one choice that may be sent; the last part has a `finish`.
 
     Attributes:
-        index: Of the choice.
-        text: Checked where there is an audit.
-        spans: Personal data in it, in characters of all that was sent of this choice.
-        logprobs: Of its tokens, where asked for and not audited.
+        index: Index of the choice.
+        text: Text, checked if there is an output filter.
+        spans: Personal data in it, in characters of everything sent of this choice.
+        logprobs: One for each token, if asked for and not filtered.
         finish: Why the choice ended.
     """
 
@@ -41,19 +38,19 @@ class Part:
 
 
 class Answering:
-    """All choices of one request. Made, begun and listened to in one event loop.
+    """All choices of one request. Create and use it in one event loop.
 
     Args:
-        engine: Who answers.
-        admitted: What it is asked.
-        new_audit: Makes the audit of a choice; None: not audited.
+        engine: Engine that answers.
+        admitted: The engine requests.
+        new_filter: Makes the output filter of a choice; None: no filter.
 
     Attributes:
-        queued: The wait for rows, which ends when the caller hangs up.
-        abandoned: Whether it has.
+        queued: The wait for rows, cancelled when the caller hangs up.
+        abandoned: Whether the caller hung up.
     """
 
-    def __init__(self, engine: Engine, admitted: Admitted, new_audit: Callable[[], Audit] | None) -> None:
+    def __init__(self, engine: Engine, admitted: Admitted, new_filter: Callable[[], OutputFilter] | None) -> None:
         self.queued: asyncio.Future[int] | None = None
         self.abandoned = False
         self._engine = engine
@@ -62,7 +59,7 @@ class Answering:
         self._fit = admitted.fit
         self._prompt_tokens = [0] * len(admitted.requests)
         self._answer_tokens = [0] * len(admitted.requests)
-        self._new_audit = new_audit
+        self._new_filter = new_filter
         self._streams: list[Stream] = []
         self._expired = False
         self._loop = asyncio.get_running_loop()
@@ -70,7 +67,7 @@ class Answering:
         self._started: asyncio.Queue[ApiError | None] = asyncio.Queue()
 
     async def run(self, threads: Executor) -> None:
-        """Have all choices answered; ends when the engine is done with the last, whatever became of it."""
+        """Answer all choices, each in a thread; return when the engine has finished the last one."""
         answers = (
             self._loop.run_in_executor(threads, self._answer, index, request)
             for index, request in enumerate(self._requests)
@@ -79,16 +76,16 @@ class Answering:
 
     @property
     def usage(self) -> Usage:
-        """Tokens so far; a prompt that has several choices counts once, and when its choices have ended."""
+        """Tokens so far. A prompt counts once, however many choices it has, and when they have ended."""
         prompt, answers = sum(self._prompt_tokens[:: self._n]), sum(self._answer_tokens)
         return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)
 
     def refuse(self, error: ApiError) -> None:
-        """It will not be run at all."""
+        """Report that the request will not run."""
         self._started.put_nowait(error)
 
     async def started(self) -> None:
-        """Wait until the engine has taken all choices.
+        """Wait until the engine has accepted all choices.
 
         Raises:
             ApiError: One of them can't be served.
@@ -98,10 +95,10 @@ class Answering:
                 raise error
 
     async def parts(self) -> AsyncIterator[Part]:
-        """What may be sent, as it comes, until every choice has finished.
+        """Yield the parts that may be sent, until every choice has finished.
 
         Raises:
-            ApiError: The engine or the audit failed; what was not given yet must not be.
+            ApiError: The engine or the output filter failed. Nothing further may be sent.
         """
         left = len(self._requests)
         while left:
@@ -112,50 +109,53 @@ class Answering:
             yield part
 
     def expire(self) -> None:
-        """The time is up: end all choices where they are; what they have so far is still given."""
+        """Cut all choices because the time is over; the text so far is still sent."""
         self._expired = True
         for stream in self._streams:
             stream.cancel()
 
     def abandon(self) -> None:
-        """Nobody waits any more: leave the queue, or end all choices and free their rows. Harmless after the end."""
+        """Leave the queue, or end all choices and free their rows, because the caller hung up. Idempotent."""
         self.abandoned = True
         if self.queued is not None:
             self.queued.cancel()
         self.expire()
 
-    # -- in the choice's thread ---------------------------------------------------------------------------------------
+    # -- in the thread of a choice ------------------------------------------------------------------------------------
 
     def _answer(self, index: int, request: Request) -> None:
+        # 4) submit to the engine; the context may be too short, and then the cache
         try:
             stream = self._submitted(request)
         except EngineClosedError as error:
-            self._tell(self._started, _engine_failed(error))
+            self._send(self._started, _engine_failed(error))
             return
         except NescioError as error:
             code = "context_length_exceeded" if isinstance(error, TooLongError) else "invalid_value"
-            self._tell(self._started, ApiError(400, str(error), code))
+            self._send(self._started, ApiError(400, str(error), code))
             return
-        except Exception as error:  # whatever it is, the caller waits for a word
-            self._tell(self._started, _engine_failed(error))
+        except Exception as error:  # the caller must hear of any error
+            self._send(self._started, _engine_failed(error))
             return
         self._streams.append(stream)
-        if self._expired:  # in the meantime
+        if self._expired:  # while it was submitted
             stream.cancel()
-        self._tell(self._started, None)
+        self._send(self._started, None)
+        # 5) and 6) filter what the engine's thread computes, and send it to the event loop
         try:
-            self._tell(self._parts, self._pump(index, stream))
-        except AuditError as error:
-            _LOG.error("audit: %s (%s)", error, type(error.__cause__).__name__)
-            said = "the answer could not be checked and is withheld; try again"
-            self._tell(self._parts, ApiError(503, said, "audit_failed"))
+            self._send(self._parts, self._filtered(index, stream))
+        except FilterError as error:
+            cause = error.__cause__  # only nescio's own errors are known to quote no answer
+            _LOG.error("audit: %s (%s)", error, cause if isinstance(cause, NescioError) else type(cause).__name__)
+            message = "the answer could not be checked and is withheld; try again"
+            self._send(self._parts, ApiError(503, message, "audit_failed"))
         except Exception as error:
-            self._tell(self._parts, _engine_failed(error))
+            self._send(self._parts, _engine_failed(error))
         finally:
             stream.cancel()
 
     def _submitted(self, request: Request) -> Stream:
-        while True:  # the context may be short, and then the cache
+        while True:
             try:
                 return self._engine.submit(request)
             except TooLongError as error:
@@ -163,27 +163,28 @@ class Answering:
                     raise
                 request = replace(request, max_tokens=error.tokens_left)
 
-    def _pump(self, index: int, stream: Stream) -> Part:
-        """Pass pieces on as they come; gives the part that ends the choice."""
-        audit = self._new_audit() if self._new_audit else None
+    def _filtered(self, index: int, stream: Stream) -> Part:
+        """Send the pieces of a stream through the output filter; return the last part of the choice."""
+        output_filter = self._new_filter() if self._new_filter else None
         for piece in stream:
             self._answer_tokens[index] += len(piece.token_ids)
-            if audit is None:
-                self._tell(self._parts, Part(index, piece.text, logprobs=piece.logprobs))
+            if output_filter is None:
+                self._send(self._parts, Part(index, piece.text, logprobs=piece.logprobs))
                 continue
-            for checked in audit.feed(piece.text):
-                self._tell(self._parts, Part(index, checked.text, checked.spans))
-            if audit.blocked:
+            for checked in output_filter.feed(piece.text):
+                self._send(self._parts, Part(index, checked.text, checked.spans))
+            if output_filter.blocked:
                 stream.cancel()
         answer = stream.answer
         self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, len(answer.token_ids)
-        for checked in audit.finish() if audit and not self.abandoned else ():
-            self._tell(self._parts, Part(index, checked.text, checked.spans))
-        blocked = audit is not None and audit.blocked
-        return Part(index, finish="content_filter" if blocked else "stop" if answer.finish == "stop" else "length")
+        for checked in output_filter.finish() if output_filter and not self.abandoned else ():
+            self._send(self._parts, Part(index, checked.text, checked.spans))
+        if output_filter is not None and output_filter.blocked:
+            return Part(index, finish="content_filter")
+        return Part(index, finish="stop" if answer.finish == "stop" else "length")
 
-    def _tell(self, queue: asyncio.Queue[Any], what: Part | ApiError | None) -> None:
-        self._loop.call_soon_threadsafe(queue.put_nowait, what)
+    def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
+        self._loop.call_soon_threadsafe(queue.put_nowait, item)
 
 
 def _engine_failed(error: Exception) -> ApiError:
@@ -191,4 +192,4 @@ def _engine_failed(error: Exception) -> ApiError:
     _LOG.error("engine: %s", error if isinstance(error, NescioError) else type(error).__name__)
     if isinstance(error, EngineClosedError):
         return engine_down()
-    return ApiError(500, "the engine could not go on; try again", "engine_error")
+    return ApiError(500, "the engine failed; try again", "engine_error")

@@ -1,4 +1,4 @@
-"""The HTTP application: routes in, bodies and events out. Knows no engine, and keeps no content."""
+"""The HTTP application: routes, and the path of a request from its body to JSON or events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -11,76 +11,78 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import nescio
 from nescio.serve import playground
-from nescio.serve.admission import Admitted, Served, admit_chat, admit_completion
+from nescio.serve.admission import Admitted, admit_chat, admit_completion
 from nescio.serve.answering import Answering, Part
 from nescio.serve.errors import ApiError, ErrorBody, of_validation
-from nescio.serve.gateway import Serving
+from nescio.serve.gateway import Gateway
 from nescio.serve.guard import Guard
-from nescio.serve.openai_api.converters import ChatShape, CompletionShape, Shape, joined
+from nescio.serve.metrics import RequestRecord
+from nescio.serve.openai_api.converters import ChatConverter, CompletionConverter, Converter, joined
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.openai_api.response_bodies import ChatCompletion, Completion, Model, ModelList, PolicyView
 from nescio.serve.policy import Caller
-from nescio.serve.record import Record
+from nescio.serve.served import Served
 
-_Got = TypeVar("_Got")
+_Result = TypeVar("_Result")
 _Body = TypeVar("_Body", ChatRequest, CompletionRequest)
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request is wrong, not allowed, or comes too soon"},
-    "5XX": {"model": ErrorBody, "description": "The server failed, or withholds what it could not check"},
+    "4XX": {"model": ErrorBody, "description": "The request is wrong, not allowed, or over a limit"},
+    "5XX": {"model": ErrorBody, "description": "The server failed, or withholds an answer that it could not check"},
 }
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-_bearer = HTTPBearer(auto_error=False, description="An API key; without one, the policy named `default` counts.")
+_bearer = HTTPBearer(auto_error=False, description="An API key. Without one, the policy named `default` applies.")
 
 
-def create_app(serving: Serving, max_body: int, cors_origins: Sequence[str] = ()) -> Guard:
+def create_app(gateway: Gateway, max_body: int, cors_origins: Sequence[str] = ()) -> ASGIApp:
     """Create the application of a server.
 
     Args:
-        serving: What it holds.
-        max_body: Most bytes of a request's body.
-        cors_origins: Origins of pages in whose scripts browsers may read answers; `*` is any.
+        gateway: State of the server.
+        max_body: Largest request body, in bytes.
+        cors_origins: Origins whose pages may call the server from a browser; `*` is any.
     """
     app = FastAPI(
         title="nescio",
         version=nescio.__version__,
-        summary="Classifier-free guidance and adapters by source of traffic, in OpenAI's shapes",
-        docs_url=None,  # these pages fetch their scripts from elsewhere
+        summary="OpenAI's API with classifier-free guidance and adapters by API key",
+        docs_url=None,  # these pages load scripts from other servers
         redoc_url=None,
     )
-    app.add_exception_handler(ApiError, _told)
-    app.add_exception_handler(HTTPException, _told)
-    app.add_exception_handler(RequestValidationError, _told)
-    _add_answers(app, serving)
-    _add_views(app, serving)
-    if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["X-Request-Id", "Retry-After"],
-        )
-    return Guard(app, max_body)
+    app.add_exception_handler(ApiError, _error_response)
+    app.add_exception_handler(HTTPException, _error_response)
+    app.add_exception_handler(RequestValidationError, _error_response)
+    _add_answers(app, gateway)
+    _add_views(app, gateway)
+    guarded = Guard(app, max_body)
+    if not cors_origins:
+        return guarded
+    return CORSMiddleware(  # outside of the guard, so that a page can read its errors too
+        guarded,
+        allow_origins=cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],  # OpenAI's client for JavaScript sends headers of its own (x-stainless-…)
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
 
 
-def _caller_of(serving: Serving) -> Callable[..., Caller]:
+def _caller_of(gateway: Gateway) -> Callable[..., Caller]:
     def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-        found = serving.policies.caller(credentials.credentials if credentials else None)
+        found = gateway.policies.caller(credentials.credentials if credentials else None)
         if found is None:
-            said = "this API key is unknown" if credentials else "give an API key (Authorization: Bearer KEY)"
-            raise ApiError(401, said, "invalid_api_key")
+            message = "this API key is unknown" if credentials else "give an API key (Authorization: Bearer KEY)"
+            raise ApiError(401, message, "invalid_api_key")
         return found
 
     return caller
 
 
-def _add_answers(app: FastAPI, serving: Serving) -> None:
-    caller_of = _caller_of(serving)
+def _add_answers(app: FastAPI, gateway: Gateway) -> None:
+    caller_of = _caller_of(gateway)
 
     @app.post(
         "/v1/chat/completions",
@@ -90,7 +92,7 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         body: ChatRequest, caller: Annotated[Caller, Depends(caller_of)], http: Request
     ) -> Response:
         """Answer a conversation."""
-        return await _respond(serving, http, body, caller, admit_chat, ChatShape)
+        return await _respond(gateway, http, body, caller, admit_chat, ChatConverter)
 
     @app.post(
         "/v1/completions",
@@ -99,55 +101,55 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     async def completions(
         body: CompletionRequest, caller: Annotated[Caller, Depends(caller_of)], http: Request
     ) -> Response:
-        """Continue texts, each after the policy's protect sentence."""
-        return await _respond(serving, http, body, caller, admit_completion, CompletionShape)
+        """Continue texts. The policy's protect sentence precedes each."""
+        return await _respond(gateway, http, body, caller, admit_completion, CompletionConverter)
 
 
-def _add_views(app: FastAPI, serving: Serving) -> None:
-    caller_of = _caller_of(serving)
+def _add_views(app: FastAPI, gateway: Gateway) -> None:
+    caller_of = _caller_of(gateway)
 
     @app.get("/v1/models", responses=_ERRORS)
     def models(caller: Annotated[Caller, Depends(caller_of)]) -> ModelList:
-        """The models that this caller may name."""
-        names = serving.served.names(caller.policy)
-        return ModelList(data=[Model(id=name, created=serving.served.created) for name in names])
+        """List the models that this caller may name."""
+        names = gateway.served.names(caller.policy)
+        return ModelList(data=[Model(id=name, created=gateway.served.created) for name in names])
 
     @app.get("/v1/models/{name:path}", responses=_ERRORS)
     def model(name: str, caller: Annotated[Caller, Depends(caller_of)]) -> Model:
-        """One of the models that this caller may name."""
-        return Model(id=serving.served.named(name, caller.policy), created=serving.served.created)
+        """Return one of the models that this caller may name."""
+        return Model(id=gateway.served.named(name, caller.policy), created=gateway.served.created)
 
     @app.get("/v1/policy", responses=_ERRORS)
     def policy(caller: Annotated[Caller, Depends(caller_of)]) -> PolicyView:
-        """What this caller may ask for; OpenAI has no such route."""
+        """Return what this caller may ask for. OpenAI has no such route."""
         return PolicyView(
             name=caller.name,
-            models=serving.served.names(caller.policy),
+            models=gateway.served.names(caller.policy),
             **caller.policy.model_dump(include=PolicyView.model_fields.keys() - {"name", "models"}),
         )
 
     @app.get("/healthz", response_class=PlainTextResponse, responses=_TEXT)
     def healthz() -> str:
-        """The process lives."""
+        """Report that the process is alive."""
         return "ok\n"
 
     @app.get("/readyz", response_class=PlainTextResponse, responses=_TEXT | _ERRORS)
     def readyz() -> str:
-        """New requests are taken."""
-        serving.check_open()
+        """Report whether new requests are taken."""
+        gateway.check_open()
         return "ok\n"
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=_TEXT)
     def metrics() -> Response:
-        """For Prometheus."""
-        return Response(serving.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        """Return the metrics for Prometheus."""
+        return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
         return HTMLResponse(playground.PAGE, headers=playground.HEADERS)
 
 
-async def _told(http: Request, error: Exception) -> Response:
+async def _error_response(http: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         kind = http.headers.get("content-type", "missing")
         if kind.partition(";")[0].strip().lower() == "application/json":
@@ -155,9 +157,9 @@ async def _told(http: Request, error: Exception) -> Response:
         else:
             error = ApiError(415, f"Content-Type: is {kind}; send application/json", "unsupported_media_type")
     elif isinstance(error, HTTPException):
-        told = ApiError(error.status_code, str(error.detail).lower(), _CODES.get(error.status_code, "http_error"))
-        told.headers.update(error.headers or {})
-        error = told
+        headers = error.headers or {}
+        error = ApiError(error.status_code, str(error.detail).lower(), _CODES.get(error.status_code, "http_error"))
+        error.headers.update(headers)
     assert isinstance(error, ApiError)
     return JSONResponse(error.body.model_dump(), error.status, error.headers)
 
@@ -166,28 +168,32 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 async def _respond(
-    serving: Serving,
+    gateway: Gateway,
     http: Request,
     body: _Body,
     caller: Caller,
     admit: Callable[[_Body, Caller, Served], Admitted],
-    new_shape: type[ChatShape] | type[CompletionShape],
+    new_converter: type[ChatConverter] | type[CompletionConverter],
 ) -> Response:
-    record = Record(serving.metrics, caller.name, new_shape.endpoint)
+    # 1) the body and the caller have been read and checked
+    record = RequestRecord(gateway.metrics, caller.name, new_converter.endpoint)
     answering = None
     try:
-        serving.check_open()
-        admitted = admit(body, caller, serving.served)
+        gateway.check_open()
+        # 2) admission: engine requests within the policy
+        admitted = admit(body, caller, gateway.served)
         record.guided = admitted.guided
-        answering = serving.open(caller, admitted, body.mark_pii)
+        # 3) to 6) limits, queue, engine threads, output filter: see `gateway`
+        answering = gateway.open(caller, admitted, bool(body.mark_pii))
         await _unless_gone(http, answering.started())
-        shape = new_shape(admitted.model, body.mark_pii)
+        # 7) parts of the answer become events, or one body
+        converter = new_converter(admitted.model, bool(body.mark_pii))
         if body.stream:
             usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-            return _Events(_events(answering, shape, record, len(admitted.requests), usage), answering, record)
+            return _Events(_events(answering, converter, record, len(admitted.requests), usage), answering, record)
         parts = await _unless_gone(http, _all(answering, record))
         record.end("answered")
-        whole = shape.whole(joined(parts, len(admitted.requests)), answering.usage)
+        whole = converter.whole(joined(parts, len(admitted.requests)), answering.usage)
         return Response(whole.model_dump_json(), media_type="application/json")
     except BaseException as error:
         if answering is not None:
@@ -196,32 +202,32 @@ async def _respond(
         raise
 
 
-async def _all(answering: Answering, record: Record) -> list[Part]:
+async def _all(answering: Answering, record: RequestRecord) -> list[Part]:
     parts = []
     async for part in answering.parts():
-        record.part(part)
+        record.part(part.text, part.spans)
         parts.append(part)
     return parts
 
 
 async def _events(
-    answering: Answering, shape: Shape, record: Record, choices: int, with_usage: bool
+    answering: Answering, converter: Converter, record: RequestRecord, choices: int, with_usage: bool
 ) -> AsyncIterator[str]:
-    """The lines of a stream; an error in its middle is its last, without the [DONE] of a whole answer."""
-    for opening in shape.opening(choices):
-        yield _event(opening)
+    """Yield the events of a stream. After an error no `[DONE]` follows."""
+    for first in converter.first_events(choices):
+        yield _event(first)
     try:
         async for part in answering.parts():
-            record.part(part)
+            record.part(part.text, part.spans)
             if part.text or part.logprobs or part.finish:
-                yield _event(shape.event(part))
+                yield _event(converter.event(part))
     except ApiError as error:
         record.end(error.code)
         yield _event(error.body)
         return
     record.end("answered")
     if with_usage:
-        yield _event(shape.closing(answering.usage))
+        yield _event(converter.usage_event(answering.usage))
     yield "data: [DONE]\n\n"
 
 
@@ -230,10 +236,10 @@ def _event(body: BaseModel) -> str:
 
 
 class _Events(StreamingResponse):
-    """A stream whose end, whoever's it is, ends the answers behind it."""
+    """A streamed response that abandons its answers when it ends, also when the caller hangs up."""
 
-    def __init__(self, events: AsyncIterator[str], answering: Answering, record: Record) -> None:
-        # A proxy that collects a response before it passes it on would hold the stream back.
+    def __init__(self, events: AsyncIterator[str], answering: Answering, record: RequestRecord) -> None:
+        # Tell proxies such as nginx not to buffer the stream.
         super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._answering = answering
         self._record = record
@@ -246,8 +252,8 @@ class _Events(StreamingResponse):
             self._record.end("hung_up")
 
 
-async def _unless_gone(http: Request, work: Coroutine[Any, Any, _Got]) -> _Got:
-    """Do it while the caller waits for it.
+async def _unless_gone(http: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Await work while the caller is connected.
 
     Raises:
         ApiError: The caller hung up.

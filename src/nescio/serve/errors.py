@@ -1,16 +1,15 @@
-"""Errors in OpenAI's shape. Knows HTTP status codes; nothing of who raises them."""
+"""Errors as OpenAI's API reports them."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 from pydantic import BaseModel
 
 
 class ErrorDetail(BaseModel):
-    """What OpenAI's clients read of an error."""
+    """The fields of an error that OpenAI's clients read."""
 
     message: str
     type: str
@@ -19,19 +18,19 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every response that is not a success."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """A request that gets no answer, or no whole one.
+    """A request that gets no answer, or an incomplete one.
 
     Args:
         status: HTTP status.
-        message: One line for the caller: what, where and the mend; nothing of another caller's.
-        code: For programs.
-        param: The field of the request that is wrong.
+        message: One line for the caller: what is wrong, where, and how to fix it.
+        code: A fixed word for programs.
+        param: Name of the wrong field.
         retry_after: Seconds after which it is worth trying again.
     """
 
@@ -50,27 +49,36 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def engine_down() -> ApiError:
-    """Nothing is answered until the server is started again."""
+    """Return the error of a closed engine, which lasts until the server is restarted."""
     return ApiError(503, "the engine has stopped; try again later", "engine_down", retry_after=30)
 
 
 def outside_policy(message: str, param: str) -> ApiError:
-    """A caller asks for what its policy does not give."""
+    """Return the error of a request that the policy does not allow."""
     return ApiError(403, message, "outside_policy", param)
 
 
 def of_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
-    """The first of Pydantic's complaints about a body, or an unknown field before all others."""
-    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    """Return the first of Pydantic's errors about a body, unknown fields before all others."""
+    first = min(problems, key=_rank)
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON ({first['ctx']['error']} at {first['loc'][-1]})", "invalid_json")
-    # Past the field's own name Pydantic tells which form of it was tried: "messages.0.content.str".
-    names = [str(part) for part in takewhile(lambda part: not _FORM.search(str(part)), first["loc"][1:])]
+    # Pydantic adds the branch of a union that it tried: "messages.0.content.str".
+    names = [str(part) for part in first["loc"][1:-1] if not _BRANCH.search(str(part))]
+    last = str(first["loc"][-1])
+    if len(first["loc"]) > 1 and (first["type"] == "extra_forbidden" or not _BRANCH.search(last)):
+        names.append(last)
     param = ".".join(names) or None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"unrecognized request argument supplied: {param}", "unknown_parameter", param)
-    said = first["msg"].removeprefix("Value error, ")
-    return ApiError(400, f"{param or 'body'}: {said[:1].lower()}{said[1:]}", "invalid_value", param)
+    message = first["msg"].removeprefix("Value error, ")
+    return ApiError(400, f"{param or 'body'}: {message[:1].lower()}{message[1:]}", "invalid_value", param)
 
 
-_FORM = re.compile(r"^(str|list)$|\W")
+_BRANCH = re.compile(r"^(str|list)$|\W")
+
+
+def _rank(problem: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Sort unknown fields first, and what a union's branch for another type says last."""
+    is_other_branch = problem["type"].endswith("_type") and bool(_BRANCH.search(str(problem["loc"][-1])))
+    return problem["type"] != "extra_forbidden", is_other_branch

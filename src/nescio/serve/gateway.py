@@ -1,38 +1,47 @@
-"""A running server without its HTTP: it lets requests in, has them answered, and counts. Knows policies and engines."""
+"""The gateway: takes admitted requests through the limits and the queue to the engine.
+
+A request's path and its threads:
+
+1. `app`, event loop: HTTP body and caller.
+2. `admission`, event loop: body to engine requests, within the policy.
+3. `gateway` and `limits`, event loop: the policy's rates, then the queue for rows of the batch.
+4. `answering`, one thread for each choice: submits to the engine, whose own thread computes the tokens.
+5. `output_filter`, the same thread: checks the text for personal data.
+6. `answering`, back on the event loop: parts of the answer.
+7. `app` and `openai_api`, event loop: JSON bodies or server-sent events.
+"""
 
 import asyncio
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from nescio.engines.base import Engine
 from nescio.pii.base import Detector
-from nescio.serve.admission import Admitted, Served
+from nescio.serve.admission import Admitted
 from nescio.serve.answering import Answering
 from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
-from nescio.serve.output_filter import Audit
-from nescio.serve.policy import AuditMode, Caller, Policies
+from nescio.serve.output_filter import OutputFilter
+from nescio.serve.policy import Caller, Policies
+from nescio.serve.served import Served
 
-_LOG = logging.getLogger("nescio.serve")
 
-
-class Serving:
-    """What a server holds while it runs.
+class Gateway:
+    """State of a running server.
 
     Args:
-        engine: Who answers.
-        served: What callers may name.
-        policies: Who may do what; replaced whole by a reload.
-        detector: Of the audits; replaced with the policies.
+        engine: Engine that answers.
+        served: Models that callers may name.
+        policies: Policies of all callers; a reload replaces them.
+        detector: Detector of the output filter; a reload may replace it.
         rows: Rows of the engine's batch.
-        queue: Most rows that wait for a place in it.
+        queue: Most rows that may wait for the batch.
     """
 
     def __init__(
-        self, engine: Engine, served: Served, policies: Policies, detector: Detector, rows: int, queue: int
+        self, *, engine: Engine, served: Served, policies: Policies, detector: Detector, rows: int, queue: int
     ) -> None:
         self.engine = engine
         self.served = served
@@ -40,14 +49,14 @@ class Serving:
         self.detector = detector
         self.gate = RowGate(rows, queue)
         self.meter = Meter()
-        self.metrics = Metrics(self.gate, lambda: getattr(engine, "replays", 0))  # vLLM's engine alone has any
-        # A thread whose answer was cancelled waits for the engine's next step while its row is given out again.
+        self.metrics = Metrics(self.gate, lambda: getattr(engine, "replays", 0))  # only vLLM's engine has any
+        # The thread of a cancelled answer waits for the engine's next step while its row is already given out again.
         self._threads = ThreadPoolExecutor(2 * rows, thread_name_prefix="answer")
         self._running: dict[asyncio.Task[None], Answering] = {}
         self._closing = False
 
     def check_open(self) -> None:
-        """See that new requests are taken.
+        """Check that the server takes new requests.
 
         Raises:
             ApiError: The server is stopping, or its engine is closed.
@@ -58,49 +67,50 @@ class Serving:
             raise engine_down()
 
     def open(self, caller: Caller, admitted: Admitted, marked: bool) -> Answering:
-        """Start on a request; the caller waits for `started` and takes the parts, or abandons it.
+        """Start to answer a request. The caller awaits `started`, then takes the parts or abandons them.
 
         Args:
-            caller: Whose limits and audit count.
-            admitted: What is asked of the engine.
-            marked: Find personal data even where the policy's audit is off, to mark it.
+            caller: Its policy sets the limits and the output filter.
+            admitted: The engine requests.
+            marked: Find and mark personal data even if the policy's audit is off.
         """
         mode = caller.policy.audit
-        new_audit = (
-            partial(self._audit, self.detector, "count" if mode == "off" else mode) if marked or mode != "off" else None
-        )
-        answering = Answering(self.engine, admitted, new_audit)
+        new_filter = None
+        if marked or mode != "off":
+            observe = self.metrics.audit_seconds.observe
+            new_filter = partial(OutputFilter, self.detector, "count" if mode == "off" else mode, observe)
+        answering = Answering(self.engine, admitted, new_filter)
         task = asyncio.create_task(self._run(caller, admitted, answering))
         self._running[task] = answering
         task.add_done_callback(self._running.pop)
         return answering
 
     async def drain(self, seconds: float) -> None:
-        """Refuse what is new, and wait for what is running, but not longer than this."""
+        """Refuse new requests, and wait for the running ones for at most this time."""
         self._closing = True
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
-        """End what is still running, and give back the threads and the engine."""
+        """End the running requests; close the threads and the engine."""
         self._closing = True
         for answering in list(self._running.values()):
             answering.abandon()
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.close()
 
-    def _audit(self, detector: Detector, mode: AuditMode) -> Audit:
-        return Audit(detector, mode, self.metrics.audit_seconds.observe)
-
     async def _run(self, caller: Caller, admitted: Admitted, answering: Answering) -> None:
         try:
+            # 3a) the policy's rates
             with self.meter.admit(caller, admitted.most_tokens) as ticket:
+                # 3b) the queue for rows
                 start = time.perf_counter()
                 rows = await self._rows(admitted.rows, caller.policy.limits.seconds, answering)
                 left = caller.policy.limits.seconds - (time.perf_counter() - start)
                 timer = asyncio.get_running_loop().call_later(left, answering.expire)
                 held = time.perf_counter()
                 try:
+                    # 4) to 6) the engine's threads and the output filter; parts come back to `answering.parts`
                     await answering.run(self._threads)
                 finally:
                     timer.cancel()
@@ -113,12 +123,17 @@ class Serving:
             answering.refuse(error)
 
     async def _rows(self, rows: int, seconds: float, answering: Answering) -> int:
+        """Wait for rows of the batch.
+
+        Raises:
+            ApiError: The queue is full, the time is over, or the caller hung up.
+        """
         answering.queued = asyncio.ensure_future(self.gate.acquire(rows))
         try:
             return await asyncio.wait_for(answering.queued, seconds)
         except TimeoutError:
-            said = f"no place came free in the {seconds:g} seconds that this key's policy allows; try again later"
-            raise ApiError(429, said, "queue_timeout", retry_after=self.gate.expected_wait()) from None
+            message = f"no row came free in the {seconds:g} seconds that this key's policy allows; try again later"
+            raise ApiError(429, message, "queue_timeout", retry_after=self.gate.expected_wait()) from None
         except asyncio.CancelledError:
             if answering.abandoned:
                 raise ApiError(499, "the caller hung up", "hung_up") from None

@@ -1,4 +1,4 @@
-"""What every request passes, whatever it asks for: a name, a bound on its body, and an end in JSON. Knows ASGI only."""
+"""Middleware of every request: a request id, a limit on the body, and JSON for errors that nobody handled."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ class Guard:
 
     Args:
         app: The application.
-        max_body: Bytes.
+        max_body: Largest request body, in bytes.
     """
 
     def __init__(self, app: ASGIApp, max_body: int) -> None:
@@ -29,7 +29,7 @@ class Guard:
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, bounded, and answer what nobody else has answered."""
+        """Pass a request on, and answer errors that nobody else has handled."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,6 +37,8 @@ class Guard:
         # HEAD is GET without the body; FastAPI would refuse it.
         is_head = scope["method"] == "HEAD"
         scope = {**scope, "method": "GET"} if is_head else scope
+        if scope["path"].endswith("/"):  # a redirect would lose the body of some clients, and https behind a proxy
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
 
         async def send_named(message: Message) -> None:
             nonlocal started
@@ -65,7 +67,7 @@ class Guard:
             await self._app(scope, receive_bounded, send_named)
         except HTTPException as error:
             await _answer(ApiError(error.status_code, error.detail, "body_too_large"))(scope, receive, send_named)
-        except Exception as error:  # a bug of ours: its type and place are told, not its text, which may quote a prompt
+        except Exception as error:  # a bug; its text may quote a prompt, so only its type and place are logged
             _LOG.error("%s in %s, request %s", type(error).__name__, _place(error), request_id)
             if started:
                 raise ConnectionAbortedError("an answer broke off") from None

@@ -1,4 +1,4 @@
-"""API keys: made at random, kept as hashes only. Knows nothing of policies."""
+"""API keys: random, and stored as hashes only."""
 
 import hashlib
 import secrets
@@ -8,10 +8,10 @@ HASH_PATTERN = r"sha256:[0-9a-f]{64}"
 
 
 def new_key() -> str:
-    """A fresh key of 256 random bits."""
+    """Return a new key of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_key(key: str) -> str:
-    """What stands in the policy file for a key. A key is random, so one round of SHA-256 can't be guessed back."""
+    """Return the hash of a key for the policy file. Keys are random, so one round of SHA-256 is enough."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""How much is let in at a time: the rows of the batch, and each policy's rates. Knows no HTTP and no content."""
+"""Limits on load: the rows of the batch and its queue, and each policy's rates."""
 
 import asyncio
 import time
@@ -14,13 +14,11 @@ _SMOOTHING = 0.2  # weight of the newest answer in the mean time that a row is h
 
 
 class RowGate:
-    """The rows of the engine's batch, given out first come, first served, with a bounded queue before them.
-
-    Belongs to one event loop.
+    """Gives out the rows of the engine's batch, first come, first served, with a bounded queue. Not thread-safe.
 
     Args:
         rows: Rows of the batch.
-        queue: Most rows that wait.
+        queue: Most rows that may wait.
     """
 
     def __init__(self, rows: int, queue: int) -> None:
@@ -32,10 +30,10 @@ class RowGate:
         self._seconds = 1.0
 
     async def acquire(self, rows: int) -> int:
-        """Take rows, waiting for them in line.
+        """Take rows; wait in the queue until they are free.
 
         Returns:
-            How many were taken: those asked for, or the whole batch where more were; the engine then lines up the rest.
+            The number taken: at most the whole batch. The engine queues a request that needs more.
 
         Raises:
             ApiError: The queue is full (429).
@@ -52,7 +50,7 @@ class RowGate:
         try:
             await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # the rows came in the same moment as the hang-up
+            if place.done() and not place.cancelled():  # the rows were granted just as the caller hung up
                 self.release(rows)
             else:
                 self._line.remove((rows, place))
@@ -62,14 +60,14 @@ class RowGate:
         return rows
 
     def release(self, rows: int, seconds: float | None = None) -> None:
-        """Give rows back; `seconds` that an answer held them teaches the estimate."""
+        """Return rows. `seconds`, how long an answer held them, updates the estimated wait."""
         if seconds is not None:
             self._seconds += _SMOOTHING * (seconds - self._seconds)
         self.held -= rows
         self._admit()
 
     def expected_wait(self) -> float:
-        """Seconds until a row asked for now would come, by the time that rows were held lately."""
+        """Estimate the seconds until a new request would get a row, from how long rows were held lately."""
         return self._seconds * (1 + self.waiting / self.rows)
 
     def _admit(self) -> None:
@@ -81,11 +79,11 @@ class RowGate:
 
 
 class Bucket:
-    """A token bucket that holds one minute's worth and fills evenly.
+    """A token bucket that holds one minute's amount and fills evenly.
 
     Args:
-        per_minute: How much a minute.
-        clock: Seconds, never going back.
+        per_minute: Amount for each minute.
+        clock: Returns seconds of a monotonic clock.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,20 +93,20 @@ class Bucket:
         self._then = clock()
 
     def wait(self, amount: float) -> float:
-        """Seconds until this amount is there; 0: now."""
+        """Return the seconds until this amount is available."""
         now = self._clock()
         self._level = min(self.per_minute, self._level + (now - self._then) * self.per_minute / 60)
         self._then = now
         return max(0.0, (amount - self._level) * 60 / self.per_minute)
 
     def take(self, amount: float) -> None:
-        """Take an amount; a negative one gives back. What an answer cost beyond its estimate is owed."""
+        """Take an amount; a negative one is returned. The level may fall below 0, which later requests wait for."""
         self._level -= amount
 
 
 @dataclass(slots=True)
 class _Use:
-    """What the callers of one policy use, all together."""
+    """Current use of one policy, all its callers together."""
 
     running: int = 0
     requests: Bucket | None = None
@@ -117,20 +115,20 @@ class _Use:
 
 @dataclass(slots=True)
 class Meter:
-    """The running use of every policy; it outlives a reload of the policies."""
+    """Current use of every policy; it survives a reload of the policies."""
 
     _uses: dict[str, _Use] = field(default_factory=dict)
 
     @contextmanager
     def admit(self, caller: Caller, most_tokens: int) -> Iterator["Ticket"]:
-        """Let one request in, for as long as the block lasts.
+        """Admit one request for the duration of the `with` block.
 
         Args:
-            caller: Whose limits count.
-            most_tokens: New tokens that it may take; what it really took is settled on the ticket.
+            caller: Its policy sets the limits.
+            most_tokens: Most new tokens of the request; the ticket then holds the number really used.
 
         Raises:
-            ApiError: A limit is reached (429); says which, and when to try again.
+            ApiError: A limit is reached (429); the message says which, and when to try again.
         """
         limits = caller.policy.limits
         use = self._use(caller.name, limits)
@@ -162,7 +160,7 @@ class Meter:
 
 @dataclass(slots=True)
 class Ticket:
-    """One admitted request; `tokens` is what it used, prompt and answers."""
+    """One admitted request; `tokens` is the number it used, in prompts and answers."""
 
     tokens: int = 0
 

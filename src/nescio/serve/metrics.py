@@ -1,22 +1,26 @@
-"""What Prometheus reads: how much, how fast, for which policy; never any content, key or address. Knows no requests."""
+"""Metrics for Prometheus, and how one request went. They hold no prompt, answer, key or address."""
 
-from collections.abc import Callable, Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from nescio.pii.base import Span
 from nescio.serve.limits import RowGate
 
+_LOG = logging.getLogger("nescio.serve")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """One server's metrics, in a registry of their own.
+    """Metrics of one server, in a registry of their own.
 
     Args:
-        gate: The batch that is measured.
-        replays: How often an engine took a guided request back because its branches had come apart.
+        gate: The rows of the batch.
+        replays: Returns how often the engine replayed a guided request because its branches were out of step.
     """
 
     def __init__(self, gate: RowGate, replays: Callable[[], int]) -> None:
@@ -56,12 +60,12 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class _Replays(Collector):
-    """A counter that the engine keeps; read when it is asked for."""
+    """A counter that lives in the engine and is read on demand."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
@@ -74,3 +78,41 @@ class _Replays(Collector):
 
 def _gauge(registry: CollectorRegistry, name: str, what: str) -> Gauge:
     return Gauge(name, what, registry=registry)
+
+
+class RequestRecord:
+    """How one request went, from its arrival: for the metrics, and as one line of the log.
+
+    Args:
+        metrics: Metrics to add to.
+        policy: Name of the caller's policy.
+        endpoint: `chat` or `completions`.
+    """
+
+    def __init__(self, metrics: Metrics, policy: str, endpoint: str) -> None:
+        self.guided = False
+        self._metrics = metrics
+        self._policy = policy
+        self._endpoint = endpoint
+        self._start = time.perf_counter()
+        self._first = True
+        self._ended = False
+
+    def part(self, text: str, spans: Sequence[Span]) -> None:
+        """Count a part of the answer."""
+        if self._first and text:
+            self._first = False
+            self._metrics.first_token.labels(self._policy).observe(time.perf_counter() - self._start)
+        for span in spans:
+            self._metrics.personal.labels(self._policy, span.label).inc()
+
+    def end(self, outcome: str) -> None:
+        """Count the end: `answered`, `hung_up` or an error's code. Only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        seconds = time.perf_counter() - self._start
+        guided = "true" if self.guided else "false"
+        self._metrics.requests.labels(self._policy, self._endpoint, guided, outcome).inc()
+        self._metrics.seconds.labels(self._policy).observe(seconds)
+        _LOG.info("%s policy=%s guided=%s %s in %.3f s", self._endpoint, self._policy, guided, outcome, seconds)

@@ -1,4 +1,4 @@
-"""The output audit: no text is sent before a detector has read it."""
+"""The output filter: a detector reads every text before it is sent (the policy's `audit`)."""
 
 import time
 from collections.abc import Callable
@@ -8,33 +8,33 @@ from nescio.core.text import sure_sentence_end
 from nescio.pii.base import Detector, Span, mask_with_places
 from nescio.serve.policy import AuditMode
 
-_LONGEST = 400  # characters that are held back at most without a sentence end, before they are cut at a word
-_CONTEXT = 200  # characters of what was sent that the detector sees again, for names that a cut runs through
+_LONGEST = 400  # most characters held back without a sentence end; then the text is cut at a word
+_CONTEXT = 200  # sent characters that the detector sees again, for names across a cut
 
 
-class AuditError(Exception):
-    """The detector failed, so what was not yet checked must not be sent."""
+class FilterError(Exception):
+    """The detector failed; unchecked text must not be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Text that may be sent, and where personal data is (or was masked) in it, in characters of all that was sent."""
+    """Text that may be sent, with its personal data or masks, in characters of everything sent so far."""
 
     text: str
     spans: tuple[Span, ...] = ()
 
 
-class Audit:
-    """The audit of one answer.
+class OutputFilter:
+    """Filter of one answer.
 
-    What is sent does not depend on how the answer was cut into chunks: text is checked one sentence at a time, each
-    with the end of the one before, so that a name across a border is seen whole.
+    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with
+    the end of the previous one, so that the detector sees a name across the border whole.
 
     Args:
-        detector: Says what is personal.
-        mode: `count` sends everything, `mask` puts `[LABEL]` for personal data, `block` ends before the sentence
-            that has the first.
-        on_check: Told the seconds of each check.
+        detector: Finds personal data.
+        mode: `count` sends everything, `mask` replaces personal data by `[LABEL]`, `block` ends the answer before the
+            first sentence with personal data.
+        on_check: Called with the seconds of each check.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Audit:
         self._mode = mode
         self._on_check = on_check
         self._pending = ""
-        self._before = ""  # the end of what was sent, as the model wrote it
+        self._before = ""  # the end of the sent text, before masking
         self._sent = 0
 
     def feed(self, text: str) -> list[Checked]:
-        """Take more of the answer, and give what may be sent by now.
+        """Add text of the answer; return the text that may be sent now.
 
         Raises:
-            AuditError: The detector failed.
+            FilterError: The detector failed.
         """
         self._pending += text
         checked = []
@@ -61,20 +61,20 @@ class Audit:
         return checked
 
     def finish(self) -> list[Checked]:
-        """The answer has ended: give the rest of what may be sent.
+        """End the answer; return the rest that may be sent.
 
         Raises:
-            AuditError: The detector failed.
+            FilterError: The detector failed.
         """
         return [] if self.blocked or not self._pending else self._check(len(self._pending), len(self._pending))
 
     def _cut(self) -> tuple[int, int] | None:
-        """Up to where the pending text may be sent, and up to where the detector has to see it; None: not yet."""
+        """Return how much pending text may be sent and how much the detector must see for that; None: nothing yet."""
         if end := sure_sentence_end(self._pending, _LONGEST):
             return end, end
         if len(self._pending) < _LONGEST:
             return None
-        # The second half is looked at again with what follows it: so a name across this cut is seen whole, twice.
+        # The second half is checked again with the text that follows, so a name across this cut is seen whole.
         return self._pending.rfind(" ", _LONGEST // 4, _LONGEST // 2) + 1 or _LONGEST // 2, _LONGEST
 
     def _check(self, cut: int, seen: int) -> list[Checked]:
@@ -89,7 +89,7 @@ class Audit:
         text = self._pending[:cut]
         shown = text
         if self._mode == "mask":
-            # Of a span that began in what was sent, only the rest can be masked.
+            # Of a span that began in text already sent, only the rest can be masked.
             shown, spans = mask_with_places(text, [replace(span, start=max(span.start, 0)) for span in spans])
         checked = Checked(shown, tuple(_moved(span, self._sent) for span in spans))
         self._sent += len(shown)
@@ -101,8 +101,8 @@ class Audit:
         start = time.perf_counter()
         try:
             return sorted(self._detector.find([text])[0], key=lambda span: (span.start, -span.end))
-        except Exception as error:  # a detector may raise anything; whatever it is, nothing was checked
-            raise AuditError("the detector failed") from error
+        except Exception as error:  # a detector may raise anything; nothing was checked then
+            raise FilterError("the detector failed") from error
         finally:
             self._on_check(time.perf_counter() - start)
 

@@ -1,4 +1,4 @@
-"""The page at `/`, with the one policy that lets it run: its own script and style, this server, and nothing else."""
+"""The playground page at `/`, with a content security policy that allows only its own script, style and server."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ PAGE = (files("nescio.serve") / "playground.html").read_text(encoding="utf-8")
 
 
 def _hashes(tag: str) -> str:
-    """The hashes by which a browser knows the page's own inline blocks of this tag."""
+    """Return the hashes of the page's inline blocks of a tag, as a content security policy lists them."""
     blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.S)
     digests = (base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in blocks)
     return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -1,4 +1,4 @@
-"""Policies: what each source of traffic may ask for; YAML, closed by default. Knows keys, nothing of engines."""
+"""Policies: what the callers with each API key may ask for. Read from YAML; everything is closed by default."""
 
 import re
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 class _Section(BaseModel):
-    # Someone may have put a key where its hash belongs: what is wrong is not quoted.
+    # Errors quote no input: someone may have put a key where its hash belongs.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Range(_Section):
-    """A number that a caller may choose between `min` and `max`; a plain number leaves no choice."""
+    """A number between `min` and `max` that a caller may choose; a plain number leaves no choice."""
 
     default: Finite
     min: Finite
@@ -39,7 +39,7 @@ class Range(_Section):
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """The least and the largest value that a caller can get."""
+        """The smallest and the largest value that a caller can get."""
         return self.min, self.max
 
     @model_validator(mode="before")
@@ -57,7 +57,7 @@ class Range(_Section):
 
 
 class Among(_Section, Generic[T]):
-    """A value that a caller may choose among `allowed`; a plain value leaves no choice."""
+    """One of the `allowed` values, which a caller may choose; a plain value leaves no choice."""
 
     default: T
     allowed: tuple[T, ...]
@@ -92,9 +92,9 @@ _DEFAULT = Guidance(scale=3.0)  # the paper's choice
 
 @with_settings(_rule)
 class GuidanceRules(_Section):
-    """How answers are guided; the paper's choice where nothing is said. Scale 1 is the protect sentence alone.
+    """Guidance of answers; the defaults are the paper's. Scale 1 is the protect sentence alone.
 
-    Each setting of `Guidance` has a field: a `Range` where it is a number, else an `Among`.
+    Each setting of `Guidance` has a field: a `Range` if it is a number, else an `Among`.
     """
 
     protect: str | None = None
@@ -109,7 +109,7 @@ class GuidanceRules(_Section):
 
 
 class Allowances(_Section):
-    """What a caller may bring besides user messages."""
+    """What a caller may send besides user messages."""
 
     system_message: bool = False
     negative_prompt: bool = False
@@ -119,7 +119,7 @@ class Allowances(_Section):
 
 
 class Limits(_Section):
-    """How much a policy's callers may use, all together; `max_tokens` and `seconds` are of one answer."""
+    """Limits of all callers of a policy together; `max_tokens`, `choices` and `seconds` are those of one request."""
 
     max_tokens: Positive = 1024
     choices: Positive = 1
@@ -147,7 +147,7 @@ def _a_hash(value: str) -> str:
 
 
 class Policy(_Section):
-    """What one source of traffic may ask for, and what it gets when it asks for more."""
+    """What the callers with certain API keys may ask for, and what happens if they ask for more."""
 
     keys: tuple[Annotated[str, AfterValidator(_a_hash)], ...] = ()
     adapters: tuple[str, ...] = ()
@@ -161,22 +161,22 @@ class Policy(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.adapters and not self.base_model:
-            raise ValueError("names nothing to answer with; give adapters, or base_model: true")
+            raise ValueError("names no model; give adapters, or base_model: true")
         if self.allow.logprobs and self.audit != "off":
-            raise ValueError("allow.logprobs shows tokens that the audit would withhold; it needs audit: off")
+            raise ValueError("allow.logprobs would show tokens that the audit withholds; set audit: off")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the policy that a key stands for, and its name."""
+    """A caller: the policy of its key, and the policy's name."""
 
     name: str
     policy: Policy
 
 
 class Policies(_Section):
-    """All policies, and the detector of their audits."""
+    """All policies, and the detector of their output filters."""
 
     detector: str = "spacy:en_core_web_sm"
     ignore: tuple[str, ...] = IGNORED_LABELS
@@ -187,7 +187,7 @@ class Policies(_Section):
     def _one_policy_a_key(self) -> Self:
         for name, policy in self.policies.items():
             if not policy.keys and name != DEFAULT:
-                raise ValueError(f"policy {name} has no keys, so nobody can use it; `nescio key new` makes one")
+                raise ValueError(f"policy {name} has no keys, so nobody can use it; make one with `nescio key new`")
             for key in policy.keys:
                 if key in self._by_hash:
                     raise ValueError(f"policies {self._by_hash[key].name} and {name} share a key; one key, one policy")
@@ -195,21 +195,21 @@ class Policies(_Section):
         return self
 
     def caller(self, key: str | None) -> Caller | None:
-        """Whose key this is; None: nobody's, or no key where keyless traffic has no policy."""
+        """Return the caller with a key; None if the key is unknown, or if there is none and no policy `default`."""
         if key is not None:
             return self._by_hash.get(hash_key(key))
         return Caller(DEFAULT, self.policies[DEFAULT]) if DEFAULT in self.policies else None
 
 
 def load_policies(path: Path, adapters: Sequence[str]) -> Policies:
-    """Read a policy file whole.
+    """Read a policy file.
 
     Args:
         path: YAML.
-        adapters: Names of the adapters that are served.
+        adapters: Names of the served adapters.
 
     Raises:
-        NescioError: Anything in it is wrong, or a policy names an adapter that is not served.
+        NescioError: The file has a mistake, or a policy names an adapter that is not served.
     """
     content, text = read_yaml(path, "docs/serving.md has policies to start from")
     policies = checked(Policies, content, str(path), text)

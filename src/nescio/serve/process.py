@@ -1,4 +1,4 @@
-"""The process: model and policies opened, uvicorn run, signals heeded. Knows the operating system; no request."""
+"""The server process: opens the model and the policies, runs uvicorn, handles signals."""
 
 import asyncio
 import logging
@@ -14,37 +14,37 @@ from typing import Any
 import uvicorn
 
 from nescio.core.errors import NescioError
-from nescio.engines.base import Precision
-from nescio.engines.registry import EngineKind
+from nescio.engines.base import Engine, Precision
+from nescio.engines.registry import open_engine
 from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
 from nescio.serve.app import create_app
-from nescio.serve.engine import adapter_names, open_served, served_by
-from nescio.serve.gateway import Serving
+from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
+from nescio.serve.served import adapter_folders, served_by
 
 _LOG = logging.getLogger("nescio.serve")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What the command line says.
+    """Settings of a server, as the command line gives them.
 
     Attributes:
         model: As for `nescio.load`.
-        adapters: Folder of each adapter by the name that callers use.
+        adapters: Folder of each adapter by name.
         policies: The policy file.
         host: Address to listen on.
         port: 0 takes a free one.
-        engine: Which engine answers.
-        rows: Rows of its batch; a guided answer takes two.
+        engine: Kind of engine that answers.
+        rows: Rows of the batch; a guided answer takes two.
         cache_tokens: Most tokens in the torch engine's cache.
-        precision: Of the torch engine's weights.
-        queue: Most rows that wait for a place in the batch.
-        drain: Seconds that a stopping server gives to what is running.
-        max_body: Most bytes of a request's body.
-        cors_origins: Origins of pages in whose scripts browsers may read answers; none by default.
-        options: Of vLLM's `EngineArgs`, where it is the engine.
+        precision: Precision of the torch engine's weights.
+        queue: Most rows that may wait for the batch.
+        drain: Seconds that running requests get when the server stops.
+        max_body: Largest request body, in bytes.
+        cors_origins: Origins whose pages may call the server from a browser; none by default.
+        options: vLLM's `EngineArgs`; none for other engines.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Settings:
     policies: Path
     host: str = "127.0.0.1"
     port: int = 8000
-    engine: EngineKind = "torch"
+    engine: str = "torch"
     rows: int = 32
     cache_tokens: int = 1 << 15
     precision: Precision = "full"
@@ -63,49 +63,69 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _OneAtATime:
-    """A detector that many threads may use: a pipeline's vocabulary is not made for two at once."""
+class _LazyDetector:
+    """A detector that is loaded when it is first needed, and used by one thread at a time.
 
-    def __init__(self, detector: Detector) -> None:
-        self.name = detector.name
-        self._detector = detector
+    spaCy's pipelines are not safe for several threads.
+    """
+
+    def __init__(self, name: str, ignore: Sequence[str]) -> None:
+        self.name = name
+        self._ignore = ignore
         self._lock = threading.Lock()
+        self._detector: Detector | None = None
+
+    def load(self) -> Detector:
+        """Load the detector unless it is loaded; call with the lock held, or before any other thread has it."""
+        if self._detector is None:
+            self._detector = load_detector(self.name, self._ignore)
+        return self._detector
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Find personal data."""
         with self._lock:
-            return self._detector.find(texts)
+            return self.load().find(texts)
 
 
-def _load_detector(policies: Policies) -> Detector:
-    return _OneAtATime(load_detector(policies.detector, policies.ignore))
+def _detector_of(policies: Policies) -> _LazyDetector:
+    """Return the detector of the policies, loaded if one of them has an audit, so that a mistake shows at once."""
+    detector = _LazyDetector(policies.detector, policies.ignore)
+    if _audited(policies):
+        detector.load()
+    return detector
 
 
-async def reload(serving: Serving, path: Path) -> None:
-    """Read the policies again; a file with any mistake changes nothing. What is running keeps what it began with.
+def _audited(policies: Policies) -> bool:
+    return any(policy.audit != "off" for policy in policies.policies.values())
 
-    A detector takes seconds to load: it is loaded in a thread, while answers go on, and only where it is another one.
+
+async def reload(gateway: Gateway, path: Path) -> None:
+    """Read the policies again. A file with a mistake changes nothing; running requests keep their policy.
+
+    Loading a detector takes seconds, so it is done in a thread, and only if the detector has changed.
     """
-    old = serving.policies
+    old = gateway.policies
     try:
-        policies = await asyncio.to_thread(load_policies, path, list(serving.served.adapters))
+        policies = await asyncio.to_thread(load_policies, path, list(gateway.served.adapters))
         same = (policies.detector, policies.ignore) == (old.detector, old.ignore)
-        detector = serving.detector if same else await asyncio.to_thread(_load_detector, policies)
-    except Exception as error:  # whatever it is, the server goes on as it was
-        serving.metrics.reloads.labels("refused").inc()
-        said = str(error) if isinstance(error, NescioError) else f"{type(error).__name__}: {error}"
-        _LOG.error("policies stay as they were: %s", " ".join(said.split()))
+        same = same and (_audited(old) or not _audited(policies))  # a detector not loaded yet may fail to load
+        detector = gateway.detector if same else await asyncio.to_thread(_detector_of, policies)
+    except Exception as error:  # any error: the server goes on with the old policies
+        gateway.metrics.reloads.labels("refused").inc()
+        reason = str(error) if isinstance(error, NescioError) else f"{type(error).__name__}: {error}"
+        _LOG.error("policies stay as they were: %s", " ".join(reason.split()))
         return
-    serving.policies, serving.detector = policies, detector
-    serving.metrics.reloads.labels("taken").inc()
+    gateway.policies, gateway.detector = policies, detector
+    gateway.metrics.reloads.labels("taken").inc()
     _LOG.info("policies read again: %s", ", ".join(policies.policies))
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that, told to stop, refuses what is new with a word, and stops when what was running has ended."""
+    """Uvicorn that, when it is told to stop, refuses new requests and first finishes the running ones."""
 
-    def __init__(self, config: uvicorn.Config, serving: Serving, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, settings: Settings) -> None:
         super().__init__(config)
-        self._serving = serving
+        self._gateway = gateway
         self._settings = settings
         self._stopping: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -121,58 +141,84 @@ class _Server(uvicorn.Server):
             print(f"nescio serves on http://{self._settings.host}:{port}", flush=True)
 
     def _reload(self) -> None:
-        """Read the policies again, after a reading that is still on its way: the last one told counts."""
+        """Read the policies again, after a reload that still runs, so that the last one wins."""
         before = self._reloading
 
         async def reading() -> None:
             if before is not None:
                 await before
-            await reload(self._serving, self._settings.policies)
+            await reload(self._gateway, self._settings.policies)
 
         self._reloading = asyncio.create_task(reading())
 
     def _stop(self, number: signal.Signals) -> None:
-        """Drain first; told a second time, stop at once."""
+        """Drain first; on a second signal, stop at once."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._drain(number))
         else:
             self.handle_exit(number, None)
 
     async def _drain(self, number: signal.Signals) -> None:
-        await self._serving.drain(self._settings.drain)
+        await self._gateway.drain(self._settings.drain)
         self.handle_exit(number, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        await self._serving.close()
+        await self._gateway.close()
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop.
+    """Serve until a signal stops the process.
 
     Raises:
         NescioError: The model, an adapter or the policies are missing or wrong, or the port is taken.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _LOG.setLevel(logging.INFO)
-    adapters = adapter_names(settings.model, settings.adapters)
-    policies = load_policies(settings.policies, list(adapters))  # before the model: a mistake is told at once
+    adapters = adapter_folders(settings.model, settings.adapters)
+    policies = load_policies(settings.policies, list(adapters))  # before the model, so that a mistake shows at once
     listening = _listen(settings)
-    detector = _load_detector(policies)
-    engine = open_served(
-        settings.engine, settings.model, settings.adapters, settings.rows,
-        settings.cache_tokens, settings.precision, settings.options,
-    )  # fmt: skip
-    served = served_by(engine, settings.model, adapters)
-    serving = Serving(engine, served, policies, detector, settings.rows, settings.queue)
+    detector = _detector_of(policies)
+    engine = open_served(settings)
+    gateway = Gateway(
+        engine=engine,
+        served=served_by(engine, settings.model, adapters),
+        policies=policies,
+        detector=detector,
+        rows=settings.rows,
+        queue=settings.queue,
+    )
     config = uvicorn.Config(
-        create_app(serving, settings.max_body, settings.cors_origins),
+        create_app(gateway, settings.max_body, settings.cors_origins),
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    _Server(config, serving, settings).run([listening])
+    _Server(config, gateway, settings).run([listening])
+
+
+def open_served(settings: Settings) -> Engine:
+    """Open the engine and load its adapters.
+
+    Raises:
+        NescioError: Something is missing, damaged, or does not fit.
+    """
+    kind, options = settings.engine, settings.options
+    if options and kind != "vllm":
+        raise NescioError(f"--vllm {next(iter(options))}: only with --engine vllm")
+    is_torch = kind in ("torch", "local")
+    if settings.precision != "full" and not is_torch:
+        raise NescioError(f"--precision {settings.precision}: only with --engine torch; vLLM has --vllm dtype=…")
+    if kind == "vllm":
+        options = {"max_num_seqs": settings.rows, **options}
+    elif is_torch:
+        options = {
+            "max_rows": settings.rows,
+            "precision": settings.precision,
+            "cache_tokens": settings.cache_tokens,
+        }
+    return open_engine(kind, settings.model, settings.adapters, options)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -1,1 +1,1 @@
-"""OpenAI's bodies: what callers send, what they get, and the way from answers to them."""
+"""Request and response bodies of OpenAI's API, and converters from answers to them."""

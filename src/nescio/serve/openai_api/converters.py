@@ -1,4 +1,4 @@
-"""Parts of answers as OpenAI's bodies and events, one class an endpoint. Knows no HTTP and no engine."""
+"""Converters from parts of answers to OpenAI's bodies and events, one for each endpoint."""
 
 import time
 import uuid
@@ -26,29 +26,29 @@ from nescio.serve.openai_api.response_bodies import (
 )
 
 
-class Shape(Protocol):
-    """One request's answers in the shape of its endpoint."""
+class Converter(Protocol):
+    """Converts the answers to one request."""
 
     endpoint: ClassVar[str]
 
-    def opening(self, choices: int) -> list[BaseModel]:
-        """The events before the first text."""
+    def first_events(self, choices: int) -> list[BaseModel]:
+        """Return the events that precede the first text."""
 
     def event(self, part: Part) -> BaseModel:
-        """The event of a part."""
+        """Return the event of a part."""
 
-    def closing(self, usage: Usage) -> BaseModel:
-        """The event that tells the tokens."""
+    def usage_event(self, usage: Usage) -> BaseModel:
+        """Return the event with the numbers of tokens."""
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
-        """The body of an answer that is not streamed."""
+        """Return the body of an answer that is not streamed."""
 
 
-class ChatShape:
-    """The shape of `/v1/chat/completions`.
+class ChatConverter:
+    """Converter of `/v1/chat/completions`.
 
     Args:
-        model: As it is told to the caller.
+        model: Name of the model that answers.
         marked: Whether personal data is marked.
     """
 
@@ -58,15 +58,15 @@ class ChatShape:
         self._head: dict[str, Any] = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._marked = marked
 
-    def opening(self, choices: int) -> list[BaseModel]:
-        """One event a choice, with its role."""
+    def first_events(self, choices: int) -> list[BaseModel]:
+        """Return an event for each choice, with its role."""
         return [
             self._chunk([ChunkChoice(index=index, delta=Delta(role="assistant", content=""))])
             for index in range(choices)
         ]
 
     def event(self, part: Part) -> BaseModel:
-        """A part as a chunk."""
+        """Return a part as a chunk."""
         choice = ChunkChoice(
             index=part.index,
             delta=Delta(content=part.text or None),
@@ -76,12 +76,12 @@ class ChatShape:
         )
         return self._chunk([choice])
 
-    def closing(self, usage: Usage) -> BaseModel:
-        """A chunk without choices."""
+    def usage_event(self, usage: Usage) -> BaseModel:
+        """Return a chunk without choices."""
         return self._chunk([], usage)
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
-        """All choices in one body."""
+        """Return all choices in one body."""
         return ChatCompletion(
             **self._head,
             choices=[
@@ -101,8 +101,8 @@ class ChatShape:
         return ChatChunk(**self._head, choices=choices, usage=usage)
 
 
-class CompletionShape:
-    """The shape of `/v1/completions`. Arguments are those of `ChatShape`."""
+class CompletionConverter:
+    """Converter of `/v1/completions`; its arguments are those of `ChatConverter`."""
 
     endpoint: ClassVar[str] = "completions"
 
@@ -111,22 +111,22 @@ class CompletionShape:
         self._marked = marked
         self._lengths: defaultdict[int, int] = defaultdict(int)
 
-    def opening(self, choices: int) -> list[BaseModel]:
-        """Nothing: here no role is told."""
+    def first_events(self, choices: int) -> list[BaseModel]:
+        """Return no events: this endpoint has no roles."""
         return []
 
     def event(self, part: Part) -> BaseModel:
-        """A part as a body with one choice."""
+        """Return a part as a body with one choice."""
         offset = self._lengths[part.index]
         self._lengths[part.index] += sum(len(token.text) for token in part.logprobs or ())
         return Completion(**self._head, choices=[self._choice(part, offset)])
 
-    def closing(self, usage: Usage) -> BaseModel:
-        """A body without choices."""
+    def usage_event(self, usage: Usage) -> BaseModel:
+        """Return a body without choices."""
         return Completion(**self._head, choices=[], usage=usage)
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
-        """All choices in one body."""
+        """Return all choices in one body."""
         return Completion(**self._head, choices=[self._choice(choice, 0) for choice in choices], usage=usage)
 
     def _choice(self, part: Part, offset: int) -> CompletionChoice:
@@ -140,7 +140,7 @@ class CompletionShape:
 
 
 def joined(parts: Iterable[Part], choices: int) -> list[Part]:
-    """The parts of each choice as one."""
+    """Join the parts of each choice."""
     whole = [Part(index) for index in range(choices)]
     for part in parts:
         before = whole[part.index]

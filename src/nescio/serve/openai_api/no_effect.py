@@ -1,4 +1,4 @@
-"""Fields of OpenAI's bodies that are not built: taken where they change nothing, refused by name where they would.
+"""Fields of OpenAI's bodies that this server lacks: accepted if they change nothing, else refused by name.
 
 Clients send many fields at their default, and send messages back as they received them.
 """
@@ -51,7 +51,6 @@ MESSAGE: dict[str, Harmless] = {
     "tool_call_id": _empty,
     "annotations": lambda value: value is None or isinstance(value, list),
     "audio": _empty,
-    "refusal": _empty,
     "parsed": _empty,
     "reasoning": lambda value: value is None or isinstance(value, str),  # never part of a prompt
     "reasoning_content": lambda value: value is None or isinstance(value, str),
@@ -73,5 +72,5 @@ def without_no_effect(body: Any, fields: Mapping[str, Harmless]) -> Any:
         return body
     for name, value in body.items():
         if name in fields and not fields[name](value):
-            raise ValueError(f"{name}: has no effect on this server; leave it out")
+            raise ValueError(f"{name}: this server does not support the value; leave the field out")
     return {name: value for name, value in body.items() if name not in fields}

@@ -13,17 +13,17 @@ from nescio.core.guidance_fields import setting_type, with_settings
 from nescio.serve.openai_api.no_effect import MESSAGE, REQUEST, without_no_effect
 
 MOST_MESSAGES = 1000
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair is no character
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half of a surrogate pair is no character
 
 
 def _no_control(text: str) -> str:
     if found := _CONTROL.search(text):
-        raise ValueError(f"holds U+{ord(found[0]):04X}; no control character or half of a pair may stand there")
+        raise ValueError(f"holds U+{ord(found[0]):04X}; remove control characters and halves of surrogate pairs")
     return text
 
 
 Text = Annotated[str, AfterValidator(_no_control)]
-Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+Stop = Annotated[Text, Field(max_length=256)]
 MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
@@ -38,6 +38,8 @@ class TextPart(_Body):
 
     type: Literal["text"]
     text: Text
+    cache_control: dict[str, Any] | None = None  # a hint for other servers
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
 def _text_parts(content: Any) -> Any:
@@ -52,8 +54,9 @@ class ChatMessage(_Body):
     """One message of a conversation; `developer` is OpenAI's newer word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text | list[TextPart], BeforeValidator(_text_parts)]
+    content: Annotated[Text | list[TextPart] | None, BeforeValidator(_text_parts)] = None
     name: str | None = None
+    refusal: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -63,12 +66,23 @@ class ChatMessage(_Body):
     @property
     def text(self) -> str:
         """The content as one text."""
+        if self.content is None:
+            return self.refusal or ""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        # OpenAI's models put a refusal in place of the content; it is what the assistant said.
+        if self.content is None and not (self.role == "assistant" and self.refusal):
+            raise ValueError("content: field required; give a text")
+        if self.refusal and (self.role != "assistant" or self.content):
+            raise ValueError("refusal: an assistant message holds either a content or a refusal")
+        return self
 
 
 @with_settings(lambda setting: (setting_type(setting) | None, None))
 class GuidanceOptions(_Body):
-    """How this answer is guided, within what the caller's policy allows; what is left out, the policy decides.
+    """Guidance of this answer, within the caller's policy, which sets what is left out.
 
     Each setting of `Guidance` has a field.
     """
@@ -77,7 +91,7 @@ class GuidanceOptions(_Body):
 
 
 class StreamOptions(_Body):
-    """What a stream carries besides the answer."""
+    """What a stream holds besides the answer."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -90,7 +104,7 @@ def _few(stop: Any) -> Any:
 
 
 class _Sampling(_Body):
-    """What both endpoints share. `user` to `prompt_cache_key` are accepted and have no effect."""
+    """Fields of both endpoints. `user` to `prompt_cache_key` are accepted and have no effect."""
 
     model: Annotated[str, Field(max_length=256)]
     temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
@@ -105,7 +119,7 @@ class _Sampling(_Body):
     guidance: GuidanceOptions | None = None
     guidance_scale: Scale | None = None
     negative_prompt: Text | None = None
-    mark_pii: bool = False
+    mark_pii: bool | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -120,12 +134,13 @@ class _Sampling(_Body):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop texts."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        """The stop texts; an empty one stops nothing."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(stop for stop in stops if stop)
 
     @property
     def asked_guidance(self) -> GuidanceOptions:
-        """The guidance, wherever in the body it stands."""
+        """The guidance, from `guidance` and the top-level fields together."""
         given = self.guidance or GuidanceOptions()
         short = {"scale": self.guidance_scale, "negative_prompt": self.negative_prompt}
         return given.model_copy(update={name: value for name, value in short.items() if value is not None})
@@ -135,8 +150,8 @@ class _Sampling(_Body):
         for short, name in (("guidance_scale", "scale"), ("negative_prompt", "negative_prompt")):
             if getattr(self, short) is not None and getattr(self.guidance, name, None) is not None:
                 raise ValueError(f"{short} and guidance.{name} say the same; give one of them")
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream: true")
+        if self.stream_options is not None and self.stream_options.include_usage and not self.stream:
+            raise ValueError("stream_options.include_usage needs stream: true")
         return self
 
 
@@ -149,13 +164,20 @@ class ChatRequest(_Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     @property
-    def told_logprobs(self) -> int | None:
-        """How many tokens are told beside each chosen one; None: no log-probabilities at all."""
+    def asked_logprobs(self) -> int | None:
+        """How many likely tokens to list beside each chosen one; None: no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        lengths = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(lengths) > 1:
+            raise ValueError("max_tokens and max_completion_tokens say the same; give one of them")
+        return self
+
+    @model_validator(mode="after")
     def _logprobs_on(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
@@ -175,6 +197,6 @@ class CompletionRequest(_Sampling):
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
     @property
-    def told_logprobs(self) -> int | None:
-        """How many tokens are told beside each chosen one; None: no log-probabilities at all."""
+    def asked_logprobs(self) -> int | None:
+        """How many likely tokens to list beside each chosen one; None: no log-probabilities."""
         return self.logprobs

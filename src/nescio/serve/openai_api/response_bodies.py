@@ -1,4 +1,4 @@
-"""What callers get, in OpenAI's shapes, with marks of personal data beside. Knows nothing of how answers are made."""
+"""Response bodies of OpenAI's API, with marks of personal data as an extra field."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from nescio.engines.base import TokenLogprob
 from nescio.serve.policy import Allowances, AuditMode, GuidanceRules, Limits
 
-_LOWEST = -9999.0  # OpenAI's word for minus infinity, which JSON has not
+_LOWEST = -9999.0  # OpenAI writes this for minus infinity, which JSON lacks
 
 Finish = Literal["stop", "length", "content_filter"]
 
@@ -19,7 +19,7 @@ def _is_none(value: object) -> bool:
 
 
 class Mark(BaseModel):
-    """Personal data in an answer, in characters (Unicode code points) of the answer's text as it was sent."""
+    """Personal data in an answer, in characters (Unicode code points) of the text that was sent."""
 
     start: int
     end: int
@@ -27,11 +27,11 @@ class Mark(BaseModel):
 
 
 Marks = Annotated[list[Mark] | None, Field(exclude_if=_is_none)]
-"""Only there where the request has `mark_pii: true`."""
+"""Only present if the request has `mark_pii: true`."""
 
 
 class Usage(BaseModel):
-    """Tokens: of the prompts as the caller gave them to the positive branch, and of all answers."""
+    """Numbers of tokens: of the prompts in the positive branch, and of all answers."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -39,7 +39,7 @@ class Usage(BaseModel):
 
 
 class TopLogprob(BaseModel):
-    """A token that could have stood at a place."""
+    """One of the likeliest tokens at a position."""
 
     token: str
     logprob: float
@@ -47,20 +47,20 @@ class TopLogprob(BaseModel):
 
 
 class ChatLogprob(TopLogprob):
-    """The token that stands at a place, and the likeliest ones there."""
+    """The chosen token at a position, and the likeliest ones there."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(BaseModel):
-    """Log-probabilities of an answer's tokens, of the guided distribution."""
+    """Log-probabilities of an answer's tokens under the guided distribution."""
 
     content: list[ChatLogprob]
     refusal: None = None
 
 
 class CompletionLogprobs(BaseModel):
-    """The same in the older endpoint's shape."""
+    """Log-probabilities as `/v1/completions` has them."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -69,7 +69,7 @@ class CompletionLogprobs(BaseModel):
 
 
 class AssistantMessage(BaseModel):
-    """A whole answer."""
+    """The message of an answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -108,7 +108,7 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
-    """The continuations of texts; a stream's chunks have the same shape."""
+    """The continuations of texts; a stream's chunks look the same."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -119,7 +119,7 @@ class Completion(BaseModel):
 
 
 class Delta(BaseModel):
-    """What a chunk adds to an answer."""
+    """The text that a chunk adds to an answer."""
 
     role: Annotated[Literal["assistant"] | None, Field(exclude_if=_is_none)] = None
     content: Annotated[str | None, Field(exclude_if=_is_none)] = None
@@ -163,7 +163,7 @@ class ModelList(BaseModel):
 
 
 class PolicyView(BaseModel):
-    """What a caller may ask for: its policy without the keys."""
+    """A caller's policy, without its keys."""
 
     name: str
     models: list[str]
@@ -175,16 +175,16 @@ class PolicyView(BaseModel):
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
-    """An engine's log-probabilities in the chat endpoint's shape."""
+    """Convert log-probabilities for the chat endpoint."""
     return ChatLogprobs(
         content=[
-            ChatLogprob(**_told(token), top_logprobs=[TopLogprob(**_told(top)) for top in token.top])
+            ChatLogprob(**_token(token), top_logprobs=[TopLogprob(**_token(top)) for top in token.top])
             for token in tokens
         ]
     )
 
 
-def _told(token: TokenLogprob) -> dict[str, Any]:
+def _token(token: TokenLogprob) -> dict[str, Any]:
     unknown = token.data is None and "\ufffd" in token.text  # part of a character, whose bytes are not known
     return {
         "token": token.text,

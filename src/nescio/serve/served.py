@@ -1,0 +1,80 @@
+"""The models that a server offers: the base model and its adapters, under the names that callers use."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nescio.core.adapters import is_adapter, read_sentences
+from nescio.core.errors import NescioError
+from nescio.engines.base import Engine
+from nescio.serve.errors import ApiError
+from nescio.serve.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The models that callers may name.
+
+    Attributes:
+        name: Name of the base model.
+        adapters: Name of each adapter, with the sentences it was trained with (`positive`, `negative`).
+        control_tokens: Texts that the tokenizer turns into control tokens; no caller may write them.
+        created: Start of the server, in seconds since 1970.
+    """
+
+    name: str
+    adapters: Mapping[str, Mapping[str, str]]
+    control_tokens: Sequence[str]
+    created: int
+
+    def names(self, policy: Policy) -> list[str]:
+        """Return the names that a policy allows, its default first."""
+        return [*policy.adapters, *([self.name] if policy.base_model else [])]
+
+    def named(self, name: str, policy: Policy) -> str:
+        """Return the model that answers to a name under a policy.
+
+        Raises:
+            ApiError: The model is unknown or not allowed. Both are a 404, so that callers can't probe for models.
+        """
+        allowed = self.names(policy)
+        if name in allowed:
+            return name
+        if policy.outside == "pin" and (name == self.name or name in self.adapters):
+            return allowed[0]
+        message = f"the model {name!r} does not exist or you do not have access to it; yours: {', '.join(allowed)}"
+        raise ApiError(404, message, "model_not_found", "model")
+
+
+def served_by(engine: Engine, model: str, adapters: Mapping[str, Path]) -> Served:
+    """Describe what an engine serves.
+
+    Args:
+        engine: The engine, with its adapters loaded.
+        model: As for `nescio.load`.
+        adapters: Folder of each adapter, as `adapter_folders` returns them.
+    """
+    sentences = {name: read_sentences(folder) for name, folder in adapters.items()}
+    return Served(model_name(model), sentences, engine.capabilities.control_tokens, int(time.time()))
+
+
+def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folder of each adapter to serve; a model that is itself an adapter's folder is served as `default`.
+
+    Raises:
+        NescioError: An adapter has the name of the model or of the model's own adapter.
+    """
+    if model_name(model) in adapters:
+        raise NescioError(f"--adapter {model_name(model)}: is the model's own name; choose another")
+    path = Path(model).expanduser()
+    own = {"default": path} if is_adapter(path) else {}
+    if own.keys() & adapters.keys():
+        raise NescioError("--adapter default: is the name of the model's own adapter; choose another")
+    return {**own, **adapters}
+
+
+def model_name(model: str) -> str:
+    """Return the name that callers use for a model: that of its folder or file, or its hub id."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model
