@@ -23,7 +23,7 @@ def _no_control(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_control)]
-Stop = Annotated[Text, Field(max_length=256)]
+Stop = Annotated[str, Field(max_length=256), AfterValidator(_no_control)]
 MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
