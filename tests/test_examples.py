@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SHOWN = {
     "own_detector.py": ["ORDER: AB-12345", "DENIED: Project Heron"],
+    "own_loss.py": ["'loss': [1.0]", "'margin': [2.0]"],
     "own_format.py": ["ticket-17", "user: Hi, I'm Ann Lee.", "assistant: Hello Ann! How can I help?"],
 }
 
