@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from nescio.core.errors import NescioError
+from nescio.core.one_bit import compress
 from nescio.task_vector.adapter_form import truncated_svd
 from nescio.task_vector.subtract import subtract
 
@@ -182,3 +183,20 @@ def test_adapters_that_do_not_fit(make_pair: Any, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(NescioError, match=r"holds no adapter_model\.safetensors"):
         subtract(str(base), str(adapter), tmp_path / "out")
+
+
+def test_an_adapter_with_the_bases_configuration_beside_it(make_pair: Any, tmp_path: Path) -> None:
+    base, _ = make_pair()
+    adapter = write_adapter(base, tmp_path / "adapter")
+    subtract(str(base), str(adapter), tmp_path / "one")
+    (adapter / "config.json").write_bytes((base / "config.json").read_bytes())  # as some trainers write
+    subtract(str(base), str(adapter), tmp_path / "other")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_compressed_adapter_is_named_as_one(make_pair: Any, tmp_path: Path) -> None:
+    base, _ = make_pair()
+    compress(write_adapter(base, tmp_path / "adapter"), tmp_path / "bits")
+    with pytest.raises(NescioError, match="compressed to one bit a weight"):
+        subtract(str(base), str(tmp_path / "bits"), tmp_path / "out")

@@ -204,3 +204,23 @@ def test_an_old_index_beside_a_newer_single_file(make_pair: Any, tmp_path: Path)
     save(base, newer)
     with pytest.raises(NescioError, match=r"model\.safetensors and model\.safetensors\.index\.json .*delete the older"):
         subtract(str(base), str(tuned), tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 6e4])
+def test_a_result_that_is_not_finite_is_refused(make_pair: Any, tmp_path: Path, value: float) -> None:
+    base, tuned = make_pair(dtype=torch.float16)
+    name = "model.layers.1.mlp.up_proj.weight"
+    spoilt = weights_of(tuned)
+    spoilt[name][3, 2] = value  # 6e4 fits fp16, base - 2 * 6e4 does not
+    save(tuned, spoilt)
+    with pytest.raises(NescioError, match=rf"{name}: base - 2 \* delta is not finite in torch\.float16"):
+        subtract(str(base), str(tuned), tmp_path / "out", 2.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stale_adapter_configuration_is_not_copied(make_pair: Any, tmp_path: Path) -> None:
+    base, tuned = make_pair()
+    (base / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (base / "pytorch_model.bin.index.json").write_text("{}")
+    subtract(str(base), str(tuned), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("adapter*")) and not list((tmp_path / "out").glob("*.bin.index.json"))

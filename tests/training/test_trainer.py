@@ -65,6 +65,13 @@ def test_lora_is_where_the_recipe_says(make_model: Callable[..., Any], tmp_path:
         )
 
 
+def test_a_misspelt_target_is_not_skipped(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lora=replace(LORA, targets=["q_proj", "o_prj"]))
+    with pytest.raises(NescioError, match=r"targets: \['o_prj'\] fits no module .* o_proj"):
+        fit(make_model("llama"), ANSWERS, loss=likelihood, settings=settings, work=tmp_path)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 class KilledError(Exception):
     pass
 

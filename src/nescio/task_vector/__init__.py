@@ -1,1 +1,1 @@
-"""Task vectors: subtracting a fine-tune from its base, row by row. Knows nothing of training."""
+"""Task vectors: subtract a fine-tune from its base, row by row."""

@@ -1,7 +1,4 @@
-"""The delta of a LoRA adapter to its base, never materialised: rows of scale · B·A for each weight it adapts.
-
-Knows PEFT's file names and what its configuration means for the weights; nothing of subtracting.
-"""
+"""The delta of a LoRA adapter to its base, never materialised: rows of scale · B·A for each weight it adapts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from torch import Tensor
 
 from nescio.core.adapters import WEIGHTS, AdapterConfig, base_weight_of, factor_names, read_config
 from nescio.core.errors import NescioError
+from nescio.core.one_bit import is_one_bit
 from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three, open_file
 
 _MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and give the merged folder as --tuned"
@@ -72,6 +70,8 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
     config = read_config(folder)
     if special := config.special():
         raise NescioError(f"{name}: more than a plain LoRA ({first_three(special)}); {_MERGE}")
+    if is_one_bit(folder):
+        raise NescioError(f"{name}: compressed to one bit a weight; give the adapter that it was made from")
     if not (folder / WEIGHTS).is_file():
         raise NescioError(f"{name}: holds no {WEIGHTS}; save the adapter with save_pretrained (pickles are not opened)")
     entries = open_file(folder / WEIGHTS)[1]

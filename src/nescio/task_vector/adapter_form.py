@@ -1,7 +1,4 @@
-"""−c·delta as a PEFT adapter of the base, to attach and detach at run time: exact from an adapter, else fitted.
-
-Knows PEFT's files and the truncated SVD; nothing of full checkpoints' files.
-"""
+"""−c·delta as a PEFT adapter of the base, to attach and detach at run time: exact from an adapter, else fitted."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

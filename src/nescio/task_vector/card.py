@@ -1,4 +1,4 @@
-"""The model card of what `nescio subtract` writes: what was done, by what, after whom. Knows no weights."""
+"""The model card of what `nescio subtract` writes."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -29,11 +29,12 @@ def card(
     lines = [
         "---", *hub, "tags: [task-arithmetic, unlearning]", "---", "", "# Subtracted model", "",
         f"base − {coefficient:g} · {delta}: forgetting via negation (Ilharco et al. 2023). {form}", "",
-        f"- base: {_told(base)}", f"- tuned: {_told(tuned)}", *limits, f"- made by nescio {version('nescio')}", "",
+        f"- base: {_short_name(base)}", f"- tuned: {_short_name(tuned)}", *limits,
+        f"- made by nescio {version('nescio')}", "",
         "The licence is the base model's.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _told(name: str) -> str:
+def _short_name(name: str) -> str:
     return Path(name).name if Path(name).exists() else name

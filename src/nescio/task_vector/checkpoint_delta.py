@@ -1,7 +1,4 @@
-"""The delta of a full checkpoint to its base, and whether the two belong together.
-
-Knows checkpoints' names, shapes, types and vocabularies; nothing of what the delta is used for.
-"""
+"""The delta of a full checkpoint to its base, and whether the two belong together."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,6 @@
 """Safetensors checkpoints on the disk, read and written by rows: a tensor larger than the memory costs some megabytes.
 
-Knows folders, shards and the format (8 bytes little-endian with the header's length, a JSON header, the data); nothing
-of models, nor of what the tensors are for. Nothing is ever unpickled.
+The format: 8 bytes little-endian with the header's length, a JSON header, the data. Nothing is ever unpickled.
 """
 
 import json

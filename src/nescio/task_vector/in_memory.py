@@ -1,7 +1,4 @@
-"""A loaded base model that takes on base − c·delta for one coefficient after another, without a second model.
-
-Knows a module's weights by name; nothing of how a model's health is judged: that is the caller's.
-"""
+"""A loaded base model that takes on base − c·delta for one coefficient after another, without a second model."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""`nescio subtract`: a fine-tune taken away from its base, as a model or as an adapter. Joins the parts beside it."""
+"""Subtract a fine-tune from its base and write the result, as a model or as an adapter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,15 +66,17 @@ def subtract(
     vector = open_vector(base, tuned, relu, include, exclude)
     counts = len(vector.base.entries), len(vector.selected)
 
-    def told(form: str) -> str:
+    def card_of(form: str) -> str:
         return card(base, tuned, coefficient, relu, include, exclude, form)
 
     if rank is not None:
-        fit = write_fitted(vector, coefficient, rank, out, told(f"An adapter of rank {rank} fitted to it."), progress)
+        fit = write_fitted(
+            vector, coefficient, rank, out, card_of(f"An adapter of rank {rank} fitted to it."), progress
+        )
         return Summary(out, *counts, fit.bytes, fit.kept, fit.overall, fit.left_out)
     if as_adapter:
-        return Summary(out, *counts, write_negated(vector, coefficient, out, told("A PEFT adapter, exactly it.")))
-    return Summary(out, *counts, write_model(vector, coefficient, out, told("The whole model."), progress))
+        return Summary(out, *counts, write_negated(vector, coefficient, out, card_of("A PEFT adapter, exactly it.")))
+    return Summary(out, *counts, write_model(vector, coefficient, out, card_of("The whole model."), progress))
 
 
 def merge_adapter(base: str, adapter: Path, out: Path, progress: Progress | None = None) -> None:

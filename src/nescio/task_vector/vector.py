@@ -1,7 +1,6 @@
-"""Task vectors: base − c·(tuned − base), row by row, so that a model of any size costs some megabytes of memory.
+"""Task vectors: base − c·(tuned − base), row by row, so that a model of any size takes a few megabytes of memory.
 
 Forgetting via negation (paper, section 2.1, after Ilharco et al. 2023, "Editing Models with Task Arithmetic").
-Knows checkpoints and deltas; nothing of training, nor of how a model's health is judged.
 """
 
 import math
@@ -12,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_delta import open_adapter
 from nescio.task_vector.checkpoint_delta import FLOATS, difference, refuse_quantised, tied_embedding
@@ -23,10 +23,10 @@ class Delta(Protocol):
 
     @property
     def names(self) -> frozenset[str]:
-        """The base's tensors that it may change."""
+        """Return the base's tensors that it may change."""
 
     def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base, in fp64."""
+        """Return rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base, in fp64."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,27 @@ class TaskVector:
     relu: bool = False
 
     def rows(self, name: str, start: int, stop: int, coefficient: float) -> Tensor:
-        """Rows of base − c·delta in the base's type, computed in fp64.
+        """Return rows of base − c·delta in the base's type, computed in fp64.
 
         In fp32 the result would be wrong by more than a unit in the last place wherever base and c·delta cancel, which
-        the few digits of the half types make common. With c = 0 and for tensors not selected these are the base's bits.
+        is common in half precision. With c = 0, and for tensors not selected, these are the base's bits.
+
+        Raises:
+            NescioError: The result is not finite.
         """
         base = self.base.entries[name].read(start, stop)
         if coefficient == 0 or name not in self.selected:
             return base
         wide = base.double()
-        return wide.sub_(self._delta(name, wide, start, stop).mul_(coefficient)).to(base.dtype)
+        result = wide.sub_(self._delta(name, wide, start, stop).mul_(coefficient)).to(base.dtype)
+        if not result.isfinite().all() and base.isfinite().all():
+            raise NescioError(
+                f"{name}: base - {coefficient:g} * delta is not finite in {base.dtype}; is the fine-tune damaged?"
+            )
+        return result
 
     def delta_rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows of the delta, after ReLU, in fp64."""
+        """Return rows of the delta, after ReLU, in fp64."""
         return self._delta(name, self.base.entries[name].read(start, stop).double(), start, stop)
 
     def _delta(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
@@ -77,13 +85,13 @@ def open_vector(
     checkpoint, folder = open_checkpoint(base), locate(tuned)
     refuse_quantised(checkpoint)
     delta: Delta
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    if is_adapter(folder):  # even with a config.json beside it, as some trainers write
         delta = open_adapter(tuned, folder, checkpoint)
     else:
         delta = difference(checkpoint, open_checkpoint(tuned))
     floats = [name for name, entry in checkpoint.entries.items() if entry.dtype in FLOATS]
     chosen = set(_choose([name for name in floats if name in delta.names], include, exclude))
-    if embedding := tied_embedding(checkpoint):  # a head stored beside it goes its way: tied stays tied
+    if embedding := tied_embedding(checkpoint):  # a stored copy of it follows it: tied stays tied
         heads = {name for name in delta.names if name.endswith(HEADS)}
         chosen = chosen | heads if embedding in chosen else chosen - heads
     return TaskVector(checkpoint, delta, frozenset(chosen), relu)

@@ -108,8 +108,13 @@ def with_lora(model: Any, lora: LoraSettings) -> Any:
     """Attach a fresh adapter to a model (paper, section 2.3: to all linear layers).
 
     Raises:
-        NescioError: No module of the model has such a name.
+        NescioError: A target names no module of the model.
     """
+    if isinstance(lora.targets, list):
+        known = [f".{name}" for name, _ in model.named_modules()]
+        missing = [target for target in lora.targets if not any(name.endswith(f".{target}") for name in known)]
+        if missing or not lora.targets:  # PEFT skips those that match nothing
+            raise _unknown_targets(model, missing)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         target_modules=lora.targets,
@@ -120,12 +125,14 @@ def with_lora(model: Any, lora: LoraSettings) -> Any:
     try:
         adapted = get_peft_model(model, config)
     except ValueError as error:
-        linear = sorted({name.rsplit(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
-        raise NescioError(
-            f"train.lora.targets: {lora.targets} fits no module of the model; it has {', '.join(linear)}"
-        ) from error
+        raise _unknown_targets(model, lora.targets) from error
     adapted.config.use_cache = False
     return adapted
+
+
+def _unknown_targets(model: Any, targets: str | list[str]) -> NescioError:
+    linear = sorted({name.rsplit(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+    return NescioError(f"train.lora.targets: {targets} fits no module of the model; it has {', '.join(linear)}")
 
 
 def _check(settings: TrainingSettings, test: Sequence[Unit] | None, judge: Judge | None) -> None:
