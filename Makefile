@@ -9,8 +9,8 @@ PYTHON ?= python3.11
 # Test processes, one thread each: small models lose more to threads than they gain.
 JOBS ?= 2
 # Tests without the embedded model, without a run and without a server.
-FAST := tests/core tests/pii tests/training/losses tests/evaluation/test_statistics.py tests/serve/test_policy.py \
-  tests/task_vector tests/test_packaging.py
+FAST := tests/core tests/pii/test_base.py tests/pii/test_rules.py tests/evaluation/test_statistics.py \
+  tests/serve/test_policy.py --ignore=tests/core/test_models.py --ignore=tests/core/test_shared_prefix.py
 
 BIN := .venv/bin
 INSTALLED := .venv/installed

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
@@ -71,6 +71,7 @@ def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@settings(max_examples=25)  # making nested values takes half a second each
 @given(st.lists(st.dictionaries(st.text(), json_values), max_size=5))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"

@@ -4,37 +4,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TokenLogprob, TooLongError
-from nescio.pii.base import Span
+from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TooLongError
 from nescio.serve.admission import Admitted
 from nescio.serve.errors import ApiError, engine_down
-from nescio.serve.openai_api.response_bodies import Finish, Usage
+from nescio.serve.openai_api.part import Part
+from nescio.serve.openai_api.response_bodies import Usage
 from nescio.serve.output_filter import FilterError, OutputFilter
 
 _LOG = logging.getLogger("nescio.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of one choice that may be sent; the last part has a `finish`.
-
-    Attributes:
-        index: Index of the choice.
-        text: Text, checked if there is an output filter.
-        spans: Personal data in it, in characters of everything sent of this choice.
-        logprobs: One for each token, if asked for and not filtered.
-        finish: Why the choice ended.
-    """
-
-    index: int
-    text: str = ""
-    spans: tuple[Span, ...] = ()
-    logprobs: list[TokenLogprob] | None = None
-    finish: Finish | None = None
 
 
 class Answering:

@@ -16,12 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import nescio
 from nescio.serve import playground
 from nescio.serve.admission import Admitted, admit_chat, admit_completion
-from nescio.serve.answering import Answering, Part
+from nescio.serve.answering import Answering
 from nescio.serve.errors import ApiError, ErrorBody, of_validation
 from nescio.serve.gateway import Gateway
 from nescio.serve.guard import Guard
 from nescio.serve.metrics import RequestRecord
 from nescio.serve.openai_api.converters import ChatConverter, CompletionConverter, Converter, joined
+from nescio.serve.openai_api.part import Part
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.openai_api.response_bodies import ChatCompletion, Completion, Model, ModelList, PolicyView
 from nescio.serve.policy import Caller

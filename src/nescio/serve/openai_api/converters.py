@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from nescio.serve.answering import Part
+from nescio.serve.openai_api.part import Part
 from nescio.serve.openai_api.response_bodies import (
     AssistantMessage,
     ChatChoice,
