@@ -47,7 +47,7 @@ def random_request(draw: random.Random) -> Request:
         text(),
         how if guided else None,
         text() if guided else None,
-        draw.choice(["a", "b", None]),
+        adapter=draw.choice(["a", "b", None]),
         max_tokens=draw.randint(1, 24),
         temperature=draw.choice([0.0, 0.0, 0.9]),
         top_p=draw.choice([1.0, 0.9]),
