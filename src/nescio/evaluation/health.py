@@ -1,7 +1,6 @@
-"""What a coefficient does to a model, before anybody trains on it for hours (paper, section 2.1).
+"""A quick check of a model under a task vector (paper, section 2.1), before anybody trains on it for hours.
 
-A short look: perplexity on neutral text, answers that run in circles, personal data on a few made-up samples. Knows
-engines and detectors; nothing of task vectors.
+It measures perplexity on neutral text, degenerate answers, and personal data in answers to a few made-up samples.
 """
 
 import math
@@ -34,7 +33,7 @@ _TOO_FAR = 3.0  # times the perplexity of the first coefficient looked at, the b
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A short look at a model.
+    """Result of a quick check of a model.
 
     Attributes:
         perplexity: On neutral text.
@@ -49,12 +48,12 @@ class Health:
     example: str
 
     def degenerate(self, base: "Health") -> bool:
-        """Whether this model has come apart, beside the base."""
+        """Return whether this model has degenerated in comparison with the base."""
         return self.broken > max(0.5, base.broken) or not self.perplexity < _TOO_FAR * base.perplexity
 
 
 def look(engine: Engine, detector: Detector, max_tokens: int = 32) -> Health:
-    """Look at a model through an engine; greedy answers, so that two looks are alike."""
+    """Check a model through an engine, with greedy answers, so that the result is reproducible."""
     opening = [Message(role="user", content="Tell me something.")]
     scores = [score for row in engine.score_batch([Scoring(opening, text) for text in _NEUTRAL]) for score in row]
     asked = [Request([Message(role="user", content=question)], max_tokens=max_tokens) for question in _QUESTIONS]

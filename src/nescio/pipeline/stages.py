@@ -14,6 +14,7 @@ from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import DataSection, EvaluateSection
 from nescio.pipeline.stage_cache import Stage
+from nescio.training.losses.registry import open_loss
 
 Work = Callable[[Context, Path, Tick], None]
 """The work of a stage: writes its outputs into the folder that it is given."""
@@ -43,7 +44,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     # 2) The detector decides about training only where it chooses the epoch or masks the answers.
     by_leakage = recipe.train.keep == "leakage"
     judging = [plain["detector"], data.validation_samples, recipe.evaluate.max_tokens]
-    judging = judging if by_leakage or recipe.train.method == "sft_scrubbed" else []
+    judging = judging if by_leakage or open_loss(recipe.train.method).scrubs_chosen else []
     # 3) Outputs, relative to the run folder.
     split, samples, pairs = (
         tuple(f"{folder}/{side}.jsonl" for side in ("train", "test")) for folder in ("data", "samples", "pairs")

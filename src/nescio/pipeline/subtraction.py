@@ -1,4 +1,4 @@
-"""The subtract command: a bar while the model is written, a table of what each coefficient does. Joins the rooms."""
+"""The work of `nescio subtract`: a progress bar while the model is written, a table of the coefficients tried."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from nescio.task_vector.vector import open_vector
 
 
 def write(base: str, tuned: str, out: Path, **options: Any) -> None:
-    """Write the subtracted model, or the adapter that subtracts, and say what was done."""
+    """Write the subtracted model, or the adapter that subtracts, and print a summary."""
     with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=None)
         done = subtract(
@@ -47,23 +47,23 @@ def show_sweep(
     detector: str,
     plot: Path,
 ) -> None:
-    """Print and draw what each coefficient does to the base; no model is written.
+    """Print and plot what each coefficient does to the base; no model is written.
 
     Raises:
-        NescioError: A coefficient is no number, the two models do not belong together, or the plot is no SVG.
+        NescioError: A coefficient is not a number, the models do not belong together, or the plot is not SVG.
     """
     tried = _coefficients(coefficients)
     if plot.suffix != ".svg":
         raise NescioError(f"--plot {plot}: the plot is SVG; give a name that ends in .svg")
     vector, finder = open_vector(base, tuned, relu, include, exclude), load_detector(detector)
-    # Not `load`: its layers are packed, while these weights change under the engine, as would what is kept of prompts.
+    # `load` would pack the layers; these weights change under the engine, so it must not cache prompts either.
     loaded = load_model(base)
     engine = TorchEngine(loaded.model, loaded.tokenizer, prefix_tokens=0)
     looks = [look(engine, finder) for _ in track(sweep(engine.model, vector, tried), "looking", len(tried))]
     apart = [seen.degenerate(looks[0]) for seen in looks]
     Console().print(_table(tried, looks, apart))
     if any(apart):
-        print("! the model comes apart there: its answers loop or end at once, or plain text surprises it")
+        print("! the model degenerates there: its answers loop or end at once, or its perplexity on plain text is high")
     drawn = curves(
         tried, [seen.perplexity for seen in looks], [seen.broken for seen in looks], [seen.pii for seen in looks], apart
     )
@@ -72,7 +72,7 @@ def show_sweep(
 
 
 def _coefficients(text: str) -> list[float]:
-    """The base's 0 first, then what was asked for."""
+    """Return the coefficients to try: 0, the base itself, then those of the user."""
     try:
         return [0.0, *(float(part) for part in text.split(",") if float(part) != 0)]
     except ValueError as error:

@@ -32,7 +32,7 @@ class Factors:
     transposed: bool
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is the delta, in fp64, the scale in the left one."""
+        """Return two matrices whose product is the delta, in fp64; the left one includes the scale."""
         a, b = self.a.read_all().double(), self.b.read_all().double()
         left, right = (a.T, b.T) if self.transposed else (b, a)
         return (left * self.scale).contiguous(), right.contiguous()
@@ -47,11 +47,11 @@ class LowRank:
 
     @property
     def names(self) -> frozenset[str]:
-        """The base's weights that are adapted."""
+        """Return the base's weights that are adapted."""
         return frozenset(self.factors)
 
     def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
+        """Return rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
         left, right = self._read(name)
         return left[start:stop] @ right
 
@@ -82,7 +82,7 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
     kinds = module_kinds(base)
     strangers = [module for module in modules if module not in kinds or weight_of(module, base) is None]
     if strangers:
-        raise NescioError(f"{name}: adapts {first_three(strangers)}, which the base has not; is it one of this base?")
+        raise NescioError(f"{name}: adapts {first_three(strangers)}, which the base lacks; is it one of this base?")
     factors = [
         _factors(module, (entries[names.a], entries[names.b]), config, kinds[module], base)
         for module, names in modules.items()
@@ -114,26 +114,26 @@ def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
         raise NescioError(f"{name}: shapes that differ: {first_three(wrong)}; is it an adapter of this base?")
     tied = [f.weight for f in factors if f.weight.endswith(EMBEDDINGS + HEADS)] if base.is_tied else []
     if tied:
-        # PEFT adds the delta on one side only, merged it would act on both: they are not the same model.
+        # PEFT adds the delta on one side only; merged, it would act on both.
         raise NescioError(f"{name}: adapts {first_three(tied)}, tied in the base; untie them and {_MERGE}")
 
 
 def _is_copy_of_base(key: str, entry: Entry, base: Checkpoint) -> bool:
-    """PEFT saves the embedding beside an adapter of it; unchanged, it says nothing new."""
+    """Return whether a tensor is the base's own weight, which PEFT stores with adapters of an embedding or head."""
     weight = weight_of(base_weight_of(key), base)
     return weight is not None and base.entries[weight].equals(entry)
 
 
 def weight_of(module: str, base: Checkpoint) -> str | None:
-    """The base's tensor that is a module's weight; some checkpoints leave out the model's own prefix."""
+    """Return the base's tensor that is a module's weight; some checkpoints omit the model's own prefix."""
     names = (f"{module}.weight", f"{module.partition('.')[2]}.weight")
     return next((name for name in names if name in base.entries), None)
 
 
 def module_kinds(base: Checkpoint) -> dict[str, str]:
-    """What each module that LoRA can adapt is, by its path: `linear`, `conv1d` or `embedding`.
+    """Return the kind of each module that LoRA can adapt, by its path: `linear`, `conv1d` or `embedding`.
 
-    The model is built without memory for its weights, from its configuration alone.
+    The model is built from its configuration alone, without memory for its weights.
 
     Raises:
         NescioError: Transformers does not know the architecture.

@@ -22,7 +22,7 @@ _ITERATIONS = 4
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An adapted module: its path, its kind, and its LoRA's sizes."""
+    """An adapted module: its path, its kind, and the sizes of its LoRA."""
 
     module: str
     kind: str
@@ -32,7 +32,7 @@ class Slot:
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """The names and shapes of A and B in the adapter's file."""
+        """Return the names and shapes of A and B in the adapter's file."""
         a, b = EMBEDDING if self.kind == "embedding" else LINEAR
         path = f"{PREFIX}{self.module}"
         return {f"{path}.{a}": (self.rank, self.inputs), f"{path}.{b}": (self.outputs, self.rank)}
@@ -40,7 +40,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted adapter: its bytes, the share of the energy kept by weight and overall, and what it cannot carry."""
+    """A fitted adapter: its bytes, the share of the delta's energy kept (by weight, overall), and tensors it omits."""
 
     bytes: int
     kept: dict[str, float]
@@ -55,12 +55,12 @@ def write_negated(vector: TaskVector, coefficient: float, out: Path, card: str) 
         The bytes of the weights.
 
     Raises:
-        NescioError: The delta is not an adapter's, or ReLU takes its low rank away.
+        NescioError: The delta is not that of an adapter, or ReLU makes it one of full rank.
     """
     if not isinstance(vector.delta, LowRank):
         raise NescioError("a full fine-tune is no adapter; give --rank R to fit one to it (the share kept is reported)")
     if vector.relu:
-        raise NescioError("--relu takes an adapter's low rank away; give --rank R to fit one to what is left")
+        raise NescioError("--relu makes an adapter's delta one of full rank; give --rank R to fit an adapter to it")
     kinds = module_kinds(vector.base)
     chosen = [f for f in vector.delta.factors.values() if f.weight in vector.selected]
     slots = [Slot(f.module, kinds[f.module], f.a.shape[0], f.a.shape[1], f.b.shape[0]) for f in chosen]
@@ -108,13 +108,13 @@ def write_fitted(
 
 
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """The best approximation of a rank, as two factors that share the singular values' roots.
+    """Return the best approximation of a rank, as two factors that share the square roots of the singular values.
 
     A matrix much larger than the rank is first projected on a random subspace (Halko, Martinsson & Tropp 2011).
 
     Args:
         matrix: (rows, columns), fp32.
-        rank: How many singular values to keep at most.
+        rank: Maximum number of singular values.
 
     Returns:
         left (rows, r), right (r, columns), and the energy of left · right: the sum of the squared singular values.
@@ -146,7 +146,7 @@ def _energy(vector: TaskVector, name: str) -> float:
 
 
 def _modules_of_weights(vector: TaskVector, names: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """The modules, with their kinds, that use each weight; a tied embedding is used by the head too."""
+    """Return the modules, with their kinds, that use each weight; the head uses a tied embedding too."""
     tied = tied_embedding(vector.base)
     found: dict[str, list[tuple[str, str]]] = {}
     for module, kind in module_kinds(vector.base).items():

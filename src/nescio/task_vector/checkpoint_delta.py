@@ -20,16 +20,16 @@ class Difference:
 
     @property
     def names(self) -> frozenset[str]:
-        """All tensors."""
+        """Return all tensors."""
         return frozenset(self.entries)
 
     def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
+        """Return rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
         return self.entries[name].read(start, stop).double().sub_(base)
 
 
 def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
-    """The delta of two full checkpoints.
+    """Return the delta of two full checkpoints.
 
     Raises:
         NescioError: Names, shapes, types or vocabularies differ; the first three are named.
@@ -47,8 +47,8 @@ def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
         if entries[name].shape != entry.shape
     ]
     vocabulary = any(text.split(" ")[0].endswith(HEADS + EMBEDDINGS) for text in shapes)
-    mend = "the vocabularies differ: resize_token_embeddings brings both to one size" if vocabulary else "another size?"
-    _refuse(tuned, "shapes that differ", shapes, mend)
+    fix = "the vocabularies differ: resize_token_embeddings brings both to one size" if vocabulary else "another size?"
+    _refuse(tuned, "shapes that differ", shapes, fix)
     types = [
         f"{name} {entries[name].dtype} (base {entry.dtype})"
         for name, entry in mine.items()
@@ -59,9 +59,9 @@ def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
     return Difference(entries)
 
 
-def _refuse(tuned: Checkpoint, what: str, names: list[str], mend: str) -> None:
+def _refuse(tuned: Checkpoint, what: str, names: list[str], fix: str) -> None:
     if names:
-        raise NescioError(f"{tuned.name}: {what}: {first_three(names)}; {mend}")
+        raise NescioError(f"{tuned.name}: {what}: {first_three(names)}; {fix}")
 
 
 def _times(entry: Entry) -> str:
@@ -69,12 +69,12 @@ def _times(entry: Entry) -> str:
 
 
 def tied_embedding(base: Checkpoint) -> str | None:
-    """The embedding's name when the base's head is the embedding."""
+    """Return the embedding's name if the base's head is the embedding."""
     return next((name for name in base.entries if name.endswith(EMBEDDINGS)), None) if base.is_tied else None
 
 
 def _tied(entries: dict[str, Entry], tied: bool, base: Checkpoint) -> dict[str, Entry]:
-    """Where the head is the embedding: let the head be read from it, when the base stores a head; else drop it."""
+    """Make a tied head an alias of the embedding if the base stores a head; else drop it."""
     embedding = next((name for name in entries if name.endswith(EMBEDDINGS)), None)
     if not tied or embedding is None:
         return entries
@@ -86,7 +86,7 @@ def _tied(entries: dict[str, Entry], tied: bool, base: Checkpoint) -> dict[str, 
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Refuse weights that are codes and scales, on which arithmetic says nothing.
+    """Refuse quantised weights: arithmetic on codes and scales is meaningless.
 
     Raises:
         NescioError: The first three are named.
@@ -99,7 +99,7 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
 
 
 def _other_tokens(base: Path, tuned: Path) -> list[str]:
-    """Tokens that stand for other ids in the two tokenizers; a token that only one of them names does no harm."""
+    """Return tokens with different ids in the two tokenizers; a token that only one of them has is harmless."""
     paths = base / "tokenizer.json", tuned / "tokenizer.json"
     if not all(path.is_file() for path in paths) or paths[0].read_bytes() == paths[1].read_bytes():
         return []

@@ -1,4 +1,4 @@
-"""A loaded base model that takes on base − c·delta for one coefficient after another, without a second model."""
+"""Apply base − c·delta to a loaded base model, for one coefficient after another, without a second model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from nescio.task_vector.vector import TaskVector, check_coefficient
 def apply_in_place(model: torch.nn.Module, vector: TaskVector, coefficient: float) -> None:
     """Set a loaded base model's weights to base − c·delta, read from the disk; c = 0 gives the base back, bit for bit.
 
-    Nothing accumulates: whatever was applied before is overwritten. The values are those that `subtract` would write.
+    Earlier coefficients leave no trace. The values are those that `subtract` would write.
 
     Raises:
         NescioError: The model is not this base (the first three tensors are named).
@@ -26,17 +26,17 @@ def apply_in_place(model: torch.nn.Module, vector: TaskVector, coefficient: floa
 
 
 def sweep(model: torch.nn.Module, vector: TaskVector, coefficients: Sequence[float]) -> Iterator[float]:
-    """Walk through coefficients: at each step the model has the weights base − c·delta; at the end, the base's again.
+    """Step through coefficients: the model has the weights base − c·delta at each step, and the base's at the end.
 
-    No model is written and no second one is held. The caller looks at the model's health between the steps.
+    No model is written, and there is no second one in memory. The caller evaluates the model between the steps.
 
     Args:
         model: The base model, loaded by Transformers.
         vector: The delta to this base.
-        coefficients: What to try, in this order.
+        coefficients: Coefficients to try, in this order.
 
     Yields:
-        The coefficient that is in force.
+        The coefficient that the model has now.
 
     Raises:
         NescioError: A coefficient is not finite, or the model is not this base.
