@@ -67,6 +67,15 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ("a: [1\n", r"r\.yaml:2: not YAML"),
         (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
+        (
+            GOOD + "detector: {model: magic}\n",
+            r"r\.yaml:5: detector: model: detector 'magic' is unknown; known here: .*spacy",
+        ),
+        (GOOD + "detector:\n  regex: {A: '['}\n", r"r\.yaml:5: detector: regex: A: no regular expression"),
+        (GOOD + "train: {learning_rate: .inf}\n", r"train\.learning_rate: input should be a finite number"),
+        (GOOD + "seed: -1\n", r"r\.yaml:5: seed: input should be greater than or equal to 0"),
+        (GOOD + f"seed: {10**30}\n", r"r\.yaml:5: seed: "),
+        ("a: &a [*a]\n", r"r\.yaml: a value contains itself"),
         ("- 1\n", r"not a mapping of keys; `nescio init` writes a recipe"),
     ],
 )

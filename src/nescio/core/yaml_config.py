@@ -67,6 +67,8 @@ def read_yaml(path: Path, fix: str) -> tuple[dict[str, Any], str]:
     try:
         content = yaml.safe_load(text)
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
+    except RecursionError as error:
+        raise NescioError(f"{path}: a value contains itself, or is nested too deep; write it out") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from nescio import compat
 from nescio.core.adapters import is_adapter
@@ -28,7 +28,7 @@ from nescio.pipeline.sections import (
 class Recipe(Section):
     """A whole run."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     base: PathOrName
     tuned: PathOrName | None = None
     detector: DetectorSection = DetectorSection()

@@ -13,12 +13,13 @@ from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_
 from nescio.data.strategies import StrategyName
 from nescio.engines.registry import EngineKind
 from nescio.pii.base import IGNORED_LABELS
+from nescio.pii.registry import DETECTORS
 from nescio.training.settings import Keep, NllOver, Reporter
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -38,6 +39,19 @@ class DetectorSection(Section):
     deny: list[str] = []
     regex: dict[str, str] = {}
     recognizers: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _known_and_readable(self) -> Self:
+        for part in self.model.split(" + "):
+            kind = part.strip().partition(":")[0]
+            if kind not in DETECTORS:
+                raise ValueError(f"model: detector {kind!r} is unknown; known here: {', '.join(DETECTORS)}")
+        for label, pattern in self.regex.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"regex: {label}: no regular expression ({error}); correct the pattern") from error
+        return self
 
 
 class Synthetic(Section):
