@@ -60,30 +60,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise _disk_error(path, error) from error
     try:
-        yield beside / path.name
+        yield scratch / path.name
         if path.is_dir():
             shutil.rmtree(path)
-        (beside / path.name).replace(path)
+        (scratch / path.name).replace(path)
     except OSError as error:
         raise _disk_error(path, error) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _disk_error(path: Path, error: OSError) -> NescioError:
     if error.errno == errno.ENOSPC:
-        return NescioError(f"{path}: no space left on the disk; free some and run again, what was finished is kept")
+        return NescioError(f"{path}: no space left on the disk; free some and run again; finished work is kept")
     return NescioError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --out")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
-    with atomic_write(path) as beside:
-        beside.write_text(text, **_UTF8)
+    with atomic_write(path) as scratch:
+        scratch.write_text(text, **_UTF8)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,7 +98,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
         How many rows were written.
     """
     count = 0
-    with atomic_write(path) as beside, beside.open("w", **_UTF8) as file:
+    with atomic_write(path) as scratch, scratch.open("w", **_UTF8) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
