@@ -146,7 +146,7 @@ class _Sampling(_Body):
         return given.model_copy(update={name: value for name, value in short.items() if value is not None})
 
     @model_validator(mode="after")
-    def _said_once(self) -> Self:
+    def _given_once(self) -> Self:
         for short, name in (("guidance_scale", "scale"), ("negative_prompt", "negative_prompt")):
             if getattr(self, short) is not None and getattr(self.guidance, name, None) is not None:
                 raise ValueError(f"{short} and guidance.{name} say the same; give one of them")
@@ -165,7 +165,7 @@ class ChatRequest(_Sampling):
 
     @property
     def asked_logprobs(self) -> int | None:
-        """How many likely tokens to list beside each chosen one; None: no log-probabilities."""
+        """How many likely tokens to list with each chosen token; None: no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @model_validator(mode="after")
@@ -198,5 +198,5 @@ class CompletionRequest(_Sampling):
 
     @property
     def asked_logprobs(self) -> int | None:
-        """How many likely tokens to list beside each chosen one; None: no log-probabilities."""
+        """How many likely tokens to list with each chosen token; None: no log-probabilities."""
         return self.logprobs

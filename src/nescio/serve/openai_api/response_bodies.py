@@ -201,8 +201,17 @@ def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Completi
         offsets.append(offset)
         offset += len(decoder.decode(token.text.encode() if token.data is None else token.data))
     return CompletionLogprobs(
-        tokens=[token.text for token in tokens],
+        tokens=[_legible(token) for token in tokens],
         token_logprobs=[max(token.logprob, _LOWEST) for token in tokens],
-        top_logprobs=[{top.text: max(top.logprob, _LOWEST) for top in token.top} for token in tokens],
+        top_logprobs=[{_legible(top): max(top.logprob, _LOWEST) for top in token.top} for token in tokens],
         text_offset=offsets,
     )
+
+
+def _legible(token: TokenLogprob) -> str:
+    """Return a token's text; for a part of a character its bytes, as OpenAI writes them in `/v1/completions`."""
+    try:
+        (token.data or b"").decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.data or b"")
+    return token.text
