@@ -84,3 +84,12 @@ def test_dry_run_prints_an_estimate_and_does_nothing(tmp_path: Path) -> None:
     for word in ("tune", "candidates", "train", "evaluate", "GiB", "200 dialogs"):
         assert word in ended.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {synthetic: {dialogs: 12}}\n")
+    (tmp_path / "odd/recipe.yaml").mkdir(parents=True)
+    for out in ("s.yaml", "odd"):
+        ended = nescio("run", "s.yaml", "--out", out, "--until", "data", cwd=tmp_path)
+        assert ended.returncode == 2 and "Traceback" not in ended.stderr
+        assert ended.stderr.startswith("nescio: ") and len(ended.stderr.splitlines()) == 1

@@ -99,8 +99,9 @@ def test_a_kill_between_work_and_manifest_costs_nothing(
     assert "make" in json.loads((tmp_path / "manifest.json").read_text())["stages"]
 
 
-def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"stages": []}', '{"stages": {"data": 3}}'])
+def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(NescioError, match="damaged; delete it"):
         StageCache(tmp_path, 0)
 

@@ -41,6 +41,11 @@ def main() -> None:
     except NescioError as error:
         Console(stderr=True, soft_wrap=True).print(f"nescio: {error}", highlight=False, markup=False)
         sys.exit(2)
+    except OSError as error:  # such as a folder that cannot be written, or a full disk
+        place = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or type(error).__name__
+        Console(stderr=True, soft_wrap=True).print(f"nescio: {place}{reason}", highlight=False, markup=False)
+        sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("nescio: stopped; run the same command again to go on")
         sys.exit(130)

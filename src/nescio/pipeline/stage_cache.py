@@ -144,8 +144,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         return {"stages": {}, "versions": {}}
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        manifest["stages"].items()
-    except (ValueError, KeyError, AttributeError) as error:
+        for stage in manifest["stages"].values():
+            stage.get("key")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise NescioError(f"{path}: damaged; delete it to do the stages again") from error
     return manifest
 
