@@ -14,7 +14,7 @@ from nescio.core.model_source import first_line, resolve
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model with its tokenizer; `adapter` is the adapter folder when the name was one."""
+    """A model with its tokenizer; `adapter` is the adapter folder if the name was one."""
 
     model: Any
     tokenizer: Any
@@ -25,7 +25,7 @@ def load_tokenizer(name: str) -> Any:
     """Load the tokenizer of a model.
 
     Raises:
-        NescioError: There is none.
+        NescioError: The model has none, or an unusable one.
     """
     from transformers import AutoTokenizer
 
@@ -35,9 +35,9 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NescioError(f"{name}: no tokenizer can be loaded ({first_line(error)}); save one beside it") from error
+        raise NescioError(f"{name}: no tokenizer can be loaded ({first_line(error)}); add one to it") from error
     if len(tokenizer) == 0:
-        raise NescioError(f"{name}: no tokenizer is saved there; copy the tokenizer files beside the weights")
+        raise NescioError(f"{name}: no tokenizer is saved there; copy the tokenizer files next to the weights")
     if tokenizer.eos_token_id is None:
         raise NescioError(f"{name}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -46,10 +46,10 @@ def load_tokenizer(name: str) -> Any:
 
 
 def locate(name: str) -> tuple[str, Path | None]:
-    """Where a model's weights are, a folder or a hub id; and the adapter's folder when the name was one.
+    """Return where a model's weights are (a folder or a hub id), and the adapter folder if the name was one.
 
     Raises:
-        NescioError: As for `resolve`, for the model and for an adapter's base.
+        NescioError: The model, or an adapter's base model, is missing or damaged.
     """
     source = resolve(name)
     adapter = Path(source) if is_adapter(Path(source)) else None
@@ -57,14 +57,14 @@ def locate(name: str) -> tuple[str, Path | None]:
 
 
 def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
-    """Load a model and its tokenizer onto the best device there is.
+    """Load a model and its tokenizer onto the best device.
 
     Args:
-        name: As for `resolve`; a PEFT adapter folder loads its base model with the adapter left to the caller.
-        dtype: Weights' type; None: bf16 on a GPU that has it, else fp32.
+        name: As for `resolve`; for a PEFT adapter folder its base model, without the adapter.
+        dtype: Type of the weights; None: bf16 on a GPU that has it, else fp32.
 
     Raises:
-        NescioError: Missing or damaged, in one line.
+        NescioError: The model is missing or damaged.
     """
     from transformers import AutoModelForCausalLM
 
@@ -80,12 +80,12 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
 
 
 def best_device() -> torch.device:
-    """The first GPU, else the CPU."""
+    """Return the first GPU, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def best_dtype() -> torch.dtype:
-    """Bf16 on a GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
+    """Return bf16 on a GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
@@ -95,10 +95,10 @@ def context(config: Any) -> int:
 
 
 def context_of(name: str) -> int:
-    """How many tokens a model takes in a row; without a limit of its own, more than there ever are.
+    """Return `context` of a model, from its configuration.
 
     Raises:
-        NescioError: Missing or damaged.
+        NescioError: The model is missing or damaged.
     """
     from transformers import AutoConfig
 
@@ -110,7 +110,7 @@ def context_of(name: str) -> int:
 
 
 def release() -> None:
-    """Give back the memory of models that nobody holds any more."""
+    """Free the memory of models that are no longer referenced."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
