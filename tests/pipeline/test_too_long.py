@@ -13,7 +13,7 @@ from nescio.engines.capacity import Capacity
 from nescio.engines.torch_engine import CACHE_TOKENS, load
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.too_long import of_setups, of_sources, with_room
+from nescio.pipeline.too_long import drop_too_long, of_setups, of_sources
 
 
 def sample(name: str, words: int) -> Sample:
@@ -26,20 +26,20 @@ def test_too_long_ones_are_left_out_and_named(tiny_folder: Path) -> None:
     setups = [Setup("tuned", "tuned", str(tiny_folder)), Setup("again", "again", str(tiny_folder))]
     askings = list(of_setups(setups, 16))
     assert len(askings) == 1
-    assert with_room(samples, askings, notes.append) == samples[:1]
+    assert drop_too_long(samples, askings, notes.append) == samples[:1]
     (note,) = notes
     assert note.startswith("4 of 5 samples are left out") and note.endswith("(long-0, long-1, long-2, …)")
-    assert with_room([], askings, notes.append) == [] and len(notes) == 1
+    assert drop_too_long([], askings, notes.append) == [] and len(notes) == 1
     with pytest.raises(NescioError, match=r"^long-0: .* context of 512 tokens, as are all 4 samples"):
-        with_room(samples[1:], askings, notes.append)
+        drop_too_long(samples[1:], askings, notes.append)
 
 
 def test_a_negative_branch_needs_room_too(tiny_folder: Path) -> None:
     guided = Setup("g", "g", str(tiny_folder), guidance=Guidance(3, "log", PROTECT, REVEAL + " really" * 30))
     plain = Setup("p", "p", str(tiny_folder))
     samples, notes = [sample("a", 5), sample("b", 60)], list[str]()
-    assert with_room(samples, of_setups([plain], 16), notes.append) == samples
-    assert with_room(samples, of_setups([plain, guided], 16), notes.append) == samples[:1]
+    assert drop_too_long(samples, of_setups([plain], 16), notes.append) == samples
+    assert drop_too_long(samples, of_setups([plain, guided], 16), notes.append) == samples[:1]
 
 
 def test_sources_that_are_elsewhere_are_not_weighed(tiny_folder: Path) -> None:
@@ -52,11 +52,11 @@ def test_sources_that_are_elsewhere_are_not_weighed(tiny_folder: Path) -> None:
 def test_vllm_may_be_told_to_take_less_than_the_model(tiny_folder: Path) -> None:
     samples, setups = [sample("a", 5), sample("b", 60)], [Setup("p", "p", str(tiny_folder))]
     for options, served in (({}, 2), ({"max_model_len": -1}, 2), ({"max_model_len": 100}, 1)):
-        assert len(with_room(samples, of_setups(setups, 16, options), lambda note: None)) == served
+        assert len(drop_too_long(samples, of_setups(setups, 16, options), lambda note: None)) == served
     recipe = {"base": str(tiny_folder), "tuned": "x", "data": {"dialogs": "d"}}
     generate = {"max_tokens": 16, "sources": [{"engine": {"kind": "vllm", "options": {"max_model_len": 200}}}]}
     askings = of_sources(Recipe.model_validate(recipe | {"generate": generate}))
-    assert with_room(samples, askings, lambda note: None) == samples[:1]
+    assert drop_too_long(samples, askings, lambda note: None) == samples[:1]
 
 
 @pytest.mark.parametrize("new", [256, 480, 500])

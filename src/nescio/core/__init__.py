@@ -1,1 +1,1 @@
-"""What every room stands on: files, text, prompts, guidance, models and adapters."""
+"""What every package stands on: files, text, prompts, guidance, models and adapters."""

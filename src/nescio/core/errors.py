@@ -1,4 +1,4 @@
-"""The one error a user of nescio meets: a single line that says what, where and the mend. Knows nothing of the rest."""
+"""The one error that a user of nescio meets: a single line that says what is wrong, where, and how to fix it."""
 
 
 class NescioError(Exception):

@@ -19,7 +19,7 @@ from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import EvaluateSection, RowSection
-from nescio.pipeline.too_long import of_setups, with_room
+from nescio.pipeline.too_long import drop_too_long, of_setups
 from nescio.report import figures, html
 
 
@@ -78,14 +78,14 @@ def task(
         NescioError: There are no held-out samples, or none fits the models' contexts.
     """
     section, seed, shared = run.recipe.evaluate, run.recipe.seed, shared or run.out
-    # 1) Draw the samples, and drop those that a model has no room for.
+    # 1) Draw the samples, and drop those that are too long for a model.
     wanted = size or section.samples
     samples = subsample(run.samples("test"), wanted, seed)
     if not samples:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:
         run.note(f"{wanted} samples asked for, {len(samples)} there are; all are used")
-    samples = with_room(samples, of_setups(setups, section.max_tokens, section.engine.options), run.note)
+    samples = drop_too_long(samples, of_setups(setups, section.max_tokens, section.engine.options), run.note)
     # 2) Find the pieces of personal data that could come back in the answers.
     pieces = _pieces(run, "test", samples)
 

@@ -24,7 +24,7 @@ from nescio.engines.registry import open_engine
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import SourceSection
-from nescio.pipeline.too_long import of_sources, with_room
+from nescio.pipeline.too_long import drop_too_long, of_sources
 
 _PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
 _LEFT_OUT = {
@@ -79,7 +79,7 @@ def candidates(run: Context, folder: Path, tick: Tick) -> None:
 def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: Tick) -> None:
     """Ask the recipe's sources about samples: `candidates.jsonl`, `failed.jsonl` and `sources.json` in the folder."""
     section = run.recipe.generate
-    wanted = with_room(wanted, of_sources(run.recipe), run.note)
+    wanted = drop_too_long(wanted, of_sources(run.recipe), run.note)
     how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
     sources = [source_of(run.recipe, each) for each in section.sources]
     try:

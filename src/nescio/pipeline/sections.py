@@ -177,7 +177,7 @@ class SourceSection(_Endpoint):
             raise ValueError("model: missing; name the model as the endpoint does")
         if self.is_endpoint and self.engine.options:
             raise ValueError(
-                "engine.options: an endpoint takes none; base_url, key_env and timeout stand beside engine"
+                "engine.options: an endpoint takes none; base_url, key_env and timeout are keys next to engine"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Samples that a model has no room for: left out before it is asked, and told of. One must not end a whole run."""
+"""Samples that are too long for a model: dropped, with a note, before the model is asked. One must not end a run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,12 +16,12 @@ _NAMED = 3
 
 
 class Asking(NamedTuple):
-    """A way of asking.
+    """A way in which a model is asked about samples.
 
     Attributes:
-        model: Who is asked.
-        ask: What it is asked about a sample.
-        options: Of vLLM, if it is asked there; its `max_model_len` may be less than the model's context.
+        model: The model.
+        ask: From a sample to the request.
+        options: Options of the engine; vLLM's `max_model_len` may be less than the model's context.
     """
 
     model: str
@@ -30,29 +30,31 @@ class Asking(NamedTuple):
 
     @property
     def most(self) -> int | None:
-        """The most tokens of prompt and answer that the options leave, where they say so."""
+        """Most tokens of prompt and answer that the options allow, if they say."""
         most = self.options.get("max_model_len")
         return most if isinstance(most, int) and most > 0 else None  # -1: vLLM chooses
 
 
-def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callable[[str], None]) -> list[Sample]:
-    """The samples that every model can be asked about.
+def drop_too_long(samples: Sequence[Sample], askings: Iterable[Asking], note: Callable[[str], None]) -> list[Sample]:
+    """Drop the samples that are too long for one of the models.
 
     Args:
-        samples: All of them.
+        samples: All samples.
         askings: Each way of asking.
-        note: Told how many are left out, and which are the first.
+        note: Called with how many are dropped, and which come first.
 
     Raises:
-        NescioError: There are samples, and none can be asked about.
+        NescioError: All samples are too long.
     """
     askings = list(askings)
-    rooms = {place: _room(*place) for place in dict.fromkeys((each.model, each.most) for each in askings)}
+    capacities = {place: _capacity(*place) for place in dict.fromkeys((each.model, each.most) for each in askings)}
     kept = [
-        sample for sample in samples if all(rooms[each.model, each.most].fits(each.ask(sample)) for each in askings)
+        sample
+        for sample in samples
+        if all(capacities[each.model, each.most].fits(each.ask(sample)) for each in askings)
     ]
     if samples and not kept:
-        context = min(room.context for room in rooms.values())
+        context = min(capacity.context for capacity in capacities.values())
         raise NescioError(
             f"{samples[0].id}: with its answer longer than the engine's cache, or the model's context of {context} "
             f"tokens, as are all {len(samples)} samples; shorten the dialogs"
@@ -68,14 +70,14 @@ def with_room(samples: Sequence[Sample], askings: Iterable[Asking], note: Callab
     return kept
 
 
-def _room(model: str, most: int | None) -> Capacity:
-    room = Capacity(model)
-    room.context = min(room.context, most or room.context)
-    return room
+def _capacity(model: str, most: int | None) -> Capacity:
+    capacity = Capacity(model)
+    capacity.context = min(capacity.context, most or capacity.context)
+    return capacity
 
 
 def of_sources(recipe: Recipe) -> Iterable[Asking]:
-    """How the recipe's local sources are asked; endpoints tell by themselves what they have no room for."""
+    """Return how the recipe's local sources are asked; endpoints report by themselves what is too long."""
     section = recipe.generate
     for source in section.sources:
         for strategy in source.strategies if not source.is_endpoint else ():
@@ -84,7 +86,7 @@ def of_sources(recipe: Recipe) -> Iterable[Asking]:
 
 
 def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, Any] | None = None) -> Iterable[Asking]:
-    """How set-ups ask, of vLLM with its options if any; those whose prompts are alike stand for each other."""
+    """Return how set-ups ask, with the engine's options; one stands for all whose prompts are alike."""
     alike = {}
     for setup in setups:
         guidance = setup.guidance

@@ -22,7 +22,7 @@ from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.base import mask
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import TrainSection, TuneSection
-from nescio.pipeline.too_long import Asking, with_room
+from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.batch import Example, Unit
@@ -167,7 +167,7 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
     def ask(sample: Sample) -> Request:
         return Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens)
 
-    asked = [ask(sample) for sample in with_room(run.validation_samples(), [Asking(run.start, ask)], run.note)]
+    asked = [ask(sample) for sample in drop_too_long(run.validation_samples(), [Asking(run.start, ask)], run.note)]
 
     def judge(model: Any) -> float:
         texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]

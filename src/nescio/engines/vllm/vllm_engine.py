@@ -200,10 +200,12 @@ class VllmEngine(Engine):
         blocks = sum(-(-(len(branch) + request.max_tokens) // self._block_size) for branch in branches)
         if blocks > self._blocks:
             rows = len(branches)  # the last block of each may hold a single token
-            room = (self._blocks * self._block_size - rows * (self._block_size - 1) - sum(map(len, branches))) // rows
+            tokens_left = (
+                self._blocks * self._block_size - rows * (self._block_size - 1) - sum(map(len, branches))
+            ) // rows
             raise TooLongError(
                 f"a request of {blocks} cache blocks, vLLM has {self._blocks}; shorten it, or give vLLM more memory",
-                room,
+                tokens_left,
             )
         name = f"nescio-{next(self._numbers)}"
         stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
