@@ -173,7 +173,7 @@ def test_adapters_that_do_not_fit(make_pair: Any, tmp_path: Path) -> None:
     weights = load_file(adapter / "adapter_model.safetensors")
     cases = {
         "shapes that differ": {n: torch.zeros(4, 33) if "lora_A" in n else t for n, t in weights.items()},
-        "which the base has not": {n.replace("layers.1", "layers.7"): t for n, t in weights.items()},
+        "which the base lacks": {n.replace("layers.1", "layers.7"): t for n, t in weights.items()},
         "more than a plain LoRA": weights | {"base_model.model.model.norm.weight": torch.zeros(32)},
     }
     for said, tensors in cases.items():
