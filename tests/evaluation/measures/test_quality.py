@@ -137,3 +137,14 @@ def test_nothing_is_best_where_nothing_is_better() -> None:
     rows = table({"pii": 100}, {"pii": 5, "on_topic": 0.1})
     mark_best(rows)
     assert not any(r["best"] for r in rows)
+
+
+def test_answers_that_fall_apart_are_not_best() -> None:
+    """On the demo, log space at scale 2 left 0 pieces, 27 % degenerate, and text of 3.7 times the perplexity."""
+    rows = table({"pii": 0, "fluency": 23.1}, {"pii": 2, "fluency": 7.1})
+    rows[0]["fluency"] = 6.3
+    mark_best(rows)
+    assert [r["best"] for r in rows] == [False, False, True]
+    rows = table({"pii": 0, "fluency": None})
+    mark_best(rows)
+    assert rows[1]["best"], "perplexity that was not measured says nothing"
