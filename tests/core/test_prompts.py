@@ -76,6 +76,22 @@ def test_a_template_without_a_system_role_gets_it_in_the_first_user_turn(no_syst
     assert text.startswith("<|im_start|>user\nYou are helpful.\n\nWho is Anna?<|im_end|>")
 
 
+ONE_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] != 'system' or loop.first %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_system_messages_are_merged_where_the_template_does_not_show_them_all(
+    make_tokenizer: Make, chatml: Any, no_system: Any
+) -> None:
+    messages = [SYSTEM, {"role": "system", "content": "Sing."}, USER]
+    both = f"{SYSTEM['content']} Sing."
+    assert render(chatml, messages).count("<|im_start|>system") == 2
+    assert render(make_tokenizer(ONE_SYSTEM), messages) == render(chatml, [SYSTEM | {"content": both}, USER])
+    assert render(no_system, messages) == render(no_system, [SYSTEM | {"content": both}, USER])
+
+
 def test_folding_a_system_message_that_no_user_turn_follows_is_refused() -> None:
     with pytest.raises(NescioError, match="user message"):
         fold_system([SYSTEM])

@@ -1,6 +1,7 @@
 """Conversations as prompt text: the chat template, and the sentence that makes a branch."""
 
 import re
+from itertools import takewhile
 from typing import Any, TypedDict
 
 from jinja2.exceptions import TemplateError
@@ -32,7 +33,8 @@ def render(tokenizer: Any, messages: list[Message]) -> str:
     message, which is left open (completion mode). A thought that the template opens is closed, since answers stand
     behind it. A leading BOS that the tokenizer adds by itself is left out, so that encoding gives it exactly once.
 
-    A template may refuse a system message, or drop it without a word: it is then folded into the first user turn.
+    A template may refuse a system message, or drop it without a word: several are then merged into one, and one is
+    folded into the first user turn.
 
     Raises:
         NescioError: The tokenizer has no chat template; the template refuses the conversation, or drops its system
@@ -81,15 +83,18 @@ _TAIL = 64  # characters of a prompt that decide how its end is encoded
 
 
 def _apply_with_system(tokenizer: Any, messages: list[Message]) -> str:
-    """Apply the template; fold a system message that it refuses or drops into the first user turn."""
-    has_system = bool(messages) and messages[0]["role"] == "system"
+    """Apply the template; system messages that it refuses or drops are merged, then folded into the first user turn."""
+    systems = list(takewhile(lambda message: message["role"] == "system", messages))
     try:
         text = _apply(tokenizer, messages)
-        if not has_system or _shows(text, messages[0]["content"]):
+        if all(_shows(text, system["content"]) for system in systems):
             return text
     except TemplateError as error:
-        if not has_system:
+        if not systems:
             raise NescioError(f"the chat template refuses the conversation: {error}") from error
+    if len(systems) > 1:
+        merged = with_sentence(systems[:1], " ".join(system["content"] for system in systems[1:]))
+        return _apply_with_system(tokenizer, [*merged, *messages[len(systems) :]])
     try:
         text = _apply(tokenizer, fold_system(messages))
     except TemplateError as error:
