@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nescio.core.text import split_long
+from nescio.pii.taxonomy import PiiType, type_of
 
 IGNORED_LABELS = ("CARDINAL", "DATE", "PRODUCT", "ORDINAL")
 """NER labels that do not count as personal data (paper, section 2.2)."""
@@ -15,12 +16,25 @@ LONGEST_TEXT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of personal data: `text[start:end]` of the text it was found in, in characters."""
+    """A piece of personal data: `text[start:end]` of the text it was found in, in characters.
+
+    Attributes:
+        start: Where it begins.
+        end: Where it ends.
+        label: The detector's own word for what it is.
+        text: The piece.
+        type: What it is in the taxonomy; None: the label's type.
+    """
 
     start: int
     end: int
     label: str
     text: str
+    type: PiiType = None  # type: ignore[assignment]  # never None once it is made
+
+    def __post_init__(self) -> None:
+        if self.type is None:
+            object.__setattr__(self, "type", type_of(self.label))
 
 
 class Detector(Protocol):

