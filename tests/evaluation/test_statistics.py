@@ -16,7 +16,6 @@ from nescio.evaluation.statistics import (
     leak_at,
     mcnemar,
     paired_bootstrap,
-    wilson,
 )
 
 
@@ -58,13 +57,6 @@ def test_a_mean_over_clusters_of_unequal_size_weighs_samples_alike() -> None:
     assert columns == [bootstrap_mean([1.0, 0.0, 1.0], ["a", "b", "c"], seed=0), (0.0, 0.0)]
 
 
-@given(st.integers(0, 40), st.integers(1, 40))
-def test_wilson_agrees_with_scipy(successes: int, trials: int) -> None:
-    successes = min(successes, trials)
-    theirs = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert wilson(successes, trials) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
-
-
 def test_none_in_a_few_dialogs_is_not_none_ever() -> None:
     dialogs = [str(n // 2) for n in range(20)]
     low, high = bootstrap_total([0] * 20, dialogs, seed=0)
@@ -74,11 +66,6 @@ def test_none_in_a_few_dialogs_is_not_none_ever() -> None:
     never, always, mixed = bootstrap_shares([[0.0, 1.0, n % 3 / 2] for n in range(20)], dialogs, seed=0)
     assert never == (0, pytest.approx(share)) and always == (pytest.approx(1 - share), 1)
     assert [mixed] == bootstrap_means([[n % 3 / 2] for n in range(20)], dialogs, seed=0)
-
-
-def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing"):
-        wilson(0, 0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))

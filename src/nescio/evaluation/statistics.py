@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-_RESAMPLES = 2000
-_Z = 1.959963984540054  # of the normal distribution, for 95 %
+from nescio.core.statistics import Interval
 
-Interval = tuple[float, float]
+_RESAMPLES = 2000
 
 
 def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
@@ -68,20 +67,6 @@ def unseen(clusters: Sequence[str]) -> float:
     The "rule of three" (Hanley and Lippman-Hand 1983), about 3 / n, in its exact form.
     """
     return float(1 - 0.05 ** (1 / len(set(clusters))))
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """95 % interval of a share (Wilson 1927); it stays within [0, 1] and does not collapse at its ends.
-
-    Raises:
-        ValueError: There are no trials.
-    """
-    if trials < 1:
-        raise ValueError("a share of nothing")
-    share, spread = successes / trials, _Z * _Z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    reach = _Z * math.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(centre - reach, 0.0), min(centre + reach, 1.0)
 
 
 def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nescio.evaluation.statistics import Interval, paired_bootstrap
+from nescio.core.statistics import Interval
+from nescio.evaluation.statistics import paired_bootstrap
 from nescio.report import table
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.table import Row

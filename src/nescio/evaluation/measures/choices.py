@@ -18,12 +18,13 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message
+from nescio.core.statistics import wilson
 from nescio.engines.base import Engine, Scoring
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.output_filter import masked_texts
 from nescio.evaluation.setups import Setup
-from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
+from nescio.evaluation.statistics import mcnemar, paired_bootstrap
 
 MMLU_PRO = "TIGER-Lab/MMLU-Pro"
 NONE = -1

@@ -15,12 +15,13 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.files import fingerprint
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
+from nescio.core.statistics import wilson
 from nescio.engines.base import Engine, Progress, Request
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.measures.choices import Question, chosen, plain_questions
-from nescio.evaluation.statistics import mcnemar, paired_bootstrap, wilson
+from nescio.evaluation.statistics import mcnemar, paired_bootstrap
 
 Verdict = Literal["Correct", "Incorrect", "Can't tell"]
 USABLE = 0.8

@@ -12,6 +12,7 @@ from typing import Any
 
 from nescio.core.files import fingerprint
 from nescio.core.prompts import Message, render
+from nescio.core.statistics import Interval
 from nescio.core.text import occurrences
 from nescio.data.samples import Sample, slot_spans
 from nescio.data.strategies import nudged
@@ -19,7 +20,7 @@ from nescio.engines.base import Engine, Request
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, per_setup
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
-from nescio.evaluation.statistics import Interval, bootstrap_shares
+from nescio.evaluation.statistics import bootstrap_shares
 from nescio.pii.base import mask
 
 _ATTACK = (
