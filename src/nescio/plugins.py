@@ -46,7 +46,10 @@ def register_format(name: str) -> Callable[[Registered], Registered]:
 
 
 def register_engine(name: str) -> Callable[[Registered], Registered]:
-    """Return a decorator that registers a function `(model, adapters, options) -> Engine` for `engine.kind`."""
+    """Return a decorator that registers a function `(model, adapters, options) -> Engine` for `engine.kind`.
+
+    A function or class with `is_endpoint = True` asks over the network.
+    """
     return registry("engine").register(name)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from nescio.core.errors import NescioError
 from nescio.pipeline.estimate import Cost, describe, estimate
 from nescio.pipeline.recipe import load_recipe
 
@@ -57,3 +58,9 @@ def test_vllm_answers_here_as_the_torch_engine_does(tmp_path: Path, llama3: Any)
     )
     assert vllm["candidates"].items == torch["candidates"].items != "0 answers"
     assert vllm["train"].items == torch["train"].items != "0 pairs"
+
+
+def test_dialogs_of_which_none_can_be_read_are_one_line(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"messages": []}\n')
+    with pytest.raises(NescioError, match=r"bad\.jsonl: no dialog can be read"):
+        estimate(load_recipe(world / "recipe.yaml", [f"data.dialogs={tmp_path / 'bad.jsonl'}"]))

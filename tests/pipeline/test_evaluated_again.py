@@ -230,11 +230,11 @@ def test_mmlu_pro_is_answered_in_words_and_judged(
     judge_folder, plain = str(world / "judge"), OneEngine.plain
     shutil.copytree(world / "base", judge_folder, dirs_exist_ok=True)
 
-    def open_last(engines: OneEngine, model: str) -> Engine:
+    def open_last(engines: OneEngine, model: str, *more: Any) -> Engine:
         if model == judge_folder:
             assert (out / "kept/replies.jsonl").exists(), "the judge waits until the rows have answered"
             opened.append(model)
-        return plain(engines, model)
+        return plain(engines, model, *more)
 
     monkeypatch.setattr(OneEngine, "plain", open_last)
     shutil.copytree(finished, out)

@@ -28,7 +28,7 @@ from nescio.engines.base import (
     Stream,
     UnansweredError,
 )
-from nescio.engines.registry import ENGINES, check_options
+from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
 _MALFORMED_TRIES = 3
@@ -306,6 +306,7 @@ def _estimate(text: str) -> int:
 
 
 @ENGINES.register("openai")
+@endpoint
 def _open(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> OpenAIEngine:
     """Open an endpoint; options are the keyword arguments of `OpenAIEngine`."""
     check_options("openai", OpenAIEngine.__init__, options)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
@@ -19,6 +19,8 @@ EngineOpener = Callable[[str, Mapping[str, Path], Mapping[str, Any]], Engine]
 for engines that have to reserve memory for them. `options` are the engine's own.
 """
 
+Opener = TypeVar("Opener")
+
 ENGINES: Registry[EngineOpener] = Registry("nescio.engines", "engine", "nescio.engines")
 
 
@@ -30,6 +32,21 @@ def _known(kind: str) -> str:
 
 EngineKind = Annotated[str, AfterValidator(_known)]
 """Name of an engine: `torch` (or `local`), `vllm`, `openai`, or one that another package brings."""
+
+
+def endpoint(opener: Opener) -> Opener:
+    """Mark what opens an engine as one that asks over the network; a class may say `is_endpoint = True` itself."""
+    setattr(opener, "is_endpoint", True)  # noqa: B010 - not every opener declares the attribute
+    return opener
+
+
+def is_endpoint(kind: str) -> bool:
+    """Return whether an engine asks over the network: no model is loaded here, and answers may cost money.
+
+    Raises:
+        NescioError: There is no engine of this name.
+    """
+    return bool(getattr(ENGINES.get(kind), "is_endpoint", False))
 
 
 def open_engine(kind: str, model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) -> Engine:

@@ -56,9 +56,9 @@ class OneEngine:
         adapters = {setup.attached: Path(setup.adapter) for setup in setups if setup.attached and setup.adapter}
         return self._open(self.kind, setups[0].model, adapters, self.options)
 
-    def plain(self, model: str) -> Engine:
-        """Return a torch engine of a model that is no row of the table: the base model or a judge."""
-        return self._open("torch", model, {}, {})
+    def plain(self, model: str, kind: "EngineKind" = "torch", options: Mapping[str, Any] | None = None) -> Engine:
+        """Return an engine of a model that is no row of the table: the base model or a judge."""
+        return self._open(kind, model, {}, options or {})
 
     def tokenizer(self, model: str) -> Any:
         """Return the tokenizer of a model."""

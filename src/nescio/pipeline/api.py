@@ -1,45 +1,54 @@
-"""`nescio.fit` and `nescio.evaluate`: a run, from Python."""
+"""`nescio.fit` and `nescio.evaluate`: the stages of a run, from Python."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nescio.pipeline.progress import Terminal, standard
-from nescio.pipeline.recipe import Recipe, load_recipe
+from nescio.pipeline.recipe import load_recipe, parse_recipe
 from nescio.pipeline.run import Run
 from nescio.report import table
 
 
-def fit(recipe: Recipe | Path | str, out: Path | str = "runs/latest") -> Path:
-    """Carry out a recipe up to the training. Finished stages are skipped, as in `nescio run`.
+def fit(recipe: Mapping[str, Any] | Path | str, out: Path | str = "runs/latest") -> Path:
+    """Carry out a recipe up to the training, as `nescio run RECIPE --out OUT --until train` does.
+
+    Finished stages are skipped, and a stage that was stopped goes on. Progress is printed.
 
     Args:
-        recipe: A recipe, or its file.
-        out: The run folder.
+        recipe: The recipe's file (YAML), or its keys as a mapping: `{"base": "smollm2", "tune": {}, "data": {…}}`.
+            Paths are relative to the file, in a mapping to the working directory.
+        out: The run folder; created when missing.
 
     Returns:
-        The folder of the PEFT adapter.
+        The folder of the PEFT adapter, `OUT/adapter`.
 
     Raises:
-        NescioError: The recipe is wrong, or something that it names is missing.
+        NescioError: A key or value is wrong, something that the recipe names is missing, or the folder holds the run
+            of another recipe.
     """
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
+    chosen = parse_recipe(recipe) if isinstance(recipe, Mapping) else load_recipe(Path(recipe))
     Run(chosen, Path(out), Terminal(standard())).execute("train")
     return Path(out) / "adapter"
 
 
 def evaluate(run: Path | str, **settings: Any) -> list[dict[str, Any]]:
-    """Evaluate a trained run, and write its table and report.
+    """Evaluate a trained run and write its table and report, as `nescio evaluate RUN` does.
+
+    Answers that are on disk are not asked for again. Progress is printed.
 
     Args:
-        run: The run folder.
-        **settings: Keys of the recipe's `evaluate` section that differ from those of the run.
+        run: The run folder, as `fit` leaves it.
+        **settings: Keys of the recipe's section `evaluate`, which replace those of the run: `samples=20`,
+            `scales=[1.5, 3]`, `engine={"kind": "vllm"}`. The run folder keeps them.
 
     Returns:
-        The rows of the table, as in `eval/results.json`.
+        The rows of the table, as in `RUN/eval/results.json`: one dictionary for each.
 
     Raises:
-        NescioError: The training is not finished, or a setting is wrong.
+        NescioError: The training is not finished, or a key or value is wrong.
     """
+    folder = Path(run)
     changed = {f"evaluate.{name}": value for name, value in settings.items()}
-    Run(load_recipe(Path(run) / "recipe.yaml", settings=changed), Path(run), Terminal(standard())).evaluate()
-    return table.read(Path(run))
+    Run(load_recipe(folder / "recipe.yaml", settings=changed), folder, Terminal(standard())).evaluate()
+    return table.read(folder)

@@ -1,117 +1,143 @@
-"""What a run will take, before it is run: sizes, tokens, time and memory by stage.
+"""Estimate what a run will take: tokens, time and memory of each stage, from the recipe and the model's shape.
 
-Tokens are counted on a part of the dialogs and scaled up; the machine's speed is measured for a moment. Times are
-within a factor of two or so. Knows the recipe and the model's shape; runs no model.
+Some dialogs are tokenized and this machine's speed is measured for a moment; no model is run. Times are rough: within
+a factor of two.
 """
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.table import Table
 
+from nescio.core.errors import NescioError
 from nescio.core.model_source import resolve
 from nescio.core.models import best_device, best_dtype, load_tokenizer
 from nescio.core.prompts import encode, render
-from nescio.data.dialogs import Dialog, parse_dialog
-from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import samples_of
-from nescio.data.synthetic import generate
 from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
+from nescio.pipeline.prepare import dialogs_of
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import EvaluateSection, TrainSection, TuneSection
 
-_LOOKED_AT = 200  # dialogs counted exactly
-_TRAIN_FLOPS, _DECODE_FLOPS = 4.0, 2.0  # per weight and token: forward and backward without weight gradients; forward
-_AGAIN_FLOPS = 2.0  # the second forward of gradient checkpointing
-_TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the measured speed of a bare matrix product, as seen on two CPU cores
-_ACTIVATIONS = 40  # floats kept per token, layer and hidden unit for the backward pass
+_COUNTED = 200  # dialogs that are tokenized; their counts are scaled to all dialogs
+_MEASURED = 64  # samples whose prompts and answers are tokenized
+# Floating-point operations for each weight and token. Training: forward, and backward without weight gradients.
+_TRAIN_FLOPS, _RECOMPUTE_FLOPS, _DECODE_FLOPS = 4.0, 2.0, 2.0
+_TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the speed of a bare matrix product, measured on two CPU cores
+_ACTIVATIONS = 40  # floats kept for the backward pass, for each token, layer and hidden unit
+_DECODED_ROWS = 32  # rows of a batch while decoding
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One stage: how many things, how many tokens, seconds and bytes."""
+    """Cost of one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        items: What is processed, in words.
+        tokens: Number of tokens.
+        seconds: Time.
+        memory: Most memory, in bytes.
+    """
 
     stage: str
     items: str
-    tokens: float
-    seconds: float
-    memory: float
+    tokens: float = 0
+    seconds: float = 0
+    memory: float = 0
 
 
 def estimate(recipe: Recipe) -> list[Cost]:
-    """The cost of each stage of a recipe.
+    """Return the cost of each stage of a recipe.
 
     Raises:
-        NescioError: The dialogs, the detector or the model can't be found.
+        NescioError: The dialogs, the detector or the model cannot be found.
     """
-    dialogs = _dialogs(recipe)
-    looked_at = dialogs[:_LOOKED_AT]
-    scale = len(dialogs) / len(looked_at)
-    tokenizer = load_tokenizer(recipe.base)
-    lengths = [len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in looked_at]
-    detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
-    samples = list(samples_of(looked_at, detector))
-    prompt = sum(len(encode(tokenizer, render(tokenizer, s.messages))) for s in samples[:64]) / max(
-        len(samples[:64]), 1
-    )
-    answer = sum(len(tokenizer(s.rejected).input_ids) for s in samples[:64]) / max(len(samples[:64]), 1)
-    total, held = len(samples) * scale, recipe.data.test_share
-    train = min(total * (1 - held), recipe.data.train_samples or total)
-    test = min(total * held, recipe.data.validation_samples or total)
-    shape = _Shape.of(recipe.base)
-    costs = [Cost("data", f"{len(dialogs)} dialogs", sum(lengths) * scale, 0, 0)]
+    size, model = _Size.of(recipe), _Model.of(recipe.base)
+    written, evaluated = recipe.generate, recipe.evaluate
+    # 1) Dialogs.
+    costs = [Cost("data", f"{size.dialogs} dialogs", size.dialogs * size.dialog)]
     if recipe.tune:
-        tokens = sum(lengths) * scale * (1 - held) * recipe.tune.epochs
-        row = sum(lengths) / len(lengths) * recipe.tune.batch_size
-        costs.append(shape.training("tune", f"{len(dialogs) * (1 - held):.0f} dialogs", tokens, row, recipe.tune))
-    costs.append(Cost("samples", f"{train + total * held:.0f} samples", 0, 0, 0))
-    generated = recipe.generate
-    ways_here, ways_elsewhere = _ways(recipe, at_endpoints=False), _ways(recipe, at_endpoints=True)
-    asked = (train + test) * (1 + generated.tries) / 2
-    here, elsewhere = asked * ways_here, asked * ways_elsewhere
-    items = f"{here:.0f} answers" + (f", {elsewhere:.0f} at endpoints (their time not counted)" if elsewhere else "")
-    costs.append(shape.decoding("candidates", items, here, prompt, generated.max_tokens))
-    pairs = train * (ways_here + ways_elsewhere) * (2 if recipe.pairs.twins else 1)
-    pair = prompt + answer + min(generated.max_tokens, 2 * answer)
-    tokens = pairs * pair * recipe.train.epochs
-    costs.append(shape.training("train", f"{pairs:.0f} pairs", tokens, pair * recipe.train.batch_size, recipe.train))
-    asked = _asked(recipe.evaluate, min(recipe.evaluate.samples, total * held))
-    costs.append(shape.decoding("evaluate", f"{asked:.0f} answers", asked, prompt, recipe.evaluate.max_tokens))
+        tuned_on = size.dialogs * (1 - recipe.data.test_share)
+        costs.append(model.training("tune", f"{tuned_on:.0f} dialogs", tuned_on, size.dialog, recipe.tune))
+    costs.append(Cost("samples", f"{size.train + size.held_out:.0f} samples"))
+    # 2) Replacement answers: each is assumed to take (1 + tries) / 2 tries.
+    here, elsewhere = (_answers_per_sample(recipe, at_endpoints=there) for there in (False, True))
+    asked = (size.train + size.validation) * (1 + written.tries) / 2
+    items = f"{asked * here:.0f} answers"
+    items += f", {asked * elsewhere:.0f} at endpoints (their time not counted)" if elsewhere else ""
+    costs.append(model.decoding("candidates", items, asked * here, size.prompt + written.max_tokens))
+    # 3) Training on pairs: a prompt, the chosen and the rejected answer in each.
+    pairs = size.train * (here + elsewhere) * (2 if recipe.pairs.twins else 1)
+    pair = size.prompt + size.answer + min(written.max_tokens, 2 * size.answer)
+    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair, recipe.train))
+    # 4) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
+    samples = min(evaluated.samples, size.held_out)
+    answers = _rows(evaluated) * (samples + sum(measure.cost(samples) for measure in measures(evaluated)))
+    costs.append(model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + evaluated.max_tokens))
     return costs
 
 
-def _asked(section: EvaluateSection, samples: float) -> float:
-    """Answers of all rows; a guided row counts twice."""
+def _rows(section: EvaluateSection) -> int:
     variants = 1 + len(section.plausibility) + section.adaptive
-    rows = 3 + 2 * len(section.scales) * len(section.spaces) * variants + len(section.rows)
-    rows += 4 * section.baselines
-    return rows * (samples + sum(measure.cost(samples) for measure in measures(section)))
+    guided = len(section.scales) * len(section.spaces) * variants
+    return 3 + 2 * guided + len(section.rows) + 4 * section.baselines
 
 
-def _ways(recipe: Recipe, at_endpoints: bool) -> float:
-    """How many answers the sources there, or here, give to each sample: their strategies, by the share asked about.
+def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:
+    """Return how many answers the recipe's sources, at endpoints or here, write for each sample.
 
-    A strategy that passes samples over, as the chat ones do, is counted as if it did not.
+    A strategy that skips samples, as the chat strategies do, is counted as if it did not.
     """
     sources = [source for source in recipe.generate.sources if source.is_endpoint == at_endpoints]
     return sum(len(source.strategies) * source.share for source in sources)
 
 
-def _dialogs(recipe: Recipe) -> list[Dialog]:
-    made_up = recipe.data.synthetic
-    if made_up is not None:
-        return [parse_dialog(row, row["id"]) for row in generate(made_up.dialogs, recipe.seed, made_up.max_exchanges)]
-    assert recipe.data.dialogs is not None  # the recipe's own check
-    # A bad row is the run's to tell; the estimate does without it.
-    return list(read_dialogs(recipe.data.dialogs, recipe.data.pii, lambda error, row: None))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    """Numbers of dialogs and samples, and the mean tokens of a dialog, a sample's prompt and its answer."""
+
+    dialogs: int
+    train: float
+    held_out: float
+    validation: float
+    dialog: float
+    prompt: float
+    answer: float
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        # The run reports bad rows; the estimate skips them.
+        dialogs = list(dialogs_of(recipe, refuse=lambda error, row: None))
+        if not dialogs:
+            raise NescioError(f"{recipe.data.dialogs}: no dialog can be read; `nescio run` names the bad rows")
+        tokenizer = load_tokenizer(recipe.base)
+        counted = dialogs[:_COUNTED]
+        detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
+        found = list(samples_of(counted, detector))
+        samples, held_out = len(found) * len(dialogs) / len(counted), recipe.data.test_share
+        train, test = samples * (1 - held_out), samples * held_out
+        return cls(
+            dialogs=len(dialogs),
+            train=min(train, recipe.data.train_samples or train),
+            held_out=test,
+            validation=min(test, recipe.data.validation_samples or samples),
+            dialog=_mean([len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in counted]),
+            prompt=_mean([len(encode(tokenizer, render(tokenizer, s.messages))) for s in found[:_MEASURED]]),
+            answer=_mean([len(tokenizer(s.rejected).input_ids) for s in found[:_MEASURED]]),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """A model's size, and this machine's speed with it."""
+def _mean(numbers: list[int]) -> float:
+    return sum(numbers) / max(len(numbers), 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """A model's shape, and this machine's speed in floating-point operations a second."""
 
     weights: int
     layers: int
@@ -121,56 +147,60 @@ class _Shape:
     speed: float
 
     @classmethod
-    def of(cls, model: str) -> "_Shape":
+    def of(cls, model: str) -> Self:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         config = AutoConfig.from_pretrained(resolve(model))
         with torch.device("meta"):
             bare: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-        weights = sum(parameter.numel() for parameter in bare.parameters())
-        size = torch.empty(0, dtype=best_dtype()).element_size()
-        return cls(weights, config.num_hidden_layers, config.hidden_size, config.vocab_size, size, _speed())
+        return cls(
+            weights=sum(parameter.numel() for parameter in bare.parameters()),
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            vocab=config.vocab_size,
+            bytes_each=best_dtype().itemsize,
+            speed=_speed(),
+        )
 
-    def training(self, stage: str, items: str, tokens: float, row: float, how: TuneSection | TrainSection) -> Cost:
-        again = _AGAIN_FLOPS if how.gradient_checkpointing else 0.0
-        seconds = tokens * (_TRAIN_FLOPS + again) * self.weights / (self.speed * _TRAIN_SHARE)
-        # Checkpointing keeps what goes into each layer, and all of the one layer that is being computed again.
-        kept = self.layers + _ACTIVATIONS if how.gradient_checkpointing else self.layers * _ACTIVATIONS
-        activations = row * (kept * self.hidden * self.bytes_each + 3 * self.vocab * 4)
+    def training(self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection) -> Cost:
+        """Return the cost of training on rows of a mean length, in tokens."""
+        tokens = rows * length * how.epochs
+        flops, kept = _TRAIN_FLOPS, float(self.layers * _ACTIVATIONS)
+        if how.gradient_checkpointing:
+            # The input of each layer is kept, and all activations of the one layer that is being recomputed.
+            flops, kept = flops + _RECOMPUTE_FLOPS, self.layers + _ACTIVATIONS
+        seconds = tokens * flops * self.weights / (self.speed * _TRAIN_SHARE)
+        activations = how.batch_size * length * (kept * self.hidden * self.bytes_each + 3 * self.vocab * 4)
         return Cost(stage, items, tokens, seconds, self.weights * self.bytes_each * 1.3 + activations)
 
-    def decoding(self, stage: str, items: str, answers: float, prompt: float, new: float) -> Cost:
-        tokens = answers * (prompt + new)
-        seconds = tokens * _DECODE_FLOPS * self.weights / (self.speed * _DECODE_SHARE)
-        cache = 32 * (prompt + new) * self.layers * self.hidden * 2 * self.bytes_each
-        return Cost(stage, items, tokens, seconds, self.weights * self.bytes_each * 1.1 + cache)
+    def decoding(self, stage: str, items: str, answers: float, length: float) -> Cost:
+        """Return the cost of answers; `length` is the tokens of prompt and answer."""
+        seconds = answers * length * _DECODE_FLOPS * self.weights / (self.speed * _DECODE_SHARE)
+        cache = _DECODED_ROWS * length * self.layers * self.hidden * 2 * self.bytes_each
+        return Cost(stage, items, answers * length, seconds, self.weights * self.bytes_each * 1.1 + cache)
 
 
 def _speed() -> float:
-    """Floating-point operations a second of a matrix product of a language model's size: the best of a moment."""
+    """Return the operations a second of a matrix product of a language model's size: the fastest in 0.3 seconds."""
     one = torch.randn(256, 1024, device=best_device(), dtype=best_dtype())
     other = torch.randn(1024, 1024, device=best_device(), dtype=best_dtype())
     (one @ other).sum().item()
-    best, started = float("inf"), time.perf_counter()
+    fastest, started = float("inf"), time.perf_counter()
     while (begun := time.perf_counter()) - started < 0.3:
         (one @ other).sum().item()
-        best = min(best, time.perf_counter() - begun)
-    return 2 * 256 * 1024 * 1024 / best
+        fastest = min(fastest, time.perf_counter() - begun)
+    return 2 * 256 * 1024 * 1024 / fastest
 
 
 def describe(costs: list[Cost]) -> Table:
-    """The estimate as a table for the terminal."""
-    table: Any = Table("stage", "what", "tokens", "time", "memory", title="Estimate (within a factor of two)")
+    """Return the estimate as a table for the terminal."""
+    table = Table("stage", "what", "tokens", "time", "memory", title="Estimate (within a factor of two)")
     for cost in costs:
-        table.add_row(
-            cost.stage,
-            cost.items,
-            f"{cost.tokens:,.0f}" if cost.tokens else "",
-            _time(cost.seconds),
-            _size(cost.memory),
-        )
-    table.add_row("all", "", "", _time(sum(c.seconds for c in costs)), _size(max(c.memory for c in costs)))
-    return table  # type: ignore[no-any-return]
+        tokens = f"{cost.tokens:,.0f}" if cost.tokens else ""
+        table.add_row(cost.stage, cost.items, tokens, _time(cost.seconds), _memory(cost.memory))
+    seconds, memory = sum(cost.seconds for cost in costs), max(cost.memory for cost in costs)
+    table.add_row("all", "", "", _time(seconds), _memory(memory))
+    return table
 
 
 def _time(seconds: float) -> str:
@@ -179,5 +209,5 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _size(memory: float) -> str:
-    return f"{memory / 2**30:.1f} GiB" if memory else ""
+def _memory(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size else ""

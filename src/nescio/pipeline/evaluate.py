@@ -56,8 +56,8 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     if section.harmless_prompts:
         options["harmless"] = {"prompts": section.harmless_prompts}
     options["quality"] = {}
-    if section.judge:
-        options["judge"] = section.judge.model_dump() | asked
+    if judge := section.judge:
+        options["judge"] = asked | {"model": judge.model, "engine": judge.kind, "options": judge.engine_options}
     options |= {more.name: more.options for more in section.measures}
     return (open_measure(name, **own) for name, own in options.items())
 

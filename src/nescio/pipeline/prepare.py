@@ -1,4 +1,4 @@
-"""From dialogs to pairs: the stages before training."""
+"""The stages before training: dialogs, samples, replacement answers, pairs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.core.files import SetAside, read_jsonl, stop, write_json, write_jsonl
+from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, write_jsonl
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
@@ -18,15 +18,13 @@ from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
-from nescio.engines.base import Engine
-from nescio.engines.openai_engine import OpenAIEngine
 from nescio.engines.registry import open_engine
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import SourceSection
 from nescio.pipeline.too_long import drop_too_long, of_sources
 
-_PREFIX_TOKENS = 1 << 14  # a prompt whose answer is not kept is asked again soon, with those asked at the same time
+_PREFIX_TOKENS = 1 << 14  # cached tokens: a prompt whose answer is rejected is soon asked again
 _LEFT_OUT = {
     "duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection",
     "too_long": "too long",
@@ -34,31 +32,39 @@ _LEFT_OUT = {
 
 
 def data(run: Context, folder: Path, tick: Tick) -> None:
-    """Read or make up the dialogs, and split them; some in memory at a time."""
-    every = folder / "dialogs.jsonl"
-    count = write_jsonl(every, (dialog.as_row() for dialog in _dialogs(run, folder)))
-    test = held_out(count, run.recipe.data.test_share, run.recipe.seed)
+    """Read or generate the dialogs, and split them; few are in memory at a time."""
+    every, section = folder / "dialogs.jsonl", run.recipe.data
+    aside = SetAside(folder / "data/bad.jsonl") if section.skip_bad and section.dialogs else None
+    count = write_jsonl(every, (dialog.as_row() for dialog in dialogs_of(run.recipe, aside or stop)))
+    if aside is not None:
+        run.note(f"{aside.count} bad rows were left out; they are in data/bad.jsonl")
+    test = held_out(count, section.test_share, run.recipe.seed)
     for side in ("train", "test"):
         rows = (row for number, (_, row) in enumerate(read_jsonl(every)) if (number in test) == (side == "test"))
         write_jsonl(folder / f"data/{side}.jsonl", rows)
     tick(1, 1, f"{count - len(test)} dialogs to train on, {len(test)} held out")
 
 
-def _dialogs(run: Context, folder: Path) -> Iterator[Dialog]:
-    section = run.recipe.data
+def dialogs_of(recipe: Recipe, refuse: Refuse) -> Iterator[Dialog]:
+    """Read or generate the dialogs of a recipe.
+
+    Args:
+        recipe: The recipe.
+        refuse: Called with each bad row of a file, as in `read_dialogs`.
+
+    Raises:
+        NescioError: There is no such file.
+    """
+    section = recipe.data
     if section.synthetic is not None:
-        rows = generate(section.synthetic.dialogs, run.recipe.seed, section.synthetic.max_exchanges)
+        rows = generate(section.synthetic.dialogs, recipe.seed, section.synthetic.max_exchanges)
         yield from (parse_dialog(row, row["id"]) for row in rows)
-        return
-    assert section.dialogs is not None  # the recipe's own check
-    aside = SetAside(folder / "data/bad.jsonl") if section.skip_bad else None
-    yield from read_dialogs(section.dialogs, section.pii, aside or stop)
-    if aside is not None:
-        run.note(f"{aside.count} bad rows were left out; they are in data/bad.jsonl")
+    elif section.dialogs is not None:  # the recipe has checked that there is one of the two
+        yield from read_dialogs(section.dialogs, section.pii, refuse)
 
 
 def samples(run: Context, folder: Path, tick: Tick) -> None:
-    """One sample for every piece of personal data in an assistant turn."""
+    """Make one sample for each piece of personal data in an assistant turn."""
     for side in ("train", "test"):
         dialogs = read_dialogs(run.out / f"data/{side}.jsonl")
         limit = run.recipe.data.train_samples if side == "train" else None
@@ -71,13 +77,21 @@ def samples(run: Context, folder: Path, tick: Tick) -> None:
 
 
 def candidates(run: Context, folder: Path, tick: Tick) -> None:
-    """Replacement answers of every source, each tried until the detector accepts it."""
+    """Ask every source for replacement answers; each is tried again until the detector finds nothing in it."""
     wanted = [*run.samples("train"), *run.validation_samples()]
     ask(run, wanted, folder, run.out / "paid.jsonl", tick)
 
 
 def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: Tick) -> None:
-    """Ask the recipe's sources about samples: `candidates.jsonl`, `failed.jsonl` and `sources.json` in the folder."""
+    """Ask the recipe's sources for replacement answers.
+
+    Args:
+        run: The run.
+        wanted: Samples whose answers are replaced.
+        folder: Where `candidates.jsonl`, `failed.jsonl` and `sources.json` are written.
+        paid: File of all answers so far; none is paid for twice.
+        tick: Called with progress.
+    """
     section = run.recipe.generate
     wanted = drop_too_long(wanted, of_sources(run.recipe), run.note)
     how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
@@ -93,32 +107,28 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
 
 
 def source_of(recipe: Recipe, section: SourceSection) -> Source:
-    """A source of the recipe, ready to be asked."""
-    model = section.model or recipe.base
+    """Open a source of the recipe."""
+    model, kind = section.model or recipe.base, section.engine.kind
     price = None if section.price is None else (section.price.prompt, section.price.answer)
+    options = {"prefix_tokens": _PREFIX_TOKENS} if kind == "torch" else {}
     common: dict[str, Any] = {
         "name": section.name, "model": model, "strategies": tuple(section.strategies), "price": price,
         "temperature": section.temperature, "share": section.share, "budget": section.budget,
+        "engine": open_engine(kind, model, {}, options | section.engine_options),
     }  # fmt: skip
     if not section.is_endpoint:
         # Other engines draw other answers from the same seeds.
-        where = {"torch": "", "vllm": " on vLLM"}.get(section.engine.kind, f" on {section.engine.kind}")
-        return Source(engine=_local(section, model), identity=identity(model) + where, **common)
+        where = {"torch": "", "vllm": " on vLLM"}.get(kind, f" on {kind}")
+        return Source(identity=identity(model) + where, **common)
     completes = any(STRATEGIES[strategy].completion for strategy in section.strategies)
+    where = "" if kind == "openai" else f" on {kind}"
     return Source(
-        engine=OpenAIEngine(model, section.base_url, section.key_env, timeout=section.timeout),
-        identity=f"{model} at {section.base_url}",
+        identity=f"{model} at {section.base_url}{where}",
         tokenizer=load_tokenizer(section.tokenizer or recipe.base) if completes else None,
         concurrency=section.concurrency,
-        together=1,  # each answer is kept as it comes
+        together=1,  # each answer is saved as it comes
         **common,
     )
-
-
-def _local(section: SourceSection, model: str) -> Engine:
-    """Open the engine of a source that runs here."""
-    defaults = {"prefix_tokens": _PREFIX_TOKENS} if section.engine.kind == "torch" else {}
-    return open_engine(section.engine.kind, model, {}, defaults | section.engine.options)
 
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:

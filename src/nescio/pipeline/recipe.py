@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -100,6 +101,15 @@ def load_recipe(
         note(f"{path}: {line}")
     # 3) Validate.
     return checked(Recipe, again.content, str(path), text, path.parent, done.written | again.written)
+
+
+def parse_recipe(keys: Mapping[str, Any]) -> Recipe:
+    """Check a recipe that is given as a mapping; paths in it are relative to the working directory.
+
+    Raises:
+        NescioError: A key or a value is wrong.
+    """
+    return checked(Recipe, compat.recipe(deepcopy(dict(keys))).content, "nescio.fit", "", Path())
 
 
 def _parsed(override: str) -> tuple[str, Any]:

@@ -1,7 +1,7 @@
 """The sections of a recipe: their keys, with the paper's numbers as defaults, and what each value must be."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -11,7 +11,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import StrategyName
-from nescio.engines.registry import EngineKind
+from nescio.engines.registry import EngineKind, is_endpoint
 from nescio.pii.base import IGNORED_LABELS
 from nescio.pii.registry import DETECTORS
 from nescio.training.settings import Keep, NllOver, Reporter
@@ -22,6 +22,9 @@ Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+_ADDRESS = {"base_url", "key_env", "timeout"}  # keys that are options of an endpoint's engine
 
 
 class Section(BaseModel):
@@ -168,23 +171,27 @@ class SourceSection(_Endpoint):
     @classmethod
     def _name_at_an_endpoint(cls, model: str | None, info: ValidationInfo) -> str | None:
         engine = info.data.get("engine")
-        is_endpoint = engine is not None and engine.kind == "openai"
-        return model if model is None or is_endpoint else path_or_name(model, info)
+        at_endpoint = engine is not None and is_endpoint(engine.kind)
+        return model if model is None or at_endpoint else path_or_name(model, info)
 
     @model_validator(mode="after")
     def _endpoint_has_a_model(self) -> Self:
         if self.is_endpoint and self.model is None:
             raise ValueError("model: missing; name the model as the endpoint does")
-        if self.is_endpoint and self.engine.options:
-            raise ValueError(
-                "engine.options: an endpoint takes none; base_url, key_env and timeout are keys next to engine"
-            )
+        if self.is_endpoint and (twice := _ADDRESS & self.engine.options.keys()):
+            raise ValueError(f"engine.options: {min(twice)} is a key next to engine; move it there")
         return self
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether it is reached over the network."""
-        return self.engine.kind == "openai"
+        """Whether the model is reached over the network."""
+        return is_endpoint(self.engine.kind)
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Options of the engine; an endpoint's include its address, key and timeout where they are not the defaults."""
+        address = self.model_dump(include=_ADDRESS, exclude_defaults=True) if self.is_endpoint else {}
+        return self.engine.options | address
 
 
 class GenerateSection(Section):
@@ -260,17 +267,44 @@ class RowSection(Section):
 
 
 class JudgeSection(_Endpoint):
-    """A model that judges answers in words: a local one or, with `base_url` or `key_env`, one behind an endpoint.
+    """A model that judges answers in words.
 
-    With `key_env` alone the endpoint is OpenAI's own; without it the server wants no key.
+    Without `engine` it is a torch engine or, with `base_url` or `key_env`, an OpenAI-compatible endpoint. With
+    `key_env` alone the endpoint is OpenAI's own; without it the server wants no key.
     """
 
-    model: Annotated[PathOrName, Field(min_length=1)]
+    engine: EngineSection | None = None
+    model: Annotated[str, Field(min_length=1)]
+
+    @field_validator("model")
+    @classmethod
+    def _name_at_an_endpoint(cls, model: str, info: ValidationInfo) -> str:
+        # A wrong engine is missing here, and is reported by itself.
+        at_endpoint = {"engine", "base_url", "key_env"} <= info.data.keys() and is_endpoint(_judge_engine(info.data))
+        return model if at_endpoint else path_or_name(model, info)
+
+    @property
+    def kind(self) -> str:
+        """Name of the engine."""
+        return _judge_engine(dict(self))
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether it is reached over the network."""
-        return self.base_url is not None or self.key_env is not None
+        """Whether the model is reached over the network."""
+        return is_endpoint(self.kind)
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Options of the engine; an endpoint's include its address and key."""
+        if self.engine is None:
+            return self.model_dump(include=_ADDRESS) if self.is_endpoint else {}
+        return self.engine.options | self.model_dump(include=_ADDRESS, exclude_defaults=True)
+
+
+def _judge_engine(judge: Mapping[str, Any]) -> str:
+    if judge["engine"] is not None:
+        return str(judge["engine"].kind)
+    return "torch" if judge["base_url"] is None and judge["key_env"] is None else "openai"
 
 
 class MeasureSection(Section):

@@ -5,8 +5,8 @@ was.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.statistics import wilson
 from nescio.engines.base import Engine, Progress, Request
-from nescio.engines.openai_engine import OpenAIEngine
+from nescio.engines.registry import is_endpoint, open_engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.measures.choices import Question, chosen, plain_questions
@@ -55,19 +55,17 @@ _MAX_TOKENS = 8
 class Judged(Measure):
     """Share of questions that a row answers correctly in words, by the verdict of a judge.
 
-    With `key_env` alone the judge is at OpenAI's own endpoint; with neither `key_env` nor `base_url` it is local.
-
     Attributes:
         model: The judge.
-        base_url: Its endpoint, if any.
-        key_env: Environment variable that holds the key of the endpoint.
+        engine: Name of the engine that answers for it.
+        options: The engine's options; for an endpoint, `base_url` and `key_env`.
         questions: As for `choices`.
         count: As for `choices`.
     """
 
     model: str
-    base_url: str | None = None
-    key_env: str | None = None
+    engine: str = "torch"
+    options: Mapping[str, Any] = field(default_factory=dict)
     questions: str = "plain"
     count: int | None = None
 
@@ -79,8 +77,8 @@ class Judged(Measure):
 
     def asks(self, task: Task) -> Iterator[Ask]:
         """Ask the questions in words."""
-        if self._is_endpoint:  # a wrong name or a missing key is reported now, not when all rows have answered
-            self._endpoint().close()
+        if is_endpoint(self.engine):  # a wrong name or a missing key is reported now, not when all rows have answered
+            open_engine(self.engine, self.model, {}, self.options).close()
         else:
             task.engine.tokenizer(self.model)
         for batch in batches(chosen(self.questions, self.count, task.seed), _REPLIES):
@@ -98,22 +96,15 @@ class Judged(Measure):
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Ask the judge, after the rows' engines are closed."""
         questions, replies = chosen(self.questions, self.count, task.seed), [one.given["replies"] for one in found]
-        if not self._is_endpoint:
-            judge = Judge(self.model, lambda: task.engine.plain(self.model), task.verdicts, identity(self.model))
-            return judged_fields(judge, questions, replies, seed=task.seed, tick=task.tick)
-        engine = self._endpoint()
-        try:
-            judge = Judge(self.model, lambda: engine, task.verdicts, f"{self.model} at {self.base_url}")
-            return judged_fields(judge, questions, replies, seed=task.seed, tick=task.tick)
-        finally:
-            engine.close()
-
-    @property
-    def _is_endpoint(self) -> bool:
-        return self.base_url is not None or self.key_env is not None
-
-    def _endpoint(self) -> OpenAIEngine:
-        return OpenAIEngine(self.model, self.base_url, self.key_env)
+        if is_endpoint(self.engine):
+            known_by = f"{self.model} at {self.options.get('base_url')}"
+        else:
+            known_by = identity(self.model)
+        known_by += "" if self.engine in ("torch", "openai") else f" on {self.engine}"
+        judge = Judge(
+            self.model, lambda: task.engine.plain(self.model, self.engine, self.options), task.verdicts, known_by
+        )
+        return judged_fields(judge, questions, replies, seed=task.seed, tick=task.tick)
 
 
 @dataclass(frozen=True, slots=True)
