@@ -1,7 +1,7 @@
 """The torch engine: any causal language model of Transformers, both branches of a guided request in one batch."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +14,7 @@ from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import context, load_model
+from nescio.core.top_tokens import TopTokens
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -31,7 +32,7 @@ from nescio.engines.base import (
 from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack
 from nescio.engines.decode.loop import Job, Loop
-from nescio.engines.decode.scoring import Scored, score
+from nescio.engines.decode.scoring import Scored, distributions, score
 from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.prompt_branches import branch_ids, branch_texts, control_tokens, scored_ids
 from nescio.engines.registry import ENGINES, check_options
@@ -160,9 +161,30 @@ class TorchEngine(Engine):
         Raises:
             NescioError: An adapter is not loaded, or the engine is closed.
         """
+        scores: list[list[float]] = [[] for _ in items]
+        for number, row in self._score(score, items, progress):
+            scores[number] = row
+        return scores
+
+    def top_tokens(self, items: Sequence[Scoring], k: int, progress: Progress | None = None) -> list[TopTokens]:
+        """Return the k most likely tokens, guided or not, at each token of each continuation.
+
+        Raises:
+            NescioError: A continuation is empty, an adapter is not loaded, or the engine is closed.
+        """
+        if empty := [number for number, item in enumerate(items, start=1) if not item.continuation]:
+            raise NescioError(f"item {empty[0]}: an empty continuation has no tokens; leave it out")
+        kept: dict[int, TopTokens] = {}
+        for number, log_probs in self._score(distributions, items, progress):
+            kept[number] = TopTokens.of(log_probs, k)
+        return [kept[number] for number in range(len(items))]
+
+    def _score(
+        self, function: Callable[..., Iterator[tuple[int, Any]]], items: Sequence[Scoring], progress: Progress | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield `(item's number, result)` of a function of `decode.scoring`, adapter by adapter."""
         if self._loop.closed:
             raise EngineClosedError("the engine is closed; load it again")
-        scores: list[list[float]] = [[] for _ in items]
         with self._registry, self._loop.paused(), torch.inference_mode():
             by_adapter: dict[int | None, list[int]] = {}
             for index, item in enumerate(items):
@@ -172,12 +194,11 @@ class TorchEngine(Engine):
             for adapter, own in by_adapter.items():
                 scored = [self._scored(items[index]) for index in own]
                 with self._loop.batch.adapters.rows([adapter]):
-                    for number, row in score(self.model, scored, self._loop.batch.has_cache):
-                        scores[own[number]] = row
+                    for number, result in function(self.model, scored, self._loop.batch.has_cache):
+                        yield own[number], result
                         done += 1
                         if progress:
                             progress(done, total)
-        return scores
 
     # -- from requests to token ids -----------------------------------------------------------------------------------
 

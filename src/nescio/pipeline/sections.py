@@ -230,6 +230,21 @@ def _known_loss(name: str) -> str:
     return name
 
 
+class AnchorsSection(Section):
+    """Anchors: harmless prompts that the base makes up; the model is held to the tuned model's answers there."""
+
+    count: Positive = 200
+    per_step: Positive = 2
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    max_tokens: Positive = 48
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.per_step > self.count:
+            raise ValueError(f"per_step: {self.per_step} a step, but count makes {self.count}; lower it, or raise count")
+        return self
+
+
 class TrainSection(_Fit):
     """ORPO with LoRA (section 2.3), or a baseline."""
 
@@ -239,6 +254,7 @@ class TrainSection(_Fit):
     max_prompt_length: Positive = 1900
     keep: Keep = "last"
     patience: Positive | None = None
+    anchors: AnchorsSection | None = AnchorsSection()
 
     @model_validator(mode="after")
     def _room_for_answers(self) -> Self:

@@ -20,11 +20,13 @@ from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.base import mask
+from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import TrainSection, TuneSection
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
+from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.losses.likelihood import likelihood
@@ -118,6 +120,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
     # 2) train
+    made = _anchors(run, loaded.tokenizer, rows)
     over_prompt = section.nll_over == "prompt_and_answer"
     done = fit(
         loaded.model,
@@ -128,12 +131,23 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         test=held,
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
         judge=_leakage(run, loaded.tokenizer) if section.keep == "leakage" else None,
+        anchors=made,
     )
     # 3) write the adapter
     if section.keep != "last":
         run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
     if processes().is_main_process:
         _write_adapter(run, done, folder / "adapter")
+
+
+def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
+    """Return the run's anchors, under each sentence that the pairs have; None where the recipe wants none."""
+    section, pairs = run.recipe.train.anchors, run.recipe.pairs
+    if section is None:
+        return None
+    units = anchor_units(tokenizer, read(run.out), [pairs.positive, pairs.negative] if pairs.twins else [None])
+    how = AnchorSettings(per_step=section.per_step, weight=section.weight)
+    return Anchors(units, how, seed=run.recipe.seed, row_tokens=rows)
 
 
 def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit]:

@@ -1,13 +1,14 @@
 """Examples laid out as rows of tokens, and the log-probabilities that the model gives to their answers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nescio.core.shared_prefix import Group, Packed, apart, by_budget, log_probs, pack
+from nescio.core.shared_prefix import Group, Packed, apart, by_budget, log_probs, logits, pack
+from nescio.core.top_tokens import TopTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,14 @@ class Example:
         group: Prompt and answers; for a pair, chosen and rejected.
         twin: Whether it is the CFG twin of a pair: with the reveal sentence, and chosen and rejected swapped.
         reference: Log-probability of each answer before training, for losses that need it.
+        targets: A teacher's likely tokens at each token of the answers, for losses that learn a distribution.
     """
 
     name: str
     group: Group
     twin: bool = False
     reference: tuple[float, ...] = ()
+    targets: TopTokens | None = None
 
 
 Unit = list[Example]
@@ -39,15 +42,17 @@ class Batch:
         names: `[examples]`.
         rows: The rows; their continuations, counted through all rows, are the examples' answers in order.
         reference: `[answers]`: log-probability of each answer before training, or empty.
+        targets: A teacher's likely tokens at each of the m scored tokens, if all examples have them.
     """
 
     names: list[str]
     rows: list[Packed]
     reference: Tensor
+    targets: TopTokens | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(self.names, [row.to(device) for row in self.rows], self.reference.to(device))
+        return Batch(self.names, [row.to(device) for row in self.rows], self.reference.to(device), self.targets)
 
 
 def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: bool = False) -> Batch:
@@ -64,7 +69,11 @@ def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: 
     else:
         rows = [pack([groups[n] for n in row]) for row in by_budget(groups, row_tokens)]
     reference = [value for example in examples for value in example.reference]
-    return Batch([example.name for example in examples], rows, torch.tensor(reference))
+    kept = [example.targets for example in examples if example.targets is not None]
+    targets = None
+    if len(kept) == len(examples):
+        targets = TopTokens(torch.cat([top.ids for top in kept]), torch.cat([top.log_probs for top in kept]))
+    return Batch([example.name for example in examples], rows, torch.tensor(reference), targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +86,7 @@ class Likelihoods:
         in_prompt: `[m]`: whether the token is one of a prompt.
         answers: Number of answers.
         reference: `[answers]`: log-probability of each answer before training, or empty.
+        divergence: `[m]`: KL from the teacher to the model at each token, in nats; empty without a teacher.
     """
 
     tokens: Tensor
@@ -84,6 +94,7 @@ class Likelihoods:
     in_prompt: Tensor
     answers: int
     reference: Tensor
+    divergence: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def sums(self, prompt: bool = False) -> Tensor:
         """Return the log-probability of each answer, `[answers]`; with `prompt`, that of prompt and answer."""
@@ -96,6 +107,10 @@ class Likelihoods:
     def means(self) -> Tensor:
         """Return the mean log-probability of each answer's tokens, `[answers]`."""
         return self.sums() / self.counts().clamp_min(1)
+
+    def divergences(self) -> Tensor:
+        """Return the mean KL from the teacher over each answer's tokens, `[answers]`."""
+        return self._add(self.divergence, False) / self.counts().clamp_min(1)
 
     def probabilities(self) -> Tensor:
         """Return the mean probability of each answer's tokens, `[answers]`."""
@@ -119,10 +134,17 @@ def likelihoods(model: Any, batch: Batch) -> Likelihoods:
     for row in batch.rows:
         answer_of.append(row.continuation_of + before)
         before += row.continuations
+    if batch.targets is None:
+        tokens, divergence = torch.cat([log_probs(model, row) for row in batch.rows]), torch.empty(0)
+    else:
+        every = torch.cat([logits(model, row).float() for row in batch.rows]).log_softmax(-1)  # [m, vocab]
+        tokens = every.gather(1, torch.cat([row.targets for row in batch.rows])[:, None])[:, 0]
+        divergence = batch.targets.divergence(every)
     return Likelihoods(
-        tokens=torch.cat([log_probs(model, row) for row in batch.rows]),
+        tokens=tokens,
         answer_of=torch.cat(answer_of),
         in_prompt=torch.cat([row.in_prompt for row in batch.rows]),
         answers=before,
         reference=batch.reference,
+        divergence=divergence,
     )

@@ -23,6 +23,7 @@ def claim(work: Path, settings: TrainingSettings, train: Sequence[Unit]) -> None
         for unit in train
         for example in unit
     ]
+    data += [fingerprint(each.targets.log_probs.tolist()) for unit in train for each in unit if each.targets is not None]
     mine = {"settings": fingerprint(asdict(settings)), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():

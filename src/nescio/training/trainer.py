@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import (
     EarlyStoppingCallback,
@@ -25,6 +25,7 @@ from transformers import (
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.shared_prefix import log_probs
+from nescio.training.anchors import Anchors
 from nescio.training.batch import Batch, Loss, Terms, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
 from nescio.training.settings import LoraSettings, TrainingSettings
@@ -61,6 +62,8 @@ def fit(
     test: Sequence[Unit] | None = None,
     progress: StepProgress | None = None,
     judge: Judge | None = None,
+    anchors: Anchors | None = None,
+    start: Path | None = None,
 ) -> Trained:
     """Train a LoRA adapter; an interrupted training resumes from its last complete checkpoint.
 
@@ -73,6 +76,8 @@ def fit(
         test: Units for a validation pass after each epoch.
         progress: Called with the steps done and all steps.
         judge: Called after each epoch if `settings.keep` is `leakage`.
+        anchors: What the model is held to beside each step.
+        start: Adapter folder that training goes on from; None: a fresh adapter of `settings.lora`.
 
     Raises:
         NescioError: The loss is not finite (the examples are named), the checkpoints are those of another training, no
@@ -80,11 +85,13 @@ def fit(
     """
     # 1) refuse what cannot work, before anything is computed
     _check(settings, test, judge)
-    claim(work, settings, train)
+    claim(work, settings, [*train, *(anchors.units if anchors else [])])
     # 2) attach the adapter, from the same seed in a fresh and in a resumed training
     set_seed(settings.seed)
-    adapted = with_lora(model, settings.lora)
-    trainer = PackedTrainer(adapted, train, loss=loss, settings=settings, work=work, test=test, judge=judge)
+    adapted = with_lora(model, settings.lora) if start is None else _from(model, start)
+    trainer = PackedTrainer(
+        adapted, train, loss=loss, settings=settings, work=work, test=test, judge=judge, anchors=anchors
+    )
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
@@ -126,6 +133,13 @@ def with_lora(model: Any, lora: LoraSettings) -> Any:
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise _unknown_targets(model, lora.targets) from error
+    adapted.config.use_cache = False
+    return adapted
+
+
+def _from(model: Any, folder: Path) -> Any:
+    """Attach a trained adapter, to be trained further."""
+    adapted = PeftModel.from_pretrained(model, folder, is_trainable=True)
     adapted.config.use_cache = False
     return adapted
 
@@ -201,6 +215,7 @@ class PackedTrainer(Trainer):
         work: Path,
         test: Sequence[Unit] | None = None,
         judge: Judge | None = None,
+        anchors: Anchors | None = None,
     ) -> None:
         def collate(units: Sequence[Unit]) -> dict[str, Batch]:
             examples = [example for unit in units for example in unit]
@@ -214,13 +229,16 @@ class PackedTrainer(Trainer):
             eval_dataset=None if test is None else list(test),
             data_collator=collate,
         )
-        self._loss, self._work = loss, work
+        self._loss, self._work, self._anchors = loss, work, anchors
+        self._micro, self._at = 1, 0  # batches of this update, and how many of them are done
+        self._anchor_kl: list[float] = []
         self._judge = judge if settings.keep == "leakage" else None
         self._seen: dict[str, dict[str, float]] = {}
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """Return the batches of one update, and their number of examples on all devices together."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._micro, self._at = len(batches), 0
         count = torch.tensor(sum(len(each["batch"].names) for each in batches), device=device)
         return batches, self.accelerator.reduce(count, "sum")
 
@@ -235,7 +253,17 @@ class PackedTrainer(Trainer):
         if num_items_in_batch is not None:
             # The devices' gradients are averaged afterwards, so each contributes its sum times their number.
             examples = examples * (len(examples) * self.accelerator.num_processes / num_items_in_batch)
-        return examples.mean()
+        return examples.mean() + (self._anchored(model) if self._anchors and model.training else 0.0)
+
+    def _anchored(self, model: Any) -> Tensor:
+        """Return this batch's share of the anchors' loss."""
+        assert self._anchors is not None
+        batch = self.state.global_step * self.args.gradient_accumulation_steps + self._at
+        number = batch * self.accelerator.num_processes + self.accelerator.process_index
+        self._at += 1
+        loss, divergence = self._anchors.loss(model, number)
+        self._anchor_kl.append(divergence)
+        return loss / self._micro
 
     def _idle(self, model: Any, batch: Batch) -> Tensor | float:
         """Return zero after computing as many rows as the fullest device: devices that share a model run in step."""
@@ -288,7 +316,11 @@ class PackedTrainer(Trainer):
             seen |= part
         self._seen = {}
         names = next(iter(seen.values()), {})
-        return {name: math.fsum(row[name] for row in seen.values()) / len(seen) for name in names}
+        means = {name: math.fsum(row[name] for row in seen.values()) / len(seen) for name in names}
+        if self._anchors and (divergences := gather_object(self._anchor_kl)):
+            means["anchor_kl"] = math.fsum(divergences) / len(divergences)
+            self._anchor_kl = []
+        return means
 
 
 class _Progress(TrainerCallback):

@@ -30,9 +30,16 @@ class Scored:
 
 
 def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[int, list[float]]]:
-    """Yield `(item's number, log-probability of each token of its continuation)`, in the order of computation.
+    """Yield `(item's number, log-probability of each token of its continuation)`, in the order of computation."""
+    for number, log_probs in distributions(model, items, packs):
+        chosen = torch.tensor(items[number].continuation, device=log_probs.device)
+        yield number, log_probs.gather(1, chosen[:, None])[:, 0].tolist()
 
-    Items that differ only in their guidance are computed once, and guided separately.
+
+def distributions(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[int, Tensor]]:
+    """Yield `(item's number, log-probabilities [tokens, vocab] at each token of its continuation)`.
+
+    The order is that of computation. Items that differ only in their guidance are computed once, and guided separately.
 
     Args:
         model: A causal LM.
@@ -57,12 +64,11 @@ def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[in
 
 def _score_row(
     model: Any, groups: list[list[Group]], numbers: list[list[list[int]]], items: Sequence[Scored], packs: bool
-) -> Iterator[tuple[int, list[float]]]:
+) -> Iterator[tuple[int, Tensor]]:
     # 1) logits [m, vocab] of all continuations' tokens, for each branch
     branches = [[group[branch] for group in groups] for branch in range(len(groups[0]))]
     rows = [[pack(own)] if packs else apart(own) for own in branches]
     both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in own]) for own in rows]
-    targets = torch.cat([row.targets for row in rows[0]]).to(model.device)  # [m]
     # 2) guide each continuation's slice in the way of each of its items
     start = 0
     for equal in (equal for own in numbers for equal in own):
@@ -70,6 +76,5 @@ def _score_row(
         negative = both[1][start:end] if len(both) > 1 else None
         for number in equal:
             how = items[number].guidance if items[number].guidance.guided else Guidance()
-            log_probs = guide(both[0][start:end], negative, how)
-            yield number, log_probs.gather(1, targets[start:end, None])[:, 0].tolist()
+            yield number, guide(both[0][start:end], negative, how)
         start = end

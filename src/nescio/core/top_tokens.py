@@ -1,0 +1,88 @@
+"""The most likely tokens of a distribution: what a student model is held to, small enough to be kept on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write
+
+_LEAST_REST = 1e-6  # probability below which the tokens that are not kept count for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """The k most likely tokens at each of n positions.
+
+    Attributes:
+        ids: `[n, k]`.
+        log_probs: `[n, k]`, of the whole distribution: their probabilities add up to at most 1.
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+
+    @classmethod
+    def of(cls, log_probs: Tensor, k: int) -> "TopTokens":
+        """Keep the k most likely tokens of normalised log-probabilities `[n, vocab]`."""
+        top = log_probs.float().topk(min(k, log_probs.shape[-1]))
+        return cls(top.indices.cpu(), top.values.cpu())
+
+    def divergence(self, log_probs: Tensor) -> Tensor:
+        """Return KL(kept distribution ‖ other) at each position, `[n]`, in nats.
+
+        The tokens that are not kept count as a single outcome, so the value is a lower bound of the whole divergence,
+        and 0 only where the kept tokens have the same probabilities in both.
+
+        Args:
+            log_probs: `[n, vocab]`, normalised: the other distribution.
+        """
+        own = self.log_probs.to(log_probs.device)
+        other = log_probs.gather(1, self.ids.to(log_probs.device).long())  # [n, k]
+        # A token of no probability adds nothing; its -inf would make a NaN.
+        kept = torch.where(own == -torch.inf, 0.0, own.exp() * (own - other)).sum(-1)
+        rest = 1 - own.exp().sum(-1)
+        others_rest = (1 - other.exp().sum(-1)).clamp_min(_LEAST_REST)
+        missing = torch.where(rest > _LEAST_REST, rest * (rest.clamp_min(_LEAST_REST) / others_rest).log(), 0.0)
+        return kept + missing
+
+
+def write_top_tokens(path: Path, each: Sequence[TopTokens]) -> None:
+    """Write the top tokens of many answers into one safetensors file.
+
+    Raises:
+        NescioError: There is nothing to write.
+    """
+    from safetensors.torch import save_file
+
+    if not each:
+        raise NescioError(f"{path}: no answers to keep the likely tokens of")
+    tensors = {
+        "ids": torch.cat([top.ids for top in each]).int(),
+        "log_probs": torch.cat([top.log_probs for top in each]),
+        "lengths": torch.tensor([len(top.ids) for top in each]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as beside:
+        save_file(tensors, beside)
+
+
+def read_top_tokens(path: Path) -> list[TopTokens]:
+    """Read what `write_top_tokens` wrote.
+
+    Raises:
+        NescioError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        lengths = tensors["lengths"].tolist()
+        parts = zip(tensors["ids"].split(lengths), tensors["log_probs"].split(lengths), strict=True)
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise NescioError(f"{path}: missing or damaged; delete it and run again") from error
+    return [TopTokens(ids, log_probs) for ids, log_probs in parts]

@@ -1,0 +1,180 @@
+"""Anchors: prompts that the base model makes up itself, with the tuned model's answers, free of personal data."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nescio.core.answer_cache import AnswerCache
+from nescio.core.end_tokens import turn_end
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.core.prompts import Message, render
+from nescio.core.text import fold, occurrences, whole_sentences
+from nescio.engines.base import Engine, Request
+from nescio.pii.base import Detector
+
+_LEAST_WORDS = 3
+_ROUNDS = 4  # times the wanted number of prompts that are tried at most
+Clean = Callable[[list[str]], list[int | None]]
+"""Returns where the first piece of personal data starts in each text, or None."""
+
+_MARK = "\u2042mark\u2042"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A prompt and an answer to it.
+
+    Attributes:
+        id: Its name.
+        messages: The conversation, which ends with the user's message.
+        answer: The answer, with the token that ends it unless it was cut at the maximum length.
+    """
+
+    id: str
+    messages: list[Message]
+    answer: str
+
+
+def read_anchors(path: Any) -> list[Anchor]:
+    """Read `anchors.jsonl`.
+
+    Raises:
+        NescioError: A line is not an anchor.
+    """
+    anchors = []
+    for number, row in read_jsonl(path):
+        try:
+            anchors.append(Anchor(**row))
+        except TypeError as error:
+            raise NescioError(f"{path}:{number}: not an anchor ({error}); delete the file and run again") from error
+    return anchors
+
+
+class Recorded:
+    """Values of personal data that no anchor may hold.
+
+    Args:
+        values: The values, in any order and form.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._by_word: dict[str, set[str]] = {}
+        for value in values:
+            if words := fold(value)[0].split():
+                self._by_word.setdefault(words[0], set()).add(value)
+
+    def starts(self, text: str) -> list[int]:
+        """Return where one of the values occurs in a text, as whole words in any Unicode form and spacing."""
+        words = {word.strip(".,;:!?()'\"") for word in fold(text)[0].split()} | set(fold(text)[0].split())
+        near = (value for word in words for value in self._by_word.get(word, ()))
+        return [start for value in near for start, _ in occurrences(text, value)]
+
+
+def open_user_turn(tokenizer: Any) -> str:
+    """Return the chat template up to where a user's first message starts.
+
+    Raises:
+        NescioError: The tokenizer has no chat template, or the template changes the message.
+    """
+    before, mark, _ = render(tokenizer, [Message(role="user", content=_MARK)]).partition(_MARK)
+    if not mark:
+        raise NescioError("the chat template changes the user's words, so no anchors can be made up; set anchors: null")
+    return before
+
+
+def make_up_prompts(
+    base: Engine, tokenizer: Any, count: int, *, max_tokens: int, seed: int, cleaned: Clean,
+    cache: AnswerCache, tally: Counter[str],
+) -> Iterator[str]:  # fmt: skip
+    """Yield up to `count` different prompts that the base model writes into an open user turn.
+
+    Args:
+        base: The base model.
+        tokenizer: Its tokenizer.
+        count: How many are wanted.
+        max_tokens: Longest prompt; longer ones are left out.
+        seed: Of the sampling, at temperature 1 and top-p 0.95.
+        cleaned: Finds the first piece of personal data in each text.
+        cache: Keeps what was written.
+        tally: Receives `asked`, and how many were left out as `unfinished`, `short`, `repeated` and `personal`.
+    """
+    opened, seen, made = open_user_turn(tokenizer), set[str](), 0
+    for start in range(0, _ROUNDS * count, count):
+        asked = [
+            Request(opened, max_tokens=max_tokens, temperature=1.0, top_p=0.95, seed=seed * 1_000_003 + number)
+            for number in range(start, start + count)
+        ]
+        written = ask(base, asked, cache)
+        tally["asked"] += len(written)
+        texts = []
+        for text, finish in written:
+            text = text.strip()
+            if finish != "stop":
+                tally["unfinished"] += 1
+            elif len(text.split()) < _LEAST_WORDS:
+                tally["short"] += 1
+            elif fold(text)[0] in seen:
+                tally["repeated"] += 1
+            else:
+                seen.add(fold(text)[0])
+                texts.append(text)
+        for text, start_of_personal in zip(texts, cleaned(texts), strict=True):
+            if start_of_personal is not None:
+                tally["personal"] += 1
+            elif made < count:
+                made += 1
+                yield text
+        if made == count:
+            return
+
+
+def ask(engine: Engine, requests: Sequence[Request], cache: AnswerCache) -> list[tuple[str, str]]:
+    """Return the text of each answer and how it finished; those that are on disk are not asked for again."""
+
+    def work(missing: list[int]) -> list[list[str]]:
+        return [[answer.text, answer.finish] for answer in engine.generate([requests[number] for number in missing])]
+
+    decides = [[each.prompt, each.max_tokens, each.temperature, each.top_p, each.seed] for each in requests]
+    return [(text, finish) for text, finish in cache.results(decides, work)]
+
+
+def answer_prompts(
+    tuned: Engine, tokenizer: Any, prompts: Sequence[str], *, max_tokens: int, seed: int, cleaned: Clean,
+    cache: AnswerCache, tally: Counter[str],
+) -> list[Anchor]:  # fmt: skip
+    """Answer prompts with the tuned model, every second one sampled and the others greedy.
+
+    Greedy answers are what users see; sampled ones also show the model where it could go. An answer that becomes
+    personal is kept up to the sentence before.
+    """
+    conversations = [[Message(role="user", content=prompt)] for prompt in prompts]
+    requests = [
+        Request(messages, adapter=None, max_tokens=max_tokens, temperature=float(number % 2), seed=seed + number)
+        for number, messages in enumerate(conversations)
+    ]
+    answers = ask(tuned, requests, cache)
+    end = turn_end(tokenizer)
+    anchors = []
+    for number, ((text, finish), start) in enumerate(zip(answers, cleaned([text for text, _ in answers]), strict=True)):
+        kept = text if start is None else whole_sentences(text[:start])
+        if len(kept.split()) < _LEAST_WORDS and (start is not None or not kept.strip()):
+            tally["personal answers" if start is not None else "unanswered"] += 1
+            continue
+        whole = kept + (end if start is None and finish == "stop" else "")
+        anchors.append(Anchor(f"anchor-{number}", conversations[number], whole))
+    return anchors
+
+
+def first_personal(detector: Detector, recorded: Recorded) -> Clean:
+    """Return the check for personal data: what is detected, and recorded values, also where no detector sees them."""
+
+    def starts(texts: list[str]) -> list[int | None]:
+        found = detector.find(texts)
+        return [
+            min([*(span.start for span in spans), *recorded.starts(text)], default=None)
+            for text, spans in zip(texts, found, strict=True)
+        ]
+
+    return starts

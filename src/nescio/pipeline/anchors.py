@@ -1,0 +1,92 @@
+"""The stage `anchors`: harmless prompts that the base makes up, the tuned model's answers, and its likely tokens."""
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nescio.core.answer_cache import AnswerCache
+from nescio.core.errors import NescioError
+from nescio.core.files import write_jsonl
+from nescio.core.prompts import render, split_ids, with_sentence
+from nescio.core.shared_prefix import Continuation, Group
+from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
+from nescio.data.anchors import Anchor, Recorded, answer_prompts, first_personal, make_up_prompts, read_anchors
+from nescio.data.read_dialogs import read_dialogs
+from nescio.engines.base import Scoring
+from nescio.engines.torch_engine import load
+from nescio.pipeline.context import Context, Tick
+from nescio.training.batch import Example, Unit
+
+TOP_TOKENS = 64
+ROWS, TARGETS = "anchors.jsonl", "anchors.safetensors"
+
+
+def anchors(run: Context, folder: Path, tick: Tick) -> None:
+    """Make anchors: prompts of the base, answers of the tuned model, and its 64 likeliest tokens at each place."""
+    section = run.recipe.train.anchors
+    assert section is not None  # the stage is there only then
+    seed, tally, cache = run.recipe.seed, Counter[str](), AnswerCache(folder / "asked.jsonl", "result")
+    # 1) nothing that the detector finds, and no value of the training dialogs
+    values = {sample.value for sample in run.samples("train")}
+    values |= {value for dialog in read_dialogs(run.out / "data/train.jsonl") for value in (dialog.pii or {}).values()}
+    cleaned = first_personal(run.detector, Recorded(values))
+    # 2) the base makes prompts up
+    tick(0, 3, f"{run.recipe.base} makes up prompts")
+    with load(run.recipe.base) as base:
+        prompts = list(
+            make_up_prompts(
+                base, base.tokenizer, section.count, max_tokens=section.max_tokens, seed=seed, cleaned=cleaned,
+                cache=cache, tally=tally,
+            )
+        )  # fmt: skip
+    # 3) the tuned model answers
+    tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
+    with load(run.tuned) as tuned:
+        made = answer_prompts(
+            tuned, tuned.tokenizer, prompts, max_tokens=section.max_tokens, seed=seed, cleaned=cleaned, cache=cache,
+            tally=tally,
+        )  # fmt: skip
+        counts = ", ".join(f"{count} {what}" for what, count in tally.items())
+        if len(made) < max(section.per_step, 1):
+            raise NescioError(
+                f"train.anchors: {len(made)} usable of {section.count} wanted ({counts}); the base makes up too little: "
+                "raise train.anchors.count or max_tokens, or set train.anchors: null"
+            )
+        # 4) its likely tokens, for the adapter to be held to
+        tick(2, 3, "the tuned model's likely tokens")
+        targets = tuned.top_tokens([Scoring(anchor.messages, anchor.answer) for anchor in made], TOP_TOKENS)
+    write_jsonl(folder / ROWS, map(asdict, made))
+    write_top_tokens(folder / TARGETS, targets)
+    run.note(f"{len(made)} anchors ({counts})")
+
+
+def read(folder: Path) -> list[tuple[Anchor, TopTokens]]:
+    """Read the anchors of a run folder, each with the tuned model's likely tokens."""
+    return list(zip(read_anchors(folder / ROWS), read_top_tokens(folder / TARGETS), strict=True))
+
+
+def anchor_units(tokenizer: Any, made: list[tuple[Anchor, TopTokens]], sentences: list[str | None]) -> list[Unit]:
+    """Return a unit for each anchor, with an example for each sentence: all have the same targets.
+
+    So both branches agree where nothing is personal, and guidance changes nothing there.
+    """
+    return [
+        [
+            taught(tokenizer, f"{anchor.id}/{number}", with_sentence(anchor.messages, sentence), anchor.answer, top)
+            for number, sentence in enumerate(sentences)
+        ]
+        for anchor, top in made
+    ]
+
+
+def taught(tokenizer: Any, name: str, messages: list[Any], answer: str, targets: TopTokens) -> Example:
+    """Return an example of one answer whose tokens have a teacher's targets.
+
+    Raises:
+        NescioError: The answer has other tokens behind this prompt than the teacher saw.
+    """
+    ids = split_ids(tokenizer, render(tokenizer, messages), answer)
+    if ids is None or len(ids[1]) != len(targets.ids):
+        raise NescioError(f"{name}: its answer is cut into other tokens behind this prompt; leave this prompt out")
+    return Example(name, Group(ids[0], [Continuation(ids[1])]), targets=targets)

@@ -1,0 +1,73 @@
+"""Anchors in training: beside each step, the model is held to the tuned model where nothing is personal."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nescio.core.errors import NescioError
+from nescio.training.batch import Unit, lay_out, likelihoods
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorSettings:
+    """How much anchors weigh.
+
+    Attributes:
+        per_step: Anchors beside each batch.
+        weight: Factor of their mean KL, which is added to the loss.
+    """
+
+    per_step: int = 2
+    weight: float = 1.0
+
+
+class Anchors:
+    """Anchors, and which of them stand beside which step.
+
+    The order depends on the seed and the step alone, so that a resumed training sees the same anchors.
+
+    Args:
+        units: One an anchor: its examples, which differ in the sentence and have targets.
+        settings: How many a step, and their weight.
+        seed: Of the order.
+        row_tokens: As for `lay_out`.
+
+    Raises:
+        NescioError: There are fewer anchors than a step takes.
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], settings: AnchorSettings, *, seed: int, row_tokens: int | None
+    ) -> None:
+        if len(units) < settings.per_step:
+            raise NescioError(
+                f"train.anchors.per_step: {settings.per_step} anchors a step, but there are {len(units)}; "
+                "lower it, or raise train.anchors.count"
+            )
+        self.units, self.settings, self._seed, self._row_tokens = units, settings, seed, row_tokens
+
+    def loss(self, model: Any, step: int) -> tuple[Tensor, float]:
+        """Return the weighted mean KL over the anchors of a step, and the bare mean in nats a token.
+
+        Args:
+            model: The model in training.
+            step: Number of the batch, counted from 0 through all devices.
+        """
+        device = next(model.parameters()).device
+        examples = [example for unit in self._beside(step) for example in unit]
+        divergence = likelihoods(model, lay_out(examples, self._row_tokens).to(device)).divergences().mean()
+        return self.settings.weight * divergence, float(divergence.detach())
+
+    def _beside(self, step: int) -> Iterator[Unit]:
+        """Yield the anchors of a step: pass after pass through all of them, each pass in an order of its own."""
+        for place in range(step * self.settings.per_step, (step + 1) * self.settings.per_step):
+            turn, at = divmod(place, len(self.units))
+            yield self.units[self._order(turn)[at]]
+
+    def _order(self, turn: int) -> list[int]:
+        order = list(range(len(self.units)))
+        random.Random(f"{self._seed}/anchors/{turn}").shuffle(order)
+        return order
