@@ -146,6 +146,8 @@ def stage_sections(plain: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 def _flat(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Undo what `recipe` does to a section."""
     old = dict(section)
+    if name == "train":
+        del old["anchors"]  # 0.1.0 had none; what anchors decide stands in the stage's own list
     if name == "generate":
         old["sources"] = [_flat_engine(source, "local") for source in section["sources"]]
     if name == "evaluate":

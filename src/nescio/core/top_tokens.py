@@ -82,7 +82,7 @@ def read_top_tokens(path: Path) -> list[TopTokens]:
     try:
         tensors = load_file(path)
         lengths = tensors["lengths"].tolist()
-        parts = zip(tensors["ids"].split(lengths), tensors["log_probs"].split(lengths), strict=True)
+        parts = zip(*(torch.split(tensors[name], lengths) for name in ("ids", "log_probs")), strict=True)
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise NescioError(f"{path}: missing or damaged; delete it and run again") from error
     return [TopTokens(ids, log_probs) for ids, log_probs in parts]

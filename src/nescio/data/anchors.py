@@ -109,8 +109,7 @@ def make_up_prompts(
         written = ask(base, asked, cache)
         tally["asked"] += len(written)
         texts = []
-        for text, finish in written:
-            text = text.strip()
+        for text, finish in ((text.strip(), finish) for text, finish in written):
             if finish != "stop":
                 tally["unfinished"] += 1
             elif len(text.split()) < _LEAST_WORDS:

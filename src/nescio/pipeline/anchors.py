@@ -50,7 +50,7 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
         counts = ", ".join(f"{count} {what}" for what, count in tally.items())
         if len(made) < max(section.per_step, 1):
             raise NescioError(
-                f"train.anchors: {len(made)} usable of {section.count} wanted ({counts}); the base makes up too little: "
+                f"train.anchors: {len(made)} usable of {section.count} wanted ({counts}); "
                 "raise train.anchors.count or max_tokens, or set train.anchors: null"
             )
         # 4) its likely tokens, for the adapter to be held to

@@ -45,6 +45,11 @@ class Context:
         """The model that is trained, the base of the adapter: the subtracted model if there is one, else the tuned."""
         return self.tuned if self.recipe.subtract is None else str(self.out / "subtracted")
 
+    @property
+    def trained(self) -> Path:
+        """The folder of what was trained on pairs: the teacher of baking; the adapter itself where nothing is baked."""
+        return self.out / ("adapter" if self.recipe.bake is None else "teacher")
+
     def samples(self, side: str) -> list[Sample]:
         """Return the samples of one side of the split, `train` or `test`."""
         return list(read_samples(self.out / f"samples/{side}.jsonl"))

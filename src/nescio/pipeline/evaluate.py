@@ -121,11 +121,13 @@ def _setups(run: Context) -> list[Setup]:
     variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]
     variants += [replace(plain, adaptive=True)] if section.adaptive else []
     tuned = Setup("tuned", "tuned", run.tuned)
-    trained = Setup("trained", "trained", run.start, adapter=str(run.out / "adapter"), guidance=plain)
+    trained = Setup("trained", "trained", run.start, adapter=str(run.trained), guidance=plain)
     setups = [tuned, replace(tuned, name="tuned-protect", label="tuned + protect prompt", guidance=plain)]
     setups += baselines(tuned, sentences.positive, sentences.negative) if section.baselines else []
     setups += [] if run.start == run.tuned else [Setup("subtracted", "subtracted", run.start)]
     setups += [trained, *guided_setups(trained, section.scales, section.spaces, variants)]
+    baked = Setup("baked", "baked", run.start, adapter=str(run.out / "adapter"))
+    setups += [] if run.recipe.bake is None else [baked]
     setups += [_row(run, row) for row in section.rows]
     names = Counter(setup.name for setup in setups)
     if (twice := names.most_common(1)[0])[1] > 1:

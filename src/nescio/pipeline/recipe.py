@@ -14,6 +14,7 @@ from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
 from nescio.core.yaml_config import PathOrName, checked, read_yaml
 from nescio.pipeline.sections import (
+    BakeSection,
     DataSection,
     DetectorSection,
     EvaluateSection,
@@ -39,12 +40,19 @@ class Recipe(Section):
     generate: GenerateSection = GenerateSection()
     pairs: PairsSection = PairsSection()
     train: TrainSection = TrainSection()
+    bake: BakeSection | None = BakeSection()
     evaluate: EvaluateSection = EvaluateSection()
 
     @model_validator(mode="after")
     def _one_tuned_model(self) -> Self:
         if (self.tuned is None) == (self.tune is None):
             raise ValueError("give either tuned: MODEL, or tune: to make it from the base; one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_to_bake_with(self) -> Self:
+        if self.bake is not None and self.train.anchors is None:
+            raise ValueError("bake: needs anchors, or the model forgets; set train.anchors, or bake: null")
         return self
 
     @model_validator(mode="after")

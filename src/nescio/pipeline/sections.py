@@ -241,7 +241,9 @@ class AnchorsSection(Section):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.per_step > self.count:
-            raise ValueError(f"per_step: {self.per_step} a step, but count makes {self.count}; lower it, or raise count")
+            raise ValueError(
+                f"per_step: {self.per_step} a step, but count makes {self.count}; set it lower, or count higher"
+            )
         return self
 
 
@@ -264,6 +266,25 @@ class TrainSection(_Fit):
                 f"{self.max_length}; set it lower, as 1900 of 2048"
             )
         return self
+
+
+class BakeSection(Section):
+    """Baking: the teacher's guided answers become the adapter's own, without a sentence and a second branch."""
+
+    teacher: Literal["trained", "tuned"] = "trained"
+    guidance: GuidanceField = Guidance(3.0, "prob")
+    samples: Positive | None = None
+    draws: Positive = 2
+    max_tokens: Positive = 64
+    asked: Annotated[float, Field(ge=0, le=1)] = 0.7
+    epochs: Positive = 3
+    batch_size: Positive = 4
+    learning_rate: Rate = 3e-4
+    row_tokens: Positive = 1024
+    gradient_checkpointing: bool = False
+    save_steps: Positive = 50
+    anchors_per_step: Positive = 2
+    anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
 class RowSection(Section):

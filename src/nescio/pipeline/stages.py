@@ -9,7 +9,7 @@ from nescio.core.adapters import adapter_base
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
 from nescio.data.read_dialogs import files_of
-from nescio.pipeline import evaluate, prepare, train
+from nescio.pipeline import anchors, bake, evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import DataSection, EvaluateSection
@@ -51,6 +51,9 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     )
     adapter = recipe.tuned_adapter
     tuned_here = ("tuned",) if adapter or recipe.tune else ()
+    trained = "teacher" if recipe.bake else "adapter"
+    held = recipe.train.anchors
+    anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
     start = tuned_here if recipe.subtract is None else ("subtracted",)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
@@ -78,17 +81,27 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
             "pairs", prepare.pairs, "pairs", [tuned, recipe.train.max_prompt_length],
             reads=(*samples, "candidates.jsonl", *start), writes=(*pairs, "pairs/README.md"),
         )  # fmt: skip
+        if held:
+            yield stage(
+                "anchors", anchors.anchors, "detector", [base, tuned, held.count, held.max_tokens],
+                reads=(*split[:1], *samples[:1], *tuned_here), writes=anchor_files,
+            )  # fmt: skip
         yield stage(
-            "train", train.train, "train pairs", [tuned, judging],
-            reads=(*pairs, *start, *(samples[1:] if by_leakage else ())), writes=("adapter",),
+            "train", train.train, "train pairs", [tuned, judging, *([held.per_step, held.weight] if held else [])],
+            reads=(*pairs, *start, *(samples[1:] if by_leakage else ()), *anchor_files), writes=(trained,),
         )  # fmt: skip
+        if recipe.bake:
+            yield stage(
+                "bake", bake.bake, "detector pairs", [tuned, plain["bake"]],
+                reads=(*samples[:1], *anchor_files, trained, *start, *tuned_here), writes=("adapter",),
+            )  # fmt: skip
         yield stage(
             "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, compared],
-            reads=(*samples, *split, "adapter", *tuned_here, *start), writes=("eval",),
+            reads=(*samples, *split, *dict.fromkeys((trained, "adapter")), *tuned_here, *start), writes=("eval",),
         )  # fmt: skip
         yield stage(
             "report", evaluate.report, "evaluate", None,
-            reads=("eval", "adapter/log.jsonl"), writes=("figures", "report.html"),
+            reads=("eval", f"{trained}/log.jsonl"), writes=("figures", "report.html"),
         )  # fmt: skip
 
     return list(table())

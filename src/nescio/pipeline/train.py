@@ -51,7 +51,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     ]
     tokens = sum(example.group.tokens for unit in units for example in unit)
     _refuse_tied_targets(loaded.model, section)
-    settings = _settings(section, seed=run.recipe.seed, row_tokens=_row_tokens(run, loaded.model, section))
+    settings = _settings(section, seed=run.recipe.seed, row_tokens=row_tokens(run, loaded.model, section.row_tokens))
     done = fit(
         loaded.model,
         units,
@@ -112,7 +112,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.train
     loss = open_loss(section.method)
     loaded = load_model(run.start)
-    rows = _row_tokens(run, loaded.model, section)
+    rows = row_tokens(run, loaded.model, section.row_tokens)
     # 1) the pairs as the loss sees them
     taught = _units(run, "train", loaded, loss)
     held = _units(run, "test", loaded, loss) if (run.out / "pairs/test.jsonl").stat().st_size else None
@@ -137,7 +137,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     if section.keep != "last":
         run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
     if processes().is_main_process:
-        _write_adapter(run, done, folder / "adapter")
+        _write_adapter(run, done, folder)
 
 
 def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
@@ -190,34 +190,42 @@ def _leakage(run: Context, tokenizer: Any) -> Judge:
     return judge
 
 
-def _write_adapter(run: Context, done: Trained, adapter: Path) -> None:
+def _write_adapter(run: Context, done: Trained, folder: Path) -> None:
     """Write the adapter of the best epoch, and in folders inside it those of all epochs."""
+    out, final = folder / run.trained.name, run.trained
     for number, checkpoint in enumerate(done.checkpoints, start=1):
-        _copy_adapter(run, checkpoint, adapter / f"epoch-{number}", number)
-    _copy_adapter(run, done.checkpoints[done.best - 1], adapter, done.best)
-    write_jsonl(adapter / "log.jsonl", done.log)
+        copy_adapter(run, checkpoint, out / f"epoch-{number}", final / f"epoch-{number}", epoch=number)
+    copy_adapter(run, done.checkpoints[done.best - 1], out, final, epoch=done.best)
+    write_jsonl(out / "log.jsonl", done.log)
     board = done.checkpoints[0].parent / "runs"  # where the Trainer's TensorBoard reporter writes
     if board.exists():
-        shutil.copytree(board, adapter / "tensorboard", dirs_exist_ok=True)
+        shutil.copytree(board, out / "tensorboard", dirs_exist_ok=True)
 
 
-def _copy_adapter(run: Context, checkpoint: Path, folder: Path, epoch: int) -> None:
-    """Copy what PEFT loads out of a checkpoint, without the optimizer's state, and note base and sentences."""
+def copy_adapter(run: Context, checkpoint: Path, folder: Path, final: Path, **notes: Any) -> None:
+    """Copy what PEFT loads out of a checkpoint, without the optimizer's state, and note base and sentences.
+
+    Args:
+        run: The run.
+        checkpoint: The Trainer's.
+        folder: Where to write now.
+        final: Where the adapter stands in the end.
+        notes: Further entries of nescio.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = read_weights(checkpoint)
     _, others = factor_names(tensors)  # PEFT's copies of the base's head or embedding, which no training changed
     save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
-    final = run.out / "adapter" / (folder.name if folder.name.startswith("epoch-") else "")
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
-    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences, epoch=epoch)
+    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences, **notes)
 
 
-def _row_tokens(run: Context, model: Any, section: TuneSection | TrainSection) -> int | None:
+def row_tokens(run: Context, model: Any, most: int) -> int | None:
     """Return the maximum tokens of a row; None, with a note, if the model's answers cannot share one."""
     reason = unpackable(model)
     if reason:
         run.note(f"answers are computed in rows of their own: this model can't be packed, {reason}")
-    return None if reason else section.row_tokens
+    return None if reason else most
 
 
 def _settings(section: TuneSection | TrainSection, **more: Any) -> TrainingSettings:

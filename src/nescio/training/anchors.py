@@ -39,9 +39,7 @@ class Anchors:
         NescioError: There are fewer anchors than a step takes.
     """
 
-    def __init__(
-        self, units: Sequence[Unit], settings: AnchorSettings, *, seed: int, row_tokens: int | None
-    ) -> None:
+    def __init__(self, units: Sequence[Unit], settings: AnchorSettings, *, seed: int, row_tokens: int | None) -> None:
         if len(units) < settings.per_step:
             raise NescioError(
                 f"train.anchors.per_step: {settings.per_step} anchors a step, but there are {len(units)}; "

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_json
@@ -18,12 +19,13 @@ def claim(work: Path, settings: TrainingSettings, train: Sequence[Unit]) -> None
     Raises:
         NescioError: The folder holds checkpoints of another training.
     """
-    data = [
+    data: list[Any] = [
         [example.group.prompt, [answer.ids for answer in example.group.continuations]]
         for unit in train
         for example in unit
     ]
-    data += [fingerprint(each.targets.log_probs.tolist()) for unit in train for each in unit if each.targets is not None]
+    targets = (example.targets for unit in train for example in unit)
+    data += [fingerprint(top.log_probs.tolist()) for top in targets if top is not None]
     mine = {"settings": fingerprint(asdict(settings)), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():

@@ -44,6 +44,7 @@ class TrainingSettings:
         keep: The epoch that is the result: the last, or the one of lowest validation loss or leakage.
         patience: Epochs without improvement after which training stops; None: never.
         report_to: Reporters that get the log too.
+        save_steps: Steps between checkpoints; None: one an epoch.
     """
 
     epochs: int = 3
@@ -60,3 +61,4 @@ class TrainingSettings:
     keep: Keep = "last"
     patience: int | None = None
     report_to: list[Reporter] = field(default_factory=list)
+    save_steps: int | None = None

@@ -184,7 +184,8 @@ def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bo
         ddp_find_unused_parameters=False,  # every adapter is in every row; searching breaks on several rows a step
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="epoch",
+        save_strategy="epoch" if settings.save_steps is None else "steps",
+        save_steps=settings.save_steps or 1,
         eval_strategy="epoch" if validates else "no",
         metric_for_best_model=None if settings.keep == "last" else settings.keep,
         greater_is_better=False,
