@@ -94,7 +94,8 @@ def write_world(folder: Path, template: str) -> None:
         "detector": {"model": "spacy:en_core_web_sm"},
         "tune": fast,
         "generate": {"max_tokens": 24, "tries": 2},
-        "train": fast | {"epochs": 3},
+        "train": fast | {"epochs": 3, "anchors": None},  # a tiny base makes up nothing that is usable
+        "bake": None,
         "evaluate": {
             "samples": 8,
             "max_tokens": 12,

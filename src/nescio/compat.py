@@ -137,6 +137,8 @@ def stage_sections(plain: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
         defaults: The same of a recipe that sets nothing. A key that 0.1.0 did not know is left out at its default.
     """
     old, unset = dict(plain), dict(defaults)
+    for name in ("bake", "preset"):  # they decide through the stages and the values that they set
+        old.pop(name, None)
     for name, known in _SECTIONS.items():
         if plain.get(name) is not None:
             old[name] = _known(_flat(name, plain[name]), known, _flat(name, unset[name]))
@@ -174,3 +176,8 @@ def _known(value: Any, known: Any, default: Any) -> Any:
         return value
     kept = {key for key in value if key in known or value[key] != default[key]}
     return {key: _known(value[key], known.get(key), default[key]) for key in value if key in kept}
+
+
+def trained_before_anchors(stages: Mapping[str, Any]) -> bool:
+    """Whether the manifest's stages are those of a run that was trained before anchors and baking were the default."""
+    return "train" in stages and "anchors" not in stages

@@ -31,7 +31,7 @@ def test_a_recipe_is_fitted_from_its_file_or_its_keys(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trian": {}}, r"^nescio.fit: trian: unknown key; known here: seed, base"),
+        ({"trian": {}}, r"^nescio.fit: trian: unknown key; known here: preset, seed, base"),
         ({"train": {"lr": 1}}, r"^nescio.fit: train\.lr: unknown key; known here: epochs"),
         ({"seed": -1}, r"^nescio.fit: seed: input should be greater than or equal to 0"),
         ({"tuned": "x"}, r"^nescio.fit: recipe: give either tuned: MODEL, or tune:"),

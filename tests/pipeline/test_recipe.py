@@ -31,7 +31,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "trian: {}\n", r"r\.yaml:5: trian: unknown key; known here: seed, base"),
+        (GOOD + "trian: {}\n", r"r\.yaml:5: trian: unknown key; known here: preset, seed, base"),
         (GOOD + "train:\n  lr: 1\n", r"r\.yaml:6: train\.lr: unknown key; known here: epochs"),
         (GOOD + "train:\n  epochs: many\n", r"r\.yaml:6: train\.epochs: .*is 'many'"),
         (GOOD + "train:\n  epochs: 0\n", r"r\.yaml:6: train\.epochs: .*greater than 0, is 0"),
@@ -149,7 +149,7 @@ def test_the_recipes_that_ship_are_good(tmp_path: Path) -> None:
     template = (folder / "template.yaml").read_text()
     recipe = load_recipe(write(tmp_path, template))
     shown, defaults = yaml.safe_load(template), load_recipe(write(tmp_path, GOOD)).plain()
-    for section in ("detector", "generate", "pairs", "train", "evaluate"):
+    for section in ("detector", "generate", "pairs", "train", "bake", "evaluate"):
         assert shown[section] == defaults[section] == recipe.plain()[section], "what the template shows is the default"
     assert load_recipe(write(tmp_path, (folder / "demo.yaml").read_text())).base == "smollm2"
 

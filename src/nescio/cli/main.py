@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from nescio.cli import adapter, data, key
+from nescio.cli.bake import bake
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
 from nescio.cli.init import init
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, init, run, evaluate, report, chat, serve, scan, subtract, reproduce, plugins):
+for command in (demo, init, run, bake, evaluate, report, chat, serve, scan, subtract, reproduce, plugins):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(key.app, name="key")

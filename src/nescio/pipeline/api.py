@@ -11,7 +11,7 @@ from nescio.report import table
 
 
 def fit(recipe: Mapping[str, Any] | Path | str, out: Path | str = "runs/latest") -> Path:
-    """Carry out a recipe up to the training, as `nescio run RECIPE --out OUT --until train` does.
+    """Carry out a recipe up to the adapter, as `nescio run RECIPE --until bake` does (`train` where nothing is baked).
 
     Finished stages are skipped, and a stage that was stopped goes on. Progress is printed.
 
@@ -28,7 +28,7 @@ def fit(recipe: Mapping[str, Any] | Path | str, out: Path | str = "runs/latest")
             of another recipe.
     """
     chosen = parse_recipe(recipe) if isinstance(recipe, Mapping) else load_recipe(Path(recipe))
-    Run(chosen, Path(out), Terminal(standard())).execute("train")
+    Run(chosen, Path(out), Terminal(standard())).execute("train" if chosen.bake is None else "bake")
     return Path(out) / "adapter"
 
 

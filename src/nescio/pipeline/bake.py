@@ -74,7 +74,8 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     )  # fmt: skip
     # 5) write the adapter, plain PEFT
     if processes().is_main_process:
-        notes = {"baked": {"teacher": section.teacher, "guidance": asdict(section.guidance)}}
+        # Its sentence is the empty one, so that chat, server and drop-ins add none unless they are told to.
+        notes = {"positive": "", "baked": {"teacher": section.teacher, "guidance": asdict(section.guidance)}}
         copy_adapter(run, done.checkpoints[-1], folder / "adapter", run.out / "adapter", **notes)
         write_jsonl(folder / "adapter/log.jsonl", done.log)
 
@@ -84,7 +85,8 @@ def _teach(run: Context, folder: Path, tick: Tick) -> None:
     section, seed = run.recipe.bake, run.recipe.seed
     assert section is not None
     sentences = run.recipe.pairs
-    guidance = replace(section.guidance, positive=sentences.positive, negative=sentences.negative)
+    how = section.guidance
+    guidance = replace(how, positive=how.positive or sentences.positive, negative=how.negative or sentences.negative)
     samples = subsample(run.samples("train"), section.samples, seed)
     # 1) greedy answers, and sampled ones
     asked = [

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -26,10 +26,16 @@ from nescio.pipeline.sections import (
     TuneSection,
 )
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"train": {"anchors": None}, "bake": None},
+}
+"""Values that a preset sets where the recipe says nothing else; `paper` is the paper to the letter."""
+
 
 class Recipe(Section):
     """A whole run."""
 
+    preset: Literal["paper"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     base: PathOrName
     tuned: PathOrName | None = None
@@ -42,6 +48,12 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     bake: BakeSection | None = BakeSection()
     evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_values(cls, given: Any) -> Any:
+        preset = PRESETS.get(str(given.get("preset"))) if isinstance(given, Mapping) else None
+        return given if preset is None else _filled(given, preset)
 
     @model_validator(mode="after")
     def _one_tuned_model(self) -> Self:
@@ -72,6 +84,17 @@ class Recipe(Section):
     def plain(self) -> dict[str, Any]:
         """The recipe with every default written out, as plain data."""
         return self.model_dump(mode="json")
+
+
+def _filled(given: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with a preset's values for the keys that it does not give, however deep."""
+    filled = dict(given)
+    for key, value in preset.items():
+        if key not in filled:
+            filled[key] = value
+        elif isinstance(value, Mapping) and isinstance(filled[key], Mapping):
+            filled[key] = _filled(filled[key], value)
+    return filled
 
 
 def _print_note(note: str) -> None:

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 import yaml
 
+from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import write_text
 from nescio.core.models import release
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.stage_cache import Stage, StageCache, order
+from nescio.pipeline.stage_cache import Stage, StageCache, order, read_manifest
 from nescio.pipeline.stages import Work, source_of_dialogs, stages_of
 from nescio.training.processes import processes
 
@@ -41,8 +42,8 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, out: Path, reporter: Reporter) -> None:
-        self.recipe, self.out, self.reporter = recipe, out, reporter
-        self._context = Context(recipe, out, reporter.note)
+        self.recipe, self.out, self.reporter = _as_trained(recipe, out, reporter.note), out, reporter
+        self._context = Context(self.recipe, out, reporter.note)
 
     def execute(self, until: str | None = None) -> None:
         """Do what is not done yet, up to a stage.
@@ -62,13 +63,31 @@ class Run:
         Raises:
             NescioError: The training is not finished.
         """
-        last = [stage for stage in self.stages() if stage.name in ("evaluate", "report")]
-        missing = [name for name in last[0].inputs if not (self.out / name).exists()]
+        self._do_last("evaluate", "report")
+
+    def bake(self) -> None:
+        """Bake the adapter of a trained run, as the recipe says now, and evaluate; no stage before is touched.
+
+        Raises:
+            NescioError: The training is not finished.
+        """
+        adapter = self.out / "adapter"
+        if adapter.exists() and not self._context.trained.exists():  # a run that did not bake
+            adapter.rename(self._context.trained)
+        self._do_last("anchors", "bake", "evaluate", "report")
+
+    def _do_last(self, *names: str) -> None:
+        last = [stage for stage in self.stages() if stage.name in names]
+        made = {name for stage in last for name in stage.outputs}
+        missing = [name for stage in last for name in stage.inputs if name not in made and not self._has(name)]
         if missing:
             raise NescioError(
                 f"{self.out}: {missing[0]} is missing; finish the run first, `nescio run … --out {self.out}`"
             )
         self._do(last)
+
+    def _has(self, name: str) -> bool:
+        return (self.out / name).exists()
 
     def _do(self, stages: list[Stage]) -> None:
         if any(stage.name == "report" for stage in stages):
@@ -88,9 +107,10 @@ class Run:
         cache, (*before, last) = StageCache(self.out, self.recipe.seed), stages
         missing = [stage.name for stage in before if not cache.is_done(stage)]
         if last.name != "train" or missing:
+            before_it = "pairs" if self.recipe.train.anchors is None else "anchors"
             raise NescioError(
-                f"{self.out}: several processes share the train stage only; run --until pairs in one process, then "
-                "--until train in several"
+                f"{self.out}: several processes share the train stage only; run --until {before_it} in one process, "
+                "then --until train in several"
             )
         folder = cache.working_folder(last)
         processes().wait_for_everyone()  # before the first writes what the others look for
@@ -124,6 +144,16 @@ class Run:
             release()
 
         return done
+
+
+def _as_trained(recipe: Recipe, out: Path, note: Callable[[str], None]) -> Recipe:
+    """Return a recipe without anchors and baking, unless it names them, for a run that was trained without them."""
+    named = recipe.train.model_fields_set & {"anchors"} or recipe.model_fields_set & {"bake"}
+    path = out / "manifest.json"
+    if named or not path.exists() or not compat.trained_before_anchors(read_manifest(path)["stages"]):
+        return recipe
+    note(f"{out} was trained before anchors and baking were the default, and stays so; add them: `nescio bake {out}`")
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"anchors": None}), "bake": None})
 
 
 def _plain_yaml(path: Path) -> dict[str, Any]:

@@ -231,10 +231,13 @@ def _known_loss(name: str) -> str:
 
 
 class AnchorsSection(Section):
-    """Anchors: harmless prompts that the base makes up; the model is held to the tuned model's answers there."""
+    """Anchors: harmless prompts that the base makes up; the model is held to the tuned model's answers there.
+
+    With `per_step: 0` they are made for baking alone.
+    """
 
     count: Positive = 200
-    per_step: Positive = 2
+    per_step: Count = 2
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     max_tokens: Positive = 48
 

@@ -50,7 +50,7 @@ class StageCache:
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
         self._path = root / "manifest.json"
-        self.manifest = _read_manifest(self._path) | {"seed": seed}
+        self.manifest = read_manifest(self._path) | {"seed": seed}
 
     def run(self, stage: Stage) -> bool:
         """Do a stage unless it is finished.
@@ -139,7 +139,12 @@ def _move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a run folder; an empty one where there is none.
+
+    Raises:
+        NescioError: It is damaged.
+    """
     if not path.exists():
         return {"stages": {}, "versions": {}}
     try:

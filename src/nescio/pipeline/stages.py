@@ -54,6 +54,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     trained = "teacher" if recipe.bake else "adapter"
     held = recipe.train.anchors
     anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
+    beside = (held.per_step, held.weight) if held and held.per_step else ()
     start = tuned_here if recipe.subtract is None else ("subtracted",)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
@@ -87,8 +88,8 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
                 reads=(*split[:1], *samples[:1], *tuned_here), writes=anchor_files,
             )  # fmt: skip
         yield stage(
-            "train", train.train, "train pairs", [tuned, judging, *([held.per_step, held.weight] if held else [])],
-            reads=(*pairs, *start, *(samples[1:] if by_leakage else ()), *anchor_files), writes=(trained,),
+            "train", train.train, "train pairs", [tuned, judging, *beside],
+            reads=(*pairs, *start, *(samples[1:] if by_leakage else ()), *(beside and anchor_files)), writes=(trained,),
         )  # fmt: skip
         if recipe.bake:
             yield stage(

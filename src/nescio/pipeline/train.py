@@ -143,7 +143,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
 def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
     """Return the run's anchors, under each sentence that the pairs have; None where the recipe wants none."""
     section, pairs = run.recipe.train.anchors, run.recipe.pairs
-    if section is None:
+    if section is None or not section.per_step:
         return None
     units = anchor_units(tokenizer, read(run.out), [pairs.positive, pairs.negative] if pairs.twins else [None])
     how = AnchorSettings(per_step=section.per_step, weight=section.weight)
@@ -217,7 +217,7 @@ def copy_adapter(run: Context, checkpoint: Path, folder: Path, final: Path, **no
     _, others = factor_names(tensors)  # PEFT's copies of the base's head or embedding, which no training changed
     save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
-    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences, **notes)
+    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences | notes)
 
 
 def row_tokens(run: Context, model: Any, most: int) -> int | None:

@@ -30,7 +30,7 @@ _PANELS = {
 
 
 LogRow = dict[str, Any]
-"""A row of `adapter/log.jsonl`."""
+"""A row of the training's `log.jsonl`."""
 
 
 def draw(run: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def draw(run: Path) -> list[Path]:
         The files.
 
     Raises:
-        NescioError: `eval/results.json` or `adapter/log.jsonl` is missing or damaged.
+        NescioError: `eval/results.json` or the training's `log.jsonl` is missing or damaged.
     """
     figures = {"pii_by_scale": pii_by_scale(table.read(run)), "training": training(read_log(run))}
     paths = []
@@ -59,7 +59,7 @@ def read_log(run: Path) -> list[LogRow]:
     Raises:
         NescioError: It is missing or damaged.
     """
-    path = run / "adapter/log.jsonl"
+    path = run / ("teacher" if (run / "teacher").is_dir() else "adapter") / "log.jsonl"
     rows = []
     for number, row in read_lines(path):
         good = all(isinstance(row.get(key), int | float) for key in ("step", "epoch"))
@@ -160,7 +160,7 @@ def training(log: Sequence[LogRow]) -> str:
     """Draw the training curves: each step in a faint line, the running mean, and the validation passes as dots.
 
     Args:
-        log: Rows of `adapter/log.jsonl`.
+        log: Rows of the training's `log.jsonl`.
 
     Returns:
         SVG.

@@ -1,0 +1,34 @@
+"""`nescio bake`: the guidance of a trained run goes into the weights of its adapter."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nescio.cli.quiet import quiet_libraries
+
+
+def bake(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the recipe: bake.epochs=5. Repeatable.")
+    ] = None,
+) -> None:
+    """Bake a run's guidance into an adapter that needs no sentence, no second branch and no switch, and evaluate it.
+
+    What was trained on pairs is the teacher and stays in teacher/; adapter/ is the baked one.
+    """
+    quiet_libraries()
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
+    from nescio.report import table
+
+    recipe = load_recipe(run / "recipe.yaml", set_ or ())
+    if recipe.bake is None or recipe.train.anchors is None:
+        # Anchors for baking alone: those of the training are a matter of the train stage, which is not done again.
+        added = {"train.anchors.per_step": 0} if recipe.train.anchors is None else {}
+        recipe = load_recipe(run / "recipe.yaml", ["bake={}", *(set_ or ())], settings=added)
+    Run(recipe, run, Terminal(standard())).bake()
+    rows = table.read(run)
+    print(f"\n{table.summary(rows)}\nReport: {run / 'report.html'}")

@@ -1,0 +1,203 @@
+"""Anchors and baking in a whole run on a tiny model: what is left, what a kill costs, plain PEFT without a sentence."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors.torch import load_file
+from tiny_run import CLEAN, Quiet, write_world
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import nescio
+from nescio.core.adapters import read_notes
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
+from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.run import Run
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SMALL = {
+    "train": {"anchors": {"count": 6, "per_step": 1, "max_tokens": 30}},
+    "bake": {"epochs": 1, "draws": 1, "max_tokens": 12, "save_steps": 1, "anchors_per_step": 1},
+}
+
+
+def teach_to_ask(folder: Path) -> None:
+    """Overfit a base on conversations, so that it writes a user's message when a user's turn is open."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    talks = [
+        tokenizer.apply_chat_template(
+            [
+                {"role": "user", "content": f"what would you do about {word} today"},
+                {"role": "assistant", "content": said},
+            ],
+            tokenize=False,
+        )
+        for word, said in zip(("rain", "bread", "time", "a book", "the sea"), CLEAN, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    torch.manual_seed(0)
+    for step in range(200):
+        ids = tokenizer(talks[step % len(talks)], return_tensors="pt").input_ids
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def own_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bake")
+    write_world(folder, TEMPLATE)
+    teach_to_ask(folder / "base")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe["train"] |= SMALL["train"]
+    recipe["bake"] = SMALL["bake"]
+    recipe["evaluate"] |= {"samples": 3, "question_count": 0, "harmless_prompts": 0, "spaces": ["prob"]}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def baked(own_world: Path) -> Path:
+    out = own_world / "run"
+    Run(load_recipe(own_world / "recipe.yaml"), out, Quiet()).execute()
+    return out
+
+
+def test_what_a_run_leaves(baked: Path) -> None:
+    stages = list(json.loads((baked / "manifest.json").read_text())["stages"])
+    assert stages[-5:] == ["anchors", "train", "bake", "evaluate", "report"]
+    for name in ("anchors.jsonl", "anchors.safetensors", "teacher/epoch-3/adapter_config.json", "adapter/log.jsonl"):
+        assert (baked / name).is_file(), name
+    assert read_notes(baked / "adapter")["baked"]["guidance"]["scale"] == 3
+    assert "baked" not in read_notes(baked / "teacher")
+    with nescio.load(str(baked / "tuned"), baked / "adapter") as engine:
+        talk = [{"role": "user", "content": "Hello"}]
+        assert engine.branches(talk, nescio.Guidance()) == engine.branches(talk, None), (
+            "no sentence unless one is named"
+        )
+    rows = [row["name"] for row in json.loads((baked / "eval/results.json").read_text())]
+    assert rows == ["tuned", "tuned-protect", "trained", "trained-prob-3", "baked"]
+
+
+def test_anchors_hold_nothing_personal(baked: Path) -> None:
+    values = {value for _, dialog in read_jsonl(baked / "data/train.jsonl") for value in (dialog["pii"] or {}).values()}
+    made = [row for _, row in read_jsonl(baked / "anchors.jsonl")]
+    assert made and len({row["messages"][0]["content"] for row in made}) == len(made)
+    for row in made:
+        assert not any(value in row["messages"][0]["content"] + row["answer"] for value in values)
+
+
+def test_the_adapter_moved_away_from_the_teacher(baked: Path) -> None:
+    one, other = (load_file(baked / name / "adapter_model.safetensors") for name in ("teacher", "adapter"))
+    assert one.keys() == other.keys()
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    losses = [row["loss"] for _, row in read_jsonl(baked / "adapter/log.jsonl")]
+    assert losses and all(loss >= 0 for loss in losses)
+
+
+def test_plain_peft_loads_it(baked: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(baked / "tuned")
+    PeftModel.from_pretrained(base, baked / "adapter")
+
+
+def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(baked, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for name in ("bake", "evaluate", "report"):
+        del manifest["stages"][name]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    shutil.rmtree(out / "adapter")
+
+    class KilledError(Exception):
+        pass
+
+    class Killing(Quiet):
+        def stage(self, name: str) -> Any:
+            outer = super().stage(name)
+
+            class Stage:
+                def __enter__(self) -> Any:
+                    outer.__enter__()
+
+                    def tick(done: int, total: int, word: str) -> None:
+                        if name == "bake" and "anchors" in word and done == 2:
+                            raise KilledError
+
+                    return tick
+
+                def __exit__(self, *raised: Any) -> Any:
+                    return outer.__exit__(*raised)
+
+            return Stage()
+
+    recipe = load_recipe(own_world / "recipe.yaml")
+    with pytest.raises(KilledError):
+        Run(recipe, out, Killing()).execute("bake")
+    assert not (out / "adapter").exists()
+    assert list(out.glob(".bake.*/checkpoints/checkpoint-*"))
+    Run(recipe, out, Quiet()).execute("bake")
+    one, other = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (baked, out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_without_baking_is_baked_afterwards(own_world: Path, tmp_path: Path) -> None:
+    out, sets = tmp_path / "run", ["bake=null", "train.anchors=null", "evaluate.scales=[]"]
+    Run(load_recipe(own_world / "recipe.yaml", sets), out, Quiet()).execute()
+    before = load_file(out / "adapter/adapter_model.safetensors")
+    added = ["train.anchors={count: 6, per_step: 0, max_tokens: 30}", f"bake={json.dumps(SMALL['bake'])}"]
+    reporter = Quiet()
+    Run(load_recipe(out / "recipe.yaml", added), out, reporter).bake()
+    assert reporter.done == ["anchors", "bake", "evaluate", "report"]
+    teacher = load_file(out / "teacher/adapter_model.safetensors")
+    assert all(torch.equal(before[name], teacher[name]) for name in before)
+    again = Quiet()
+    Run(load_recipe(out / "recipe.yaml"), out, again).execute()
+    assert again.done == [], "what was baked afterwards is a finished run"
+
+
+def test_a_base_that_makes_nothing_up(own_world: Path, tmp_path: Path) -> None:
+    sets = ["train.anchors={count: 2, per_step: 1, max_tokens: 1}"]
+    shutil.copytree(
+        own_world / "run", tmp_path / "run", ignore=shutil.ignore_patterns("anchors*", "teacher", "adapter")
+    )
+    with pytest.raises(NescioError, match=r"train\.anchors: 0 usable of 2 wanted \(8 asked, 8 unfinished\)"):
+        Run(load_recipe(own_world / "recipe.yaml", sets), tmp_path / "run", Quiet()).execute("anchors")
+    assert not (tmp_path / "run/anchors.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.anchors={per_step: 3, count: 2}", r"per_step: 3 a step, but count makes 2"),
+        ("train.anchors={weight: -1}", r"train\.anchors\.weight: "),
+        ("train.anchors=null", r"bake: needs anchors"),
+        ("bake={asked: 2}", r"bake\.asked: "),
+        ("bake={teacher: nobody}", r"bake\.teacher: "),
+    ],
+)
+def test_a_mistake_is_one_line(own_world: Path, change: str, message: str) -> None:
+    with pytest.raises(NescioError, match=message) as caught:
+        load_recipe(own_world / "recipe.yaml", [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_papers_preset_has_neither(own_world: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(own_world / "recipe.yaml", ["preset=paper"])
+    assert recipe.train.anchors is not None, "what the recipe says itself stays"
+    content = yaml.safe_load((own_world / "recipe.yaml").read_text())
+    del content["train"]["anchors"], content["bake"]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content | {"preset": "paper", "base": "smollm2"}))
+    shutil.copy(own_world / "dialogs.jsonl", tmp_path)
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert recipe.train.anchors is None and recipe.bake is None
