@@ -17,6 +17,7 @@ from nescio.core.errors import NescioError
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
 from nescio.pipeline.stages import unset
+from nescio.report import table
 from nescio.serve.policy import load_policies
 
 FIXTURES = Path(__file__).parent / "fixtures/v0_1_0"
@@ -153,6 +154,11 @@ def test_nothing_of_an_old_run_is_done_again(old_run: Path) -> None:
         assert quiet.done == []
         assert quiet.before == ["data", "tune", "samples", "candidates", "pairs", "train", "evaluate", "report"]
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_the_length_of_answers_in_an_old_table_is_no_share_of_questions(old_run: Path) -> None:
+    for row in table.read(old_run):
+        assert row["answer_words"] == 2.25 and "words" not in row
 
 
 def test_an_old_run_is_evaluated_with_other_rows_and_reported(old_run: Path) -> None:

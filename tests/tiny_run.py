@@ -102,6 +102,7 @@ def write_world(folder: Path, template: str) -> None:
             "scales": [3],
             "spaces": ["log", "prob"],
             "question_count": 6,
+            "words": 4,
             "harmless_prompts": 2,
         },
     }

@@ -1,4 +1,4 @@
-"""Names of version 0.1.0 in today's terms: keys of recipes, and what the stages of its run folders depend on."""
+"""Names of version 0.1.0 in today's terms: keys of recipes and results, and what its stages depend on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +72,13 @@ def recipe_place(place: Place, value: Any) -> Place:
     if place == ("evaluate", "engine") and isinstance(value, str):
         return (*place, "kind")
     return (*_RENAMED.get(place[:2], place[:2]), *place[2:])
+
+
+def results_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `results.json` in today's names: in 0.1.0 `words` was the mean length of an answer."""
+    if "words" in row and "words_ci95" not in row:
+        return {"answer_words" if key == "words" else key: value for key, value in row.items()}
+    return row
 
 
 def _nest_engine(section: dict[str, Any], place: Place, done: Translation) -> None:

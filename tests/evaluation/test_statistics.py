@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from nescio.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_means,
     bootstrap_shares,
     bootstrap_total,
+    change_low,
     leak_at,
     mcnemar,
     paired_bootstrap,
@@ -75,6 +76,57 @@ def test_mcnemar_agrees_with_scipy(answers: list[tuple[bool, bool]]) -> None:
     losses = sum(b and not a for a, b in answers)
     expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     assert mcnemar(ours, theirs) == pytest.approx(expected)
+
+
+def paired(both: int, wins: int, losses: int, neither: int) -> tuple[list[bool], list[bool]]:
+    ours = [True] * (both + wins) + [False] * (losses + neither)
+    return ours, [True] * both + [False] * wins + [True] * losses + [False] * neither
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
+def test_the_bound_of_a_paired_change_is_where_the_score_test_just_rejects(cells: tuple[int, ...]) -> None:
+    """Tango's closed form against the definition: a likelihood that a numerical search maximises under the change."""
+    _, wins, losses, _ = cells
+    pairs, bound = sum(cells), change_low(*paired(*cells))
+    assert -1 <= bound <= (wins - losses) / pairs
+
+    def deviance(loss: float, change: float) -> float:
+        chances = (loss + change, loss, 1 - 2 * loss - change)
+        counts = (wins, losses, pairs - wins - losses)
+        return -sum(count * np.log(max(chance, 1e-300)) for count, chance in zip(counts, chances, strict=True) if count)
+
+    def score(change: float) -> float:
+        ends = (max(0.0, -change), (1 - change) / 2)
+        found = optimize.minimize_scalar(
+            lambda q: deviance(q, change), bounds=ends, method="bounded", options={"xatol": 1e-12}
+        )
+        loss = float(found.x)
+        spread = pairs * (2 * loss + change - change**2)  # of the difference: pairs · (p₁₂ + p₂₁ - (p₁₂ - p₂₁)²)
+        return float((wins - losses - pairs * change) / np.sqrt(max(spread, 1e-300)))
+
+    if bound > -0.999:
+        assert score(bound - 0.002) > stats.norm.ppf(0.95) > score(bound + 0.002)
+
+
+def test_no_pair_that_differs_is_not_the_same_for_ever() -> None:
+    square = stats.norm.ppf(0.95) ** 2
+    for right in (0, 5, 100):
+        assert change_low(*paired(right, 0, 0, 100 - right)) == pytest.approx(-square / (100 + square))
+    assert change_low([True], [True]) < -0.5
+    with pytest.raises(ValueError, match="a difference of nothing"):
+        change_low([], [])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "win", "loss"),
+    [(200, 0.0, 0.05), (200, 0.05, 0.10), (200, 0.12, 0.12), (50, 0.10, 0.30), (200, 0.01, 0.06), (1000, 0.02, 0.04)],
+)
+def test_the_bound_of_a_paired_change_holds_in_19_of_20_draws(pairs: int, win: float, loss: float) -> None:
+    rng = np.random.default_rng(6)
+    cells, counts = np.unique(rng.multinomial(pairs, [win, loss, 1 - win - loss], 20_000), axis=0, return_counts=True)
+    bounds = np.array([change_low(*paired(0, *map(int, cell))) for cell in cells])
+    held = counts[bounds <= win - loss + 1e-9].sum() / counts.sum()
+    assert 0.935 < held < 0.985, "exact is 0.95; counts are whole numbers"
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())

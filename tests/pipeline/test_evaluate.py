@@ -10,6 +10,7 @@ import pytest
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
+from nescio.evaluation.measures.words import all_questions
 from nescio.evaluation.setups import Setup
 from nescio.pipeline.context import Context
 from nescio.pipeline.evaluate import _row, _setups, measures, task
@@ -71,17 +72,17 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     setups = [Setup("tuned", "tuned", str(tiny_folder))]
     asked = {
         "samples": 2, "leak_draws": 1, "leak_samples": 3, "attack_samples": 4, "question_count": 500,
-        "harmless_prompts": 50,
+        "harmless_prompts": 50, "words": 5000,
     }  # fmt: skip
     notes: list[str] = []
     ask(context(tmp_path, notes, **asked), setups)
     assert notes == [
         f"{wanted} {what} asked for, {there} there are; all are used"
         for what, wanted, there in (
-            ("samples", 2, 1), ("questions", 500, 160), ("leak samples", 3, 1), ("attacked samples", 4, 1),
-            ("harmless prompts", 50, 40),
+            ("samples", 2, 1), ("questions", 500, 160), ("questions in words", 5000, len(all_questions())),
+            ("leak samples", 3, 1), ("attacked samples", 4, 1), ("harmless prompts", 50, 40),
         )
     ]  # fmt: skip
     notes.clear()
-    ask(context(tmp_path, notes, samples=1, question_count=0, harmless_prompts=0), setups)
+    ask(context(tmp_path, notes, samples=1, question_count=0, harmless_prompts=0, words=0), setups)
     assert not notes

@@ -69,7 +69,7 @@ def test_a_recipe_uses_all_six(tmp_path: Path, installed: Path, world: Path) -> 
         "evaluate": {
             "engine": {"kind": "capitals", "options": {"mark": "!"}},
             "samples": 3, "max_tokens": 8, "scales": [2], "spaces": ["mean"], "question_count": 0,
-            "harmless_prompts": 0, "measures": [{"name": "capitals", "ending": "!"}],
+            "harmless_prompts": 0, "words": 0, "measures": [{"name": "capitals", "ending": "!"}],
         },
     }  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))

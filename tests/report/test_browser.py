@@ -19,7 +19,7 @@ EVERYTHING = {
     "utility": 0.5, "utility_ci95": [0.4, 0.6], "utility_kind": "plain questions, by likelihood",
     "utility_change_ci95": [-0.25, 0.08], "utility_mcnemar_p": 0.031, "judged": 0.4, "judged_ci95": [0.3, 0.5],
     "judge": "smollm2", "judge_accuracy": 0.5, "judge_usable": False, "divergence": 1.25, "over_refusal": 0.125,
-    "lower_case": 0.1, "role_confusion": 0.1, "repetition": 0.1, "words": 12.5, "attack": 0.1,
+    "lower_case": 0.1, "role_confusion": 0.1, "repetition": 0.1, "answer_words": 12.5, "attack": 0.1,
     "attack_ci95": [0.05, 0.2], "filter_seconds": 0.002, "leak_at": {"1": [0.2, 0.1, 0.3], "4": [0.5, 0.4, 0.6]},
     "labels": {"PERSON": 7, "GPE": 2, "WORK_OF_ART": 1, "ORG": 1, "NORP": 1, "EVENT": 1, "LANGUAGE": 1},
 }  # fmt: skip

@@ -39,6 +39,7 @@ def evaluate(
     question_count: Annotated[
         int | None, typer.Option(help="Most questions asked. With --questions alone: all of them.")
     ] = None,
+    words: Annotated[int | None, typer.Option(help="Plain questions answered in words.")] = None,
     harmless_prompts: Annotated[
         int | None,
         typer.Option("--harmless-prompts", "--harmless", help="Harmless prompts, for divergence and over-refusal."),
@@ -71,6 +72,7 @@ def evaluate(
         "attack_samples": attack_samples,
         "questions": questions,
         "question_count": question_count,
+        "words": words,
         "harmless_prompts": harmless_prompts,
         "judge": judge and {"model": judge},
         "engine.kind": engine,

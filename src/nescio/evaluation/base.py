@@ -91,12 +91,14 @@ class Found:
         setup: The set-up.
         given: Results of all asks by their kind. Texts in them have passed the set-up's output filter, if it has one.
         rows: The answers to the samples with their spans, as in `eval/NAME.jsonl`.
+        details: What a measure found in each thing it asked, as in `eval/KIND/NAME.jsonl`, by kind.
         filter_seconds: Seconds that the output filter takes for an answer; None without a filter.
     """
 
     setup: Setup
     given: dict[str, list[Any]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     filter_seconds: float | None = None
 
     @property

@@ -32,7 +32,8 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
         measures: What is measured of every row.
 
     Returns:
-        The rows of `results.json`, and each row's answers with their spans by the set-up's name.
+        The rows of `results.json`, and what stands in the files beside it, by their names: each row's answers with
+        their spans by the set-up's name, and its details by kind and name, as `words/tuned`.
 
     Raises:
         NescioError: A model, an adapter or an option is wrong, or two measures fill one column.
@@ -59,7 +60,8 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
                 row.update(fields)
     # 6) Mark the best row.
     mark_best(rows)
-    return rows, {one.setup.name: one.rows for one in found}
+    details = {f"{kind}/{one.setup.name}": own for one in found for kind, own in one.details.items()}
+    return rows, {one.setup.name: one.rows for one in found} | details
 
 
 def open_measure(name: str, **options: Any) -> Measure:

@@ -49,6 +49,8 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     options: dict[str, dict[str, object]] = {"leakage": {}, "fluency": {}}
     if section.question_count != 0:
         options["choices"] = asked
+    if section.words:
+        options["words"] = {"count": section.words}
     if section.leak_draws:
         options["leak_at_k"] = {"draws": section.leak_draws, "samples": section.leak_samples}
     if section.attack_samples:

@@ -392,6 +392,7 @@ class EvaluateSection(Section):
     rows: list[RowSection] = []
     questions: PathOrName = "plain"
     question_count: Count | None = None
+    words: Count = 200
     judge: JudgeSection | None = None
     harmless_prompts: Count = 40
     leak_draws: Count = 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
@@ -38,6 +39,7 @@ def read(run: Path) -> list[Row]:
         raise spoiled(path, "missing" if isinstance(error, FileNotFoundError) else "not JSON") from error
     if not isinstance(rows, list) or not rows:
         raise spoiled(path, "not a list of rows")
+    rows = [compat.results_row(row) if isinstance(row, dict) else row for row in rows]
     for number, row in enumerate(rows, start=1):
         wrong = _wrong_field(row)
         if wrong:

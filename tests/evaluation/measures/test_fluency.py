@@ -13,7 +13,7 @@ def test_the_papers_example_has_its_artefacts_and_the_mended_one_none() -> None:
     broken, whole = fluency([BROKEN], [False]), fluency([WHOLE], [False])
     assert (broken.lower_case, broken.role_confusion) == (pytest.approx(2 / 3), 1.0)
     assert (whole.lower_case, whole.role_confusion, whole.repetition) == (0.0, 0.0, 0.0)
-    assert whole.words == 19
+    assert whole.answer_words == 19
 
 
 def test_an_answer_that_goes_on_with_a_sentence_may_start_in_lower_case() -> None:
@@ -46,7 +46,7 @@ def test_role_confusion(text: str, confused: bool) -> None:
 
 
 def test_nothing_to_count() -> None:
-    assert fluency([], []).words == 0
+    assert fluency([], []).answer_words == 0
     assert fluency(["", "123."], [False, False]).lower_case is None
 
 

@@ -39,7 +39,10 @@ class FluencyMeasure(Measure):
             key="repetition", header="repetition", place="detail",
             meaning="share of the four-word sequences that occur earlier in the same answer",
         ),
-        Column(key="words", header="words", kind="number", place="detail", meaning="mean length of an answer in words"),
+        Column(
+            key="answer_words", header="words an answer", kind="number", place="detail",
+            meaning="mean length of an answer in words",
+        ),
     )  # fmt: skip
 
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
@@ -57,13 +60,13 @@ class Fluency:
         role_confusion: Share of the answers in which the model takes itself for the user, or the user for the model.
         repetition: Share of the four-word sequences that occur earlier in the same answer (Welleck et al. 2020);
             None where no answer has four words.
-        words: Mean length of an answer.
+        answer_words: Mean length of an answer, in words.
     """
 
     lower_case: float | None
     role_confusion: float | None
     repetition: float | None
-    words: float
+    answer_words: float
 
 
 def fluency(answers: Sequence[str], continues: Sequence[bool]) -> Fluency:
@@ -80,7 +83,7 @@ def fluency(answers: Sequence[str], continues: Sequence[bool]) -> Fluency:
         lower_case=_share([letter.islower() for letter in starts]),
         role_confusion=_share([bool(_CONFUSION.search(text)) for text in answers]),
         repetition=_share([again for text in answers for again in _repeated(text)]),
-        words=sum(len(text.split()) for text in answers) / max(len(answers), 1),
+        answer_words=sum(len(text.split()) for text in answers) / max(len(answers), 1),
     )
 
 
