@@ -7,9 +7,10 @@ import pytest
 import spacy
 
 from nescio.core.errors import NescioError
+from nescio.data.texts import read_texts
 from nescio.pii.base import Detector
 from nescio.pii.registry import load_detector
-from nescio.pii.scan import scan
+from nescio.pii.scan import counts, scan
 
 TEXTS = [
     "Anna Ferrari moved from Geneva to Paris in March 2021 with three cats.",
@@ -65,8 +66,8 @@ def test_a_file_is_counted_by_label(tmp_path: Path, detector: Detector) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [TEXTS[0], {"text": TEXTS[2]}, {"other": TEXTS[0], "answer": TEXTS[3]}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    counted = scan(path, detector)
+    counted = counts(scan(read_texts(path), detector))
     assert counted["labels"]["PERSON"] >= 2
     assert counted["total"] == sum(counted["labels"].values()) == sum(map(len, detector.find(TEXTS)))
     with pytest.raises(NescioError, match=r"rows.jsonl:2: .*--field"):
-        scan(path, detector, field="other")
+        counts(scan(read_texts(path, "other"), detector))

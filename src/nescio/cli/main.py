@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from nescio.cli import adapter, data, key
+from nescio.cli import adapter, data, detect, key
 from nescio.cli.bake import bake
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
@@ -15,6 +15,7 @@ from nescio.cli.report import report
 from nescio.cli.reproduce import reproduce
 from nescio.cli.run import demo, run
 from nescio.cli.scan import scan
+from nescio.cli.scrub import scrub
 from nescio.cli.serve import serve
 from nescio.cli.subtract import subtract
 from nescio.core.errors import NescioError
@@ -28,9 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, init, run, bake, evaluate, report, chat, serve, scan, subtract, reproduce, plugins):
+for command in (demo, init, run, bake, evaluate, report, chat, serve, scan, scrub, subtract, reproduce, plugins):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(detect.app, name="detect")
 app.add_typer(key.app, name="key")
 app.add_typer(adapter.app, name="adapter")
 

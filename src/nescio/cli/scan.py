@@ -1,30 +1,172 @@
-"""`nescio scan`: personal data in a file of texts, counted by label."""
+"""`nescio scan`: personal data in texts, counted, listed or marked."""
 
+import csv
 import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nescio.core.errors import NescioError
+
+if TYPE_CHECKING:
+    from nescio.pii.base import Detector, Span
+    from nescio.pii.scan import Found, Text
+
+SOURCE = (
+    "Files or folders: plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
+    "that `nescio data convert` reads."
+)
+DETECTOR = "Detector, such as spacy:MODEL or presidio:MODEL."
+FIELD = "Field that holds the text. Default: text, answer or content."
+
+_COLORS = ("black on bright_yellow", "black on bright_cyan", "black on bright_green", "black on bright_magenta")
+
 
 def scan(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines: texts, or objects with a text field.")],
-    detector: Annotated[
-        str, typer.Option(help="Detector, such as spacy:MODEL or presidio:MODEL.")
-    ] = "spacy:en_core_web_sm",
-    field: Annotated[
-        str | None, typer.Option(help="Field that holds the text. Default: text, answer or content.")
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help=f"{SOURCE} `-` reads standard input.")],
+    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
+    field: Annotated[str | None, typer.Option(help=FIELD)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of counts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line of CSV for each piece.")] = False,
+    marks: Annotated[bool, typer.Option("--marks", help="Print the texts that hold any, with marks.")] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(help="End with exit code 1 if one of these types is there, as person,phone.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count the personal data in a file of texts, by label."""
-    from nescio.pii.registry import load_detector
-    from nescio.pii.scan import scan as count
+    """Find the personal data in files, folders or standard input; say how much of which type, or where."""
+    from nescio.pii.scan import counts
+    from nescio.pii.scan import scan as look
+    from nescio.pii.taxonomy import checked_type
 
-    found = count(path, load_detector(detector), field)
-    if as_json:
-        print(json.dumps(found))
-        return
-    for label, number in found["labels"].items():
-        print(f"{label:<12}{number:>7}")
-    print(f"{'total':<12}{found['total']:>7}")
+    if as_json + as_csv + marks > 1:
+        raise NescioError("--json, --csv and --marks: use one at a time")
+    unwanted = {checked_type(name.strip(), "--fail-on") for name in fail_on.split(",")} if fail_on else set()
+    finder = load(detector)
+    seen: Counter[str] = Counter()
+    with texts_of(sources, field) as texts:
+        found = _noted(look(texts, finder), seen)
+        if as_json:
+            print(json.dumps(counts(found)))
+        elif as_csv:
+            _list(found)
+        elif marks:
+            _mark(found)
+        else:
+            _table(found, finder.name)
+    if failing := {kind: seen[kind] for kind in sorted(unwanted) if seen[kind]}:
+        pieces = ", ".join(f"{number} {kind}" for kind, number in failing.items())
+        print(f"nescio: found {pieces} (--fail-on)", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def load(detector: str | None) -> "Detector":
+    """Load a detector by its name, or the default."""
+    from nescio.pii.registry import load_detector
+
+    return load_detector() if detector is None else load_detector(detector)
+
+
+@contextmanager
+def texts_of(sources: Iterable[Path], field: str | None) -> "Iterator[Iterator[Text]]":
+    """Give the texts of files and folders; `-` is standard input, which is put into a file for that time."""
+    from nescio.data.texts import read_texts
+
+    def note(line: str) -> None:
+        print(f"nescio: {line}", file=sys.stderr)
+
+    def read(folder: Path) -> "Iterator[Text]":
+        for source in sources:
+            piped = _piped(folder) if str(source) == "-" else None
+            try:
+                for text in read_texts(piped or source, field, note):
+                    yield replace(text, place=text.place.replace(f"{folder}/", "")) if piped else text
+            except NescioError as error:
+                raise NescioError(str(error).replace(f"{folder}/", "")) from error
+
+    with TemporaryDirectory() as folder:
+        yield read(Path(folder))
+
+
+def _piped(folder: Path) -> Path:
+    """Put standard input into a file whose name says what it is: rows of JSON, or plain text."""
+    raw = sys.stdin.buffer.read()
+    first = raw.lstrip().split(b"\n", 1)[0]
+    name = "stdin.txt"
+    for content, suffix in ((first, "jsonl"), (raw, "json")):
+        try:
+            value = json.loads(content)
+        except ValueError:
+            continue
+        if isinstance(value, str | dict | list):
+            name = f"stdin.{suffix}"
+            break
+    (folder / name).write_bytes(raw)
+    return folder / name
+
+
+def _noted(found: "Iterable[Found]", seen: Counter[str]) -> "Iterator[Found]":
+    """Pass on what was found, and count it by type."""
+    for text, spans in found:
+        seen.update(span.type for span in spans)
+        yield text, spans
+
+
+def _table(found: "Iterable[Found]", detector: str) -> None:
+    labels = Counter((span.type, span.label) for _, spans in found for span in spans)
+    for (kind, label), number in labels.most_common():
+        print(f"{kind:<14}{label:<22}{number:>7}")
+    print(
+        f"{'total':<36}{labels.total():>7}\nBy the detector {detector}; `nescio detect check` tells how much it sees."
+    )
+
+
+def _list(found: "Iterable[Found]") -> None:
+    lines = csv.writer(sys.stdout)
+    lines.writerow(["place", "start", "end", "type", "label", "text"])
+    for text, spans in found:
+        for span in spans:
+            lines.writerow([text.at(span.start), span.start, span.end, span.type, span.label, span.text])
+
+
+def _mark(found: "Iterable[Found]") -> None:
+    from rich.console import Console
+
+    from nescio.pii.marks import marked
+
+    console = Console(soft_wrap=True, highlight=False)
+    for text, spans in found:
+        if not spans:
+            continue
+        console.print(text.at(0), style="dim", markup=False)
+        if console.is_terminal:
+            console.print(_colored(text.text, spans))
+        else:
+            print(marked(text.text, [replace(span, label=span.type) for span in spans]))
+        console.print()
+
+
+def _colored(text: str, spans: "Iterable[Span]") -> object:
+    from rich.text import Text as RichText
+
+    from nescio.pii.base import merge
+    from nescio.pii.taxonomy import TYPES
+
+    colored, position = RichText(), 0
+    for span in merge(spans, text):
+        colored.append(printable(text[position : span.start]))
+        colored.append(printable(text[span.start : span.end]), _COLORS[TYPES.index(span.type) % len(_COLORS)])
+        colored.append(f" {span.type} ", "dim italic")
+        position = span.end
+    return colored.append(printable(text[position:]))
+
+
+def printable(text: str) -> str:
+    """Return a text without the control characters by which it could command the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

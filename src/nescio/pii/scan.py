@@ -1,47 +1,47 @@
-"""Counting personal data in a file of texts."""
+"""Looking for personal data in many texts: what is found in each, and how much in all."""
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, Span
 
-TEXT_FIELDS = ("text", "answer", "content")
 _BATCH = 256
 
 
-def scan(path: Path, detector: Detector, field: str | None = None) -> dict[str, Any]:
-    """Count personal data by label.
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text and where it stands.
 
-    Args:
-        path: JSON lines, each a text or an object with a text field.
-        detector: Decides what counts.
-        field: The object's text field; None: the first of `TEXT_FIELDS` that it has.
-
-    Returns:
-        `{"total": n, "labels": {label: n}}`, the commonest label first.
-
-    Raises:
-        NescioError: A line is neither; file, line and remedy are named.
+    Attributes:
+        place: For people: a file, a line, a message.
+        text: The text.
+        line: Of plain text, the line of `place` on which it begins; None where all of it stands at `place`.
     """
-    labels: Counter[str] = Counter()
-    batch: list[str] = []
-    for number, row in read_jsonl(path):
-        batch.append(_text(path, number, row, field))
-        if len(batch) == _BATCH:
-            labels.update(span.label for spans in detector.find(batch) for span in spans)
-            batch = []
-    labels.update(span.label for spans in detector.find(batch) for span in spans)
+
+    place: str
+    text: str
+    line: int | None = None
+
+    def at(self, offset: int) -> str:
+        """Return the place of a character."""
+        return self.place if self.line is None else f"{self.place}:{self.line + self.text.count(chr(10), 0, offset)}"
+
+
+Found = tuple[Text, list[Span]]
+"""A text and what was found in it."""
+
+
+def scan(texts: Iterable[Text], detector: Detector) -> Iterator[Found]:
+    """Yield each text with its spans; some hundred texts are in memory at a time."""
+    rest = iter(texts)
+    while batch := list(islice(rest, _BATCH)):
+        yield from zip(batch, detector.find([one.text for one in batch]), strict=True)
+
+
+def counts(found: Iterable[Found]) -> dict[str, Any]:
+    """Return `{"total": n, "labels": {label: n}}`, the commonest label first."""
+    labels = Counter(span.label for _, spans in found for span in spans)
     return {"total": labels.total(), "labels": dict(labels.most_common())}
-
-
-def _text(path: Path, number: int, row: Any, field: str | None) -> str:
-    if isinstance(row, str):
-        return row
-    fields = TEXT_FIELDS if field is None else (field,)
-    for name in fields:
-        if isinstance(row, dict) and isinstance(row.get(name), str):
-            return str(row[name])
-    raise NescioError(f"{path}:{number}: neither a text nor an object with {' or '.join(fields)}; name it with --field")

@@ -14,6 +14,7 @@ import spacy
 from nescio.core.files import write_jsonl
 from nescio.data.dialogs import Dialog, parse_dialog
 from nescio.data.samples import Sample
+from nescio.data.texts import read_texts
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.measures.choices import utility
 from nescio.evaluation.measures.leakage import Leakage, own_pieces, recall, says
@@ -21,7 +22,7 @@ from nescio.evaluation.run import answer_rows
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import IGNORED_LABELS, Span
 from nescio.pii.registry import load_detector
-from nescio.pii.scan import scan
+from nescio.pii.scan import counts, scan
 
 MESSAGES = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hello Tom of Oslo."}]
 
@@ -84,7 +85,7 @@ def test_scan_and_the_leakage_counter_agree_with_an_independent_count(
     dialogs = [len(each[0] + each[1]), len(each[2] + each[3])]
     assert found["pii_ci95"] == [2 * min(dialogs), 2 * max(dialogs)], "two dialogs: both draws may be of one"
     write_jsonl(tmp_path / "x.jsonl", rows)
-    assert scan(tmp_path / "x.jsonl", load_detector("spacy:en_core_web_sm")) == {
+    assert counts(scan(read_texts(tmp_path / "x.jsonl"), load_detector("spacy:en_core_web_sm"))) == {
         "total": found["pii"],
         "labels": labels,
     }

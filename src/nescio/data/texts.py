@@ -1,0 +1,125 @@
+"""Texts from files and folders of any kind: plain text, rows with a text, and conversations of every format."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from nescio.core.errors import NescioError
+from nescio.core.files import stop
+from nescio.data.formats import FORMATS
+from nescio.data.read_dialogs import companion, files_of, read_dialogs
+from nescio.data.rows import SUFFIXES, is_saved_dataset, read_rows
+from nescio.pii.scan import Text
+
+TEXT_FIELDS = ("text", "answer", "content")
+Kind = Literal["text", "rows", "dialogs"]
+
+_BLANK_LINES = re.compile(r"(\n[^\S\n]*(?:\n[^\S\n]*)+)")
+
+
+def read_texts(source: Path, field: str | None = None, note: Callable[[str], None] = print) -> Iterator[Text]:
+    """Read texts: messages of conversations, texts of rows, and the paragraphs of any other file.
+
+    Args:
+        source: A file, a folder of files, a `datasets` folder, or a glob.
+        field: Field of a row that holds its text; None: the first of `TEXT_FIELDS` that it has.
+        note: Told of files that are left out because they are no text.
+
+    Raises:
+        NescioError: A file is missing or a row is wrong: file, line, field and remedy are named.
+    """
+    return chain.from_iterable(_texts(path, kind, field) for path, kind in readable(source, field, note))
+
+
+def readable(source: Path, field: str | None, note: Callable[[str], None]) -> Iterator[tuple[Path, Kind]]:
+    """Yield the files with what each holds; of a folder without hidden ones, and without those that are no text."""
+    if source.is_dir() and not is_saved_dataset(source):
+        files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+        files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(source).parts)]
+        slots = {companion(path) for path in files}
+        for path in files:
+            if path in slots:
+                continue
+            if _is_rows(path) or is_text(path):
+                yield path, _kind(path, field)
+            else:
+                note(f"{path}: no text, left out")
+        return
+    for path in [source] if source.exists() else _glob(source):
+        if not (_is_rows(path) or is_text(path)):
+            raise NescioError(f"{path}: neither text in UTF-8 nor a file of rows; convert it, or leave it out")
+        yield path, _kind(path, field)
+
+
+def _glob(source: Path) -> Iterable[Path]:
+    if not re.search(r"[*?\[]", str(source)):
+        raise NescioError(f"{source}: no such file; check the path")
+    return files_of(source)
+
+
+def _is_rows(path: Path) -> bool:
+    if not path.name.lower().endswith(SUFFIXES):
+        return path.is_dir()  # a saved data set
+    if path.suffix.lower() != ".json":
+        return True
+    with path.open("rb") as file:  # JSON of one value over many lines, such as settings, is read as plain text
+        return bool(re.match(rb"\s*\[|.*[\]}\"]\s*$", file.readline(), re.DOTALL)) or b"\0" in file.read(2)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is text in UTF-8."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            while block := file.read(1 << 20):
+                if "\0" in block:
+                    return False
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _kind(path: Path, field: str | None) -> Kind:
+    if not _is_rows(path):
+        return "text"
+    row = next(iter(read_rows(path, stop)), (0, None))[1] if field is None else None
+    if not isinstance(row, dict) or any(isinstance(row.get(name), str) for name in TEXT_FIELDS):
+        return "rows"  # answers of a run have their messages beside them
+    return "dialogs" if any(FORMATS.get(name).recognises(row) for name in FORMATS) else "rows"
+
+
+def _texts(path: Path, kind: Kind, field: str | None) -> Iterator[Text]:
+    if kind == "text":
+        line = 1
+        for part in paragraphs(path):
+            if part.strip():
+                yield Text(str(path), part, line)
+            line += part.count("\n")
+    elif kind == "dialogs":
+        for dialog in read_dialogs(path):
+            for number, message in enumerate(dialog.messages):
+                yield Text(f"{path}: dialog {dialog.id}, messages[{number}]", message["content"])
+    else:
+        for number, row in read_rows(path, stop):
+            place = f"{path}:{number}"
+            yield Text(place, row if isinstance(row, str) else row[text_field(row, field, place)])
+
+
+def paragraphs(path: Path) -> list[str]:
+    """Cut a text file at its blank lines; the parts, blank ones among them, are the whole text."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return _BLANK_LINES.split(file.read())
+
+
+def text_field(row: Any, field: str | None, place: str) -> str:
+    """Return the name of the field that holds a row's text.
+
+    Raises:
+        NescioError: It has none.
+    """
+    fields = TEXT_FIELDS if field is None else (field,)
+    for name in fields:
+        if isinstance(row, dict) and isinstance(row.get(name), str):
+            return name
+    raise NescioError(f"{place}: neither a text nor an object with {' or '.join(fields)}; name it with --field")

@@ -1,0 +1,81 @@
+"""What is found or recorded is gone from what is written; everything else stays as it was."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl, write_jsonl
+from nescio.data.read_dialogs import read_dialogs
+from nescio.data.scrub import Scrubber
+from nescio.data.synthetic import generate
+from nescio.pii.base import Span
+from nescio.pii.stand_ins import StandIns
+
+KEY = b"k" * 32
+
+
+class Anns:
+    """Finds the word Ann."""
+
+    name = "anns"
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[Span(m.start(), m.end(), "PERSON", m[0]) for m in re.finditer(r"\bAnn\b", text)] for text in texts]
+
+
+def test_rows_keep_all_but_what_is_found(tmp_path: Path) -> None:
+    rows = ["Ann!", {"id": "Ann", "text": "Ask Ann.", "n": 3, "more": {"by": ["Ann", None]}}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    scrubber = Scrubber(Anns())
+    assert scrubber.files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print) == 1
+    assert [row for _, row in read_jsonl(tmp_path / "b.jsonl")] == [
+        "[PERSON]!",
+        {"id": "Ann", "text": "Ask [PERSON].", "n": 3, "more": {"by": ["[PERSON]", None]}},
+    ]
+    assert scrubber.pieces == 3
+
+
+def test_plain_text_keeps_its_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Ann\r\n\r\n é Ann \n\n".encode())
+    Scrubber(Anns()).files(tmp_path / "a.txt", tmp_path / "b.txt", print)
+    assert (tmp_path / "b.txt").read_bytes() == "[PERSON]\r\n\r\n é [PERSON] \n\n".encode()
+
+
+def test_recorded_slots_go_whatever_the_detector_says(tmp_path: Path) -> None:
+    rows = generate(8, seed=2)
+    write_jsonl(tmp_path / "in/a.jsonl", rows)
+    Scrubber(Anns(), StandIns(KEY)).files(tmp_path / "in", tmp_path / "out", print)
+    Scrubber(Anns()).files(tmp_path / "in/a.jsonl", tmp_path / "masked.jsonl", print)
+    written, masked = (tmp_path / "out/a.jsonl").read_text(), (tmp_path / "masked.jsonl").read_text()
+    for row in rows:
+        for value in row["pii"].values():
+            assert not re.search(rf"\b{re.escape(value)}\b", written + masked)
+    again = list(read_dialogs(tmp_path / "out/a.jsonl"))  # valid dialogs, whose slots are the stand-ins
+    assert all(dialog.pii for dialog in again) and all("pii" not in json.loads(line) for line in masked.splitlines())
+    Scrubber(Anns(), StandIns(KEY)).files(tmp_path / "in", tmp_path / "same", print)
+    assert (tmp_path / "same/a.jsonl").read_text() == written
+    Scrubber(Anns(), StandIns(b"o" * 32)).files(tmp_path / "in", tmp_path / "other", print)
+    assert (tmp_path / "other/a.jsonl").read_text() != written
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl").write_text('"Ann"')
+    for out in (tmp_path / "in", tmp_path / "in/sub"):
+        with pytest.raises(NescioError, match="choose another place"):
+            Scrubber(Anns()).files(tmp_path / "in", out, print)
+    (tmp_path / "in/a.json").write_text('["Ann"]')
+    with pytest.raises(NescioError, match=r"a\.jsonl is written or read already"):
+        Scrubber(Anns()).files(tmp_path / "in", tmp_path / "out", print)
+    assert (tmp_path / "in/a.jsonl").read_text() == '"Ann"'
+
+
+def test_a_bad_row_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('"Ann"\n{"x": 1}')
+    with pytest.raises(NescioError, match=r"a\.jsonl:2: neither a text nor an object with text"):
+        Scrubber(Anns()).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
