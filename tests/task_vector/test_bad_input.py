@@ -106,7 +106,7 @@ def no_config(base: Path, tuned: Path) -> None:
         (gguf_only, "gguf: GGUF is not subtracted from; convert"),
         (nothing, "holds no model.safetensors"),
         (quantised, "quantised: .*mlp.* and 3 more; "),
-        (no_config, "config.json: cannot be read as JSON"),
+        (no_config, "config.json: not a JSON object"),
     ],
 )
 def test_refused(make_pair: Any, tmp_path: Path, change: Change, said: str) -> None:

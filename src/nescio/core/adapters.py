@@ -1,6 +1,5 @@
 """Read and write PEFT adapter folders: configuration, tensor names, scaling, the base model, and nescio.json."""
 
-import json
 import math
 import os
 import re
@@ -15,10 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.files import write_json
+from nescio.core.files import read_object, write_json
 from nescio.core.model_source import EMBEDDED, first_line, resolve
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"
+_AGAIN = "write the adapter again"
 PREFIX = "base_model.model."
 LINEAR = ("lora_A.weight", "lora_B.weight")
 EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
@@ -102,7 +102,7 @@ def read_config(folder: Path) -> AdapterConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise NescioError(f"{folder}: not a PEFT adapter ({CONFIG} is missing); name an adapter folder")
-    values = _read_object(path)
+    values = read_object(path, _AGAIN)
     for name in ("rank_pattern", "alpha_pattern"):
         try:
             for key in values.get(name) or {}:
@@ -212,7 +212,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
         NescioError: The file holds no JSON object.
     """
     path = folder / NOTES
-    return _read_object(path) if path.is_file() else {}
+    return read_object(path, _AGAIN) if path.is_file() else {}
 
 
 def read_sentences(folder: Path) -> dict[str, str]:
@@ -249,7 +249,7 @@ def base_name(folder: Path) -> str:
     noted = read_notes(folder).get("base")
     if isinstance(noted, str) and noted and (noted == EMBEDDED or (found := _near(folder, noted))):
         return noted if noted == EMBEDDED else str(found)
-    name = _read_object(folder / CONFIG).get("base_model_name_or_path")
+    name = read_object(folder / CONFIG, _AGAIN).get("base_model_name_or_path")
     if not name or not isinstance(name, str):
         return ""
     return name if name == EMBEDDED else str(_near(folder, name) or name)
@@ -259,13 +259,3 @@ def _near(folder: Path, name: str) -> Path | None:
     own = folder.resolve()
     paths = (place / name for place in (own, *own.parents))
     return next((path for path in paths if path.is_file() or (path / "config.json").is_file()), None)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NescioError(f"{path}: not a JSON object; write the adapter again") from error
-    if not isinstance(found, dict):
-        raise NescioError(f"{path}: not a JSON object; write the adapter again")
-    return found

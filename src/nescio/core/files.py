@@ -91,6 +91,27 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_object(path: Path, fix: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: JSON.
+        fix: What to do when it can't be read; ends the error's line.
+
+    Raises:
+        NescioError: The file is missing or damaged, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NescioError(f"{path}: cannot be read ({error.strerror}); {fix}") from error
+    except ValueError as error:
+        raise NescioError(f"{path}: not a JSON object ({error}); {fix}") from error
+    if not isinstance(value, dict):
+        raise NescioError(f"{path}: not a JSON object; {fix}")
+    return value
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write one JSON object a line, atomically.
 

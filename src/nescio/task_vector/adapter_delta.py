@@ -1,4 +1,4 @@
-"""The delta of a LoRA adapter to its base, never materialised: rows of scale · B·A for each weight it adapts."""
+"""The delta of a LoRA adapter to its base: rows of scale · B·A for each weight that it adapts, computed when asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,42 +8,55 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nescio.core.adapters import WEIGHTS, AdapterConfig, base_weight_of, factor_names, read_config
+from nescio.core.adapters import base_weight_of, factor_names, read_config, read_weights
 from nescio.core.errors import NescioError
+from nescio.core.model_source import first_line
 from nescio.core.one_bit import is_one_bit
-from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three, open_file
+from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, first_three
 
 _MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and give the merged folder as --tuned"
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """An adapted module: its path in the model, the base's weight, the entries of A and B, and the scale.
+    """An adapted module.
 
-    A is (r, in) and B (out, r). The delta of a linear weight (out, in) is scale · B·A; an embedding and Transformers'
-    Conv1D keep theirs as (in, out), the transpose.
+    Attributes:
+        module: Path in the model.
+        kind: `linear`, `conv1d` or `embedding`.
+        a: A `[r, in]`.
+        b: B `[out, r]`.
+        scale: Factor of B·A. A linear weight is (out, in); an embedding and Transformers' Conv1D store the transpose.
     """
 
     module: str
-    weight: str
-    a: Entry
-    b: Entry
+    kind: str
+    a: Tensor
+    b: Tensor
     scale: float
-    transposed: bool
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Return two matrices whose product is the delta, in fp64; the left one includes the scale."""
-        a, b = self.a.read_all().double(), self.b.read_all().double()
-        left, right = (a.T, b.T) if self.transposed else (b, a)
-        return (left * self.scale).contiguous(), right.contiguous()
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the weight."""
+        sizes = self.b.shape[0], self.a.shape[1]
+        return sizes if self.kind == "linear" else sizes[::-1]
+
+    def wide(self) -> tuple[Tensor, Tensor]:
+        """Return two matrices in fp64 whose product is the delta."""
+        a, b = self.a.double(), self.b.double() * self.scale
+        return (b, a) if self.kind == "linear" else (a.T.contiguous(), b.T.contiguous())
 
 
 class LowRank:
-    """The delta of an adapter; a few modules' factors are in memory at a time."""
+    """The delta of an adapter; the fp64 factors of a few modules are kept at a time.
+
+    Args:
+        factors: By the name of the base's weight.
+    """
 
     def __init__(self, factors: Mapping[str, Factors]) -> None:
         self.factors = factors
-        self._read = lru_cache(maxsize=16)(lambda name: factors[name].read())
+        self._wide = lru_cache(maxsize=16)(lambda name: factors[name].wide())
 
     @property
     def names(self) -> frozenset[str]:
@@ -52,7 +65,7 @@ class LowRank:
 
     def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
         """Return rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base."""
-        left, right = self._read(name)
+        left, right = self._wide(name)
         return left[start:stop] @ right
 
 
@@ -72,56 +85,37 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
         raise NescioError(f"{name}: more than a plain LoRA ({first_three(special)}); {_MERGE}")
     if is_one_bit(folder):
         raise NescioError(f"{name}: compressed to one bit a weight; give the adapter that it was made from")
-    if not (folder / WEIGHTS).is_file():
-        raise NescioError(f"{name}: holds no {WEIGHTS}; save the adapter with save_pretrained (pickles are not opened)")
-    entries = open_file(folder / WEIGHTS)[1]
-    modules, others = factor_names(entries)
-    others = [key for key in others if not _is_copy_of_base(key, entries[key], base)]
+    tensors = read_weights(folder)
+    modules, others = factor_names(tensors)
+    others = [key for key in others if not _is_copy_of_base(key, tensors[key], base)]
     if others:
         raise NescioError(f"{name}: {first_three(others)}: more than a plain LoRA; {_MERGE}")
-    kinds = module_kinds(base)
+    kinds, factors = module_kinds(base), {}
     strangers = [module for module in modules if module not in kinds or weight_of(module, base) is None]
     if strangers:
         raise NescioError(f"{name}: adapts {first_three(strangers)}, which the base lacks; is it one of this base?")
-    factors = [
-        _factors(module, (entries[names.a], entries[names.b]), config, kinds[module], base)
-        for module, names in modules.items()
+    for module, pair in modules.items():
+        a, b = tensors[pair.a], tensors[pair.b]
+        found = Factors(module, kinds[module], a, b, config.scaling(module, a.shape[0]))
+        factors[weight_of(module, base) or ""] = found
+    wrong = [
+        f"{weight} {found.shape} (base {base.entries[weight].shape})"
+        for weight, found in factors.items()
+        if found.shape != base.entries[weight].shape or found.a.shape[0] != found.b.shape[1]
     ]
-    _check_fit(name, factors, base)
-    return LowRank({f.weight: f for f in factors})
-
-
-def _factors(module: str, pair: tuple[Entry, Entry], config: AdapterConfig, kind: str, base: Checkpoint) -> Factors:
-    a, b = pair
-    return Factors(
-        module=module,
-        weight=weight_of(module, base) or "",
-        a=a,
-        b=b,
-        scale=config.scaling(module, a.shape[0]),
-        transposed=kind != "linear",
-    )
-
-
-def _check_fit(name: str, factors: list[Factors], base: Checkpoint) -> None:
-    wrong = []
-    for f in factors:
-        shape = base.entries[f.weight].shape
-        given = (f.a.shape[1], f.b.shape[0]) if f.transposed else (f.b.shape[0], f.a.shape[1])
-        if given != shape or f.a.shape[0] != f.b.shape[1]:
-            wrong.append(f"{f.weight} {given} (base {shape})")
     if wrong:
         raise NescioError(f"{name}: shapes that differ: {first_three(wrong)}; is it an adapter of this base?")
-    tied = [f.weight for f in factors if f.weight.endswith(EMBEDDINGS + HEADS)] if base.is_tied else []
+    tied = [weight for weight in factors if base.is_tied and weight.endswith(EMBEDDINGS + HEADS)]
     if tied:
-        # PEFT adds the delta on one side only; merged, it would act on both.
+        # PEFT adds the delta to one of the two; merged, it would act on both.
         raise NescioError(f"{name}: adapts {first_three(tied)}, tied in the base; untie them and {_MERGE}")
+    return LowRank(factors)
 
 
-def _is_copy_of_base(key: str, entry: Entry, base: Checkpoint) -> bool:
+def _is_copy_of_base(key: str, tensor: Tensor, base: Checkpoint) -> bool:
     """Return whether a tensor is the base's own weight, which PEFT stores with adapters of an embedding or head."""
     weight = weight_of(base_weight_of(key), base)
-    return weight is not None and base.entries[weight].equals(entry)
+    return weight is not None and torch.equal(base.entries[weight].read_all().to(tensor.dtype), tensor)
 
 
 def weight_of(module: str, base: Checkpoint) -> str | None:
@@ -133,7 +127,7 @@ def weight_of(module: str, base: Checkpoint) -> str | None:
 def module_kinds(base: Checkpoint) -> dict[str, str]:
     """Return the kind of each module that LoRA can adapt, by its path: `linear`, `conv1d` or `embedding`.
 
-    The model is built from its configuration alone, without memory for its weights.
+    The model is built from its configuration, without memory for its weights.
 
     Raises:
         NescioError: Transformers does not know the architecture.
@@ -147,8 +141,7 @@ def module_kinds(base: Checkpoint) -> dict[str, str]:
                 AutoConfig.from_pretrained(base.folder)
             )
     except Exception as error:  # Transformers raises what each architecture raises
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise NescioError(f"{base.name}: Transformers cannot build it ({first}); {_MERGE}") from error
+        raise NescioError(f"{base.name}: Transformers cannot build it ({first_line(error)}); {_MERGE}") from error
     kinds = {torch.nn.Linear: "linear", Conv1D: "conv1d", torch.nn.Embedding: "embedding"}
     return {
         path: kind for path, module in model.named_modules() for cls, kind in kinds.items() if isinstance(module, cls)

@@ -1,10 +1,10 @@
 """−c·delta as a PEFT adapter of the base, to attach and detach at run time: exact from an adapter, else fitted."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nescio.core.adapters import EMBEDDING, LINEAR, PREFIX, WEIGHTS, lora_config, write_config
@@ -12,7 +12,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
 from nescio.task_vector.adapter_delta import LowRank, module_kinds, weight_of
 from nescio.task_vector.checkpoint_delta import tied_embedding
-from nescio.task_vector.checkpoints import HEADS, PIECE, create, header_of
+from nescio.task_vector.checkpoints import HEADS, PIECE
 from nescio.task_vector.model_form import Progress, check_space
 from nescio.task_vector.vector import TaskVector
 
@@ -21,26 +21,15 @@ _ITERATIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """An adapted module: its path, its kind, and the sizes of its LoRA."""
-
-    module: str
-    kind: str
-    rank: int
-    inputs: int
-    outputs: int
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the names and shapes of A and B in the adapter's file."""
-        a, b = EMBEDDING if self.kind == "embedding" else LINEAR
-        path = f"{PREFIX}{self.module}"
-        return {f"{path}.{a}": (self.rank, self.inputs), f"{path}.{b}": (self.outputs, self.rank)}
-
-
-@dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted adapter: its bytes, the share of the delta's energy kept (by weight, overall), and tensors it omits."""
+    """A fitted adapter.
+
+    Attributes:
+        bytes: Bytes of its weights.
+        kept: Share of the delta's energy that it carries, by weight.
+        overall: The same share of all selected tensors.
+        left_out: Tensors that no LoRA can carry.
+    """
 
     bytes: int
     kept: dict[str, float]
@@ -49,7 +38,7 @@ class Fit:
 
 
 def write_negated(vector: TaskVector, coefficient: float, out: Path, card: str) -> int:
-    """Write −c·delta of an adapter as an adapter of the same ranks; its scale (alpha / r) is 1.
+    """Write −c·delta of an adapter as an adapter of the same ranks; its scaling is 1.
 
     Returns:
         The bytes of the weights.
@@ -61,13 +50,11 @@ def write_negated(vector: TaskVector, coefficient: float, out: Path, card: str) 
         raise NescioError("a full fine-tune is no adapter; give --rank R to fit one to it (the share kept is reported)")
     if vector.relu:
         raise NescioError("--relu makes an adapter's delta one of full rank; give --rank R to fit an adapter to it")
-    kinds = module_kinds(vector.base)
-    chosen = [f for f in vector.delta.factors.values() if f.weight in vector.selected]
-    slots = [Slot(f.module, kinds[f.module], f.a.shape[0], f.a.shape[1], f.b.shape[0]) for f in chosen]
-    factors = (
-        (f.a.read_all().float(), (f.b.read_all().double() * (-coefficient * f.scale)).float()) for f in chosen
-    )  # fmt: skip
-    return _write(out, vector.base.name, slots, factors, card)
+    adapter = _Adapter({}, {}, set())
+    for weight, f in vector.delta.factors.items():
+        if weight in vector.selected:
+            adapter.add(f.module, f.kind, f.a.float(), (f.b.double() * (-coefficient * f.scale)).float())
+    return adapter.write(out, vector.base.name, card)
 
 
 def write_fitted(
@@ -78,33 +65,29 @@ def write_fitted(
     Raises:
         NescioError: No matrix differs from the base's.
     """
-    second_names = {name for name in vector.selected if tied_embedding(vector.base) and name.endswith(HEADS)}
-    energy = {name: _energy(vector, name) for name in sorted(vector.selected - second_names)}
+    entries = vector.base.entries
+    # 1) Energy of each selected tensor's delta; a head that is the embedding counts once.
+    twice = {name for name in vector.selected if tied_embedding(vector.base) and name.endswith(HEADS)}
+    energy = {name: _energy(vector, name) for name in sorted(vector.selected - twice)}
+    # 2) The modules that use each tensor that differs.
     modules = _modules_of_weights(vector, [name for name, value in energy.items() if value > 0])
     if not modules:
         raise NescioError("no weight matrix that was selected differs from the base's; there is nothing to fit")
-    kept: dict[str, float] = {}
-    slots = []
+    # 3) Fit matrix by matrix.
+    adapter, kept, done = _Adapter({}, {}, set()), dict[str, float](), 0
+    total = sum(entries[weight].nbytes for weight in modules)
     for weight, places in modules.items():
-        rows, columns = vector.base.entries[weight].shape
+        left, right, held = truncated_svd(_matrix(vector, weight), rank)
+        kept[weight] = min(1.0, held / energy[weight])
         for module, kind in places:
-            sizes = (columns, rows) if kind == "linear" else (rows, columns)
-            slots.append(Slot(module, kind, min(rank, rows, columns), *sizes))
-
-    def factors() -> Iterator[tuple[Tensor, Tensor]]:
-        done, total = 0, sum(vector.base.entries[weight].nbytes for weight in modules)
-        for weight, places in modules.items():
-            left, right, held = truncated_svd(_matrix(vector, weight), rank)
-            kept[weight] = min(1.0, held / energy[weight])
-            for _, kind in places:
-                yield (right, left * -coefficient) if kind == "linear" else (left.T, right.T * -coefficient)
-            done += vector.base.entries[weight].nbytes
-            if progress:
-                progress(done, total)
-
-    size = _write(out, vector.base.name, slots, factors(), card)
+            a, b = (right, left) if kind == "linear" else (left.T, right.T)
+            adapter.add(module, kind, a, b * -coefficient)
+        done += entries[weight].nbytes
+        if progress:
+            progress(done, total)
     overall = sum(share * energy[weight] for weight, share in kept.items()) / sum(energy.values())
-    return Fit(size, kept, overall, tuple(name for name, value in energy.items() if value > 0 and name not in modules))
+    left_out = tuple(name for name, value in energy.items() if value > 0 and name not in modules)
+    return Fit(adapter.write(out, vector.base.name, card), kept, overall, left_out)
 
 
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
@@ -157,18 +140,29 @@ def _modules_of_weights(vector: TaskVector, names: list[str]) -> dict[str, list[
     return found
 
 
-def _write(out: Path, base: str, slots: list[Slot], factors: Iterable[tuple[Tensor, Tensor]], card: str) -> int:
-    shapes = {name: shape for slot in slots for name, shape in slot.shapes.items()}
-    header, entries, size = header_of(Path(WEIGHTS), shapes)
-    check_space(out, len(header) + size)
-    with atomic_write(out) as folder:
-        folder.mkdir()
-        create(folder / WEIGHTS, header, size)
-        for slot, pair in zip(slots, factors, strict=True):
-            for name, factor in zip(slot.shapes, pair, strict=True):
-                entries[name].write(folder, 0, factor)
-        ranks = {slot.module: slot.rank for slot in slots}
-        config = lora_config(ranks, fan_in_fan_out=any(slot.kind == "conv1d" for slot in slots))
-        write_config(folder, config, base, out)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    return size
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """An adapter in memory, without alpha: its tensors by name, the ranks by module, and the kinds of its modules."""
+
+    tensors: dict[str, Tensor]
+    ranks: dict[str, int]
+    kinds: set[str]
+
+    def add(self, module: str, kind: str, a: Tensor, b: Tensor) -> None:
+        """Add a module's A `[r, in]` and B `[out, r]`."""
+        names = EMBEDDING if kind == "embedding" else LINEAR
+        for name, factor in zip(names, (a, b), strict=True):
+            self.tensors[f"{PREFIX}{module}.{name}"] = factor.contiguous()
+        self.ranks[module] = a.shape[0]
+        self.kinds.add(kind)
+
+    def write(self, out: Path, base: str, card: str) -> int:
+        """Write the folder, all or nothing, and return the bytes of the weights."""
+        size = sum(tensor.nbytes for tensor in self.tensors.values())
+        check_space(out, size)
+        with atomic_write(out) as folder:
+            folder.mkdir()
+            save_file(self.tensors, folder / WEIGHTS, {"format": "pt"})
+            write_config(folder, lora_config(self.ranks, fan_in_fan_out="conv1d" in self.kinds), base, out)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        return size

@@ -1,12 +1,14 @@
-"""The delta of a full checkpoint to its base, and whether the two belong together."""
+"""The delta of a full checkpoint to its base, and the checks that the two belong together."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three, read_json
+from nescio.core.model_source import first_line
+from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three
 
 COPIED = ("I64", "I32", "I16", "BOOL")  # position tables and masks: no weights, taken from the base
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -14,7 +16,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Difference:
-    """The delta of a full checkpoint; `entries` are the tuned tensors under the base's names."""
+    """The delta of a full checkpoint; `entries` holds the tuned tensors by the base's names."""
 
     entries: dict[str, Entry]
 
@@ -41,19 +43,12 @@ def difference(base: Checkpoint, tuned: Checkpoint) -> Difference:
     _refuse(tuned, "a head of its own", own_heads, "the base's head is its embedding; untie the base first")
     _refuse(tuned, "tensors missing", [name for name in mine if name not in entries], "is it a fine-tune of this base?")
     _refuse(tuned, "tensors too many", [name for name in entries if name not in mine], "is it one of this base?")
-    shapes = [
-        f"{name} {_times(entries[name])} (base {_times(entry)})"
-        for name, entry in mine.items()
-        if entries[name].shape != entry.shape
-    ]
+    pairs = [(name, entries[name], entry) for name, entry in mine.items()]
+    shapes = [f"{name} {_times(e)} (base {_times(b)})" for name, e, b in pairs if e.shape != b.shape]
     vocabulary = any(text.split(" ")[0].endswith(HEADS + EMBEDDINGS) for text in shapes)
     fix = "the vocabularies differ: resize_token_embeddings brings both to one size" if vocabulary else "another size?"
     _refuse(tuned, "shapes that differ", shapes, fix)
-    types = [
-        f"{name} {entries[name].dtype} (base {entry.dtype})"
-        for name, entry in mine.items()
-        if entries[name].dtype != entry.dtype
-    ]
+    types = [f"{name} {e.dtype} (base {b.dtype})" for name, e, b in pairs if e.dtype != b.dtype]
     _refuse(tuned, "types that differ", types, "save both with from_pretrained(…, dtype=…).save_pretrained")
     _refuse(tuned, "vocabulary entries that differ", _other_tokens(base.folder, tuned.folder), "another tokenizer?")
     return Difference(entries)
@@ -103,19 +98,16 @@ def _other_tokens(base: Path, tuned: Path) -> list[str]:
     paths = base / "tokenizer.json", tuned / "tokenizer.json"
     if not all(path.is_file() for path in paths) or paths[0].read_bytes() == paths[1].read_bytes():
         return []
-    mine, theirs = (_ids(read_json(path)) for path in paths)
+    mine, theirs = ({number: token for token, number in _vocabulary(path).items()} for path in paths)
     return [
         f"id {number} {theirs[number]!r} (base {token!r})"
-        for number, token in mine.items()
+        for number, token in sorted(mine.items())
         if number in theirs and theirs[number] != token
     ]
 
 
-def _ids(tokenizer: dict[str, object]) -> dict[int, str]:
-    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(vocabulary, dict):
-        ids = {number: token for token, number in vocabulary.items()}
-    else:  # Unigram: [token, score] in the ids' order
-        ids = {number: piece[0] for number, piece in enumerate(vocabulary or ())}
-    return ids | {token["id"]: token["content"] for token in (added if isinstance(added, list) else ())}
+def _vocabulary(path: Path) -> dict[str, int]:
+    try:
+        return Tokenizer.from_file(str(path)).get_vocab()
+    except Exception as error:  # the library raises nothing more specific
+        raise NescioError(f"{path}: no tokenizer ({first_line(error)}); fetch or save the model again") from error

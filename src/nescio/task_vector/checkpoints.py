@@ -1,11 +1,10 @@
-"""Safetensors checkpoints on the disk, read and written by rows: a tensor larger than the memory costs some megabytes.
+"""Safetensors checkpoints read and written by rows, so that a tensor of any size takes a few megabytes of memory.
 
-The format: 8 bytes little-endian with the header's length, a JSON header, the data. Nothing is ever unpickled.
+The format: 8 bytes with the header's length (little-endian), a JSON header, the data. No pickle is ever opened.
 """
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.model_source import resolve
+from nescio.core.files import read_object
+from nescio.core.model_source import first_line, resolve
 
-PIECE = 1 << 16  # elements at a time: what is worked on stays in a core's cache
+PIECE = 1 << 16  # elements computed at a time; they fit into a core's cache
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = {
@@ -29,9 +29,10 @@ DTYPES = {
 }  # fmt: skip
 HEADS = ("lm_head.weight", "embed_out.weight")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_FOREIGN = (".gguf", ".bin", ".pt", ".pth", ".ckpt")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "LICENSE*", "NOTICE*", "*POLICY*"]
 _LONGEST_HEADER = 100_000_000  # the format's own limit
+_AGAIN = "fetch or save the model again"
 _CONVERT = (
     'python -c "from transformers import AutoModelForCausalLM as M; '
     "M.from_pretrained({source}).save_pretrained('converted')\""
@@ -40,7 +41,7 @@ _CONVERT = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a tensor lies: its file, its type and shape as the header has them, the first byte in the file."""
+    """Place of a tensor: its file, type and shape as in the header, and its first byte in the file."""
 
     file: Path
     dtype: str
@@ -68,7 +69,7 @@ class Entry:
         return self.rows * self.row_bytes
 
     def pieces(self, elements: int, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
-        """Cut rows `first` to `last` into runs `(start, stop)` of about that many elements, one row at least."""
+        """Cut rows `first` to `last` into runs `(start, stop)` of about `elements`, at least one row each."""
         step, end = max(1, elements // max(1, self.row_size)), self.rows if last is None else last
         for start in range(first, end, step):
             yield start, min(start + step, end)
@@ -77,7 +78,7 @@ class Entry:
         """Read rows `start` to `stop`, of shape `(stop - start, *shape[1:])`.
 
         Raises:
-            NescioError: The file ends before.
+            NescioError: The file ends too early.
         """
         wanted = (stop - start) * self.row_bytes
         buffer = torch.empty(wanted, dtype=torch.uint8)
@@ -102,7 +103,7 @@ class Entry:
         return all(torch.equal(self.read(*piece).float(), other.read(*piece).float()) for piece in self.pieces(1 << 20))
 
     def write(self, folder: Path, start: int, rows: Tensor) -> None:
-        """Write rows from `start` on to the same place of the file of the same name in another folder."""
+        """Write rows, from `start` on, to the same place of the file of the same name in another folder."""
         data = rows.contiguous().view(-1).view(torch.uint8).numpy().data
         with (folder / self.file.name).open("r+b", buffering=0) as file:
             file.seek(self.offset + start * self.row_bytes)
@@ -112,7 +113,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of safetensors: every tensor's entry by name, in the shards' order, and each shard's raw header."""
+    """A folder of safetensors: the entry of each tensor by name, in the shards' order, and the header of each shard."""
 
     name: str
     folder: Path
@@ -126,7 +127,7 @@ class Checkpoint:
         Raises:
             NescioError: It is missing or damaged.
         """
-        return read_json(self.folder / "config.json")
+        return read_object(self.folder / "config.json", _AGAIN)
 
     @cached_property
     def is_tied(self) -> bool:
@@ -147,34 +148,11 @@ class Checkpoint:
         return sum(file.stat().st_size for file in self.headers)
 
     def lay_out(self, folder: Path) -> None:
-        """Make shards of the same names, headers and sizes in another folder, their data still empty."""
+        """Write shards of the same names, headers and sizes into another folder, without their data."""
         for file, header in self.headers.items():
-            create(folder / file.name, header, file.stat().st_size - len(header))
-
-
-def create(path: Path, header: bytes, size: int) -> None:
-    """Make a safetensors file with its header in place and room for `size` bytes of data."""
-    with path.open("wb") as out:
-        out.write(header)
-        out.truncate(len(header) + size)
-
-
-def header_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, dict[str, Entry], int]:
-    """Plan a file of fp32 tensors.
-
-    Returns:
-        The header's bytes, the entries by name, and the bytes of all data.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    first = 8 + len(text)
-    entries = {n: Entry(path, "F32", s, first + header[n]["data_offsets"][0]) for n, s in shapes.items()}
-    return struct.pack("<Q", len(text)) + text, entries, end
+            with (folder / file.name).open("wb") as out:
+                out.write(header)
+                out.truncate(file.stat().st_size)
 
 
 def locate(name: str) -> Path:
@@ -192,8 +170,9 @@ def locate(name: str) -> Path:
     try:
         return Path(snapshot_download(found, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub's, HTTP's and the cache's errors share no base class
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise NescioError(f"{name}: cannot be fetched from the hub ({first}); give a folder or try again") from error
+        raise NescioError(
+            f"{name}: cannot be fetched from the hub ({first_line(error)}); give a folder or try again"
+        ) from error
 
 
 def open_checkpoint(name: str) -> Checkpoint:
@@ -209,7 +188,7 @@ def open_checkpoint(name: str) -> Checkpoint:
     index = folder / INDEX
     weight_map: dict[str, str] = {}
     if index.is_file():
-        weight_map = read_json(index).get("weight_map") or {}
+        weight_map = read_object(index, _AGAIN).get("weight_map") or {}
         files = [folder / file for file in dict.fromkeys(weight_map.values())]
         if (folder / SINGLE).is_file() and folder / SINGLE not in files:
             raise NescioError(
@@ -272,38 +251,21 @@ def _entry(path: Path, first: int, fields: dict[str, Any]) -> Entry:
     return entry
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        NescioError: The file is missing or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise NescioError(f"{path}: missing; fetch or save the model again") from error
-    except (OSError, ValueError) as error:
-        raise NescioError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
-    if not isinstance(value, dict):
-        raise NescioError(f"{path}: not a JSON object; fetch it again")
-    return value
-
-
 def first_three(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
+    """Return the first three names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def _refuse_foreign(path: Path) -> None:
-    if not path.is_file():
+    """Refuse a GGUF or pickle file, and say how to convert it."""
+    if not path.is_file() or path.suffix not in _FOREIGN:
         return
-    if path.suffix == ".gguf":
-        source = f"'{os.fspath(path.parent)}', gguf_file='{path.name}'"
-        raise NescioError(f"{path}: GGUF is not subtracted from; convert it first: {_CONVERT.format(source=source)}")
-    if path.suffix in _PICKLES:
-        source = f"'{os.fspath(path.parent)}'"
-        raise NescioError(
-            f"{path}: a pickle can run code and is not opened; if you trust it, convert it to safetensors: "
-            f"{_CONVERT.format(source=source)}"
-        )
+    gguf = path.suffix == ".gguf"
+    source = f"'{path.parent}'" + (f", gguf_file='{path.name}'" if gguf else "")
+    why = (
+        "GGUF is not subtracted from; convert it first"
+        if gguf
+        else "a pickle can run code and is not opened; if you trust it, convert it to safetensors"
+    )
+    raise NescioError(f"{path}: {why}: {_CONVERT.format(source=source)}")

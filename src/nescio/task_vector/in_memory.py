@@ -1,4 +1,4 @@
-"""Apply base − c·delta to a loaded base model, for one coefficient after another, without a second model."""
+"""Sweep of coefficients in a loaded base model, without a second model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,25 +10,11 @@ from nescio.task_vector.checkpoints import PIECE, first_three
 from nescio.task_vector.vector import TaskVector, check_coefficient
 
 
-def apply_in_place(model: torch.nn.Module, vector: TaskVector, coefficient: float) -> None:
-    """Set a loaded base model's weights to base − c·delta, read from the disk; c = 0 gives the base back, bit for bit.
-
-    Earlier coefficients leave no trace. The values are those that `subtract` would write.
-
-    Raises:
-        NescioError: The model is not this base (the first three tensors are named).
-    """
-    weights = _weights(model, vector)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            for start, stop in vector.base.entries[name].pieces(PIECE):
-                weight.view(-1, *weight.shape[1:])[start:stop].copy_(vector.rows(name, start, stop, coefficient))
-
-
 def sweep(model: torch.nn.Module, vector: TaskVector, coefficients: Sequence[float]) -> Iterator[float]:
-    """Step through coefficients: the model has the weights base − c·delta at each step, and the base's at the end.
+    """Give a loaded base model the weights base − c·delta for each c, and its own again, bit for bit, at the end.
 
-    No model is written, and there is no second one in memory. The caller evaluates the model between the steps.
+    The weights are those that `subtract` would write. No model is written, and there is no second one in memory. The
+    caller evaluates the model between the steps.
 
     Args:
         model: The base model, loaded by Transformers.
@@ -39,16 +25,24 @@ def sweep(model: torch.nn.Module, vector: TaskVector, coefficients: Sequence[flo
         The coefficient that the model has now.
 
     Raises:
-        NescioError: A coefficient is not finite, or the model is not this base.
+        NescioError: A coefficient is not finite, or the model is not this base (three tensors are named).
     """
     for coefficient in coefficients:
         check_coefficient(coefficient)
+    weights = _weights(model, vector)
+
+    def apply(coefficient: float) -> None:  # read from the disk: earlier coefficients leave no trace
+        with torch.no_grad():
+            for name, weight in weights.items():
+                for start, stop in vector.base.entries[name].pieces(PIECE):
+                    weight.view(-1, *weight.shape[1:])[start:stop].copy_(vector.rows(name, start, stop, coefficient))
+
     try:
         for coefficient in coefficients:
-            apply_in_place(model, vector, coefficient)
+            apply(coefficient)
             yield coefficient
     finally:
-        apply_in_place(model, vector, 0.0)
+        apply(0.0)
 
 
 def _weights(model: torch.nn.Module, vector: TaskVector) -> dict[str, Tensor]:

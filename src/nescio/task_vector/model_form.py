@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,12 +12,14 @@ import torch
 from nescio.core.adapters import CONFIG, NOTES
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
-from nescio.task_vector.checkpoints import PIECE, Checkpoint, Entry
+from nescio.task_vector.checkpoints import PIECE, Checkpoint
 from nescio.task_vector.vector import TaskVector
 
 Progress = Callable[[int, int], None]
-_RUN = 1 << 22  # elements of a thread's task, after which the progress is reported
-_NOT_COPIED = (CONFIG, NOTES, ".bin.index.json")  # they would make the copy an adapter, or name files it lacks
+"""Callback `(bytes done, all bytes)`."""
+
+_RUN = 1 << 22  # elements that a thread writes at a time; the progress is reported after them
+_NOT_COPIED = (CONFIG, NOTES, ".bin.index.json")  # would make the copy an adapter, or name files that it lacks
 _SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
 _SIDE_NAMES = ("LICENSE", "NOTICE", "USE_POLICY")
 
@@ -46,30 +47,25 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
         copy_side_files(base.folder, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         base.lay_out(folder)
-        _write_all(base, partial(_write_rows, vector, coefficient, folder), progress)
+
+        def write(name: str, first: int, last: int) -> None:
+            entry = base.entries[name]
+            for start, stop in entry.pieces(PIECE, first, last):
+                entry.write(folder, start, vector.rows(name, start, stop, coefficient))
+
+        _write_all(base, write, progress)
     return base.nbytes
 
 
-_Task = tuple[str, Entry, int, int]
-"""A tensor's name and entry, and the rows to write."""
-
-
-def _write_rows(vector: TaskVector, coefficient: float, folder: Path, task: _Task) -> int:
-    name, entry, first, last = task
-    for start, stop in entry.pieces(PIECE, first, last):
-        entry.write(folder, start, vector.rows(name, start, stop, coefficient))
-    return (last - first) * entry.row_bytes
-
-
-def _write_all(base: Checkpoint, write: Callable[[_Task], int], progress: Progress | None) -> None:
+def _write_all(base: Checkpoint, write: Callable[[str, int, int], None], progress: Progress | None) -> None:
     """Write all rows with a thread per core; the first error, or Ctrl-C, stops all."""
-    tasks = [(name, entry, *rows) for name, entry in base.entries.items() for rows in entry.pieces(_RUN)]
     done, total = 0, sum(entry.nbytes for entry in base.entries.values())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    runs = [(name, *rows) for name, entry in base.entries.items() for rows in entry.pieces(_RUN)]
     with ThreadPoolExecutor(cores) as pool:
         try:
-            for count in pool.map(write, tasks):
-                done += count
+            for (name, first, last), _ in zip(runs, pool.map(lambda run: write(*run), runs), strict=True):
+                done += (last - first) * base.entries[name].row_bytes
                 if progress:
                     progress(done, total)
         except BaseException:

@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_form import write_fitted, write_negated
-from nescio.task_vector.card import card
 from nescio.task_vector.model_form import Progress, write_model
-from nescio.task_vector.vector import check_coefficient, open_vector
+from nescio.task_vector.vector import TaskVector, check_coefficient, open_vector
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What `subtract` wrote: where, how many of the base's tensors it changed, and the bytes of the weights.
+    """What `subtract` wrote.
 
-    For a fitted adapter: `kept` is the share of the delta's energy (squared Frobenius norm) it carries, by weight;
-    `kept_overall` that of all selected tensors, with those that no LoRA can carry (`left_out`) counted as lost.
+    Attributes:
+        out: The folder.
+        tensors: Number of the base's tensors.
+        changed: Number of those that it changed.
+        bytes: Bytes of the weights.
+        kept: Of a fitted adapter: share of the delta's energy (squared Frobenius norm) that it carries, by weight.
+        kept_overall: The same share of all selected tensors.
+        left_out: Tensors that no LoRA can carry; they count as lost.
     """
 
     out: Path
@@ -65,18 +71,38 @@ def subtract(
         raise NescioError(f"rank {rank}: must be 1 or more")
     vector = open_vector(base, tuned, relu, include, exclude)
     counts = len(vector.base.entries), len(vector.selected)
-
-    def card_of(form: str) -> str:
-        return card(base, tuned, coefficient, relu, include, exclude, form)
-
+    form = "The whole model."
+    if rank is not None or as_adapter:
+        form = "A PEFT adapter, exactly it." if rank is None else f"An adapter of rank {rank} fitted to it."
+    card = _card(vector, coefficient, tuned, include, exclude, form)
     if rank is not None:
-        fit = write_fitted(
-            vector, coefficient, rank, out, card_of(f"An adapter of rank {rank} fitted to it."), progress
-        )
+        fit = write_fitted(vector, coefficient, rank, out, card, progress)
         return Summary(out, *counts, fit.bytes, fit.kept, fit.overall, fit.left_out)
     if as_adapter:
-        return Summary(out, *counts, write_negated(vector, coefficient, out, card_of("A PEFT adapter, exactly it.")))
-    return Summary(out, *counts, write_model(vector, coefficient, out, card_of("The whole model."), progress))
+        return Summary(out, *counts, write_negated(vector, coefficient, out, card))
+    return Summary(out, *counts, write_model(vector, coefficient, out, card, progress))
+
+
+def _card(
+    vector: TaskVector, coefficient: float, tuned: str, include: Sequence[str], exclude: Sequence[str], form: str
+) -> str:
+    """Return README.md of the result; of a folder's path only the last part is shown."""
+    base = vector.base.name
+    short = {name: Path(name).name if Path(name).exists() else name for name in (base, tuned)}
+    hub = [f"base_model: {base}"] if base.count("/") == 1 and not Path(base).exists() else []
+    limits = [
+        f"- {text}: {', '.join(f'`{pattern}`' for pattern in patterns)}"
+        for text, patterns in (("only the tensors that match", include), ("without those that match", exclude))
+        if patterns
+    ]
+    lines = [
+        "---", *hub, "tags: [task-arithmetic, unlearning]", "---", "", "# Subtracted model", "",
+        f"base − {coefficient:g} · {'ReLU' * vector.relu}(tuned − base): forgetting via negation "
+        f"(Ilharco et al. 2023). {form}", "",
+        f"- base: {short[base]}", f"- tuned: {short[tuned]}", *limits, f"- made by nescio {version('nescio')}", "",
+        "The licence is the base model's.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def merge_adapter(base: str, adapter: Path, out: Path, progress: Progress | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Task vectors: base − c·(tuned − base), row by row, so that a model of any size takes a few megabytes of memory.
+"""Task vectors: base − c·(tuned − base), computed by rows, so that a model of any size takes a few megabytes.
 
 Forgetting via negation (paper, section 2.1, after Ilharco et al. 2023, "Editing Models with Task Arithmetic").
 """
@@ -23,7 +23,7 @@ class Delta(Protocol):
 
     @property
     def names(self) -> frozenset[str]:
-        """Return the base's tensors that it may change."""
+        """Return the base's tensors that it can change."""
 
     def rows(self, name: str, base: Tensor, start: int, stop: int) -> Tensor:
         """Return rows `start` to `stop` of tuned − base, in fp64; `base` holds these rows of the base, in fp64."""
@@ -31,7 +31,14 @@ class Delta(Protocol):
 
 @dataclass(frozen=True)
 class TaskVector:
-    """A fine-tune's delta to its base, restricted to the selected tensors, with ReLU applied or not."""
+    """A fine-tune's delta to its base.
+
+    Attributes:
+        base: The base model.
+        delta: tuned − base.
+        selected: The tensors that are changed.
+        relu: Whether ReLU is applied to the delta.
+    """
 
     base: Checkpoint
     delta: Delta
