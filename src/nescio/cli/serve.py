@@ -18,29 +18,35 @@ _ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 def serve(
     model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")],
-    policies: Annotated[Path, typer.Option(help="Who may ask for what (YAML); SIGHUP reads it again.")],
+    policies: Annotated[Path, typer.Option(help="Policy file (YAML); SIGHUP makes the server read it again.")],
     adapter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one and prints it.")] = 8000,
-    engine: Annotated[str, typer.Option(help="Engine that answers: torch or vllm.")] = "torch",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one and prints it.")] = 8000,
+    engine: Annotated[str, typer.Option(help="Engine that answers: torch, vllm or a plugin's.")] = "torch",
     vllm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=2, help="Rows of the batch; a guided answer takes two.")] = 32,
+    rows: Annotated[int, typer.Option(min=2, help="Rows of the batch. A guided answer takes two.")] = 32,
     cache_tokens: Annotated[
-        int, typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times.")
+        int,
+        typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times."),
     ] = 1 << 15,
     precision: Annotated[
-        str, typer.Option(help="Weights of the torch engine on a CPU: full, or half (fp16, computed in fp32).")
+        str,
+        typer.Option(help="Torch engine's weights on a CPU: full, or half (fp16, computed in fp32)."),
     ] = "full",
-    queue: Annotated[int, typer.Option(min=0, help="Most rows that wait; further requests get 429.")] = 128,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get when the server stops.")] = 30.0,
+    queue: Annotated[int, typer.Option(min=0, help="Most rows that may wait. Further requests get 429.")] = 128,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers have after a stop signal.")] = 30.0,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")] = 2**21,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Origin whose pages may call this server from a browser. Repeatable."),
+        typer.Option(
+            metavar="ORIGIN",
+            help="Origin whose pages may call this server; * allows all. Repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Serve a model through OpenAI's API, with guidance and adapters by API key, and a playground at /."""
@@ -53,10 +59,8 @@ def serve(
     adapters = dict(_named(each) for each in adapter or ())
     if len(adapters) < len(adapter or ()):
         raise NescioError("--adapter: two adapters have the same name; give each its own")
-    for option, value, known in (
-        ("--engine", engine, ENGINES.names()),
-        ("--precision", precision, get_args(Precision)),
-    ):
+    known_values = {"--engine": (engine, ENGINES.names()), "--precision": (precision, get_args(Precision))}
+    for option, (value, known) in known_values.items():
         if value not in known:
             raise NescioError(f"{option} {value}: unknown; there is {', '.join(known)}")
     for origin in cors_origin or ():
@@ -64,22 +68,11 @@ def serve(
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
     run(
         Settings(
-            model=model,
-            adapters=adapters,
-            policies=policies,
-            host=host,
-            port=port,
-            engine=engine,
-            rows=rows,
-            cache_tokens=cache_tokens,
-            precision=cast(Precision, precision),
-            queue=queue,
-            drain=drain,
-            max_body=max_body,
-            cors_origins=cors_origin or (),
-            options=_engine_options(vllm or ()),
+            model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,
+            cache_tokens=cache_tokens, precision=cast(Precision, precision), queue=queue, drain=drain,
+            max_body=max_body, cors_origins=cors_origin or (), options=_engine_options(vllm or ()),
         )
-    )
+    )  # fmt: skip
 
 
 def _named(each: str) -> tuple[str, Path]:

@@ -1,7 +1,6 @@
-"""Registries: things of one kind by name, from this package's files and from the entry points of other packages.
+"""Registries: items of one kind by name, from this package's modules and from the entry points of other packages.
 
-Inside the package a decorator registers; every module of the registry's package is imported at the first look-up, so
-a new file is enough. Another package names its object under the registry's entry-point group.
+A decorator registers a built-in item; the modules of the registry's package are imported at the first look-up.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +20,13 @@ Registered = TypeVar("Registered")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One line of `nescio plugins`: the entry-point group, the name, and the package that brings it."""
+    """One line of `nescio plugins`.
+
+    Attributes:
+        group: Entry-point group.
+        name: Name of the item.
+        origin: Package that brings it, with its version.
+    """
 
     group: str
     name: str
@@ -33,9 +38,9 @@ class Registry(Generic[Item]):
 
     Args:
         group: Entry-point group, such as `nescio.losses`.
-        noun: What one item is called in errors.
-        package: Package whose modules register the built-in items; they are imported at the first look-up.
-        pattern: Glob that the names of those modules match.
+        noun: Word for one item in errors.
+        package: Package whose modules register the built-in items.
+        pattern: Glob for the names of those modules.
     """
 
     def __init__(self, group: str, noun: str, package: str, pattern: str = "*") -> None:
@@ -46,14 +51,14 @@ class Registry(Generic[Item]):
         self._lock = RLock()
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that registers what it decorates, unchanged, under a name.
+        """Return a decorator that registers an object under a name and returns it unchanged.
 
         Raises:
             NescioError: The name is taken by another object.
         """
 
         def decorate(item: Registered) -> Registered:
-            # The registry checks no types: a decorator has to keep the exact type of what it decorates.
+            # The decorated object keeps its exact type, which the registry does not check.
             known: object = self._items.setdefault(name, cast(Item, item))
             if known is not item:
                 raise NescioError(f"{self.noun} {name!r} is registered twice; choose another name")
@@ -62,10 +67,10 @@ class Registry(Generic[Item]):
         return decorate
 
     def get(self, name: str) -> Item:
-        """Return the item of a name; a built-in one comes before an entry point.
+        """Return the item of a name; a built-in one takes precedence over an entry point.
 
         Raises:
-            NescioError: There is none of that name, or its package cannot be imported.
+            NescioError: The name is unknown, or its package cannot be imported.
         """
         self._scan()
         if name not in self._items:
@@ -83,21 +88,21 @@ class Registry(Generic[Item]):
         return iter(self.names())
 
     def names(self) -> list[str]:
-        """Names in alphabetical order; entry points are not loaded."""
+        """Return all names in alphabetical order; entry points are not loaded."""
         self._scan()
         return sorted({*self._items, *self._entry_points()})
 
     def listings(self) -> list[Listing]:
-        """Where each name comes from."""
+        """Return where each name comes from."""
         outside = {name: _origin(point) for name, point in self._entry_points().items()}
         return [Listing(self.group, name, outside.get(name, "nescio")) for name in self.names()]
 
     def _scan(self) -> None:
-        """Import the modules of the package once; other threads wait for it."""
+        """Import the modules of the package once; other threads wait until it is done."""
         if self._is_scanned:
             return
         with self._lock:
-            if self._is_scanned or self._is_scanning:  # a module may look something up while it is imported
+            if self._is_scanned or self._is_scanning:  # a module may look something up during its import
                 return
             self._is_scanning = True
             try:
