@@ -1,6 +1,7 @@
 """What a recipe makes of the table: the sentences of its rows, and what is said where there are fewer than asked."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
 from nescio.evaluation.measures.words import all_questions
 from nescio.evaluation.setups import Setup
+from nescio.pii.base import Span
 from nescio.pipeline.context import Context
-from nescio.pipeline.evaluate import _row, _setups, measures, task
+from nescio.pipeline.evaluate import _beside_counts, _row, _setups, check_detector, measures, task
 from nescio.pipeline.recipe import Recipe
 
 
@@ -86,3 +88,42 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     notes.clear()
     ask(context(tmp_path, notes, samples=1, question_count=0, harmless_prompts=0, words=0), setups)
     assert not notes
+
+
+class Sees:
+    """Finds the words it is given."""
+
+    name = "sees"
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[Span(t.index(w), t.index(w) + len(w), "NAME", w) for w in self._words if w in t] for t in texts]
+
+
+@pytest.mark.parametrize(("words", "recall"), [(("Tom", "Rome"), 1), (("Tom",), 0.75), ((), 0)])
+def test_the_detector_is_checked_on_the_runs_own_slots(tmp_path: Path, words: tuple[str, ...], recall: float) -> None:
+    turns = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hi Tom of Rome."}]
+    rows = [{"id": "d", "messages": turns, "pii": {"NAME-1": "Tom", "LOC-1": "Rome"}}, {"id": "e", "messages": turns}]
+    write_jsonl(tmp_path / "data/test.jsonl", rows)
+    write_jsonl(tmp_path / "data/train.jsonl", [rows[1] | {"id": "f", "pii": {"NAME-1": "Tom"}, "messages": [
+        {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ask Tom."}
+    ]}])  # fmt: skip
+    run = context(tmp_path, [])
+    run.__dict__["detector"] = Sees(*words)
+    checked = check_detector(run)
+    assert checked and checked["all"]["pieces"] == 4 and checked["all"]["recall"] == recall
+    beside = _beside_counts(run, checked)
+    assert beside["detector"] == "sees" and beside["detector_seen"]["all"]["recall"] == recall
+    assert beside["detector_seen"]["place"]["pieces"] == 1
+
+
+def test_without_slots_the_detector_is_only_named(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "I am Tom."}, {"role": "assistant", "content": "Hi Tom."}]
+    for side in ("test", "train"):
+        write_jsonl(tmp_path / f"data/{side}.jsonl", [{"id": side, "messages": turns}])
+    run = context(tmp_path, [])
+    run.__dict__["detector"] = Sees("Tom")
+    assert check_detector(run) is None
+    assert _beside_counts(run, None) == {"detector": "sees"}

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import Guidance
+from nescio.data.labelled import labelled_dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
@@ -17,10 +20,13 @@ from nescio.evaluation.measures.leakage import own_pieces
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
+from nescio.pii.check import check
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
 from nescio.report import figures, html
+
+_CHECKED_TURNS = 500  # of the dialogs, on which the detector is checked: some seconds
 
 
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:
@@ -29,7 +35,35 @@ def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     rows, answers = evaluation.evaluate(task(run, _setups(run), tick), chosen)
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
-    write_json(folder / "eval/results.json", rows)
+    checked = check_detector(run)
+    if checked is not None:
+        write_json(folder / "eval/detector.json", checked)
+    write_json(folder / "eval/results.json", [row | _beside_counts(run, checked) for row in rows])
+
+
+def check_detector(run: Context) -> dict[str, Any] | None:
+    """Check the detector on the recorded slots of the run's own dialogs, held-out ones first.
+
+    Returns:
+        What `nescio detect check` gives; None where no slot is recorded.
+    """
+    dialogs = chain.from_iterable(read_dialogs(run.out / f"data/{side}.jsonl") for side in ("test", "train"))
+    turns = chain.from_iterable(labelled_dialog(dialog) for dialog in dialogs if dialog.pii is not None)
+    done = check(islice(turns, _CHECKED_TURNS), run.detector)
+    return done.as_row() if done.all.pieces else None
+
+
+def _beside_counts(run: Context, checked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What stands in every row beside its counts: the detector, and the share of recorded pieces that it sees."""
+    if checked is None:
+        return {"detector": run.detector.name}
+    tallies = {"all": checked["all"], **checked["types"]}
+    seen = {
+        kind: {key: tally[key] for key in ("pieces", "recall", "recall_ci95")}
+        for kind, tally in tallies.items()
+        if tally["pieces"]
+    }
+    return {"detector": run.detector.name, "detector_seen": seen}
 
 
 def report(run: Context, folder: Path, tick: Tick) -> None:

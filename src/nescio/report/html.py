@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
-from nescio.report import figures, page_tables, style, table, tradeoffs
+from nescio.report import detector, figures, page_tables, style, table, tradeoffs
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
 from nescio.report.table import Row
@@ -56,6 +56,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "rows": rows,
         "most_pii": max(row.get("pii") or 0 for row in rows) or 1,
         "verdict": table.verdict(rows),
+        "seen": detector.seen(rows),
         "stages": _stages(manifest),
         "method": _method(recipe),
         "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),

@@ -10,6 +10,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
 from nescio.evaluation.results import falls_apart, knows_less, mark_best
+from nescio.report import detector
 
 Row = dict[str, Any]
 """A row of `results.json`."""
@@ -80,7 +81,7 @@ def _wrong_field(row: Any) -> str | None:
         for key in keys:
             if row.get(key) is not None and not fits(row[key]):
                 return f"{key} must be {needed}"
-    return _wrong_mapping(row)
+    return _wrong_mapping(row) or detector.wrong(row)
 
 
 def _wrong_mapping(row: Row) -> str | None:
@@ -171,13 +172,14 @@ def trust(row: Row) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return what a command prints of a table: the table, the judge if there is one, and the verdict.
+    """Return what a command prints of a table: the table, what its detector sees, the judge, and the verdict.
 
     Args:
         rows: As in `results.json`.
     """
-    judged = judge(rows)
-    return "\n\n".join([markdown(rows), *([trust(judged)] if judged else []), verdict(rows)])
+    judged, seen = judge(rows), detector.seen(rows)
+    parts = [markdown(rows), seen, trust(judged) if judged else None, verdict(rows)]
+    return "\n\n".join(filter(None, parts))
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
