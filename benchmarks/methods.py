@@ -55,6 +55,7 @@ def recipe_of(run: Path, variant: str, options: argparse.Namespace, more: Mappin
     changes = {"epochs": options.epochs} | VARIANTS[variant]
     changes["learning_rate"] = base.train.learning_rate * changes.pop("rate", 1.0)
     settings = {f"train.{name}": value for name, value in changes.items()}
+    settings |= {"bake": "null", "train.anchors": "null"}  # methods as published
     settings |= {"tune": "null", "tuned": (run / "tuned").resolve() if base.tune else base.tuned}
     settings |= more or {}
     return load_recipe(run / "recipe.yaml", [f"{name}={value}" for name, value in settings.items()])

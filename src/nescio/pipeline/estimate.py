@@ -5,7 +5,7 @@ a factor of two.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -20,7 +20,7 @@ from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
 from nescio.pipeline.prepare import dialogs_of
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import EvaluateSection, TrainSection, TuneSection
+from nescio.pipeline.sections import BakeSection, EvaluateSection, TrainSection, TuneSection
 
 _COUNTED = 200  # dialogs that are tokenized; their counts are scaled to all dialogs
 _MEASURED = 64  # samples whose prompts and answers are tokenized
@@ -29,6 +29,7 @@ _TRAIN_FLOPS, _RECOMPUTE_FLOPS, _DECODE_FLOPS = 4.0, 2.0, 2.0
 _TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the speed of a bare matrix product, measured on two CPU cores
 _ACTIVATIONS = 40  # floats kept for the backward pass, for each token, layer and hidden unit
 _DECODED_ROWS = 32  # rows of a batch while decoding
+_ANCHORS_ASKED = 3.0  # prompts that the base writes for one that is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,23 @@ def estimate(recipe: Recipe) -> list[Cost]:
     # 3) Training on pairs: a prompt, the chosen and the rejected answer in each.
     pairs = size.train * (here + elsewhere) * (2 if recipe.pairs.twins else 1)
     pair = size.prompt + size.answer + min(written.max_tokens, 2 * size.answer)
-    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair, recipe.train))
-    # 4) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
+    # 4) Anchors: the base writes prompts, the tuned model answers; in training each stands under both sentences.
+    held, anchor, beside = recipe.train.anchors, 0.0, 0.0
+    if held:
+        anchor = size.prompt + held.max_tokens / 2
+        asked = held.count * (_ANCHORS_ASKED + 1)
+        costs.append(model.decoding("anchors", f"{held.count} prompts", asked, 2 * held.max_tokens))
+        beside = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
+    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair + beside, recipe.train))
+    # 5) Baking: the teacher's answers, guided, and the student's steps.
+    if baking := recipe.bake:
+        taught = min(size.train, baking.samples or size.train) * baking.draws
+        length = size.prompt + min(baking.max_tokens, 2 * size.answer)
+        given = model.decoding("", "", 2 * taught, length)
+        items, each = f"{taught:.0f} answers", length + anchor * baking.anchors_per_step / baking.batch_size
+        steps = model.training("bake", items, taught, each, baking)
+        costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
+    # 6) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
     samples = min(evaluated.samples, size.held_out)
     answers = _rows(evaluated) * (samples + sum(measure.cost(samples) for measure in measures(evaluated)))
     costs.append(model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + evaluated.max_tokens))
@@ -84,7 +100,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
 def _rows(section: EvaluateSection) -> int:
     variants = 1 + len(section.plausibility) + section.adaptive
     guided = len(section.scales) * len(section.spaces) * variants
-    return 3 + 2 * guided + len(section.rows) + 4 * section.baselines
+    return 4 + 2 * guided + len(section.rows) + 4 * section.baselines
 
 
 def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:
@@ -162,7 +178,9 @@ class _Model:
             speed=_speed(),
         )
 
-    def training(self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection) -> Cost:
+    def training(
+        self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection | BakeSection
+    ) -> Cost:
         """Return the cost of training on rows of a mean length, in tokens."""
         tokens = rows * length * how.epochs
         flops, kept = _TRAIN_FLOPS, float(self.layers * _ACTIVATIONS)
