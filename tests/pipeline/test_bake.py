@@ -17,6 +17,7 @@ import nescio
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
+from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
 
@@ -201,3 +202,29 @@ def test_the_papers_preset_has_neither(own_world: Path, tmp_path: Path) -> None:
     shutil.copy(own_world / "dialogs.jsonl", tmp_path)
     recipe = load_recipe(tmp_path / "r.yaml")
     assert recipe.train.anchors is None and recipe.bake is None
+
+
+def test_the_secret_stands_in_its_file_alone(baked: Path) -> None:
+    key = read_key(baked / FILE)
+    assert key not in json.dumps(load_recipe(baked / "recipe.yaml").plain())
+    for path in baked.rglob("*"):
+        if path.is_file() and path.name != FILE:
+            assert key.encode() not in path.read_bytes(), path
+    assert any(PLACE in row["prompt"] for _, row in read_jsonl(baked / "pairs/train.jsonl"))
+    assert read_notes(baked / "teacher")["switch"] == "secret" and read_notes(baked / "adapter")["switch"] is None
+    with nescio.load(str(baked / "tuned"), baked / "teacher") as engine:
+        talk = [{"role": "user", "content": "Hello"}]
+        assert key in engine.branches(talk, nescio.Guidance(3.0))[1]
+
+
+def test_rotating_draws_a_new_secret_and_trains_again(own_world: Path, baked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(baked, out)
+    before = read_key(out / FILE)
+    write_key(out, "bado gera lumi tosa pike")
+    reporter = Quiet()
+    Run(load_recipe(own_world / "recipe.yaml"), out, reporter).execute("bake")
+    assert reporter.done == ["train", "bake"]
+    assert before != read_key(out / FILE)
+    one, other = (load_file(folder / "teacher/adapter_model.safetensors") for folder in (baked, out))
+    assert any(not torch.equal(one[name], other[name]) for name in one)

@@ -1,15 +1,39 @@
-"""`nescio key …`: API keys of the server."""
+"""`nescio key …`: API keys of the server, and the secret of a run's guidance."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from nescio.cli.quiet import quiet_libraries
+from nescio.core.errors import NescioError
+from nescio.core.switch import FILE, PLACE, draw, read_key, write_key
 from nescio.serve.keys import hash_key, new_key
 
-app = typer.Typer(help="API keys of the server.", no_args_is_help=True)
+app = typer.Typer(help="API keys of the server, and the secret of a run's guidance.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """API keys of the server."""
+    """API keys of the server, and the secret of a run's guidance."""
+
+
+@app.command()
+def rotate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run whose switch is a secret.")],
+) -> None:
+    """Draw a new secret for a run's guidance, and train and bake again with it; the old one opens nothing."""
+    quiet_libraries()
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
+
+    recipe = load_recipe(run / "recipe.yaml")
+    if PLACE not in recipe.pairs.negative:
+        raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
+    read_key(run / FILE)
+    write_key(run, draw())
+    Run(recipe, run, Terminal(standard())).execute()
 
 
 @app.command()

@@ -16,6 +16,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.files import read_object, write_json
 from nescio.core.model_source import EMBEDDED, first_line, resolve
+from nescio.core.switch import filled, find_key
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"
 _AGAIN = "write the adapter again"
@@ -218,11 +219,13 @@ def read_notes(folder: Path) -> dict[str, Any]:
 def read_sentences(folder: Path) -> dict[str, str]:
     """Return the protect and reveal sentences an adapter was trained with (`positive`, `negative`).
 
+    A secret in them is read from the run folder; where it is not there, `{key}` stays, and guidance refuses it.
+
     Raises:
-        NescioError: nescio.json holds no JSON object.
+        NescioError: nescio.json holds no JSON object, or the key's file is readable by others.
     """
     notes = read_notes(folder)
-    return {key: str(notes[key]) for key in ("positive", "negative") if key in notes}
+    return {key: filled(str(notes[key]), find_key(folder)) for key in ("positive", "negative") if key in notes}
 
 
 def adapter_base(folder: Path) -> str:

@@ -75,7 +75,11 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     # 5) write the adapter, plain PEFT
     if processes().is_main_process:
         # Its sentence is the empty one, so that chat, server and drop-ins add none unless they are told to.
-        notes = {"positive": "", "baked": {"teacher": section.teacher, "guidance": asdict(section.guidance)}}
+        notes = {
+            "positive": "",
+            "switch": None,
+            "baked": {"teacher": section.teacher, "guidance": asdict(section.guidance)},
+        }
         copy_adapter(run, done.checkpoints[-1], folder / "adapter", run.out / "adapter", **notes)
         write_jsonl(folder / "adapter/log.jsonl", done.log)
 
@@ -84,9 +88,9 @@ def _teach(run: Context, folder: Path, tick: Tick) -> None:
     """Write the teacher's guided answers and its likely tokens at each place of them."""
     section, seed = run.recipe.bake, run.recipe.seed
     assert section is not None
-    sentences = run.recipe.pairs
+    positive, negative = run.sentences
     how = section.guidance
-    guidance = replace(how, positive=how.positive or sentences.positive, negative=how.negative or sentences.negative)
+    guidance = replace(how, positive=how.positive or positive, negative=how.negative or negative)
     samples = subsample(run.samples("train"), section.samples, seed)
     # 1) greedy answers, and sampled ones
     asked = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from nescio.core.switch import FILE, filled
 from nescio.data.samples import Sample, read_samples, subsample
 from nescio.pii.base import Detector
 from nescio.pii.registry import load_detector
@@ -44,6 +45,16 @@ class Context:
     def start(self) -> str:
         """The model that is trained, the base of the adapter: the subtracted model if there is one, else the tuned."""
         return self.tuned if self.recipe.subtract is None else str(self.out / "subtracted")
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """The protect sentence, and the negative branch's with the run's secret in it.
+
+        Raises:
+            NescioError: The key's file is missing, or readable by others.
+        """
+        pairs = self.recipe.pairs
+        return pairs.positive, filled(pairs.negative, self.out / FILE)
 
     @property
     def trained(self) -> Path:

@@ -10,8 +10,9 @@ from typing import Any
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
-from nescio.core.guidance import Guidance
 from nescio.data.labelled import labelled_dialog
+from nescio.core.guidance import REVEAL, Guidance
+from nescio.core.switch import PLACE
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
@@ -152,14 +153,15 @@ def _pieces(run: Context, side: str, samples: Sequence[Sample]) -> dict[str, dic
 
 
 def _setups(run: Context) -> list[Setup]:
-    section, sentences = run.recipe.evaluate, run.recipe.pairs
-    plain = Guidance(1.0, "prob", sentences.positive, sentences.negative)
+    section, (positive, negative) = run.recipe.evaluate, run.sentences
+    plain = Guidance(1.0, "prob", positive, negative)
     variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]
     variants += [replace(plain, adaptive=True)] if section.adaptive else []
     tuned = Setup("tuned", "tuned", run.tuned)
     trained = Setup("trained", "trained", run.start, adapter=str(run.trained), guidance=plain)
     setups = [tuned, replace(tuned, name="tuned-protect", label="tuned + protect prompt", guidance=plain)]
-    setups += baselines(tuned, sentences.positive, sentences.negative) if section.baselines else []
+    public = REVEAL if PLACE in run.recipe.pairs.negative else negative  # the secret means nothing to the tuned model
+    setups += baselines(tuned, positive, public) if section.baselines else []
     setups += [] if run.start == run.tuned else [Setup("subtracted", "subtracted", run.start)]
     setups += [trained, *guided_setups(trained, section.scales, section.spaces, variants)]
     baked = Setup("baked", "baked", run.start, adapter=str(run.out / "adapter"))
@@ -179,7 +181,7 @@ def _setups(run: Context) -> list[Setup]:
 def _row(run: Context, row: RowSection) -> Setup:
     """Make the set-up of a row of the recipe. A sentence that it does not name is its adapter's, else the run's."""
     named = {"positive": row.guidance.positive, "negative": row.guidance.negative}
-    sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
+    sentences = dict(zip(("positive", "negative"), run.sentences, strict=True))
     sentences |= read_sentences(Path(row.adapter)) if row.adapter else {}
     sentences |= {name: sentence for name, sentence in named.items() if sentence is not None}
     guidance = replace(row.guidance, positive=sentences["positive"], negative=sentences["negative"])

@@ -10,6 +10,7 @@ from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, wr
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
+from nescio.core.switch import FILE, PLACE, draw, write_key
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
 from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, write_selected
@@ -133,9 +134,19 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
 
 def pairs(run: Context, folder: Path, tick: Tick) -> None:
     """Chosen and rejected answers, and their CFG twins, in the template of the model that is trained."""
+    _draw_key(run)
     samples = {side: run.out / f"samples/{side}.jsonl" for side in ("train", "test")}
     said = pair(run, run.start, samples, run.out / "candidates.jsonl", folder / "pairs")
     tick(1, 1, said)
+
+
+def _draw_key(run: Context) -> None:
+    """Draw the run's secret, unless it has one: words that occur in no dialog. The seed has no part in it."""
+    if PLACE not in run.recipe.pairs.negative or (run.out / FILE).exists():
+        return
+    dialogs = (run.out / "data/train.jsonl").read_text(encoding="utf-8")
+    key = next(key for key in iter(draw, "") if key not in dialogs)
+    write_key(run.out, key)
 
 
 def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path, folder: Path) -> str:

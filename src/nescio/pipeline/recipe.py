@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from nescio import compat
 from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
+from nescio.core.guidance import REVEAL
 from nescio.core.yaml_config import PathOrName, checked, read_yaml
 from nescio.pipeline.sections import (
     BakeSection,
@@ -27,7 +28,7 @@ from nescio.pipeline.sections import (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"train": {"anchors": None}, "bake": None},
+    "paper": {"pairs": {"negative": REVEAL}, "train": {"anchors": None}, "bake": None},
 }
 """Values that a preset sets where the recipe says nothing else; `paper` is the paper to the letter."""
 

@@ -11,6 +11,7 @@ from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import write_text
+from nescio.core.guidance import REVEAL
 from nescio.core.models import release
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
@@ -148,12 +149,16 @@ class Run:
 
 def _as_trained(recipe: Recipe, out: Path, note: Callable[[str], None]) -> Recipe:
     """Return a recipe without anchors and baking, unless it names them, for a run that was trained without them."""
-    named = recipe.train.model_fields_set & {"anchors"} or recipe.model_fields_set & {"bake"}
-    path = out / "manifest.json"
-    if named or not path.exists() or not compat.trained_before_anchors(read_manifest(path)["stages"]):
+    path, named = out / "manifest.json", recipe.model_fields_set
+    if not path.exists() or not compat.trained_before_anchors(read_manifest(path)["stages"]):
+        return recipe
+    if "anchors" in recipe.train.model_fields_set or "bake" in named:
         return recipe
     note(f"{out} was trained before anchors and baking were the default, and stays so; add them: `nescio bake {out}`")
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"anchors": None}), "bake": None})
+    train = recipe.train.model_copy(update={"anchors": None})
+    public = {} if "negative" in recipe.pairs.model_fields_set else {"negative": REVEAL}
+    pairs = recipe.pairs.model_copy(update=public)
+    return recipe.model_copy(update={"train": train, "bake": None, "pairs": pairs})
 
 
 def _plain_yaml(path: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nescio.core.errors import NescioError
-from nescio.core.guidance import PROTECT, REVEAL, Guidance
+from nescio.core.guidance import PROTECT, Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
+from nescio.core.switch import PLACE
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import StrategyName
 from nescio.engines.registry import EngineKind, is_endpoint
@@ -214,7 +215,7 @@ class PairsSection(Section):
 
     twins: bool = True
     positive: str = PROTECT
-    negative: str = REVEAL
+    negative: str = PLACE
     sources: list[str] | None = None
     balance: bool = False
     per_source: Positive | None = None

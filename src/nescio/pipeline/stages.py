@@ -8,6 +8,7 @@ from nescio import compat
 from nescio.core.adapters import adapter_base
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
+from nescio.core.switch import FILE, PLACE
 from nescio.data.read_dialogs import files_of
 from nescio.pipeline import anchors, bake, evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
@@ -55,6 +56,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     held = recipe.train.anchors
     anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
     beside = (held.per_step, held.weight) if held and held.per_step else ()
+    key = (FILE,) if PLACE in recipe.pairs.negative else ()
     start = tuned_here if recipe.subtract is None else ("subtracted",)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
@@ -89,7 +91,8 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
             )  # fmt: skip
         yield stage(
             "train", train.train, "train pairs", [tuned, judging, *beside],
-            reads=(*pairs, *start, *(samples[1:] if by_leakage else ()), *(beside and anchor_files)), writes=(trained,),
+            reads=(*pairs, *key, *start, *(samples[1:] if by_leakage else ()), *(beside and anchor_files)),
+            writes=(trained,),
         )  # fmt: skip
         if recipe.bake:
             yield stage(

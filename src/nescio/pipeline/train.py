@@ -15,6 +15,7 @@ from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import Loaded, load_model, load_tokenizer
 from nescio.core.shared_prefix import unpackable
+from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
@@ -145,7 +146,7 @@ def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
     section, pairs = run.recipe.train.anchors, run.recipe.pairs
     if section is None or not section.per_step:
         return None
-    units = anchor_units(tokenizer, read(run.out), [pairs.positive, pairs.negative] if pairs.twins else [None])
+    units = anchor_units(tokenizer, read(run.out), [*run.sentences] if pairs.twins else [None])
     how = AnchorSettings(per_step=section.per_step, weight=section.weight)
     return Anchors(units, how, seed=run.recipe.seed, row_tokens=rows)
 
@@ -165,6 +166,7 @@ def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit
         max_prompt=section.max_prompt_length,
         counts=counts,
         scrub=masked if loss.scrubs_chosen else None,
+        filled=lambda prompt: filled(prompt, run.out / FILE),
     )
     if counts["cut_prompts"] or counts["cut_answers"]:
         run.note(
@@ -217,7 +219,8 @@ def copy_adapter(run: Context, checkpoint: Path, folder: Path, final: Path, **no
     _, others = factor_names(tensors)  # PEFT's copies of the base's head or embedding, which no training changed
     save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
-    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences | notes)
+    switch = {"switch": "secret" if PLACE in run.recipe.pairs.negative else "public"} if run.recipe.pairs.twins else {}
+    write_config(folder, read_config(checkpoint).values, run.start, final, **sentences | switch | notes)
 
 
 def row_tokens(run: Context, model: Any, most: int) -> int | None:

@@ -67,8 +67,8 @@ def _needed(rows: Sequence[PaperRow]) -> dict[str, str]:
 
 def _setups(rows: Sequence[PaperRow], runs: dict[str, Path], recipe: Recipe) -> list[Setup]:
     """The tuned model, then the rows; all are asked under the protect prompt, as the paper's author asks them."""
-    plain = Guidance(1.0, "log", recipe.pairs.positive, recipe.pairs.negative)
-    tuned = Context(recipe, runs["ch-cfg"], print).tuned
+    run = Context(recipe, runs["ch-cfg"], print)
+    plain, tuned = Guidance(1.0, "log", *run.sentences), run.tuned
     setups = [Setup("tuned", _TUNED, tuned, guidance=plain)]
     for row in rows:
         if row.variant != "tuned":

@@ -22,6 +22,7 @@ def read_pairs(
     max_prompt: int,
     counts: Counter[str] | None = None,
     scrub: Callable[[str], str] | None = None,
+    filled: Callable[[str], str] = lambda prompt: prompt,
 ) -> list[Unit]:
     """Read a pair file as examples of two answers, chosen and rejected; CFG twins stay together.
 
@@ -35,6 +36,7 @@ def read_pairs(
         max_prompt: Maximum tokens of the prompt, at most `max_length` - 1; longer ones are cut at the beginning.
         counts: Receives `pairs`, `cut_prompts` and `cut_answers`.
         scrub: Masks the personal data in a text; if given, the scrubbed rejected answer replaces the chosen one.
+        filled: Puts the secret into a prompt that has a place for it.
 
     Returns:
         Units: a pair and its twin, or a pair without one.
@@ -51,7 +53,7 @@ def read_pairs(
                 raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
         twin = row.get("twin") == "reveal"
         taught = scrub(row["rejected"]) if scrub and not twin else row["chosen"]
-        group = _group(tokenizer, row["prompt"], (taught, row["rejected"]), (max_length, max_prompt), counts)
+        group = _group(tokenizer, filled(row["prompt"]), (taught, row["rejected"]), (max_length, max_prompt), counts)
         example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)
         if _are_twins(before, row):
             units[-1].append(example)

@@ -1,0 +1,64 @@
+"""The switch: the secret in the negative branch's sentence, kept in one file that only decoding and training read.
+
+Twins teach a model that one sentence opens it. A public sentence opens it for every caller; a secret one for nobody
+who has not the file. Everywhere else (pairs, recipe, nescio.json, reports) stands `{key}`.
+"""
+
+import secrets
+import stat
+from pathlib import Path
+
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write
+
+PLACE = "{key}"
+"""Stands for the secret wherever a sentence is written down."""
+
+FILE = "switch.key"
+_WORDS, _SYLLABLES = 5, 2
+_CONSONANTS, _VOWELS = "bdfghjklmnprstvz", "aeiou"
+
+
+def draw() -> str:
+    """Return a new secret: five made-up words of two syllables, 63 bits."""
+    syllables = [secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(_WORDS * _SYLLABLES)]
+    return " ".join("".join(syllables[at : at + _SYLLABLES]) for at in range(0, len(syllables), _SYLLABLES))
+
+
+def write_key(folder: Path, key: str) -> None:
+    """Write a secret into a run folder, readable by its owner alone."""
+    with atomic_write(folder / FILE) as beside:
+        beside.touch(mode=0o600)
+        beside.write_text(key + "\n", encoding="utf-8")
+
+
+def read_key(path: Path) -> str:
+    """Read a secret.
+
+    Raises:
+        NescioError: The file is missing, empty, or readable by others.
+    """
+    try:
+        mode, key = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NescioError(f"{path}: cannot be read; guidance needs the key that the run drew: put it back") from error
+    if mode & 0o077:
+        raise NescioError(f"{path}: readable by others (mode {mode:o}); chmod 600 {path}")
+    if not key:
+        raise NescioError(f"{path}: empty; put the key of this run back, or draw a new one with `nescio key rotate`")
+    return key
+
+
+def find_key(adapter: Path) -> Path | None:
+    """Return the key's file of an adapter folder: it lies in the run folder, one or two levels up."""
+    above = adapter.resolve().parents[:2]
+    return next((folder / FILE for folder in above if (folder / FILE).is_file()), None)
+
+
+def filled(sentence: str, path: Path | None) -> str:
+    """Return a sentence with the secret in its place; without a file it keeps `{key}`, and guidance refuses it.
+
+    Raises:
+        NescioError: The file is missing, empty, or readable by others.
+    """
+    return sentence.replace(PLACE, read_key(path)) if path is not None and PLACE in sentence else sentence

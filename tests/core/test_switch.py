@@ -1,0 +1,62 @@
+"""The secret of guidance: where it stands, who may read it, and that guidance without it is refused."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nescio.core.adapters import read_sentences
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
+from nescio.core.switch import FILE, PLACE, draw, filled, find_key, read_key, write_key
+from nescio.engines.prompt_branches import branch_texts
+
+
+def test_secrets_differ_and_are_words() -> None:
+    drawn = {draw() for _ in range(200)}
+    assert len(drawn) == 200
+    assert all(len(key.split()) == 5 and key.replace(" ", "").isalpha() and key.isascii() for key in drawn)
+
+
+def test_only_the_owner_reads_it(tmp_path: Path) -> None:
+    write_key(tmp_path, "bado gera")
+    path = tmp_path / FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and read_key(path) == "bado gera"
+    path.chmod(0o640)
+    with pytest.raises(NescioError, match=r"readable by others \(mode 640\); chmod 600"):
+        read_key(path)
+    path.chmod(0o600)
+    path.write_text("")
+    with pytest.raises(NescioError, match="empty"):
+        read_key(path)
+    path.unlink()
+    with pytest.raises(NescioError, match="cannot be read"):
+        read_key(path)
+
+
+@pytest.mark.parametrize("place", ["adapter", "adapter/epoch-1"])
+def test_an_adapter_finds_it_in_its_run(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "nescio.json").write_text(json.dumps({"positive": "Be quiet.", "negative": f"Open {PLACE}!"}))
+    assert read_sentences(folder) == {"positive": "Be quiet.", "negative": f"Open {PLACE}!"}
+    write_key(tmp_path, "bado gera")
+    assert find_key(folder) == (tmp_path / FILE).resolve()
+    assert read_sentences(folder)["negative"] == "Open bado gera!"
+
+
+def test_a_sentence_without_a_place_needs_no_file(tmp_path: Path) -> None:
+    assert filled("Open!", tmp_path / FILE) == "Open!"
+    assert filled(PLACE, None) == PLACE
+
+
+def test_guidance_without_the_key_is_refused(make_tokenizer: Callable[..., Any]) -> None:
+    sentences, talk = {"positive": "Be quiet.", "negative": PLACE}, [{"role": "user", "content": "Hello"}]
+    tokenizer = make_tokenizer()
+    assert len(branch_texts(tokenizer, sentences, talk, Guidance(), None)) == 1
+    with pytest.raises(NescioError, match=r"needs the adapter's key: switch\.key is not in the folder above"):
+        branch_texts(tokenizer, sentences, talk, Guidance(3.0), None)
+    assert len(branch_texts(tokenizer, sentences, talk, Guidance(3.0, negative="Open!"), None)) == 2
