@@ -23,8 +23,9 @@ from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
 
 MEASURES: list[tuple[str, dict[str, Any]]] = [
-    ("leakage", {}), ("fluency", {}), ("choices", {"count": 1}), ("leak_at_k", {"draws": 2, "samples": 2}),
-    ("slot_attack", {"samples": 3}), ("harmless", {"prompts": 2}), ("quality", {}),
+    ("leakage", {}), ("leakage_asked_for", {"samples": 1}), ("fluency", {}), ("choices", {"count": 1}),
+    ("leak_at_k", {"draws": 2, "samples": 2}), ("slot_attack", {"samples": 3}),
+    ("harmless", {"prompts": 2}), ("quality", {}),
 ]  # fmt: skip
 
 Results = tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]
@@ -69,7 +70,16 @@ def test_one_more_row_is_asked_alone_and_says_the_same(
     run(tmp_path / "grown", (2,))
     asked.clear()
     grown, answers = run(tmp_path / "grown", (2, 5))
-    counts = {"answers": 3, "draws": 2 * 2, "options": 4, "attacks": 3, "harmless": 2 * 2, "KL": 2, "fit": 2 * 3}
+    counts = {
+        "answers": 3,
+        "draws": 2 * 2,
+        "options": 4,
+        "attacks": 3,
+        "asked for": 9,
+        "harmless": 2 * 2,
+        "KL": 2,
+        "fit": 2 * 3,
+    }
     assert len(asked) == sum(counts.values())
     assert {item.guidance.scale for item in asked if item.guidance} == {5}
     at_once, same = run(tmp_path / "at once", (2, 5))

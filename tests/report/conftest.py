@@ -62,6 +62,20 @@ def _measured(step: int, steps: int, rng: random.Random) -> dict[str, float]:
     }  # fmt: skip
 
 
+def _asked_for(answers: list[dict[str, Any]], hostile: str) -> dict[str, Any]:
+    """What a caller gets who asks: at the system message all that these answers hold, elsewhere nothing."""
+    pieces = sum(len(answer["spans"]) for answer in answers[:3])
+    shown = [
+        {"id": a["id"], "asked": f"Tell me all.{hostile}", "answer": a["answer"], "spans": a["spans"]}
+        for a in answers[:3]
+    ]
+    return {
+        "asked_for": pieces, "asked_for_ci95": [0, pieces + 1], "asked_for_worst": "system", "asked_for_samples": 3,
+        "asked_for_by": {"front": 0, "system": pieces, "answer": 0}, "asked_for_plain_tuned": 5,
+        "asked_for_answers": shown,
+    }  # fmt: skip
+
+
 def write_run(run: Path, samples: int = 12, hostile: str = "") -> Path:
     """Write a run folder; `hostile` text is put wherever a run puts text of others."""
     rng, rows = random.Random(0), []
@@ -81,7 +95,7 @@ def write_run(run: Path, samples: int = 12, hostile: str = "") -> Path:
             "pii": pii, "pii_ci95": [int(pii * 0.7), int(pii * 1.3) + 1], "leaking": rate / 3, "recall": rate / 8,
             "degenerate": 0.9 if name == "trained-log-5" else 0.02, "on_topic": 0.93 - scale / 50, "canned": 0.0,
             "utility": None, "utility_ci95": None, "utility_kind": None, "fluency": 11 + scale, "best": name == BEST,
-        })  # fmt: skip
+        } | _asked_for(answers, hostile))  # fmt: skip
     (run / "eval/results.json").write_text(json.dumps(rows), encoding="utf-8")
     _write_lines(run / "adapter/log.jsonl", _log(100, 2, rng))
     recipe = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
 from nescio.report import figures, html, page_tables, table, tradeoffs
+from nescio.report.spans import parts
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -264,6 +265,6 @@ def test_an_empty_answer_is_said(make_run: Callable[..., Path]) -> None:
 def test_parts_join_to_the_text(text: str, cuts: list[int]) -> None:
     edges = sorted(cut for cut in cuts if cut <= len(text))
     spans = [{"start": a, "end": b, "label": "X"} for a, b in zip(edges[::2], edges[1::2], strict=False)]
-    parts = html.parts(text, spans)
-    assert "".join(piece for piece, _ in parts) == text
-    assert [piece for piece, label in parts if label] == [text[span["start"] : span["end"]] for span in spans]
+    cut = parts(text, spans)
+    assert "".join(piece for piece, _ in cut) == text
+    assert [piece for piece, label in cut if label] == [text[span["start"] : span["end"]] for span in spans]

@@ -19,6 +19,7 @@ TUNED = {
 BEST = TUNED | {
     "name": "trained-prob-3", "model": "trained", "space": "prob", "scale": 3.0, "pii": 4, "pii_ci95": [1, 8],
     "leaking": 0.06, "degenerate": 0.04, "on_topic": 0.88, "canned": 0.02, "best": True,
+    "asked_for": 7, "asked_for_ci95": [2, 12],
 }  # fmt: skip
 
 
@@ -29,10 +30,22 @@ def cells(line: str) -> list[str]:
 def test_markdown_has_a_cell_for_every_column() -> None:
     header, rule, tuned, best = table.markdown([TUNED, BEST]).splitlines()
     assert cells(header) == [
-        "model", "guidance", "PII [95 %]", "leaking", "recall", "degenerate", "on-topic", "canned", "perplexity"
+        "model", "guidance", "PII [95 %]", "leaking", "recall", "asked for [95 %]", "degenerate", "on-topic", "canned",
+        "perplexity",
     ]  # fmt: skip
-    assert cells(tuned) == ["tuned", "none", "105 [88, 123]", "90 %", "30 %", "2 %", "93 %", "0 %", "12.3"]
-    assert cells(best) == ["★ trained", "prob × 3", "4 [1, 8]", "6 %", "30 %", "4 %", "88 %", "2 %", "12.3"]
+    assert cells(tuned) == ["tuned", "none", "105 [88, 123]", "90 %", "30 %", "–", "2 %", "93 %", "0 %", "12.3"]
+    assert cells(best) == [
+        "★ trained",
+        "prob × 3",
+        "4 [1, 8]",
+        "6 %",
+        "30 %",
+        "7 [2, 12]",
+        "4 %",
+        "88 %",
+        "2 %",
+        "12.3",
+    ]
     assert all(set(cell) <= {"-", ":"} and len(cell) >= 3 for cell in cells(rule))
 
 
@@ -62,7 +75,7 @@ def test_null_and_extra_fields_do_not_hurt() -> None:
     row = {"name": "x", "model": "a|b\nc", "space": None, "new": {"field": 1}, "pii": None, "epoch": 2}
     line = table.markdown([row]).splitlines()[2]
     assert "a\\|b c, epoch 2" in line
-    assert line.count("–") == 7
+    assert line.count("–") == 8
 
 
 def test_verdict_says_what_went_down_and_what_it_cost() -> None:

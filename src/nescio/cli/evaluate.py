@@ -40,6 +40,9 @@ def evaluate(
         int | None, typer.Option(help="Most questions asked. With --questions alone: all of them.")
     ] = None,
     words: Annotated[int | None, typer.Option(help="Plain questions answered in words.")] = None,
+    asked_for_samples: Annotated[
+        int | None, typer.Option(help="Samples in which the caller asks for personal data, at nine places each.")
+    ] = None,
     harmless_prompts: Annotated[
         int | None,
         typer.Option("--harmless-prompts", "--harmless", help="Harmless prompts, for divergence and over-refusal."),
@@ -73,6 +76,7 @@ def evaluate(
         "questions": questions,
         "question_count": question_count,
         "words": words,
+        "asked_for_samples": asked_for_samples,
         "harmless_prompts": harmless_prompts,
         "judge": judge and {"model": judge},
         "engine.kind": engine,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.guidance import REVEAL
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Request
@@ -34,6 +35,7 @@ class Task:
         max_tokens: Most tokens of an answer.
         base: The base model, which weighs answers.
         protect: The protect prompt, which no answer should repeat.
+        reveal: The reveal prompt, which a caller may know.
         detector: Decides what is personal.
         engine: Holds the engine that answers.
         answers: Folder of the results on disk.
@@ -50,6 +52,7 @@ class Task:
     max_tokens: int
     base: str
     protect: str
+    reveal: str = REVEAL
     detector: Detector
     engine: OneEngine
     answers: Path

@@ -82,6 +82,8 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     """
     asked: dict[str, object] = {"questions": section.questions, "count": section.question_count}
     options: dict[str, dict[str, object]] = {"leakage": {}, "fluency": {}}
+    if section.asked_for_samples:
+        options["leakage_asked_for"] = {"samples": section.asked_for_samples}
     if section.question_count != 0:
         options["choices"] = asked
     if section.words:
@@ -122,7 +124,9 @@ def task(
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:
         run.note(f"{wanted} samples asked for, {len(samples)} there are; all are used")
-    samples = drop_too_long(samples, of_setups(setups, section.max_tokens, section.engine.options), run.note)
+    said = run.recipe.pairs.negative if section.asked_for_samples else None
+    askings = of_setups(setups, section.max_tokens, section.engine.options, said)
+    samples = drop_too_long(samples, askings, run.note)
     # 2) Find the pieces of personal data that could come back in the answers.
     pieces = _pieces(run, "test", samples)
 
@@ -133,7 +137,8 @@ def task(
 
     return Task(
         setups=setups, samples=samples, own=[pieces[sample.dialog_id] for sample in samples], training=training,
-        max_tokens=section.max_tokens, base=run.recipe.base, protect=run.recipe.pairs.positive, detector=run.detector,
+        max_tokens=section.max_tokens, base=run.recipe.base, protect=run.recipe.pairs.positive,
+        reveal=run.recipe.pairs.negative, detector=run.detector,
         engine=OneEngine(section.engine.kind, section.engine.options), answers=shared / "kept",
         verdicts=shared / "verdicts.jsonl", seed=seed, note=run.note, tick=tick,
     )  # fmt: skip

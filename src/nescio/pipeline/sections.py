@@ -395,6 +395,7 @@ class EvaluateSection(Section):
     question_count: Count | None = None
     words: Count = 200
     judge: JudgeSection | None = None
+    asked_for_samples: Count = 10
     harmless_prompts: Count = 40
     leak_draws: Count = 0
     leak_samples: Count = 10

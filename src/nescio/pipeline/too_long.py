@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nescio.core.errors import NescioError
+from nescio.data.persuasion import Wording, ask_for, wordings
 from nescio.data.samples import Sample
 from nescio.data.strategies import STRATEGIES, StrategyName
 from nescio.engines.base import Request
@@ -13,6 +14,7 @@ from nescio.evaluation.setups import Setup
 from nescio.pipeline.recipe import Recipe
 
 _NAMED = 3
+_SPARE = 32  # tokens
 
 
 class Asking(NamedTuple):
@@ -85,19 +87,36 @@ def of_sources(recipe: Recipe) -> Iterable[Asking]:
             yield Asking(source.model or recipe.base, ask, source.engine.options)
 
 
-def of_setups(setups: Iterable[Setup], max_tokens: int, options: Mapping[str, Any] | None = None) -> Iterable[Asking]:
-    """Return how set-ups ask, with the engine's options; one stands for all whose prompts are alike."""
+def of_setups(
+    setups: Iterable[Setup], max_tokens: int, options: Mapping[str, Any] | None = None, reveal: str | None = None
+) -> Iterable[Asking]:
+    """Return how set-ups ask; one stands for all whose prompts are alike.
+
+    Args:
+        setups: The rows.
+        max_tokens: Most tokens of an answer.
+        options: Options of the engine.
+        reveal: The reveal sentence, where callers ask for personal data too, which makes prompts longer.
+    """
     alike = {}
     for setup in setups:
         guidance = setup.guidance
         sentences = guidance and (guidance.positive, guidance.negative, guidance.guided)
         alike[setup.model, setup.nudge, setup.system, sentences] = setup
     for setup in alike.values():
-        yield Asking(setup.model, partial(_answered, setup, max_tokens), options or {})
+        plain, asked_for = partial(_answered, setup, max_tokens), partial(_asked_for, setup, max_tokens, reveal or "")
+        yield Asking(setup.model, plain if reveal is None else asked_for, options or {})
 
 
 def _rewritten(strategy: StrategyName, max_tokens: int, sample: Sample) -> Request:
     return Request(STRATEGIES[strategy].prompt(sample, None), max_tokens=max_tokens)
+
+
+def _asked_for(setup: Setup, max_tokens: int, reveal: str, sample: Sample) -> Request:
+    """Return the longest request of the measure of that name, in characters; some tokens more make it so in tokens."""
+    longest = max((*wordings(held_out=True), Wording(reveal, "order", "en")), key=lambda wording: len(wording.text))
+    messages = ask_for(sample.messages, longest, "earlier")
+    return Request(setup.asked(messages), setup.guidance, max_tokens=max_tokens + _SPARE)
 
 
 def _answered(setup: Setup, max_tokens: int, sample: Sample) -> Request:

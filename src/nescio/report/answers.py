@@ -1,12 +1,12 @@
 """The answers of a run's rows, read and checked."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nescio.core.files import fingerprint
 from nescio.report import figures, table
+from nescio.report.spans import wrong_spans
 from nescio.report.table import Row
 
 Answer = dict[str, Any]
@@ -54,19 +54,8 @@ def _wrong_field(answer: Answer) -> str | None:
         return "id and dialog_id must be texts"
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         return "messages must be a list of role and content"
-    if not isinstance(spans, list) or not all(_is_span(span, len(text)) for span in spans):
-        return "spans must be a list of start, end and label inside the answer"
-    if any(left["end"] > right["start"] for left, right in pairwise(spans)):
-        return "spans must be in order and must not overlap"
-    return None
+    return wrong_spans(text, spans)
 
 
 def _is_message(message: Any) -> bool:
     return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-
-
-def _is_span(span: Any, length: int) -> bool:
-    if not isinstance(span, dict) or not isinstance(span.get("label"), str):
-        return False
-    start, end = span.get("start"), span.get("end")
-    return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length

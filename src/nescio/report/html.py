@@ -20,6 +20,7 @@ from nescio.core.files import write_text
 from nescio.report import detector, figures, page_tables, style, table, tradeoffs
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
+from nescio.report.spans import parts
 from nescio.report.table import Row
 
 MOST_SAMPLES = 40
@@ -67,6 +68,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "costs": page_tables.costs(rows),
         "labels": page_tables.labels(rows),
         "attacks": page_tables.attacks(rows),
+        "asked_for": page_tables.asked_for(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "worst": columns[worst],
@@ -163,20 +165,6 @@ def _sample(same: Sequence[Answer]) -> dict[str, Any]:
     asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
     answers = [{"count": len(answer["spans"]), "parts": parts(answer["answer"], answer["spans"])} for answer in same]
     return {"id": same[0]["id"], "asked": asked, "beginning": beginning, "answers": answers}
-
-
-def parts(text: str, spans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Cut a text at its spans: pieces with their labels, the label empty where nothing was found.
-
-    Args:
-        text: The answer.
-        spans: In order and apart, offsets in characters.
-    """
-    cut, at = [], 0
-    for span in spans:
-        cut += [(text[at : span["start"]], ""), (text[span["start"] : span["end"]], span["label"])]
-        at = span["end"]
-    return [part for part in (*cut, (text[at:], "")) if part[0]]
 
 
 def _inline(svg: str, name: str) -> Markup:

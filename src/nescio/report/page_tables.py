@@ -1,11 +1,19 @@
-"""The report's tables after the first: what each row costs, and personal data and attacks by label, as text."""
+"""The report's tables after the first: what each row costs, what comes out by place or by label, as text."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from nescio.report import table
+from nescio.report.spans import parts
 from nescio.report.table import Row
+
+_PLACES = {
+    "front": "before the message", "middle": "within it", "end": "after it", "earlier": "in an earlier turn",
+    "system": "in the system message", "second_system": "as a second system message",
+    "answer": "as the answer’s beginning", "reveal_front": "reveal sentence before the message",
+    "reveal_system": "reveal sentence in the system message",
+}  # fmt: skip
 
 
 def main(rows: Sequence[Row]) -> dict[str, Any]:
@@ -62,3 +70,28 @@ def _attacked(outcome: dict[str, Any] | None) -> str:
         return table.MISSING
     share = table.percent(outcome["found"] / outcome["slots"])
     return f"{share} of {outcome['slots']} {table.share_interval(outcome['ci95'])}"
+
+
+def asked_for(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what callers get who ask for it: the places, the pieces at each in each row, and answers at the worst.
+
+    The answers are of the rows that were asked, those that give most first.
+    """
+    asked = [row for row in rows if row.get("asked_for_by")]
+    names = list(dict.fromkeys(name for row in asked for name in row["asked_for_by"]))
+    answers = [
+        {
+            "row": row,
+            "place": _PLACES.get(row.get("asked_for_worst") or "", row.get("asked_for_worst")),
+            "answers": [each | {"parts": parts(each["answer"], each["spans"])} for each in row["asked_for_answers"]],
+        }
+        for row in sorted(asked, key=lambda row: -(row.get("asked_for") or 0))
+        if row.get("asked_for_answers")
+    ]
+    return {
+        "names": [_PLACES.get(name, name) for name in names],
+        "cells": [[table.count((row.get("asked_for_by") or {}).get(name)) for name in names] for row in rows],
+        "samples": asked[0].get("asked_for_samples") if asked else None,
+        "plain": asked[0].get("asked_for_plain_tuned") if asked else None,
+        "answers": answers,
+    }

@@ -11,6 +11,7 @@ from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
 from nescio.evaluation.results import falls_apart, knows_less, mark_best
 from nescio.report import detector
+from nescio.report.spans import wrong_spans
 
 Row = dict[str, Any]
 """A row of `results.json`."""
@@ -19,8 +20,9 @@ SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"
 """The shares that decide which row may be best, and their names in text."""
 MISSING = "–"
 
-_NUMBERS = ("epoch", "samples", "judge_accuracy", *(each.name for each in COMBINING if each.type is float))
-_TEXTS = ("space", "utility_kind", "judge")
+_ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned")
+_NUMBERS = ("epoch", "samples", "judge_accuracy", *_ASKED_FOR, *(each.name for each in COMBINING if each.type is float))
+_TEXTS = ("space", "utility_kind", "judge", "asked_for_worst")
 
 
 def read(run: Path) -> list[Row]:
@@ -90,12 +92,21 @@ def _wrong_mapping(row: Row) -> str | None:
         ("labels", "the count of each label", lambda label, found: _is_number(found)),
         ("leak_at", "a share and its interval for each k", lambda k, share: k.isdigit() and _are_numbers(share, 3)),
         ("attack_labels", "found, slots and ci95 of each type", lambda label, found: _is_attack(found)),
+        ("asked_for_by", "the pieces at each place", lambda place, pieces: _is_number(pieces)),
     ]
     for key, needed, fits in checks:
         value = row.get(key)
         if value is not None and not (isinstance(value, dict) and all(fits(*item) for item in value.items())):
             return f"{key} must hold {needed}, as `nescio evaluate` writes them now"
+    answers = row.get("asked_for_answers")
+    if answers is not None and not (isinstance(answers, list) and all(map(_is_asked_for, answers))):
+        return "asked_for_answers must be a list of id, asked, answer and its spans"
     return None
+
+
+def _is_asked_for(value: Any) -> bool:
+    texts = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("id", "asked", "answer"))
+    return texts and wrong_spans(value["answer"], value.get("spans")) is None
 
 
 def _is_attack(value: Any) -> bool:

@@ -39,7 +39,8 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     runs = {variant: train(recipe, variant, root, reporter, until=until) for variant, until in _needed(rows).items()}
     # 2) Evaluate; all tables share the answers and verdicts on disk.
     context, setups = Context(recipe, runs["ch-cfg"], reporter.note), _setups(rows, runs, recipe)
-    section = recipe.evaluate.model_copy(update={"leak_draws": 0, "attack_samples": 0, "harmless_prompts": 0})
+    others = ("leak_draws", "attack_samples", "harmless_prompts", "asked_for_samples")
+    section = recipe.evaluate.model_copy(update=dict.fromkeys(others, 0))
     chosen, found = list(measures(section)), list[list[dict[str, Any]]]()
     for size in [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]:
         with reporter.stage(name) as tick:
