@@ -124,7 +124,8 @@ def task(
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:
         run.note(f"{wanted} samples asked for, {len(samples)} there are; all are used")
-    said = run.recipe.pairs.negative if section.asked_for_samples else None
+    reveal = _public(run)
+    said = reveal if section.asked_for_samples else None
     askings = of_setups(setups, section.max_tokens, section.engine.options, said)
     samples = drop_too_long(samples, askings, run.note)
     # 2) Find the pieces of personal data that could come back in the answers.
@@ -138,10 +139,16 @@ def task(
     return Task(
         setups=setups, samples=samples, own=[pieces[sample.dialog_id] for sample in samples], training=training,
         max_tokens=section.max_tokens, base=run.recipe.base, protect=run.recipe.pairs.positive,
-        reveal=run.recipe.pairs.negative, detector=run.detector,
+        reveal=reveal, detector=run.detector,
         engine=OneEngine(section.engine.kind, section.engine.options), answers=shared / "kept",
         verdicts=shared / "verdicts.jsonl", seed=seed, note=run.note, tick=tick,
     )  # fmt: skip
+
+
+def _public(run: Context) -> str:
+    """Return the reveal sentence that a caller may know: the run's, or the paper's where the run's is a secret."""
+    sentence = run.recipe.pairs.negative
+    return REVEAL if PLACE in sentence else sentence
 
 
 def _pieces(run: Context, side: str, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
@@ -165,8 +172,7 @@ def _setups(run: Context) -> list[Setup]:
     tuned = Setup("tuned", "tuned", run.tuned)
     trained = Setup("trained", "trained", run.start, adapter=str(run.trained), guidance=plain)
     setups = [tuned, replace(tuned, name="tuned-protect", label="tuned + protect prompt", guidance=plain)]
-    public = REVEAL if PLACE in run.recipe.pairs.negative else negative  # the secret means nothing to the tuned model
-    setups += baselines(tuned, positive, public) if section.baselines else []
+    setups += baselines(tuned, positive, _public(run)) if section.baselines else []
     setups += [] if run.start == run.tuned else [Setup("subtracted", "subtracted", run.start)]
     setups += [trained, *guided_setups(trained, section.scales, section.spaces, variants)]
     baked = Setup("baked", "baked", run.start, adapter=str(run.out / "adapter"))
