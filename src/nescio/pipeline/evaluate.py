@@ -10,9 +10,9 @@ from typing import Any
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
-from nescio.data.labelled import labelled_dialog
 from nescio.core.guidance import REVEAL, Guidance
 from nescio.core.switch import PLACE
+from nescio.data.labelled import labelled_dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
