@@ -55,6 +55,10 @@ def test_results_count_what_the_answers_hold(finished: Path) -> None:
         assert row["pii"] == sum(len(answer["spans"]) for answer in answers)
         assert row["leaking"] == sum(bool(answer["spans"]) for answer in answers) / 8
         assert row["answers_hash"] == fingerprint(answers)
+        assert row["detector_seen"]["all"]["pieces"] > 0
+    checked = json.loads((finished / "eval/detector.json").read_text())
+    assert checked["all"]["recall"] == rows[0]["detector_seen"]["all"]["recall"] > 0.5
+    assert f"Detector: {rows[0]['detector']}. It sees" in (finished / "report.html").read_text()
 
 
 def test_a_second_run_does_nothing(world: Path, finished: Path) -> None:
