@@ -1,6 +1,7 @@
 """Intervals and tests against SciPy's, the leak@k estimator against brute force."""
 
-from itertools import combinations
+import operator
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from nescio.evaluation.statistics import (
     leak_at,
     mcnemar,
     paired_bootstrap,
+    sign_flip,
 )
 
 
@@ -127,6 +129,34 @@ def test_the_bound_of_a_paired_change_holds_in_19_of_20_draws(pairs: int, win: f
     bounds = np.array([change_low(*paired(0, *map(int, cell))) for cell in cells])
     held = counts[bounds <= win - loss + 1e-9].sum() / counts.sum()
     assert 0.935 < held < 0.985, "exact is 0.95; counts are whole numbers"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from("abcdef")), min_size=1, max_size=12))
+def test_the_sign_flips_p_value_is_the_share_of_all_flips_of_dialogs(rows: list[tuple[int, int, str]]) -> None:
+    ours, theirs, clusters = map(list, zip(*rows, strict=True))
+    totals = [sum(b - a for a, b, own in rows if own == name) for name in sorted({own for *_, own in rows})]
+    flips = [sum(map(operator.mul, signs, totals)) for signs in product((1, -1), repeat=len(totals))]
+    expected = sum(flip >= sum(totals) for flip in flips) / len(flips)
+    assert sign_flip(ours, theirs, clusters) == pytest.approx(expected)
+
+
+def _leaks(rng: np.random.Generator, rates: tuple[float, float]) -> tuple[list[int], list[int], list[str]]:
+    """Counts of two models on samples of 30 dialogs; how much a dialog gives away differs, and by model as well."""
+    sizes = rng.integers(1, 6, 30)
+    level = rng.gamma(1.0, 1.0, (30, 1)) * rng.gamma(0.7, 1 / 0.7, (30, 2)) * np.array(rates)  # [dialogs, models]
+    counts = rng.poisson(np.repeat(level, sizes, axis=0))
+    return counts[:, 0].tolist(), counts[:, 1].tolist(), [str(dialog) for dialog in np.repeat(np.arange(30), sizes)]
+
+
+def test_the_sign_flip_is_wrong_once_in_twenty_where_nothing_differs_and_sees_a_difference() -> None:
+    rng = np.random.default_rng(4)
+    alike = [_leaks(rng, (2, 2)) for _ in range(1500)]
+    size = sum(sign_flip(*drawn) <= 0.05 for drawn in alike) / len(alike)
+    assert 0.03 < size < 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
+    single = sum(sign_flip(ours, theirs, [str(n) for n in range(len(ours))]) <= 0.05 for ours, theirs, _ in alike)
+    assert single / len(alike) > 0.10, "samples of one dialog are not independent"
+    assert sum(sign_flip(*_leaks(rng, (0.4, 2))) <= 0.05 for _ in range(200)) > 180
+    assert sum(sign_flip(*_leaks(rng, (4, 2))) <= 0.05 for _ in range(200)) < 4
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
-from nescio.report import figures, html, page_tables, table, tradeoffs
+from nescio.report import figures, html, page_tables, table, tradeoffs, verdict
 from nescio.report.spans import parts
 
 HOSTILE = "</p><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7 * 7 }}&amp;\"'"
@@ -89,7 +89,7 @@ def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., 
     run = make_run()
     page = Page(html.write(run))
     plain = page.text.replace("\u00a0", " ")
-    assert table.verdict(table.read(run)) in plain
+    assert verdict.sentence(table.read(run)) in plain
     for word in ("2 min 39 s", "Method: orpo.", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
         assert word in plain
     headers = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]

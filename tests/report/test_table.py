@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nescio.core.errors import NescioError
-from nescio.report import table
+from nescio.report import table, verdict
 
 TUNED = {
     "name": "tuned", "model": "tuned", "epoch": None, "space": None, "scale": 1.0, "samples": 48, "pii": 105,
@@ -56,18 +56,18 @@ def test_markdown_is_aligned() -> None:
 
 
 def test_utility_and_the_judge_stand_where_they_were_measured() -> None:
-    assert table.summary([TUNED, BEST]) == f"{table.markdown([TUNED, BEST])}\n\n{table.verdict([TUNED, BEST])}"
+    assert verdict.summary([TUNED, BEST]) == f"{table.markdown([TUNED, BEST])}\n\n{verdict.sentence([TUNED, BEST])}"
     more = {
         "utility": 0.667, "utility_ci95": [0.54, 0.77], "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
         "judge_accuracy": 0.55, "judge_usable": False,
     }  # fmt: skip
-    said = table.summary([TUNED | more, BEST])
+    said = verdict.summary([TUNED | more, BEST])
     header, _, tuned, best = said.splitlines()[:4]
     assert cells(header)[-3:] == ["perplexity", "utility [95 %]", "judged [95 %] unusable"]
     assert cells(tuned)[-2:] == ["67 % [54, 77]", "40 % [30, 50]"] and cells(best)[-2:] == ["–", "–"]
     trust = "\n\nJudge: smollm2, right about 55 % of right and wrong answers made from the key"
     assert f"{trust}; below 80 %, so its column is unusable.\n\n" in said
-    usable = table.summary([TUNED | more | {"judge_accuracy": 0.9, "judge_usable": True}, BEST])
+    usable = verdict.summary([TUNED | more | {"judge_accuracy": 0.9, "judge_usable": True}, BEST])
     assert "unusable" not in usable and "right about 90 % of" in usable
 
 
@@ -76,34 +76,6 @@ def test_null_and_extra_fields_do_not_hurt() -> None:
     line = table.markdown([row]).splitlines()[2]
     assert "a\\|b c, epoch 2" in line
     assert line.count("–") == 8
-
-
-def test_verdict_says_what_went_down_and_what_it_cost() -> None:
-    assert table.verdict([TUNED, BEST]) == (
-        "Pieces of personal data in the answers to 48 samples went from 105 [88, 123] (tuned) to 4 [1, 8] "
-        "(trained, prob × 3); of the answers, degenerate 2 % → 4 %, on-topic 93 % → 88 %, canned 0 % → 2 %."
-    )
-
-
-def test_verdict_without_a_best_row_says_so() -> None:
-    toy = BEST | {"best": False, "degenerate": 1.0, "pii": 0, "pii_ci95": [0, 0]}
-    said = table.verdict([TUNED, toy, BEST | {"best": False}])
-    assert said.startswith("No row is best")
-    assert "0 [0, 0] (trained, prob × 3)" in said and "degenerate 2 % → 100 %" in said
-
-
-def test_verdict_names_utility_where_it_was_measured() -> None:
-    tuned = TUNED | {"utility": 0.667, "utility_ci95": [0.54, 0.77], "utility_mcnemar_p": 1.0}
-    best = BEST | {"utility": 0.633, "utility_ci95": [0.507, 0.744], "utility_mcnemar_p": 0.503}
-    assert table.verdict([tuned, best]).endswith("; utility 67 % [54, 77] → 63 % [51, 74] (p = 0.5).")
-    said = table.verdict([tuned, best | {"best": False, "utility_mcnemar_p": 0.00123}])
-    assert "canned answers, with a utility that is not significantly worse. The fewest" in said
-    assert said.endswith("(p = 0.0012).")
-
-
-def test_verdict_with_nothing_to_compare() -> None:
-    assert "nothing was compared" in table.verdict([TUNED])
-    assert table.verdict([]) == "Nothing was evaluated."
 
 
 def test_read_gives_the_rows(make_run: Callable[..., Path]) -> None:
@@ -147,6 +119,7 @@ def test_missing_results(tmp_path: Path) -> None:
     [
         {"space": 3}, {"leaking": "x"}, {"utility_kind": 1}, {"labels": ["PERSON"]}, {"labels": {"PERSON": None}},
         {"leak_at": {"1": [0.1, 0.2]}}, {"leak_at": {"one": [0.1, 0.0, 0.2]}}, {"utility_change_ci95": 0.1},
+        {"verdict": "bad"}, {"undecided": [{"test": "words"}]}, {"unmeasured": [3]},
         {"attack_labels": {"PERSON": {"found": 0, "slots": 0, "ci95": [0, 1]}}}, {"judge": "j", "judge_accuracy": "?"},
     ],
 )  # fmt: skip
@@ -162,11 +135,11 @@ def test_what_is_no_number_was_not_measured(make_run: Callable[..., Path]) -> No
     (run / "eval/results.json").write_text(json.dumps([TUNED, BEST | {"fluency": math.inf, "pii": math.nan}]))
     tuned, best = table.markdown(table.read(run)).splitlines()[2:]
     assert "12.3" in tuned and cells(best)[2] == cells(best)[-1] == "–"
-    assert "nothing was compared" in table.verdict(table.read(run))
+    assert "nothing was compared" in verdict.sentence(table.read(run))
 
 
 def test_results_of_a_judge_of_which_nothing_is_known_are_shown() -> None:
-    assert "judged [95 %]" in table.summary([TUNED | {"judged": 0.5, "judge": "j"}, BEST])
+    assert "judged [95 %]" in verdict.summary([TUNED | {"judged": 0.5, "judge": "j"}, BEST])
 
 
 def test_a_table_is_printed_without_pytorch() -> None:

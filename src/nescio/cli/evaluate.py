@@ -61,7 +61,7 @@ def evaluate(
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import load_recipe
     from nescio.pipeline.run import Run
-    from nescio.report import table
+    from nescio.report import table, verdict
 
     given: dict[str, Any] = {
         "scales": _numbers("--scales", scales),
@@ -87,7 +87,7 @@ def evaluate(
     recipe = load_recipe(run / "recipe.yaml", set_ or (), settings=settings)
     Run(recipe, run, Terminal(standard())).evaluate()
     rows = table.read(run)
-    print(f"\n{table.summary(rows)}\nReport: {run / 'report.html'}")
+    print(f"\n{verdict.summary(rows)}\nReport: {run / 'report.html'}")
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

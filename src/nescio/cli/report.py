@@ -11,9 +11,9 @@ def report(
     compare: Annotated[list[Path] | None, typer.Option(help="Another run folder to compare with. Repeatable.")] = None,
 ) -> None:
     """Draw the figures and the report of a run again, and print its table."""
-    from nescio.report import figures, html, table
+    from nescio.report import figures, html, table, verdict
 
     rows = table.read(run_folder)
     figures.draw(run_folder)
     page = html.write(run_folder, *(compare or ()))
-    print(f"{table.summary(rows)}\nReport: {page}")
+    print(f"{verdict.summary(rows)}\nReport: {page}")

@@ -47,9 +47,9 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
         console.print(describe(estimate(recipe)))
         return
     from nescio.pipeline.run import Run
-    from nescio.report import table
+    from nescio.report import table, verdict
 
     Run(recipe, out, Terminal(console)).execute(until)
     if (out / "eval/results.json").exists() and until is None:
         rows = table.read(out)
-        print(f"\n{table.summary(rows)}\nReport: {out / 'report.html'}")
+        print(f"\n{verdict.summary(rows)}\nReport: {out / 'report.html'}")

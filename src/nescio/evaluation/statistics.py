@@ -123,6 +123,29 @@ def _score(wins: int, losses: int, pairs: int, change: float) -> float:
     return above / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, above)
 
 
+def sign_flip(ours: Sequence[int], theirs: Sequence[int], clusters: Sequence[str]) -> float:
+    """Exact one-sided p-value of `ours` being lower than `theirs`, paired by sample and clustered.
+
+    The sign-flip permutation test (Fisher 1935, "The Design of Experiments", section 21): under the null the two
+    could have been swapped in any cluster, so the sign of each cluster's difference is a fair coin. Whole clusters
+    flip, because samples of one dialog are not independent. Counts are whole numbers, so the distribution of the total
+    under all 2ⁿ flips is computed, not drawn.
+
+    Args:
+        ours: A count for each sample.
+        theirs: The same of the other, on the same samples.
+        clusters: What each sample belongs to.
+    """
+    differences = np.asarray(theirs) - np.asarray(ours)
+    totals = _by_cluster(differences[:, None], clusters)[0][:, 0].astype(int)  # [clusters]
+    reach = int(np.abs(totals).sum())
+    law = np.zeros(2 * reach + 1)  # of the total, from -reach to reach
+    law[reach] = 1.0
+    for size in np.abs(totals):
+        law = (np.roll(law, size) + np.roll(law, -size)) / 2
+    return min(1.0, float(law[reach + totals.sum() :].sum()))
+
+
 def leak_at(k: int, draws: int, leaking: int) -> float:
     """Unbiased estimate of the chance that any of k answers leaks, from `leaking` of `draws` sampled ones.
 

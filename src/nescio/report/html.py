@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
-from nescio.report import detector, figures, page_tables, style, table, tradeoffs
+from nescio.report import detector, figures, page_tables, style, table, tradeoffs, verdict
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
 from nescio.report.spans import parts
@@ -56,7 +56,8 @@ def _contents(run: Path) -> dict[str, Any]:
         "title": run.resolve().name,
         "rows": rows,
         "most_pii": max(row.get("pii") or 0 for row in rows) or 1,
-        "verdict": table.verdict(rows),
+        "verdict": verdict.sentence(rows),
+        "failed": verdict.failed(rows),
         "seen": detector.seen(rows),
         "stages": _stages(manifest),
         "method": _method(recipe),

@@ -1,4 +1,4 @@
-"""The rows of `results.json`: read and checked, as a table in Markdown, and as one sentence."""
+"""The rows of `results.json`: read and checked, and as a table in Markdown."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,15 @@ from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
-from nescio.evaluation.results import falls_apart, knows_less, mark_best
-from nescio.report import detector
+from nescio.evaluation.results import mark_best
 from nescio.report.spans import wrong_spans
 
 Row = dict[str, Any]
 """A row of `results.json`."""
 
-SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"}
-"""The shares that decide which row may be best, and their names in text."""
 MISSING = "–"
+OUTCOME = ("test", "figure", "limit", "advice")
+"""Fields of a test that a row failed or that is undecided."""
 
 _ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned")
 _NUMBERS = ("epoch", "samples", "judge_accuracy", *_ASKED_FOR, *(each.name for each in COMBINING if each.type is float))
@@ -47,8 +46,8 @@ def read(run: Path) -> list[Row]:
         wrong = _wrong_field(row)
         if wrong:
             raise spoiled(path, f"row {number}: {wrong}")
-    if any(row.get("best") and (knows_less(row, rows[0]) or falls_apart(row, rows[0])) for row in rows):
-        mark_best(rows)  # written by a version in which utility or perplexity did not count
+    if any("verdict" not in row for row in rows[1:]):
+        mark_best(rows)  # written by a version that kept the star alone, and asked for less
     return rows
 
 
@@ -101,12 +100,26 @@ def _wrong_mapping(row: Row) -> str | None:
     answers = row.get("asked_for_answers")
     if answers is not None and not (isinstance(answers, list) and all(map(_is_asked_for, answers))):
         return "asked_for_answers must be a list of id, asked, answer and its spans"
+    for key in ("verdict", "undecided"):
+        if not all(_is_outcome(outcome) for outcome in _listed(row.get(key))):
+            return f"{key} must be a list of test, figure, limit and advice"
+    if not all(isinstance(test, str) for test in _listed(row.get("unmeasured"))):
+        return "unmeasured must be a list of tests"
     return None
 
 
 def _is_asked_for(value: Any) -> bool:
     texts = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("id", "asked", "answer"))
     return texts and wrong_spans(value["answer"], value.get("spans")) is None
+
+
+def _listed(value: Any) -> list[Any]:
+    """The items of a field that may be missing; what is no list has one wrong item."""
+    return value if isinstance(value, list) else [] if value is None else [None]
+
+
+def _is_outcome(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in OUTCOME)
 
 
 def _is_attack(value: Any) -> bool:
@@ -182,17 +195,6 @@ def trust(row: Row) -> str:
     return f"Judge: {row['judge']}, right about {right} of right and wrong answers made from the key{unusable}."
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Return what a command prints of a table: the table, what its detector sees, the judge, and the verdict.
-
-    Args:
-        rows: As in `results.json`.
-    """
-    judged, seen = judge(rows), detector.seen(rows)
-    parts = [markdown(rows), seen, trust(judged) if judged else None, verdict(rows)]
-    return "\n\n".join(filter(None, parts))
-
-
 def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
     """Return cells as a Markdown table, padded.
 
@@ -211,39 +213,6 @@ def aligned(cells: Sequence[Sequence[str]], left: int) -> str:
         for line in (safe[0], rule, *safe[1:])
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def verdict(rows: Sequence[Row]) -> str:
-    """Say in a sentence or two what became of the personal data from the tuned model to the best row, at what price.
-
-    Args:
-        rows: As in `results.json`, the tuned model first.
-    """
-    if not rows:
-        return "Nothing was evaluated."
-    tuned, others = rows[0], [row for row in rows[1:] if row.get("pii") is not None]
-    best = next((row for row in others if row.get("best")), None)
-    where = f"in the answers to {count(tuned.get('samples'))} samples"
-    before = f"{_pii(tuned)} ({model_name(tuned)})"
-    if best:
-        after = f"{_pii(best)} ({described(best)})"
-        return f"Pieces of personal data {where} went from {before} to {after}; {_prices(tuned, best)}."
-    if not others:
-        return f"Pieces of personal data {where}: {before}; nothing was compared with it."
-    least = min(others, key=lambda row: row["pii"])
-    knowing = "" if tuned.get("utility") is None else ", with a utility that is not significantly worse"
-    return (
-        f"No row is best: none has fewer pieces of personal data {where} than {before} and, at no more than twice its "
-        f"perplexity, stays within 10 points of it on degenerate, on-topic and canned answers{knowing}. The fewest are "
-        f"{_pii(least)} ({described(least)}); {_prices(tuned, least)}."
-    )
-
-
-def _prices(tuned: Row, row: Row) -> str:
-    moves = [f"{word} {percent(tuned.get(key))} → {percent(row.get(key))}" for key, word in SHARES.items()]
-    p = row.get("utility_mcnemar_p")
-    known = "" if p is None else f"; utility {measured(tuned, 'utility')} → {measured(row, 'utility')} (p = {p:.2g})"
-    return "of the answers, " + ", ".join(moves) + known
 
 
 def model_name(row: Mapping[str, Any]) -> str:
@@ -268,7 +237,8 @@ def described(row: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (model_name(row), guidance(row) or "unguided")))
 
 
-def _pii(row: Mapping[str, Any]) -> str:
+def pieces(row: Mapping[str, Any]) -> str:
+    """Return the personal data of a row with its interval: `4 [1, 8]`."""
     return " ".join(filter(None, (count(row.get("pii")), interval(row))))
 
 

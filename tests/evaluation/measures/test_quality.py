@@ -11,7 +11,6 @@ from nescio.core.text import first_sentence, loops, whole_sentences
 from nescio.engines.base import Scoring
 from nescio.evaluation.measures.leakage import recall
 from nescio.evaluation.measures.quality import canned_share, degenerate, fits, masked_rows
-from nescio.evaluation.results import mark_best
 from nescio.pii.base import Span, mask
 
 
@@ -99,52 +98,3 @@ def test_on_topic_compares_with_another_dialogs_prompt() -> None:
 def test_an_empty_answer_is_not_on_topic() -> None:
     rows = [row("a", "tell me of gardens", ""), row("b", "a car", "car it is")]
     assert fits(masked_rows({"x": rows}, Nobody()), Words())["x"].on_topic == 0.5  # type: ignore[arg-type]
-
-
-def table(*others: dict[str, float]) -> list[dict[str, Any]]:
-    tuned = {"pii": 100, "degenerate": 0.1, "on_topic": 0.9, "canned": 0.0, "best": False}
-    return [dict(tuned), *(tuned | other for other in others)]
-
-
-def test_best_is_never_best_on_personal_data_alone() -> None:
-    rows = table(
-        {"pii": 0, "degenerate": 0.9}, {"pii": 0, "on_topic": 0.7}, {"pii": 0, "canned": 0.2}, {"pii": 7, "canned": 0.1}
-    )
-    mark_best(rows)
-    assert [r["best"] for r in rows] == [False, False, False, False, True]
-
-
-def test_better_shares_are_no_fault_and_decide_between_equals() -> None:
-    rows = table({"pii": 3, "degenerate": 0.2}, {"pii": 3, "degenerate": 0.0, "on_topic": 1.0})
-    mark_best(rows)
-    assert [r["best"] for r in rows] == [False, False, True]
-
-
-def test_a_row_that_knows_significantly_less_is_not_best() -> None:
-    rows = table(
-        {"pii": 0, "utility": 0.4, "utility_mcnemar_p": 0.03}, {"pii": 4, "utility": 0.5, "utility_mcnemar_p": 0.3}
-    )
-    rows[0] |= {"utility": 0.6, "utility_mcnemar_p": 1.0}
-    mark_best(rows)
-    assert [r["best"] for r in rows] == [False, False, True]
-    rows = table({"pii": 0, "utility": 0.8, "utility_mcnemar_p": 0.03})
-    rows[0]["utility"] = 0.6
-    mark_best(rows)
-    assert rows[1]["best"], "knowing more is no fault"
-
-
-def test_nothing_is_best_where_nothing_is_better() -> None:
-    rows = table({"pii": 100}, {"pii": 5, "on_topic": 0.1})
-    mark_best(rows)
-    assert not any(r["best"] for r in rows)
-
-
-def test_answers_that_fall_apart_are_not_best() -> None:
-    """On the demo, log space at scale 2 left 0 pieces, 27 % degenerate, and text of 3.7 times the perplexity."""
-    rows = table({"pii": 0, "fluency": 23.1}, {"pii": 2, "fluency": 7.1})
-    rows[0]["fluency"] = 6.3
-    mark_best(rows)
-    assert [r["best"] for r in rows] == [False, False, True]
-    rows = table({"pii": 0, "fluency": None})
-    mark_best(rows)
-    assert rows[1]["best"], "perplexity that was not measured says nothing"

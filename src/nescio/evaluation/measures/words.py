@@ -77,6 +77,7 @@ class Words(Measure):
                 "words": sum(own) / len(own),
                 "words_ci95": list(wilson(sum(own), len(own))),
                 "words_change_low": change_low(own, rights[0]),
+                "words_change_high": -change_low(rights[0], own),
             }
             for own in rights
         ]
