@@ -22,7 +22,7 @@ def bake(
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import load_recipe
     from nescio.pipeline.run import Run
-    from nescio.report import table
+    from nescio.report import table, verdict
 
     recipe = load_recipe(run / "recipe.yaml", set_ or ())
     if recipe.bake is None or recipe.train.anchors is None:
@@ -31,4 +31,4 @@ def bake(
         recipe = load_recipe(run / "recipe.yaml", ["bake={}", *(set_ or ())], settings=added)
     Run(recipe, run, Terminal(standard())).bake()
     rows = table.read(run)
-    print(f"\n{table.summary(rows)}\nReport: {run / 'report.html'}")
+    print(f"\n{verdict.summary(rows)}\nReport: {run / 'report.html'}")

@@ -10,6 +10,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, variant_words
 from nescio.evaluation.columns import Column, Kind, Place, columns
 from nescio.evaluation.results import mark_best
+from nescio.report import detector
 from nescio.report.spans import wrong_spans
 
 Row = dict[str, Any]
