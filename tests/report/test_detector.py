@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.errors import NescioError
-from nescio.report import html, table
+from nescio.report import html, table, verdict
 from nescio.report.detector import seen
 
 ALL = {"pieces": 349, "recall": 0.851, "recall_ci95": [0.81, 0.885]}
@@ -34,14 +34,14 @@ def test_it_is_said_under_the_table(make_run: Callable[..., Path]) -> None:
     run = make_run()
     rows = rows_with(run, detector="one", detector_seen=SHARES)
     assert seen(rows) == WORDS
-    assert f"|\n\n{WORDS}\n\n" in table.summary(rows)
+    assert f"|\n\n{WORDS}\n\n" in verdict.summary(rows)
     page = html.write(run).read_text()
     assert page.index('id="numbers"') < page.index(WORDS) < page.index('id="answers"')
 
 
 def test_where_nothing_is_recorded_it_says_how_to_find_out(make_run: Callable[..., Path]) -> None:
     rows = rows_with(make_run(), detector="one")
-    assert "how much it sees is not known; `nescio detect check" in table.summary(rows)
+    assert "how much it sees is not known; `nescio detect check" in verdict.summary(rows)
 
 
 def test_runs_of_earlier_versions_have_no_such_line(make_run: Callable[..., Path]) -> None:
