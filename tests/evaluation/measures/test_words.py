@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.guidance import PROTECT, Guidance
+from nescio.core.text import occurrences
 from nescio.engines.base import Answer, Request, Scoring
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Task
@@ -20,7 +21,7 @@ SORRY = "I'm sorry for any confusion, but I can't help with that."
 
 
 def question(*options: str, answer: int = 0) -> PlainQuestion:
-    return PlainQuestion(id="x", field="x", question="Which?", options=options, answer=answer)
+    return PlainQuestion(id="x", field="x", level=1, question="Which?", options=options, answer=answer)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,28 @@ def test_options_of_several_words_and_of_accents() -> None:
     assert is_right(question("New York", "New", "old", "older"), "In New\nYork.")
     assert is_right(question("café", "tea", "milk", "water"), "In a CAFE\u0301.")
     assert not is_right(question("tea", "café", "milk", "water"), "café, then tea")
+
+
+def test_the_set_is_whole() -> None:
+    questions = all_questions()
+    by_field = Counter(each.field for each in questions)
+    assert len(questions) >= 1000 and len(by_field) == 20 and min(by_field.values()) >= 50
+    assert (
+        len({each.id for each in questions}) == len({each.question.casefold() for each in questions}) == len(questions)
+    )
+    levels = Counter((each.field, each.level) for each in questions)
+    assert len(levels) == 60 and {level for _, level in levels} == {1, 2, 3} and min(levels.values()) >= 8
+    places = Counter(each.answer for each in questions)
+    assert places.keys() == {0, 1, 2, 3} and max(places.values()) < 0.3 * len(questions)
+
+
+def test_no_option_is_in_the_question_or_in_another_option() -> None:
+    for each in all_questions():
+        assert len({option.casefold() for option in each.options}) == 4 and all(map(str.strip, each.options)), each
+        for option in each.options:  # a model that repeats the question would name it
+            texts = [each.question, *(other for other in each.options if other != option)]
+            assert not any(occurrences(text, option, ignore_case=True) for text in texts), each
+            assert is_right(each, f"It is {option}.") == (option == each.options[each.answer]), each
 
 
 def test_few_questions_are_of_all_fields_and_begin_more_of_them() -> None:

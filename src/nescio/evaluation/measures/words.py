@@ -90,6 +90,7 @@ class PlainQuestion:
     Attributes:
         id: Unique in the set.
         field: Subject.
+        level: Difficulty, 1 to 3: what a small child knows, what a pupil knows, what fewer people know.
         question: Text.
         options: Four words or short phrases; none has another as whole words in it.
         answer: Number of the right option, from 0.
@@ -97,6 +98,7 @@ class PlainQuestion:
 
     id: str
     field: str
+    level: int
     question: str
     options: tuple[str, ...]
     answer: int
@@ -109,7 +111,7 @@ class PlainQuestion:
 
 def all_questions() -> list[PlainQuestion]:
     """Return this project's own set, in the order of its file."""
-    text = (files("nescio.evaluation") / "questions.jsonl").read_text(encoding="utf-8")
+    text = (files("nescio.evaluation") / "words.jsonl").read_text(encoding="utf-8")
     rows = map(json.loads, text.splitlines())
     return [PlainQuestion(**row | {"options": tuple(row["options"])}) for row in rows]
 
