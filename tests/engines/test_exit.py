@@ -61,3 +61,29 @@ def test_an_engine_is_a_context_manager(model: Path) -> None:
     with nescio.load(str(model)) as engine:
         assert engine.complete("My name is", max_tokens=2) is not None
     assert engine.closed
+
+
+FREED_LATE = """
+import threading, time
+from nescio.engines.closing import DECODE_THREAD, close_at_exit
+
+class Owner:
+    def __init__(self):
+        close_at_exit(self)
+    def run(self):
+        time.sleep(0.2)
+    def close(self):
+        pass
+    def __del__(self):
+        time.sleep(1)
+        print("freed", flush=True)
+
+threading.Thread(target=Owner().run, name=DECODE_THREAD, daemon=True).start()
+time.sleep(0.6)
+print("ended", flush=True)
+"""
+
+
+def test_a_thread_that_frees_the_last_of_an_engine_is_waited_for() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED_LATE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\nfreed\n"), done.stderr

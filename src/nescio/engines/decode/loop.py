@@ -14,7 +14,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
 from nescio.engines.base import EngineClosedError, Request
-from nescio.engines.closing import close_at_exit
+from nescio.engines.closing import DECODE_THREAD, close_at_exit
 from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
@@ -93,7 +93,7 @@ class Loop:
             self._waiting.append(job)
             if not self._is_running:
                 self._is_running = True
-                self._thread = threading.Thread(target=self._run, name="nescio-decode", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=DECODE_THREAD, daemon=True)
                 self._thread.start()
 
     @contextmanager
