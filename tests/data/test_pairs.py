@@ -153,6 +153,20 @@ def test_a_selection_keeps_pairs_with_their_twins(tmp_path: Path, selection: Sel
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
+def test_beginnings_that_many_clean_answers_share_are_capped(tmp_path: Path) -> None:
+    every = units(*"a" * 6)
+    for number, pair in enumerate(every):
+        clean, personal = f" I'm sorry for your loss {number}.", f" Tom {number}."
+        if number in (4, 5):  # the third unit begins in another way
+            clean = " You could ask at the desk."
+        pair["chosen"], pair["rejected"] = (personal, clean) if pair["twin"] == "reveal" else (clean, personal)
+    counts = Counter({"pairs": len(every)})
+    write_selected(iter(every), tmp_path / "p.jsonl", Selection(per_beginning=2), counts)
+    left = [row for _, row in read_jsonl(tmp_path / "p.jsonl")]
+    assert left == every[:6], "the first two of the crowd, the other one, and their twins"
+    assert counts == {"pairs": 6, "canned": 6, "unselected": 0}
+
+
 def test_a_selection_is_drawn_by_its_seed(tmp_path: Path) -> None:
     drawn = []
     for seed in (1, 1, 2):

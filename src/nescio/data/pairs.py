@@ -162,12 +162,15 @@ class Selection:
         sources: Sources to select from; None: all.
         balance: Select as many pairs of each source as the source with the fewest has.
         per_source: Most pairs of each source; a pair and its twin count as one.
+        per_beginning: Most pairs whose clean answers begin with the same four words: what the pairs teach, the model
+            says. The first ones stay.
         seed: Seed of the draw.
     """
 
     sources: Sequence[str] | None = None
     balance: bool = False
     per_source: int | None = None
+    per_beginning: int | None = None
     seed: int = 0
 
 
@@ -178,27 +181,38 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
         pairs: Pairs, twins next to each other.
         path: The pair file.
         selection: Which pairs are selected.
-        counts: `pairs` becomes the number selected, `unselected` the number left out.
+        counts: `pairs` becomes the number selected, `canned` the number left out for their beginnings, and
+            `unselected` the number of others left out.
     """
     every = path.with_suffix(".every")
     by_source: dict[str, list[int]] = {}
+    beginnings = Counter[str]()
+    canned: set[int] = set()
 
     def counted() -> Iterator[dict[str, Any]]:
         unit = -1
         for pair in pairs:
             unit += pair["twin"] != "reveal"  # a twin belongs to the pair before it
             own = by_source.setdefault(pair["source"], [])
-            if not own or own[-1] != unit:
+            if pair["twin"] != "reveal" and (selection.sources is None or pair["source"] in selection.sources):
+                beginning = " ".join(pair["chosen"].lower().split()[:4])
+                beginnings[beginning] += 1
+                if selection.per_beginning is not None and beginnings[beginning] > selection.per_beginning:
+                    canned.add(unit)
+            if unit in canned:
+                counts["canned"] += 1
+            elif not own or own[-1] != unit:
                 own.append(unit)
             yield pair | {"unit": unit}
 
+    before = counts["canned"]
     written = write_jsonl(every, counted())
     selected = _drawn(by_source, selection)
     rows = (row for _, row in read_jsonl(every))
     left = write_jsonl(path, ({n: v for n, v in row.items() if n != "unit"} for row in rows if row["unit"] in selected))
     every.unlink()
     counts["pairs"] -= written - left
-    counts["unselected"] += written - left
+    counts["unselected"] += written - left - (counts["canned"] - before)
 
 
 def _drawn(by_source: dict[str, list[int]], selection: Selection) -> set[int]:

@@ -28,6 +28,7 @@ from nescio.pipeline.too_long import drop_too_long, of_sources
 _PREFIX_TOKENS = 1 << 14  # cached tokens: a prompt whose answer is rejected is soon asked again
 _LEFT_OUT = {
     "duplicates": "duplicates", "border": "with a token over the border", "unselected": "by the selection",
+    "canned": "that begin like others",
     "too_long": "too long",
 }  # fmt: skip
 
@@ -157,7 +158,7 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
     """
     section, counts = run.recipe.pairs, Counter[str]()
     how = Pairing(section.twins, section.positive, section.negative, run.recipe.train.max_prompt_length)
-    selection = Selection(section.sources, section.balance, section.per_source, run.recipe.seed)
+    selection = Selection(section.sources, section.balance, section.per_source, section.per_beginning, run.recipe.seed)
     tokenizer = load_tokenizer(model)
     if not has_system_role(tokenizer):
         run.note("the chat template has no system role: system messages are put in front of the first user message")

@@ -219,6 +219,7 @@ class PairsSection(Section):
     sources: list[str] | None = None
     balance: bool = False
     per_source: Positive | None = None
+    per_beginning: Positive | None = None
 
 
 def _known_loss(name: str) -> str:
