@@ -38,12 +38,19 @@ def test_places_lie_in_the_text_and_fold_to_the_value(text: str, value: str) -> 
         ("_Ann_ and Annas", "Ann", [(1, 4)]),
         ("\uff15\uff15\uff15\u2011\u0661\u0662", "555-12", [(0, 6)]),
         ("call \u0665\u0665\u0665", "555", [(5, 8)]),
+        ("O`Brien", "O'Brien", [(0, 7)]),
         ("anything", "", []),
         ("anything", "\u200b", []),
     ],
 )
 def test_whole_words(text: str, value: str, places: list[tuple[int, int]]) -> None:
     assert occurrences(text, value) == places
+
+
+def test_a_dotted_capital_i_is_an_i_in_any_case() -> None:
+    for text, value in (("\u0130STANBUL", "istanbul"), ("istanbul", "\u0130stanbul"), ("I\u0307stanbul", "istanbul")):
+        assert occurrences(f"in {text} now", value, ignore_case=True) == [(3, 3 + len(text))]
+    assert occurrences("istanbul", "\u0130stanbul") == []
 
 
 def test_sentence_ends() -> None:

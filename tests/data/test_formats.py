@@ -356,10 +356,19 @@ def test_turns_of_weight_0_are_context_only(tmp_path: Path) -> None:
 
 
 def test_ids_as_tables_write_them(tmp_path: Path) -> None:
-    ids = ["1.0", "NaN", "null", '"a"', "7", "2.5"]
+    ids = ["1.0", "NaN", "null", '"a"', "7", "2.5", "Infinity", "1e999"]
     lines = [json.dumps({"messages": TURNS})[:-1] + f', "id": {each}}}' for each in ids]
     (tmp_path / "d.jsonl").write_text("\n".join(lines))
-    assert [dialog.id for dialog in read_dialogs(tmp_path / "d.jsonl")] == ["1", "d-2", "d-3", "a", "7", "2.5"]
+    assert [dialog.id for dialog in read_dialogs(tmp_path / "d.jsonl")] == [
+        "1",
+        "d-2",
+        "d-3",
+        "a",
+        "7",
+        "2.5",
+        "d-7",
+        "d-8",
+    ]
     (tmp_path / "d.jsonl").write_text(json.dumps({"messages": TURNS, "id": True}))
     with pytest.raises(NescioError, match="id: must be a text or a number"):
         list(read_dialogs(tmp_path / "d.jsonl"))
@@ -479,11 +488,13 @@ def test_turns_as_other_tools_write_them(tmp_path: Path, row: dict[str, Any]) ->
     assert dialog.messages == turns("Ask Ann.")["messages"]
 
 
-@pytest.mark.parametrize("field", ["system_prompt", "system_message"])
+@pytest.mark.parametrize("field", ["system_prompt", "system_message", "system_instruction", "instructions"])
 def test_a_system_prompt_under_another_name(tmp_path: Path, field: str) -> None:
     write_jsonl(tmp_path / "d.jsonl", [turns("Ask Ann.") | {field: "Be brief."}, turns("Ask Ann.") | {field: " "}])
     one, two = read_dialogs(tmp_path / "d.jsonl")
     assert one.messages[0] == {"role": "system", "content": "Be brief."} and len(two.messages) == 2
+    write_jsonl(tmp_path / "d.jsonl", [turns("Ask Ann.") | {field: [{"type": "text", "text": "Be brief."}]}])
+    assert next(read_dialogs(tmp_path / "d.jsonl")).messages == one.messages, "in parts, as Anthropic's API takes it"
 
 
 @pytest.mark.parametrize(
@@ -494,6 +505,19 @@ def test_turns_that_tools_keep_out_of_the_loss(tmp_path: Path, mark: dict[str, A
     row = {"messages": turns("Ann Lee.", **mark)["messages"] + turns("Tom Lee.")["messages"]}
     write_jsonl(tmp_path / "d.jsonl", [row])
     assert [dialog.answers for dialog in read_dialogs(tmp_path / "d.jsonl")] == [[3]]
+
+
+def test_a_mark_of_another_field_is_named(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [turns("Ask Ann.", train="false")])
+    with pytest.raises(NescioError, match=r"messages\[1\]\.train: must be 0 or 1, is 'false'"):
+        list(read_dialogs(tmp_path / "d.jsonl"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_were_joined_have_a_mark_in_the_middle(tmp_path: Path, encoding: str) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[:2])
+    (tmp_path / "d.jsonl").write_bytes(b"".join(line.encode(encoding) for line in lines))
+    assert [dialog.as_row() for dialog in read_dialogs(tmp_path / "d.jsonl")] == ROWS[:2]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -508,9 +532,18 @@ def test_gzip_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert [dialog.as_row() for dialog in read_dialogs(tmp_path)] == ROWS[:2]
 
 
-@pytest.mark.parametrize("name", ["more.jsonl.1", "more.jsonl.part", "more.json.bak", "more.jsonl~"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "more.jsonl.1", "more.jsonl.part", "more.json.bak", "more.jsonl~", "part-00000", "more.txt", "more.avro",
+        "more.orc", "more.feather",
+    ],
+)  # fmt: skip
 def test_data_under_an_unusual_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
     (tmp_path / "d.jl").write_text(LINES)
+    assert len(list(read_dialogs(tmp_path))) == 2
+    (tmp_path / "notes.txt").write_text("Rows of 2026.")
+    (tmp_path / "LICENSE").write_text("MIT")
     assert len(list(read_dialogs(tmp_path))) == 2
     (tmp_path / name).write_text(LINES)
     with pytest.raises(NescioError, match=rf"{re.escape(name)}: cannot be read as dialogs"):

@@ -217,8 +217,8 @@ def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -
     """
     if len(raw) > LONGEST_LINE:
         raise NescioError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; one line must be one row")
-    try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique if unique_keys else None)
+    try:  # a line may begin with a byte-order mark where files were joined
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique if unique_keys else None)
     except _TwiceError as error:
         raise NescioError(f"{path}:{number}: {error.args[0]}: the key stands there twice; keep one") from error
     except UnicodeDecodeError as error:

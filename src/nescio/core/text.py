@@ -110,6 +110,8 @@ def fold(text: str, ignore_case: bool = False) -> tuple[str, Sequence[int]]:
             if letter == " " and characters and characters[-1] == " ":
                 continue
             for folded in letter.casefold() if ignore_case else letter:
+                if ignore_case and folded == "\u0307" and characters[-1:] == ["i"]:  # "İ" is "i" in Turkish
+                    continue
                 characters.append(folded)
                 origins.append(index)
     return "".join(characters), origins
@@ -127,7 +129,7 @@ def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case:
     Returns:
         `(start, end)` of each place in the text, in order, without overlaps.
     """
-    if text.isascii() and value.isascii():  # nothing to decompose
+    if text.isascii() and value.isascii() and "`" not in text + value:  # nothing to fold
         pattern = r"\s+".join(map(re.escape, value.split()))
         if not pattern:
             return []

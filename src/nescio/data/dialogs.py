@@ -79,8 +79,8 @@ def parse_dialog(row: Any, default_id: str, fields: Fields = Fields()) -> Dialog
 
 
 def _id(value: Any, default: str) -> str:
-    """Return an id as text; tables write missing ids as null or NaN, and whole numbers as floats."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """Return an id as text; tables write missing ids as null, NaN or infinity, and whole numbers as floats."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return default
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -14,7 +14,11 @@ SUFFIXES = (*_JSON, *(f"{suffix}.gz" for suffix in _JSON), ".parquet")
 _IN_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)[.~_-](?!lock|md5|sha)")  # "export.jsonl.1", "export.jsonl.part"
 # What a data set's folder holds beside its rows. Anything else that looks like data is refused, not passed over.
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json", "package.json")
-_OTHER_DATA = (".csv", ".tsv", ".arrow", ".xml", ".zip", ".tar", ".gz", ".bz2", ".xz", ".zst", ".xlsx", ".sqlite")
+_OTHER_DATA = (
+    ".csv", ".tsv", ".arrow", ".feather", ".avro", ".orc", ".xml", ".zip", ".tar", ".gz", ".bz2", ".xz", ".zst",
+    ".xlsx", ".sqlite", ".db", ".pkl", ".pickle", ".npy", ".npz", ".geojsonl", ".json5",
+)  # fmt: skip
+_MAYBE_ROWS = ("", ".txt", ".log", ".data")  # rows, as Spark's `part-00000`, or a description: the first byte tells
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -30,7 +34,11 @@ def files_in(folder: Path) -> list[Path]:
         name = path.name.lower()
         if name.endswith(SUFFIXES) and name not in _DESCRIPTIONS:
             found.append(path)
-        elif name.endswith(_OTHER_DATA) or _IN_NAME.search(name):
+        elif (
+            name.endswith(_OTHER_DATA)
+            or _IN_NAME.search(name)
+            or (path.suffix.lower() in _MAYBE_ROWS and path.open("rb").read(64).lstrip()[:1] == b"{")
+        ):
             raise NescioError(f"{path}: cannot be read as dialogs; convert it to JSONL, or move it out of {folder}")
     return found
 

@@ -7,7 +7,7 @@ from nescio.core.errors import NescioError
 _ROLES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "developer": "system",
 }  # fmt: skip
-_SYSTEM = ("system", "system_prompt", "system_message")
+_SYSTEM = ("system", "system_prompt", "system_message", "system_instruction", "instructions")
 _WEIGHTS = ("weight", "loss_weight", "loss", "train", "training", "trainable")
 """Fields by which tools keep a turn out of the loss, with 0 or false."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -28,7 +28,7 @@ def plain_turns(row: dict[str, Any], field: str) -> Any:
         return turns
     plain = [_plain_turn(turn, f"{field}[{n}]") if isinstance(turn, dict) else turn for n, turn in enumerate(turns)]
     name = next((name for name in _SYSTEM if row.get(name) is not None), "system")
-    system = row.get(name)
+    system = _text(row.get(name), name)
     if system is None or (isinstance(system, str) and not system.strip()):
         return plain
     if not isinstance(system, str):
@@ -52,8 +52,10 @@ def _plain_turn(turn: dict[str, Any], place: str) -> dict[str, Any]:
     if isinstance(role, str):
         role = _ROLES.get(role.strip().lower(), role.strip().lower())
     content = _text(said.get("content", said.get("value")), f"{place}.{'content' if 'content' in said else 'value'}")
-    weight = next((said[name] for name in _WEIGHTS if name in said), None)
-    return {"role": role, "content": content} | ({} if weight is None else {"weight": weight})
+    weighted = next((name for name in _WEIGHTS if name in said), None)
+    if weighted is not None and said[weighted] not in (0, 1):
+        raise NescioError(f"{place}.{weighted}: must be 0 or 1, is {said[weighted]!r}")
+    return {"role": role, "content": content} | ({} if weighted is None else {"weight": said[weighted]})
 
 
 def _text(content: Any, place: str) -> Any:
