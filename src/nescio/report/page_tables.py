@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nescio.report import table
+from nescio.report.disagreement import disagreements
 from nescio.report.spans import parts
 from nescio.report.table import Row
 
@@ -27,6 +28,7 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     judge = table.judge(rows)
     notes = [f"The questions are {', '.join(sorted(kinds))}."] if kinds else []
     notes += [table.trust(judge)] if judge else []
+    notes += disagreements(rows)
     return _columns(rows, table.measured_columns(rows, "summary", "detail")) | {"notes": " ".join(notes)}
 
 

@@ -21,7 +21,14 @@ OUTCOME = ("test", "figure", "limit", "advice")
 """Fields of a test that a row failed or that is undecided."""
 
 _ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned")
-_NUMBERS = ("epoch", "samples", "judge_accuracy", *_ASKED_FOR, *(each.name for each in COMBINING if each.type is float))
+_NUMBERS = (
+    "epoch",
+    "samples",
+    "judge_accuracy",
+    "judged_mcnemar_p",
+    *_ASKED_FOR,
+    *(each.name for each in COMBINING if each.type is float),
+)
 _TEXTS = ("space", "utility_kind", "judge", "asked_for_worst")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nescio.evaluation.results import closest
 from nescio.report import detector, table
+from nescio.report.disagreement import disagreements
 from nescio.report.table import Row
 
 _SHARES = {"degenerate": "degenerate", "on_topic": "on-topic", "canned": "canned"}
@@ -13,12 +14,15 @@ _USE = {"words": "right in words", "everyday": "fine everyday answers"}
 def summary(rows: Sequence[Row]) -> str:
     """Return what a command prints of a table: the table, what its detector sees, the judge, and the verdict.
 
+    Before the verdict stands a line for each row of which words and another measure say different things.
+
     Args:
         rows: As in `results.json`.
     """
     judged, seen = table.judge(rows), detector.seen(rows)
     said = "\n".join([sentence(rows), *(f"- {line}" for line in failed(rows))])
-    return "\n\n".join(filter(None, [table.markdown(rows), seen, table.trust(judged) if judged else None, said]))
+    trust = table.trust(judged) if judged else None
+    return "\n\n".join(filter(None, [table.markdown(rows), seen, trust, "\n".join(disagreements(rows)), said]))
 
 
 def sentence(rows: Sequence[Row]) -> str:

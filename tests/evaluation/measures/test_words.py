@@ -120,6 +120,7 @@ def test_a_model_that_apologises_to_everybody_is_caught_in_words_and_not_by_like
         (tuned, row), details = evaluate(make_task(engine=Opened(engine), setups=setups), measures)
         assert (tuned["words"], tuned["utility"]) == (1, 1) and -0.1 < tuned["words_change_low"] < 0
         assert row["utility"] == 1 and row["utility_mcnemar_p"] == 1, "likelihood of options sees nothing"
+        assert row["words_mcnemar_p"] < 1e-9 and tuned["words_mcnemar_p"] == 1
         assert row["words"] == 0 and row["words_ci95"][1] < 0.1 and row["words_change_low"] == pytest.approx(-1)
         assert [line["right"] for line in details["words/sorry"]] == [False] * 40
         assert {line["said"] for line in details["words/sorry"]} == {SORRY}

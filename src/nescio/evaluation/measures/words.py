@@ -14,7 +14,7 @@ from nescio.core.statistics import wilson
 from nescio.core.text import occurrences
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
-from nescio.evaluation.statistics import change_low
+from nescio.evaluation.statistics import change_low, mcnemar
 
 MAX_TOKENS = 32
 """Most tokens of an answer in words."""
@@ -42,6 +42,10 @@ class Words(Measure):
         Column(
             key="words_change_low", header="words change, at least", place="detail",
             meaning="lower bound of the change of words from the first row, one-sided at 95 %",
+        ),
+        Column(
+            key="words_mcnemar_p", header="words, McNemar's p", kind="p", place="detail",
+            meaning="p-value of McNemar's exact test of words against the first row",
         ),
     )  # fmt: skip
 
@@ -77,6 +81,7 @@ class Words(Measure):
                 "words": sum(own) / len(own),
                 "words_ci95": list(wilson(sum(own), len(own))),
                 "words_change_low": change_low(own, rights[0]),
+                "words_mcnemar_p": mcnemar(own, rights[0]),
                 "words_change_high": -change_low(rights[0], own),
             }
             for own in rights
