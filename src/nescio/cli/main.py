@@ -9,6 +9,7 @@ from nescio.cli import adapter, data, detect, key
 from nescio.cli.bake import bake
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
+from nescio.cli.export import export
 from nescio.cli.init import init
 from nescio.cli.plugins import plugins
 from nescio.cli.report import report
@@ -29,7 +30,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, init, run, bake, evaluate, report, chat, serve, scan, scrub, subtract, reproduce, plugins):
+for command in (
+    demo,
+    init,
+    run,
+    bake,
+    evaluate,
+    export,
+    report,
+    chat,
+    serve,
+    scan,
+    scrub,
+    subtract,
+    reproduce,
+    plugins,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(detect.app, name="detect")
