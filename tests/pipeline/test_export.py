@@ -60,7 +60,7 @@ def test_what_should_not_leave_is_refused(baked: Any) -> None:
         export(run / "nowhere", out)
     with pytest.raises(NescioError, match="unknown type"):
         export(run, out, "q4_k")
-    failed = [{"test": "words", "figure": 0.1, "limit": 0.5, "advice": "train shorter"}]
+    failed = [{"test": "words", "figure": "10 %", "limit": "50 %", "advice": "train shorter"}]
     rows = [{"name": name, "model": name, "pii": 1, "verdict": failed} for name in ("tuned", "baked")]
     write_json(run / "eval/results.json", rows)
     with pytest.raises(NescioError, match=r"failed the verdict \(words\)"):
