@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
+from nescio.serve.audit import Audit
 from nescio.serve.output_filter import Checked, FilterError, OutputFilter
 
 NAMES = re.compile(r"Anna(?: Maria)? Ferrari|Geneva|555-\d+")
@@ -43,7 +44,7 @@ class Broken:
 
 
 def run(chunks: Sequence[str], mode: str = "mask", detector: Detector | None = None) -> tuple[str, list[Checked]]:
-    audit = OutputFilter(detector or Known(), mode)  # type: ignore[arg-type]
+    audit = OutputFilter(detector or Known(), Audit.model_validate(mode))
     parts = [part for chunk in chunks for part in audit.feed(chunk)] + audit.finish()
     return "".join(part.text for part in parts), parts
 
@@ -88,7 +89,7 @@ def test_no_whole_piece_of_personal_data_is_sent(text: str) -> None:
 @given(text=TEXTS)
 def test_nothing_is_sent_before_it_was_seen(text: str) -> None:
     detector = Known()
-    audit = OutputFilter(detector, "count")
+    audit = OutputFilter(detector, Audit.model_validate("count"))
     sent = ""
     for character in text:
         for part in audit.feed(character):
@@ -107,7 +108,7 @@ def test_a_name_across_chunks_and_across_a_forced_cut() -> None:
 
 
 def test_sentences_leave_one_by_one() -> None:
-    audit = OutputFilter(Known(), "mask")
+    audit = OutputFilter(Known(), Audit.model_validate("mask"))
     assert audit.feed("Hello there. ") == []
     assert [part.text for part in audit.feed("Now")] == ["Hello there. "]
     assert audit.feed(" ask Dr. J. Smith") == [], "an abbreviation ends no sentence"
@@ -116,7 +117,7 @@ def test_sentences_leave_one_by_one() -> None:
 
 
 def test_blocking_ends_before_the_sentence() -> None:
-    audit = OutputFilter(Known(), "block")
+    audit = OutputFilter(Known(), Audit.model_validate("block"))
     sent = "".join(part.text for part in audit.feed("All fine. Then Anna Ferrari came. And more. "))
     assert (sent, audit.blocked) == ("All fine. ", True)
     assert audit.feed("Anything. At all. ") == []
@@ -125,7 +126,7 @@ def test_blocking_ends_before_the_sentence() -> None:
 
 @pytest.mark.parametrize("mode", ["count", "mask", "block"])
 def test_a_detector_that_fails_withholds(mode: str) -> None:
-    audit = OutputFilter(Broken(at=1), mode)  # type: ignore[arg-type]
+    audit = OutputFilter(Broken(at=1), Audit.model_validate(mode))
     assert [part.text for part in audit.feed("First words. Second")] == ["First words. "]
     with pytest.raises(FilterError):
         audit.feed(" words. Third")
@@ -133,7 +134,7 @@ def test_a_detector_that_fails_withholds(mode: str) -> None:
 
 def test_checks_are_timed() -> None:
     seconds: list[float] = []
-    OutputFilter(Known(), "count", seconds.append).feed("One word. Two words. Three")
+    OutputFilter(Known(), Audit.model_validate("count"), seconds.append).feed("One word. Two words. Three")
     assert len(seconds) == 2
     assert min(seconds) >= 0
 
@@ -142,3 +143,63 @@ def test_with_spacy() -> None:
     detector = load_detector("spacy:en_core_web_sm")
     text = "My name is Anna Ferrari. I moved to Geneva in May. It rains."
     assert run(list(text), "mask", detector)[0] == "My name is [PERSON]. I moved to [GPE] in May. It rains."
+
+
+PLANTED = {
+    "person": "Dr. Anna Maria von Ferrari-Smith", "organisation": "Bank of the West AG", "place": "Geneva",
+    "address": "12 Rue de la Paix,\n75002 Paris", "phone": "+41 (0)22 555 01 42", "email": "anna.ferrari@example.com",
+    "url": "https://example.com/anna?id=12", "ip": "2001:db8::8a2e:370:7334", "birth_date": "5 May 1970",
+    "national_id": "756.1234.5678.97", "licence": "X 0123456 B", "card": "4111 1111 1111 1111",
+    "account": "CH93 0076 2011 6238 5295 7", "secret": "hunter2!", "medical": "MRN 00-12-34", "money": "CHF 1'200.50",
+    "date": "2026-11-28", "age": "42 years",
+}  # fmt: skip
+CARRIERS = (
+    "I'd be happy to help you with that, and the entry that you asked about is {} as far as i can see from here",
+    "{} is what is written there, so please do not share it with anyone who has not been asked to see it",
+    "Sure. It is {}. Is there anything else that you would like to know about the matter today",
+    "Here is the list:\n- first {}\n- then nothing more that would matter to you or to anybody else",
+)
+
+
+class Whole:
+    """The worst detector that still works: it finds a piece only if it sees all of it."""
+
+    name = "whole"
+
+    def __init__(self, piece: str) -> None:
+        self.piece = piece
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [
+            [Span(m.start(), m.end(), "PII", m[0]) for m in re.finditer(re.escape(self.piece), text)] for text in texts
+        ]
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_no_planted_piece_leaves_wherever_the_answer_is_cut(kind: str) -> None:
+    piece = PLANTED[kind]
+    for carrier in CARRIERS:
+        for padding in range(0, 220, 7):  # moves the piece across the places where the filter cuts
+            text = f"{('so it goes on ' * 30)[:padding]} ".lstrip() + carrier.format(piece)
+            want = text.replace(piece, "[PII]")
+            assert run([text], "mask", Whole(piece))[0] == want, padding
+            start = text.index(piece)
+            for at in {start, start + 1 + padding % len(piece), start + len(piece)}:
+                assert run([text[:at], text[at:]], "mask", Whole(piece))[0] == want, (padding, at)
+            sent, _ = run([text], "block", Whole(piece))
+            assert text.startswith(sent)
+            assert len(sent) <= start, "nothing of the piece, however little"
+
+
+def test_an_answer_begins_before_its_first_sentence_has_ended() -> None:
+    audit = OutputFilter(Known(), Audit.model_validate("mask"))
+    sent = [(at, part.text) for at, letter in enumerate(CARRIERS[0]) for part in audit.feed(letter)]
+    assert sent[0] == (25, "I'd be happy "), "three words later"
+    lengths = [len(text) for _, text in sent]
+    assert lengths[1] < lengths[2], "and later clauses are longer, so that not every word is checked"
+
+
+def test_personal_data_across_a_quiet_border_is_waited_for() -> None:
+    detector = Whole("so called bank of the west coast and of the east")
+    text = f"I think that the {detector.piece} is not what you want to know about here, so let us go on"
+    assert run(list(text), "mask", detector)[0] == text.replace(detector.piece, "[PII]")

@@ -1,10 +1,12 @@
 """Policies: closed by default, refused as a whole when wrong."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from nescio.core.errors import NescioError
+from nescio.serve.errors import ApiError
 from nescio.serve.keys import hash_key, new_key
 from nescio.serve.policy import Policies, load_policies
 
@@ -25,7 +27,7 @@ def test_keys_are_random_and_their_hashes_fit() -> None:
 
 def test_closed_by_default(tmp_path: Path) -> None:
     policy = load(tmp_path, GOOD).policies["default"]
-    assert (policy.base_model, policy.outside, policy.audit) == (False, "refuse", "mask")
+    assert (policy.base_model, policy.outside, policy.audit.default) == (False, "refuse", "mask")
     assert not any(policy.allow.model_dump().values())
     assert policy.guidance.scale.min == policy.guidance.scale.max == 3.0
     assert policy.guidance.space.allowed == ("prob",)
@@ -36,15 +38,66 @@ def test_closed_by_default(tmp_path: Path) -> None:
 def test_who_calls(tmp_path: Path) -> None:
     policies = load(tmp_path, f"{GOOD}  staff:\n    base_model: true\n    keys: ['{HASH}']\n")
     assert [caller.name for key in (None, "a") if (caller := policies.caller(key))] == ["default", "staff"]
-    assert policies.caller("b") is None, "a wrong key is nobody's, not the default's"
+    with pytest.raises(ApiError, match="unknown"):  # a wrong key is nobody's, not the default's
+        policies.caller("b")
     closed = load(tmp_path, f"policies:\n  staff:\n    base_model: true\n    keys: ['{HASH}']\n")
-    assert closed.caller(None) is None
+    with pytest.raises(ApiError, match="give an API key"):
+        closed.caller(None)
+
+
+def test_where_no_policy_has_a_key_any_key_is_taken(tmp_path: Path) -> None:
+    """OpenAI's clients always send one."""
+    assert load(tmp_path, GOOD).caller("sk-anything").name == "default"
+
+
+def staff(keys: str) -> str:
+    return f"{GOOD}  staff:\n    base_model: true\n    keys:\n{keys}"
+
+
+def test_several_keys_with_names_and_an_expiry(tmp_path: Path) -> None:
+    hashes = [hash_key(key) for key in ("old", "new", "plain")]
+    keys = (
+        f"    - {{name: laptop, hash: '{hashes[0]}', expires: 2020-01-31}}\n"
+        f"    - {{name: phone, hash: '{hashes[1]}', expires: 2999-01-31T10:00:00+02:00}}\n    - {hashes[2]}\n"
+    )
+    policies = load(tmp_path, staff(keys))
+    with pytest.raises(ApiError, match="expired") as caught:
+        policies.caller("old")
+    assert (caught.value.status, caught.value.code) == (401, "expired_api_key")
+    assert [policies.caller(key).key.label for key in ("new", "plain")] == ["phone", f"{hashes[2][:15]}…"]  # type: ignore[union-attr]
+    first = policies.policies["staff"].keys[0]
+    assert not first.expired(datetime(2020, 1, 31, 23, 59, tzinfo=UTC)), "a day counts until its end"
+    assert first.expired(datetime(2020, 2, 1, tzinfo=UTC))
+    again = Policies.model_validate(policies.model_dump())
+    assert again.policies == policies.policies
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (f"    - {{hash: {HASH}, expires: soon}}\n", r"p\.yaml:7: .*expires: is no date; write 2027-01-31"),
+        (f"    - {{hash: {HASH}, expires: [1]}}\n", r"keys\.0\.expires: "),
+        (f"    - {{hash: {HASH}, name: 'my key'}}\n", r"keys\.0\.name: "),
+        (
+            f"    - {{hash: {HASH}, until: 2027-01-31}}\n",
+            r"keys\.0\.until: unknown key; known here: hash, name, expires",
+        ),
+        ("    - {name: laptop}\n", r"keys\.0: hash: must be a key's hash"),
+        (
+            f"    - {{name: a, hash: {HASH}}}\n    - {{name: a, hash: {hash_key('b')}}}\n",
+            "policy staff has two keys named a",
+        ),
+    ],
+)
+def test_mistakes_in_keys(tmp_path: Path, keys: str, message: str) -> None:
+    with pytest.raises(NescioError, match=message):
+        load(tmp_path, staff(keys))
 
 
 def test_shorthands(tmp_path: Path) -> None:
     guidance = "    guidance: {scale: {default: 3, max: 5}, space: {default: prob, allowed: [prob, log]}}\n"
     policy = load(tmp_path, f"{GOOD}    audit: off\n{guidance}").policies["default"]
-    assert policy.audit == "off", "a bare off, which YAML reads as false"
+    assert policy.audit.off, "a bare off, which YAML reads as false"
     assert (policy.guidance.scale.min, policy.guidance.scale.max) == (3, 5)
     assert load(tmp_path, GOOD + "    guidance: {scale: 2}\n").policies["default"].guidance.scale.max == 2
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.engines.decode.cpu_linear import packed_in
-from nescio.serve import process
+from nescio.serve import detection, process
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
 
@@ -100,7 +100,7 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
         loading.set()
         await task
 
-    monkeypatch.setattr(process, "load_detector", load)
+    monkeypatch.setattr(detection, "load_detector", load)
     asyncio.run(again(POLICY + "    limits: {max_tokens: 2}\n"))
     assert (gateway.detector, gateway.policies.policies["default"].limits.max_tokens) == (old, 2)
     loading.clear()
@@ -124,7 +124,7 @@ def test_a_detector_is_loaded_when_a_policy_audits_and_else_when_it_is_first_nee
         loaded.append(name)
         return Letters()
 
-    monkeypatch.setattr(process, "load_detector", load)
+    monkeypatch.setattr(detection, "load_detector", load)
     detector = process._detector_of(Policies.model_validate(yaml.safe_load("detector: a\n" + POLICY)))
     assert loaded == []
     assert [len(detector.find([text])[0]) for text in ("a B", "C")] == [1, 1]

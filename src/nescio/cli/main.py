@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from nescio.cli import adapter, data, detect, key
+from nescio.cli import adapter, data, detect, key, policy
 from nescio.cli.bake import bake
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
@@ -50,6 +50,7 @@ for command in (
 app.add_typer(data.app, name="data")
 app.add_typer(detect.app, name="detect")
 app.add_typer(key.app, name="key")
+app.add_typer(policy.app, name="policy")
 app.add_typer(adapter.app, name="adapter")
 
 

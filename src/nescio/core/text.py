@@ -30,7 +30,7 @@ def sentence_ends(text: str) -> list[int]:
     return [match.end() for match in _END.finditer(text) if match.end() not in goes_on]
 
 
-def sure_sentence_end(text: str, limit: int) -> int | None:
+def sure_sentence_end(text: str, limit: int, start: int = 0) -> int | None:
     """Return the offset at which the second sentence of an unfinished text begins, or None while that is unsure.
 
     A sentence has ended for sure where the next text has begun: "3." may go on as "3.5". A mark after a word of up to
@@ -39,8 +39,9 @@ def sure_sentence_end(text: str, limit: int) -> int | None:
     Args:
         text: What is there so far.
         limit: Number of characters that are looked at.
+        start: Where to begin; ends before it do not count.
     """
-    match = _SURE_END.search(text, 0, limit)
+    match = _SURE_END.search(text, start, limit)
     return match.end() if match else None
 
 

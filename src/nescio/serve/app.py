@@ -73,11 +73,7 @@ def create_app(gateway: Gateway, max_body: int, cors_origins: Sequence[str] = ()
 
 def _caller_of(gateway: Gateway) -> Callable[..., Caller]:
     def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-        found = gateway.policies.caller(credentials.credentials if credentials else None)
-        if found is None:
-            message = "this API key is unknown" if credentials else "give an API key (Authorization: Bearer KEY)"
-            raise ApiError(401, message, "invalid_api_key")
-        return found
+        return gateway.policies.caller(credentials.credentials if credentials else None)
 
     return caller
 
@@ -177,7 +173,7 @@ async def _respond(
     new_converter: type[ChatConverter] | type[CompletionConverter],
 ) -> Response:
     # 1) the body and the caller have been read and checked
-    record = RequestRecord(gateway.metrics, caller.name, new_converter.endpoint)
+    record = RequestRecord(gateway.metrics, caller, new_converter.endpoint)
     answering = None
     try:
         gateway.check_open()

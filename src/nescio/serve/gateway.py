@@ -20,6 +20,7 @@ from nescio.engines.base import Engine
 from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted
 from nescio.serve.answering import Answering
+from nescio.serve.audit import Audit
 from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
@@ -74,11 +75,11 @@ class Gateway:
             admitted: The engine requests.
             marked: Find and mark personal data even if the policy's audit is off.
         """
-        mode = caller.policy.audit
+        audit = caller.policy.audit
         new_filter = None
-        if marked or mode != "off":
+        if marked or not audit.off:
             observe = self.metrics.audit_seconds.observe
-            new_filter = partial(OutputFilter, self.detector, "count" if mode == "off" else mode, observe)
+            new_filter = partial(OutputFilter, self.detector, Audit(default="count") if audit.off else audit, observe)
         answering = Answering(self.engine, admitted, new_filter)
         task = asyncio.create_task(self._run(caller, admitted, answering))
         self._running[task] = answering

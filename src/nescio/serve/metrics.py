@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from nescio.pii.base import Span
 from nescio.serve.limits import RowGate
+from nescio.serve.policy import Caller
 
 _LOG = logging.getLogger("nescio.serve")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -85,14 +86,15 @@ class RequestRecord:
 
     Args:
         metrics: Metrics to add to.
-        policy: Name of the caller's policy.
+        caller: Who asks; the log names its policy, and its key if that has a name.
         endpoint: `chat` or `completions`.
     """
 
-    def __init__(self, metrics: Metrics, policy: str, endpoint: str) -> None:
+    def __init__(self, metrics: Metrics, caller: Caller, endpoint: str) -> None:
         self.guided = False
         self._metrics = metrics
-        self._policy = policy
+        self._policy = caller.name
+        self._who = f"{caller.name} key={caller.key.name}" if caller.key and caller.key.name else caller.name
         self._endpoint = endpoint
         self._start = time.perf_counter()
         self._first = True
@@ -115,4 +117,4 @@ class RequestRecord:
         guided = "true" if self.guided else "false"
         self._metrics.requests.labels(self._policy, self._endpoint, guided, outcome).inc()
         self._metrics.seconds.labels(self._policy).observe(seconds)
-        _LOG.info("%s policy=%s guided=%s %s in %.3f s", self._endpoint, self._policy, guided, outcome, seconds)
+        _LOG.info("%s policy=%s guided=%s %s in %.3f s", self._endpoint, self._who, guided, outcome, seconds)

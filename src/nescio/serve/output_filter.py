@@ -1,15 +1,17 @@
-"""The output filter: a detector reads every text before it is sent (the policy's `audit`)."""
+"""The output filter: a detector reads every text before it is sent, and the policy's audit says what is done then."""
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nescio.core.text import sure_sentence_end
-from nescio.pii.base import Detector, Span, mask_with_places
-from nescio.serve.policy import AuditMode
+from nescio.pii.base import Detector, Span, merge
+from nescio.serve.audit import ACTIONS, Action, Audit
+from nescio.serve.cuts import LONGEST, Cut, next_cut
+from nescio.serve.stand_ins import StandIns
 
-_LONGEST = 400  # most characters held back without a sentence end; then the text is cut at a word
 _CONTEXT = 200  # sent characters that the detector sees again, for names across a cut
+_BORDER = re.compile(r"[\s。！？]")  # no place to cut becomes known inside a word
 
 
 class FilterError(Exception):
@@ -18,7 +20,7 @@ class FilterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Text that may be sent, with its personal data or masks, in characters of everything sent so far."""
+    """Text that may be sent, with its personal data or what replaced it, in characters of everything sent so far."""
 
     text: str
     spans: tuple[Span, ...] = ()
@@ -27,26 +29,28 @@ class Checked:
 class OutputFilter:
     """Filter of one answer.
 
-    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with
-    the end of the previous one, so that the detector sees a name across the border whole.
+    The output does not depend on how the answer was cut into chunks. Text is checked clause by clause, each with the
+    text before it and the words after it, so that the detector sees a name across a cut whole.
 
     Args:
         detector: Finds personal data.
-        mode: `count` sends everything, `mask` replaces personal data by `[LABEL]`, `block` ends the answer before the
-            first sentence with personal data.
+        audit: What is done with it.
         on_check: Called with the seconds of each check.
     """
 
     def __init__(
-        self, detector: Detector, mode: AuditMode, on_check: Callable[[float], None] = lambda seconds: None
+        self, detector: Detector, audit: Audit, on_check: Callable[[float], None] = lambda seconds: None
     ) -> None:
         self.blocked = False
         self._detector = detector
-        self._mode = mode
+        self._audit = audit
         self._on_check = on_check
+        self._stand_ins = StandIns()
         self._pending = ""
-        self._before = ""  # the end of the sent text, before masking
-        self._sent = 0
+        self._before = ""  # the end of the sent text, before it was changed
+        self._taken = 0  # characters of the answer that were sent, or replaced
+        self._sent = 0  # characters sent
+        self._tried = 0  # quiet borders up to here lie inside personal data
 
     def feed(self, text: str) -> list[Checked]:
         """Add text of the answer; return the text that may be sent now.
@@ -54,10 +58,13 @@ class OutputFilter:
         Raises:
             FilterError: The detector failed.
         """
+        is_new_word = bool(_BORDER.search(self._pending[-1:] + text))
         self._pending += text
         checked = []
-        while not self.blocked and (place := self._cut()):
-            checked += self._check(*place)
+        if not is_new_word and len(self._pending) < LONGEST:
+            return []
+        while not self.blocked and (cut := next_cut(self._pending, self._taken, self._tried)):
+            checked += self._check(cut)
         return checked
 
     def finish(self) -> list[Checked]:
@@ -66,36 +73,65 @@ class OutputFilter:
         Raises:
             FilterError: The detector failed.
         """
-        return [] if self.blocked or not self._pending else self._check(len(self._pending), len(self._pending))
+        rest = len(self._pending)
+        return [] if self.blocked or not rest else self._check(Cut(rest, rest))
 
-    def _cut(self) -> tuple[int, int] | None:
-        """Return how much pending text may be sent and how much the detector must see for that; None: nothing yet."""
-        if end := sure_sentence_end(self._pending, _LONGEST):
-            return end, end
-        if len(self._pending) < _LONGEST:
-            return None
-        # The second half is checked again with the text that follows, so a name across this cut is seen whole.
-        return self._pending.rfind(" ", _LONGEST // 4, _LONGEST // 2) + 1 or _LONGEST // 2, _LONGEST
+    def whole(self, text: str) -> Checked:
+        """Check a text that is no part of the answer's, such as the arguments of a call; stand-ins are the same.
 
-    def _check(self, cut: int, seen: int) -> list[Checked]:
-        offset = len(self._before)
-        found = [_moved(span, -offset) for span in self._find(self._before + self._pending[:seen])]
-        spans = [span for span in found if span.end > 0 and span.start < cut]
-        if self._mode == "block" and spans:
-            self.blocked = True
+        Raises:
+            FilterError: The detector failed.
+        """
+        found = [(span, self._audit.action(span)) for span in self._find(text)]
+        shown, marks, self.blocked = self._changed(text, [one for one in found if one[1] != "allow"])
+        return Checked("" if self.blocked else shown, tuple(marks))
+
+    def _check(self, cut: Cut) -> list[Checked]:
+        # 1) find personal data in what was sent last, what may be sent now, and what follows
+        offset, at = len(self._before), cut.at
+        found = [_moved(span, -offset) for span in self._find(self._before + self._pending[: cut.seen])]
+        judged = [(span, self._audit.action(span)) for span in found if span.end > 0 and span.start < at]
+        judged = [(span, action) for span, action in judged if action != "allow"]
+        # 2) personal data across the cut: take it whole where a sentence has ended, else wait for what follows it
+        if across := [span.end for span, _ in judged if span.end > at]:
+            if not cut.sure:
+                self._tried = at
+                return []
+            at = max(across)
+        # 3) change what the audit does not let through; of a span that began in sent text only the rest can be
+        text = self._pending[:at]
+        judged = [(replace(span, start=max(span.start, 0)), action) for span, action in judged]
+        shown, marks, self.blocked = self._changed(text, judged)
+        if self.blocked:
             self._pending = self._before = ""
             return []
-        cut = max([cut, *(span.end for span in spans)])
-        text = self._pending[:cut]
-        shown = text
-        if self._mode == "mask":
-            # Of a span that began in text already sent, only the rest can be masked.
-            shown, spans = mask_with_places(text, [replace(span, start=max(span.start, 0)) for span in spans])
-        checked = Checked(shown, tuple(_moved(span, self._sent) for span in spans))
+        checked = Checked(shown, tuple(_moved(span, self._sent) for span in marks))
         self._sent += len(shown)
-        self._before = (self._before + text)[-_CONTEXT:]
-        self._pending = self._pending[cut:]
+        self._taken += at
+        self._tried = 0
+        self._before = _from_a_word(self._before + text)
+        self._pending = self._pending[at:]
         return [checked]
+
+    def _changed(self, text: str, judged: Sequence[tuple[Span, Action]]) -> tuple[str, list[Span], bool]:
+        """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""
+        parts, marks, position, length = list[str](), list[Span](), 0, 0
+        for span in merge((span for span, _ in judged), text):  # overlapping spans are treated as the strictest is
+            actions = [action for each, action in judged if each.start < span.end and span.start < each.end]
+            action = max(actions, key=ACTIONS.index, default="mask")
+            if action == "block":
+                return "", [], True
+            piece = text[span.start : span.end]
+            shown = piece
+            if action != "count":
+                shown = f"[{span.label}]" if action == "mask" else self._stand_ins(replace(span, text=piece))
+            before = text[position : span.start]
+            start = length + len(before)
+            length = start + len(shown)
+            parts += [before, shown]
+            marks.append(replace(span, start=start, end=length, text=shown))
+            position = span.end
+        return "".join([*parts, text[position:]]), marks, False
 
     def _find(self, text: str) -> list[Span]:
         start = time.perf_counter()
@@ -107,5 +143,13 @@ class OutputFilter:
             self._on_check(time.perf_counter() - start)
 
 
+def _from_a_word(sent: str) -> str:
+    """Return the end of the sent text from the beginning of a word: the rest of a number looks like another."""
+    if len(sent) <= _CONTEXT:
+        return sent
+    space = sent.find(" ", len(sent) - _CONTEXT)
+    return sent[space + 1 if space >= 0 else len(sent) - _CONTEXT :]
+
+
 def _moved(span: Span, by: int) -> Span:
-    return Span(span.start + by, span.end + by, span.label, span.text)
+    return replace(span, start=span.start + by, end=span.end + by)

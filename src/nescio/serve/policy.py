@@ -1,36 +1,32 @@
 """Policies: what the callers with each API key may ask for. Read from YAML; everything is closed by default."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import Field as DataclassField
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.guidance_fields import check_setting, with_settings
 from nescio.core.yaml_config import checked, read_yaml
 from nescio.pii.base import IGNORED_LABELS
-from nescio.serve.keys import HASH_PATTERN, hash_key
+from nescio.serve.audit import Audit
+from nescio.serve.errors import ApiError
+from nescio.serve.keys import ApiKey, hash_key
+from nescio.serve.section import Section
 
 DEFAULT = "default"
 """The policy of traffic without a key."""
 
-AuditMode = Literal["off", "count", "mask", "block"]
 Positive = Annotated[int, Field(gt=0)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 T = TypeVar("T")
 
 
-class _Section(BaseModel):
-    # Errors quote no input: someone may have put a key where its hash belongs.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Range(_Section):
+class Range(Section):
     """A number between `min` and `max` that a caller may choose; a plain number leaves no choice."""
 
     default: Finite
@@ -56,7 +52,7 @@ class Range(_Section):
         return self
 
 
-class Among(_Section, Generic[T]):
+class Among(Section, Generic[T]):
     """One of the `allowed` values, which a caller may choose; a plain value leaves no choice."""
 
     default: T
@@ -91,7 +87,7 @@ _DEFAULT = Guidance(scale=3.0)  # the paper's choice
 
 
 @with_settings(_rule)
-class GuidanceRules(_Section):
+class GuidanceRules(Section):
     """Guidance of answers; the defaults are the paper's. Scale 1 is the protect sentence alone.
 
     Each setting of `Guidance` has a field: a `Range` if it is a number, else an `Among`.
@@ -108,7 +104,7 @@ class GuidanceRules(_Section):
         return self
 
 
-class Allowances(_Section):
+class Allowances(Section):
     """What a caller may send besides user messages."""
 
     system_message: bool = False
@@ -118,7 +114,7 @@ class Allowances(_Section):
     logprobs: bool = False
 
 
-class Limits(_Section):
+class Limits(Section):
     """Limits of all callers of a policy together; `max_tokens`, `choices` and `seconds` are those of one request."""
 
     max_tokens: Positive = 1024
@@ -136,46 +132,37 @@ class Limits(_Section):
         return self
 
 
-def _off_is_a_word(value: Any) -> Any:
-    return "off" if value is False else value  # YAML reads a bare `off` as false
-
-
-def _a_hash(value: str) -> str:
-    if not re.fullmatch(HASH_PATTERN, value):
-        raise ValueError("must be a key's hash, sha256:…, as `nescio key new` prints it; never the key itself")
-    return value
-
-
-class Policy(_Section):
+class Policy(Section):
     """What the callers with certain API keys may ask for, and what happens if they ask for more."""
 
-    keys: tuple[Annotated[str, AfterValidator(_a_hash)], ...] = ()
+    keys: tuple[ApiKey, ...] = ()
     adapters: tuple[str, ...] = ()
     base_model: bool = False
     outside: Literal["refuse", "pin"] = "refuse"
     guidance: GuidanceRules = GuidanceRules()
     allow: Allowances = Allowances()
-    audit: Annotated[AuditMode, BeforeValidator(_off_is_a_word)] = "mask"
+    audit: Audit = Audit()
     limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.adapters and not self.base_model:
             raise ValueError("names no model; give adapters, or base_model: true")
-        if self.allow.logprobs and self.audit != "off":
+        if self.allow.logprobs and not self.audit.off:
             raise ValueError("allow.logprobs would show tokens that the audit withholds; set audit: off")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller: the policy of its key, and the policy's name."""
+    """A caller: the policy of its key, the policy's name, and the key; None: a caller whose key is not looked at."""
 
     name: str
     policy: Policy
+    key: ApiKey | None = None
 
 
-class Policies(_Section):
+class Policies(Section):
     """All policies, and the detector of their output filters."""
 
     detector: str = "spacy:en_core_web_sm"
@@ -188,25 +175,44 @@ class Policies(_Section):
         for name, policy in self.policies.items():
             if not policy.keys and name != DEFAULT:
                 raise ValueError(f"policy {name} has no keys, so nobody can use it; make one with `nescio key new`")
+            names = [key.name for key in policy.keys if key.name]
+            if twice := next((each for each in names if names.count(each) > 1), None):
+                raise ValueError(f"policy {name} has two keys named {twice}; give each a name of its own")
             for key in policy.keys:
-                if key in self._by_hash:
-                    raise ValueError(f"policies {self._by_hash[key].name} and {name} share a key; one key, one policy")
-                self._by_hash[key] = Caller(name, policy)
+                if (other := self._by_hash.get(key.hash)) is not None:
+                    raise ValueError(f"policies {other.name} and {name} share a key; one key, one policy")
+                self._by_hash[key.hash] = Caller(name, policy, key)
         return self
 
-    def caller(self, key: str | None) -> Caller | None:
-        """Return the caller with a key; None if the key is unknown, or if there is none and no policy `default`."""
-        if key is not None:
-            return self._by_hash.get(hash_key(key))
-        return Caller(DEFAULT, self.policies[DEFAULT]) if DEFAULT in self.policies else None
+    @property
+    def keyless(self) -> bool:
+        """Whether no policy has a key; then whatever key a client sends is taken, and is not looked at."""
+        return not self._by_hash
+
+    def caller(self, key: str | None) -> Caller:
+        """Return the caller with a key; without one, or where no policy has a key, the policy `default` applies.
+
+        Raises:
+            ApiError: The key is unknown or has expired, or there is none and no policy `default` (401).
+        """
+        if key is not None and not self.keyless:
+            found = self._by_hash.get(hash_key(key))
+            if found is None:
+                raise ApiError(401, "this API key is unknown", "invalid_api_key")
+            if found.key is not None and found.key.expired():
+                raise ApiError(401, "this API key has expired; ask for a new one", "expired_api_key")
+            return found
+        if DEFAULT not in self.policies:
+            raise ApiError(401, "give an API key (Authorization: Bearer KEY)", "invalid_api_key")
+        return Caller(DEFAULT, self.policies[DEFAULT])
 
 
-def load_policies(path: Path, adapters: Sequence[str]) -> Policies:
+def load_policies(path: Path, adapters: Sequence[str] | None) -> Policies:
     """Read a policy file.
 
     Args:
         path: YAML.
-        adapters: Names of the served adapters.
+        adapters: Names of the served adapters; None: not known, and not checked.
 
     Raises:
         NescioError: The file has a mistake, or a policy names an adapter that is not served.
@@ -215,7 +221,7 @@ def load_policies(path: Path, adapters: Sequence[str]) -> Policies:
     policies = checked(Policies, content, str(path), text)
     for name, policy in policies.policies.items():
         for adapter in policy.adapters:
-            if adapter not in adapters:
+            if adapters is not None and adapter not in adapters:
                 raise NescioError(
                     f"{path}: policies.{name}.adapters: {adapter!r} is not served; "
                     f"served: {', '.join(adapters) or 'none (give --adapter NAME=PATH)'}"

@@ -5,7 +5,6 @@ import logging
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,8 @@ import uvicorn
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, Precision
 from nescio.engines.registry import open_engine
-from nescio.pii.base import Detector, Span
-from nescio.pii.registry import load_detector
 from nescio.serve.app import create_app
+from nescio.serve.detection import ServingDetector
 from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
 from nescio.serve.served import adapter_folders, served_by
@@ -63,40 +61,16 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _LazyDetector:
-    """A detector that is loaded when it is first needed, and used by one thread at a time.
-
-    spaCy's pipelines are not safe for several threads.
-    """
-
-    def __init__(self, name: str, ignore: Sequence[str]) -> None:
-        self.name = name
-        self._ignore = ignore
-        self._lock = threading.Lock()
-        self._detector: Detector | None = None
-
-    def load(self) -> Detector:
-        """Load the detector unless it is loaded; call with the lock held, or before any other thread has it."""
-        if self._detector is None:
-            self._detector = load_detector(self.name, self._ignore)
-        return self._detector
-
-    def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """Find personal data."""
-        with self._lock:
-            return self.load().find(texts)
-
-
-def _detector_of(policies: Policies) -> _LazyDetector:
+def _detector_of(policies: Policies) -> ServingDetector:
     """Return the detector of the policies, loaded if one of them has an audit, so that a mistake shows at once."""
-    detector = _LazyDetector(policies.detector, policies.ignore)
+    detector = ServingDetector(policies.detector, policies.ignore)
     if _audited(policies):
         detector.load()
     return detector
 
 
 def _audited(policies: Policies) -> bool:
-    return any(policy.audit != "off" for policy in policies.policies.values())
+    return any(not policy.audit.off for policy in policies.policies.values())
 
 
 async def reload(gateway: Gateway, path: Path) -> None:

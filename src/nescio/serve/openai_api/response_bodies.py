@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from nescio.engines.base import TokenLogprob
-from nescio.serve.policy import Allowances, AuditMode, GuidanceRules, Limits
+from nescio.serve.audit import Audit
+from nescio.serve.policy import Allowances, GuidanceRules, Limits
 
 _LOWEST = -9999.0  # OpenAI writes this for minus infinity, which JSON lacks
 
@@ -170,7 +171,7 @@ class PolicyView(BaseModel):
     outside: str
     guidance: GuidanceRules
     allow: Allowances
-    audit: AuditMode
+    audit: Audit
     limits: Limits
 
 

@@ -1,0 +1,90 @@
+"""A request against a policy without a model: what the server would do with it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import Message, with_sentence
+from nescio.pii.base import Detector
+from nescio.serve.admission import Admitted, admit_chat, admit_completion
+from nescio.serve.errors import ApiError, of_validation
+from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
+from nescio.serve.output_filter import OutputFilter
+from nescio.serve.policy import Caller, Policies
+from nescio.serve.served import Served
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the server would do: the HTTP status, and why or how, in lines."""
+
+    status: int
+    lines: list[str]
+
+
+def tried(policies: Policies, caller: Caller, body: Mapping[str, Any], base_model: str | None) -> Verdict:
+    """Try a request against a policy.
+
+    What a model decides is not tried: its control tokens, its chat template, the length of the prompt.
+
+    Args:
+        policies: All policies; their adapters are the models that are served.
+        caller: Who asks.
+        body: Body of a chat or a completion request.
+        base_model: Name of the base model; None: whatever no policy names as an adapter.
+    """
+    names = {adapter for policy in policies.policies.values() for adapter in policy.adapters}
+    asked = str(body.get("model", ""))
+    base = base_model or (asked if asked and asked not in names else "the base model")
+    served = Served(base, {name: {} for name in sorted(names)}, (), int(time.time()))
+    try:
+        if "messages" in body or "prompt" not in body:
+            admitted = admit_chat(_validated(ChatRequest, body), caller, served)
+        else:
+            admitted = admit_completion(_validated(CompletionRequest, body), caller, served)
+    except ApiError as error:
+        detail = error.body.error
+        place = f" ({detail.param})" if detail.param else ""
+        return Verdict(error.status, [f"{error.status} {error.code}{place}: {detail.message}"])
+    return Verdict(200, [f"answered under policy {caller.name}", *_described(admitted)])
+
+
+def _validated(schema: Any, body: Mapping[str, Any]) -> Any:
+    try:
+        return schema.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        raise of_validation([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+
+
+def _described(admitted: Admitted) -> Iterator[str]:
+    request = admitted.requests[0]
+    guidance = request.guidance or Guidance()
+    yield f"  model      {admitted.model}"
+    yield f"  guidance   scale {guidance.scale:g}; space {guidance.space}; rows {admitted.rows}"
+    yield f"  protect    {guidance.positive!r}"
+    if guidance.guided:
+        yield f"  reveal     {guidance.negative!r}"
+    number, hot = len(admitted.requests), request.temperature
+    yield f"  answers    {number} of at most {request.max_tokens} tokens, temperature {hot:g}"
+    if request.logprobs is not None:
+        yield f"  logprobs   {request.logprobs} likeliest tokens"
+    prompt = request.prompt
+    turns = (
+        [Message(role="text", content=prompt)] if isinstance(prompt, str) else with_sentence(prompt, guidance.positive)
+    )
+    for turn in turns:
+        yield f"  {turn['role']:<10} {json.dumps(turn['content'], ensure_ascii=False)}"
+
+
+def audited(detector: Detector, caller: Caller, answer: str) -> str:
+    """Return what a caller would get of an answer."""
+    if caller.policy.audit.off:
+        return answer
+    output_filter = OutputFilter(detector, caller.policy.audit)
+    parts = [*output_filter.feed(answer), *output_filter.finish()]
+    return "".join(part.text for part in parts) + ("\n[the answer ends here: blocked]" if output_filter.blocked else "")
