@@ -35,7 +35,7 @@ class Audit(Section):
     """
 
     default: Annotated[Literal["off"] | Action, BeforeValidator(_off_is_a_word)] = "mask"
-    types: Annotated[dict[str, Action], Field(default_factory=dict)]
+    types: dict[str, Action] = Field(default_factory=dict)
     allow: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
     _allowed: frozenset[str] = PrivateAttr(default=frozenset())
     _by_name: dict[str, Action] = PrivateAttr(default_factory=dict)

@@ -29,7 +29,7 @@ class Checked:
 class OutputFilter:
     """Filter of one answer.
 
-    The output does not depend on how the answer was cut into chunks. Text is checked clause by clause, each with the
+    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with the
     text before it and the words after it, so that the detector sees a name across a cut whole.
 
     Args:
@@ -48,9 +48,8 @@ class OutputFilter:
         self._stand_ins = StandIns()
         self._pending = ""
         self._before = ""  # the end of the sent text, before it was changed
-        self._taken = 0  # characters of the answer that were sent, or replaced
         self._sent = 0  # characters sent
-        self._tried = 0  # quiet borders up to here lie inside personal data
+        self._tried = 0  # places up to here lie inside personal data
 
     def feed(self, text: str) -> list[Checked]:
         """Add text of the answer; return the text that may be sent now.
@@ -63,7 +62,7 @@ class OutputFilter:
         checked = []
         if not is_new_word and len(self._pending) < LONGEST:
             return []
-        while not self.blocked and (cut := next_cut(self._pending, self._taken, self._tried)):
+        while not self.blocked and (cut := next_cut(self._pending, self._tried)):
             checked += self._check(cut)
         return checked
 
@@ -107,7 +106,6 @@ class OutputFilter:
             return []
         checked = Checked(shown, tuple(_moved(span, self._sent) for span in marks))
         self._sent += len(shown)
-        self._taken += at
         self._tried = 0
         self._before = _from_a_word(self._before + text)
         self._pending = self._pending[at:]

@@ -107,7 +107,8 @@ def holes(policies: Policies) -> Iterator[str]:
 
 
 def _holes(caller: Caller) -> Iterator[str]:
-    policy, rules, is_open = caller.policy, caller.policy.guidance, caller.name == DEFAULT
+    policy, is_open = caller.policy, caller.name == DEFAULT
+    rules: Any = policy.guidance  # its settings are added from the fields of Guidance
     if policy.base_model and is_open:
         yield "base_model: callers without a key reach the base model, which no adapter protects"
     if rules.scale.min < 1:
