@@ -29,8 +29,8 @@ class Checked:
 class OutputFilter:
     """Filter of one answer.
 
-    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with the
-    text before it and the words after it, so that the detector sees a name across a cut whole.
+    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with
+    the text before it, so that the detector sees a name across a cut whole.
 
     Args:
         detector: Finds personal data.
