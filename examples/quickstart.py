@@ -26,15 +26,17 @@ RECIPE = {
     "detector": {"model": "spacy:en_core_web_sm"},
     "tune": {"epochs": 1, "batch_size": 4, "learning_rate": 5e-4},
     "generate": {"max_tokens": 24, "tries": 3},
-    "train": {"epochs": 1, "batch_size": 2, "learning_rate": 2.5e-3},
+    "train": {"epochs": 1, "batch_size": 2, "learning_rate": 2.5e-3, "anchors": {"count": 24}},
+    "bake": {"epochs": 1, "max_tokens": 24},
     "evaluate": {
         "samples": 6, "max_tokens": 24, "scales": [3], "spaces": ["prob"], "question_count": 0, "harmless_prompts": 0,
+        "words": 20, "asked_for_samples": 2,
     },
 }  # fmt: skip
 
 
 def main() -> None:
-    """Run the recipe, print its table, and ask the adapter under guidance."""
+    """Run the recipe, print its table, and ask the adapter."""
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     path = FOLDER.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
@@ -45,10 +47,10 @@ def main() -> None:
     # 3) The result: one row for each model and guidance. report.html in the folder shows the answers too.
     print(table.markdown(table.read(FOLDER)))
 
-    # 4) The adapter under guidance. `serve` and `chat` do the same from the command line.
+    # 4) The baked adapter: no sentence, no second branch. `serve` and `chat` do the same from the command line.
     messages = [{"role": "user", "content": "Hi, I'm Ann Lee from Boston. Who can help me with my taxes?"}]
     with nescio.load(str(FOLDER / "adapter")) as engine:
-        print(engine.chat(messages, guidance=nescio.Guidance(scale=3.0, space="prob"), max_tokens=48))
+        print(engine.chat(messages, max_tokens=48))
 
 
 if __name__ == "__main__":

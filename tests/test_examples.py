@@ -1,11 +1,13 @@
 """The examples run as they stand, each in a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import teach_to_ask
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SHOWN = {
@@ -36,8 +38,11 @@ def test_an_example_prints_what_it_shows(name: str, tmp_path: Path) -> None:
 
 
 def test_the_quickstart_goes_the_whole_way(world: Path, tmp_path: Path) -> None:
-    printed = run("quickstart.py", str(world / "base"), str(tmp_path / "run"), cwd=tmp_path)
-    assert "| trained" in printed and "prob × 3" in printed
+    base = tmp_path / "base"
+    shutil.copytree(world / "base", base)
+    teach_to_ask(base)  # anchors are prompts that the base makes up
+    printed = run("quickstart.py", str(base), str(tmp_path / "run"), cwd=tmp_path)
+    assert all(piece in printed for piece in ("trained", "prob × 3", "baked"))
     assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
     assert (tmp_path / "run" / "report.html").is_file()
 

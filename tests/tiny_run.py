@@ -8,7 +8,13 @@ from typing import Any
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from nescio.core.files import write_jsonl
 from nescio.data.synthetic import generate
@@ -107,3 +113,26 @@ def write_world(folder: Path, template: str) -> None:
         },
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def teach_to_ask(folder: Path) -> None:
+    """Overfit a base on conversations, so that it writes a user's message when a user's turn is open."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    talks = [
+        tokenizer.apply_chat_template(
+            [
+                {"role": "user", "content": f"what would you do about {word} today"},
+                {"role": "assistant", "content": said},
+            ],
+            tokenize=False,
+        )
+        for word, said in zip(("rain", "bread", "time", "a book", "the sea"), CLEAN, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    torch.manual_seed(0)
+    for step in range(200):
+        ids = tokenizer(talks[step % len(talks)], return_tensors="pt").input_ids
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)

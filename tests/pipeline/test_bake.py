@@ -10,8 +10,8 @@ import torch
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny_run import CLEAN, Quiet, write_world
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tiny_run import Quiet, teach_to_ask, write_world
+from transformers import AutoModelForCausalLM
 
 import nescio
 from nescio.core.adapters import read_notes
@@ -29,29 +29,6 @@ SMALL = {
     "train": {"anchors": {"count": 6, "per_step": 1, "max_tokens": 30}},
     "bake": {"epochs": 1, "draws": 1, "max_tokens": 12, "save_steps": 1, "anchors_per_step": 1},
 }
-
-
-def teach_to_ask(folder: Path) -> None:
-    """Overfit a base on conversations, so that it writes a user's message when a user's turn is open."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    talks = [
-        tokenizer.apply_chat_template(
-            [
-                {"role": "user", "content": f"what would you do about {word} today"},
-                {"role": "assistant", "content": said},
-            ],
-            tokenize=False,
-        )
-        for word, said in zip(("rain", "bread", "time", "a book", "the sea"), CLEAN, strict=True)
-    ]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    torch.manual_seed(0)
-    for step in range(200):
-        ids = tokenizer(talks[step % len(talks)], return_tensors="pt").input_ids
-        optimizer.zero_grad()
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
