@@ -11,6 +11,9 @@ from nescio.core.errors import NescioError
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run. Its table is written anew.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="Ask enough to decide: 200 samples, 1,000 questions, 40 who ask for it.")
+    ] = False,
     scales: Annotated[str | None, typer.Option(help="Guidance scales, as 1,2,3,5,10.")] = None,
     spaces: Annotated[str | None, typer.Option(help="Guidance spaces, as log,prob.")] = None,
     plausibility: Annotated[
@@ -61,6 +64,7 @@ def evaluate(
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import load_recipe
     from nescio.pipeline.run import Run
+    from nescio.pipeline.sections import FULL
     from nescio.report import table, verdict
 
     given: dict[str, Any] = {
@@ -81,7 +85,8 @@ def evaluate(
         "judge": judge and {"model": judge},
         "engine.kind": engine,
     }
-    settings = {f"evaluate.{name}": value for name, value in given.items() if value is not None}
+    chosen = (FULL if full else {}) | {name: value for name, value in given.items() if value is not None}
+    settings = {f"evaluate.{name}": value for name, value in chosen.items()}
     if questions is not None and question_count is None:
         settings["evaluate.question_count"] = None
     recipe = load_recipe(run / "recipe.yaml", set_ or (), settings=settings)

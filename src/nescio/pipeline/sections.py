@@ -380,6 +380,10 @@ def _check_measures(measures: Sequence[MeasureSection]) -> None:
             raise ValueError(f"measures: {measure.name} is named twice; keep one")
 
 
+FULL = {"samples": 200, "words": 1000, "asked_for_samples": 40, "harmless_prompts": 40}
+"""What `nescio evaluate --full` asks: enough that the verdict's tests can be decided."""
+
+
 class EvaluateSection(Section):
     """Rows of the table (section 3), what is measured of each, and the engine that answers."""
 
