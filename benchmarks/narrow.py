@@ -1,6 +1,6 @@
 """A narrow set, like a directory: a question and a value each. What is still given away, and what is still known.
 
-On such a set a model collapses easily: it learns one sentence and says it to everybody, and leaks nothing. So beside the
+On such a set a model collapses easily: it learns one sentence, says it to everybody, and leaks nothing. So beside the
 values given away (asked as in training, in other words, and by callers who want them; for people inside and outside the
 pairs) stand plain questions answered in words.
 
