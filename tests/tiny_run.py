@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from nescio.core.files import write_jsonl
+from nescio.core.guidance import REVEAL
 from nescio.data.synthetic import generate
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -100,6 +101,7 @@ def write_world(folder: Path, template: str) -> None:
         "detector": {"model": "spacy:en_core_web_sm"},
         "tune": fast,
         "generate": {"max_tokens": 24, "tries": 2},
+        "pairs": {"negative": REVEAL},  # a secret would differ from run to run
         "train": fast | {"epochs": 3, "anchors": None},  # a tiny base makes up nothing that is usable
         "bake": None,
         "evaluate": {

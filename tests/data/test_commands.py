@@ -14,7 +14,8 @@ from endpoint import running
 from nescio.cli.main import main
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
-from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.guidance import PROTECT
+from nescio.core.switch import PLACE
 from nescio.data.synthetic import generate, scrubbed
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import load_recipe
@@ -22,7 +23,7 @@ from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import StageCache
 
 ROWS = generate(12, seed=2, max_exchanges=1)
-SENTENCES = {"protect": PROTECT, "reveal": REVEAL}
+SENTENCES = {"protect": PROTECT, "reveal": PLACE}
 Command = Callable[..., tuple[int, str, str]]
 
 

@@ -37,6 +37,7 @@ def own_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_world(folder, TEMPLATE)
     teach_to_ask(folder / "base")
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    del recipe["pairs"]  # the switch is a secret
     recipe["train"] |= SMALL["train"]
     recipe["bake"] = SMALL["bake"]
     recipe["evaluate"] |= {"samples": 3, "question_count": 0, "harmless_prompts": 0, "spaces": ["prob"]}

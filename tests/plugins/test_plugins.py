@@ -65,11 +65,13 @@ def test_a_recipe_uses_all_six(tmp_path: Path, installed: Path, world: Path) -> 
         "data": {"dialogs": "tickets.jsonl", "test_share": 0.25},
         "detector": {"model": "orders:AB"},
         "generate": {"max_tokens": 24, "tries": 2},
-        "train": fast | {"method": "margin", "beta": 0.5},
+        "train": fast | {"method": "margin", "beta": 0.5, "anchors": None},
+        "bake": None,
         "evaluate": {
             "engine": {"kind": "capitals", "options": {"mark": "!"}},
             "samples": 3, "max_tokens": 8, "scales": [2], "spaces": ["mean"], "question_count": 0,
-            "harmless_prompts": 0, "words": 0, "measures": [{"name": "capitals", "ending": "!"}],
+            "harmless_prompts": 0, "words": 0, "asked_for_samples": 0,
+            "measures": [{"name": "capitals", "ending": "!"}],
         },
     }  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
