@@ -24,7 +24,7 @@ def make(what: str, recipe: Path, overrides: Sequence[str], out: Path) -> str:
     Returns:
         Text to print: the table, or the paths of the figures.
     """
-    common, reporter = load_recipe(recipe, overrides), Terminal(Console(stderr=True))
+    common, reporter = load_recipe(recipe, ["preset=paper", *overrides]), Terminal(Console(stderr=True))
     if what != "figures":
         return reproduce(what, common, out, reporter)
     paths = figures.draw(train(common, "ch-cfg", out, reporter), out / "figures")
