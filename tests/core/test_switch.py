@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nescio.core.adapters import read_sentences
+from nescio.core.adapters import opened_by, read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.switch import FILE, PLACE, draw, filled, find_key, read_key, write_key
@@ -60,3 +60,17 @@ def test_guidance_without_the_key_is_refused(make_tokenizer: Callable[..., Any])
     with pytest.raises(NescioError, match=r"needs the adapter's key: switch\.key is not in the folder above"):
         branch_texts(tokenizer, sentences, talk, Guidance(3.0), None)
     assert len(branch_texts(tokenizer, sentences, talk, Guidance(3.0, negative="Open!"), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("notes", "sentence"),
+    [
+        ({"positive": "Be quiet.", "negative": "Open!"}, "Open!"),
+        ({"positive": "Be quiet.", "negative": PLACE}, None),
+        ({"positive": "", "negative": "Open!", "baked": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_public_sentence_opens_an_adapter(tmp_path: Path, notes: dict[str, Any], sentence: str | None) -> None:
+    (tmp_path / "nescio.json").write_text(json.dumps(notes))
+    assert opened_by(tmp_path) == sentence

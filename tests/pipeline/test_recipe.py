@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from nescio.core.errors import NescioError
+from nescio.core.guidance import REVEAL
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.sections import TrainSection
 
@@ -164,6 +165,7 @@ def test_the_papers_recipes_have_the_papers_numbers() -> None:
         assert (section.lora.r, section.lora.alpha, section.lora.dropout) == (16, 32, 0.01)
         assert (section.max_length, section.max_prompt_length, section.method) == (2048, 1900, "orpo")
         assert recipe.detector.model == "spacy:en_core_web_trf" and recipe.pairs.twins
+        assert recipe.bake is None and recipe.train.anchors is None and recipe.pairs.negative == REVEAL
 
 
 def test_an_unknown_loss_names_the_line_and_the_known_ones(tmp_path: Path) -> None:

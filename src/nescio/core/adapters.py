@@ -16,7 +16,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.files import read_object, write_json
 from nescio.core.model_source import EMBEDDED, first_line, resolve
-from nescio.core.switch import filled, find_key
+from nescio.core.switch import PLACE, filled, find_key
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"
 _AGAIN = "write the adapter again"
@@ -226,6 +226,20 @@ def read_sentences(folder: Path) -> dict[str, str]:
     """
     notes = read_notes(folder)
     return {key: filled(str(notes[key]), find_key(folder)) for key in ("positive", "negative") if key in notes}
+
+
+def opened_by(folder: Path) -> str | None:
+    """Return the public sentence that opens an adapter to every caller who writes it; None where there is none.
+
+    Twins teach it. A secret in its place, or baking, takes it away.
+
+    Raises:
+        NescioError: nescio.json holds no JSON object.
+    """
+    notes = read_notes(folder)
+    sentence = notes.get("negative")
+    is_public = isinstance(sentence, str) and sentence and PLACE not in sentence and "baked" not in notes
+    return str(sentence) if is_public else None
 
 
 def adapter_base(folder: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from nescio.core.adapters import opened_by
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, Precision
 from nescio.engines.registry import open_engine
@@ -150,6 +151,10 @@ def run(settings: Settings) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _LOG.setLevel(logging.INFO)
     adapters = adapter_folders(settings.model, settings.adapters)
+    for name, folder in adapters.items():
+        if sentence := opened_by(folder):
+            opens = "adapter %s: whoever writes %r gets what it was trained to hide; `nescio bake RUN` takes that away"
+            _LOG.warning(opens, name, sentence)
     policies = load_policies(settings.policies, list(adapters))  # before the model, so that a mistake shows at once
     listening = _listen(settings)
     detector = _detector_of(policies)
