@@ -183,3 +183,13 @@ def test_an_old_adapter_answers_with_its_sentences(old_run: Path) -> None:
     with nescio.load(str(old_run / "adapter")) as engine:
         assert isinstance(engine.chat([{"role": "user", "content": "Hello"}], max_tokens=4), str)
     assert read_sentences(old_run / "adapter")["positive"] == "Do not provide any personal data."
+
+
+def test_an_old_run_can_be_baked(old_run: Path) -> None:
+    """Its tiny base makes nothing up that could be an anchor: that is said, and the run stays as it was."""
+    before = (old_run / "adapter/adapter_model.safetensors").read_bytes()
+    small = ["--set", "train.anchors.count=2", "--set", "train.anchors.max_tokens=1"]
+    ended = CliRunner().invoke(app, ["bake", str(old_run), *small])
+    assert isinstance(ended.exception, NescioError)
+    assert "train.anchors: 0 usable of 2 wanted" in str(ended.exception)
+    assert (old_run / "adapter/adapter_model.safetensors").read_bytes() == before

@@ -1,5 +1,6 @@
 """A run: a recipe carried out in a folder, from dialogs to the report."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from nescio import compat
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.files import write_text
+from nescio.core.files import atomic_write, write_text
 from nescio.core.guidance import REVEAL
 from nescio.core.models import release
 from nescio.pipeline.context import Context, Tick
@@ -72,9 +73,10 @@ class Run:
         Raises:
             NescioError: The training is not finished.
         """
-        adapter = self.out / "adapter"
-        if adapter.exists() and not self._context.trained.exists():  # a run that did not bake
-            adapter.rename(self._context.trained)
+        adapter, teacher = self.out / "adapter", self.out / "teacher"
+        if adapter.exists() and not teacher.exists():  # a run that did not bake: its adapter is the teacher
+            with atomic_write(teacher) as beside:
+                shutil.copytree(adapter, beside)
         self._do_last("anchors", "bake", "evaluate", "report")
 
     def _do_last(self, *names: str) -> None:
