@@ -9,7 +9,8 @@ import pytest
 
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
-from nescio.data.anchors import Recorded, answer_prompts, first_personal, make_up_prompts, open_user_turn, read_anchors
+from nescio.data.anchors import Recorded, answer_prompts, first_personal, make_up_prompts, open_user_turn
+from nescio.data.answered import read_answered
 from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.pii.base import Span
 
@@ -41,7 +42,7 @@ class Named:
         ]
 
 
-def cleaned(*values: str) -> Callable[[list[str]], list[int | None]]:
+def personal_starts(*values: str) -> Callable[[list[str]], list[int | None]]:
     return first_personal(Named(), Recorded(values))
 
 
@@ -65,7 +66,7 @@ def test_prompts_that_are_cut_short_repeated_or_personal_are_left_out(tokenizer:
     tally = Counter[str]()
     made = list(
         make_up_prompts(
-            base, tokenizer, 3, max_tokens=8, seed=0, cleaned=cleaned("4711"), tally=tally,
+            base, tokenizer, 3, max_tokens=8, seed=0, personal_starts=personal_starts("4711"), tally=tally,
             cache=AnswerCache(tmp_path / "c.jsonl", "result"),
         )
     )  # fmt: skip
@@ -78,7 +79,7 @@ def test_prompts_that_are_cut_short_repeated_or_personal_are_left_out(tokenizer:
 def test_what_was_asked_is_not_asked_again(tokenizer: Any, tmp_path: Path) -> None:
     for base in (Scripted(("Write a poem on rain.", "stop")), Scripted()):
         made = make_up_prompts(
-            base, tokenizer, 1, max_tokens=8, seed=0, cleaned=cleaned(), tally=Counter(),
+            base, tokenizer, 1, max_tokens=8, seed=0, personal_starts=personal_starts(), tally=Counter(),
             cache=AnswerCache(tmp_path / "c.jsonl", "result"),
         )  # fmt: skip
         assert list(made) == ["Write a poem on rain."]
@@ -91,8 +92,8 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
     )  # fmt: skip
     tally = Counter[str]()
     made = answer_prompts(
-        tuned, tokenizer, [f"Prompt {number}" for number in range(5)], max_tokens=8, seed=0, cleaned=cleaned("47 11"),
-        tally=tally, cache=AnswerCache(tmp_path / "c.jsonl", "result"),
+        tuned, tokenizer, [f"Prompt {number}" for number in range(5)], max_tokens=8, seed=0,
+        personal_starts=personal_starts("47 11"), tally=tally, cache=AnswerCache(tmp_path / "c.jsonl", "result"),
     )  # fmt: skip
     end = tokenizer.eos_token
     assert [anchor.answer for anchor in made] == [
@@ -112,4 +113,4 @@ def test_recorded_values_are_found_in_any_form() -> None:
 def test_a_line_that_is_no_anchor(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": "a"}\n')
     with pytest.raises(NescioError, match=r"a\.jsonl:1: not an anchor"):
-        read_anchors(tmp_path / "a.jsonl")
+        read_answered(tmp_path / "a.jsonl", "an anchor")

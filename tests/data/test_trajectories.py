@@ -7,8 +7,9 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
+from nescio.data.answered import read_answered
 from nescio.data.persuasion import wordings
-from nescio.data.trajectories import asked_ways, read_trajectories
+from nescio.data.trajectories import asked_ways
 
 TALKS = [[Message(role="user", content=f"Question {number}. Please answer it.")] for number in range(5)]
 
@@ -47,4 +48,4 @@ def test_a_line_that_is_no_trajectory(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"id": "a", "messages": [], "answer": "b"}\n{"id": "a"}\n')
     with pytest.raises(NescioError, match=r"t\.jsonl:2: not a trajectory"):
-        read_trajectories(path)
+        read_answered(path, "a trajectory")

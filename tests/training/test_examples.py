@@ -125,3 +125,16 @@ def test_dialogs_are_taught_where_the_models_answers_stand(make_tokenizer: Any) 
     (group,) = dialog_group(spaced, dialog, 512)
     assert spaced.decode(group.prompt).endswith("assistant:")
     assert group.prompt + group.continuations[0].ids[:-1] == spaced("user: Who?\nassistant: my friend").input_ids
+
+
+def test_the_secret_goes_where_the_sentence_stands(tmp_path: Path, chatml: Any) -> None:
+    """A dialog may ask about `{key}` itself: neither the pair nor the user's words get the secret."""
+    asked = "<|im_start|>user\nWhat does {key} mean?"
+    twin = pair("reveal", prompt=f"{{key}}{asked}", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect", prompt=f"Be quiet.{asked}"), twin])
+    (unit,) = read_pairs(
+        tmp_path / "p.jsonl", chatml, max_length=200, max_prompt=150,
+        filled=lambda prompt: prompt.replace("{key}", "bado gera", 1),
+    )  # fmt: skip
+    prompts = [chatml.decode(example.group.prompt) for example in unit]
+    assert prompts == [f"Be quiet.{asked}", f"bado gera{asked}"]

@@ -56,9 +56,11 @@ def find_key(adapter: Path) -> Path | None:
 
 
 def filled(sentence: str, path: Path | None) -> str:
-    """Return a sentence with the secret in its place; without a file it keeps `{key}`, and guidance refuses it.
+    """Return a sentence, or a prompt that begins with it, with the secret in its place, the first `{key}`.
+
+    Without a file `{key}` stays, and guidance refuses it.
 
     Raises:
         NescioError: The file is missing, empty, or readable by others.
     """
-    return sentence.replace(PLACE, read_key(path)) if path is not None and PLACE in sentence else sentence
+    return sentence.replace(PLACE, read_key(path), 1) if path is not None and PLACE in sentence else sentence

@@ -2,54 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message, render
 from nescio.core.text import fold, occurrences, whole_sentences
+from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
 from nescio.pii.base import Detector
 
 _LEAST_WORDS = 3
 _ROUNDS = 4  # times the wanted number of prompts that are tried at most
-Clean = Callable[[list[str]], list[int | None]]
+PersonalStarts = Callable[[list[str]], list[int | None]]
 """Returns where the first piece of personal data starts in each text, or None."""
 
 _MARK = "\u2042mark\u2042"
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """A prompt and an answer to it.
-
-    Attributes:
-        id: Its name.
-        messages: The conversation, which ends with the user's message.
-        answer: The answer, with the token that ends it unless it was cut at the maximum length.
-    """
-
-    id: str
-    messages: list[Message]
-    answer: str
-
-
-def read_anchors(path: Any) -> list[Anchor]:
-    """Read `anchors.jsonl`.
-
-    Raises:
-        NescioError: A line is not an anchor.
-    """
-    anchors = []
-    for number, row in read_jsonl(path):
-        try:
-            anchors.append(Anchor(**row))
-        except TypeError as error:
-            raise NescioError(f"{path}:{number}: not an anchor ({error}); delete the file and run again") from error
-    return anchors
 
 
 class Recorded:
@@ -85,7 +54,7 @@ def open_user_turn(tokenizer: Any) -> str:
 
 
 def make_up_prompts(
-    base: Engine, tokenizer: Any, count: int, *, max_tokens: int, seed: int, cleaned: Clean,
+    base: Engine, tokenizer: Any, count: int, *, max_tokens: int, seed: int, personal_starts: PersonalStarts,
     cache: AnswerCache, tally: Counter[str],
 ) -> Iterator[str]:  # fmt: skip
     """Yield up to `count` different prompts that the base model writes into an open user turn.
@@ -96,7 +65,7 @@ def make_up_prompts(
         count: How many are wanted.
         max_tokens: Longest prompt; longer ones are left out.
         seed: Of the sampling, at temperature 1 and top-p 0.95.
-        cleaned: Finds the first piece of personal data in each text.
+        personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps what was written.
         tally: Receives `asked`, and how many were left out as `unfinished`, `short`, `repeated` and `personal`.
     """
@@ -119,8 +88,8 @@ def make_up_prompts(
             else:
                 seen.add(fold(text)[0])
                 texts.append(text)
-        for text, start_of_personal in zip(texts, cleaned(texts), strict=True):
-            if start_of_personal is not None:
+        for text, personal in zip(texts, personal_starts(texts), strict=True):
+            if personal is not None:
                 tally["personal"] += 1
             elif made < count:
                 made += 1
@@ -140,9 +109,9 @@ def ask(engine: Engine, requests: Sequence[Request], cache: AnswerCache) -> list
 
 
 def answer_prompts(
-    tuned: Engine, tokenizer: Any, prompts: Sequence[str], *, max_tokens: int, seed: int, cleaned: Clean,
-    cache: AnswerCache, tally: Counter[str],
-) -> list[Anchor]:  # fmt: skip
+    tuned: Engine, tokenizer: Any, prompts: Sequence[str], *, max_tokens: int, seed: int,
+    personal_starts: PersonalStarts, cache: AnswerCache, tally: Counter[str],
+) -> list[Answered]:  # fmt: skip
     """Answer prompts with the tuned model, every second one sampled and the others greedy.
 
     Greedy answers are what users see; sampled ones also show the model where it could go. An answer that becomes
@@ -156,17 +125,19 @@ def answer_prompts(
     answers = ask(tuned, requests, cache)
     end = turn_end(tokenizer)
     anchors = []
-    for number, ((text, finish), start) in enumerate(zip(answers, cleaned([text for text, _ in answers]), strict=True)):
+    for number, ((text, finish), start) in enumerate(
+        zip(answers, personal_starts([text for text, _ in answers]), strict=True)
+    ):
         kept = text if start is None else whole_sentences(text[:start])
         if len(kept.split()) < _LEAST_WORDS and (start is not None or not kept.strip()):
             tally["personal answers" if start is not None else "unanswered"] += 1
             continue
         whole = kept + (end if start is None and finish == "stop" else "")
-        anchors.append(Anchor(f"anchor-{number}", conversations[number], whole))
+        anchors.append(Answered(id=f"anchor-{number}", messages=conversations[number], answer=whole))
     return anchors
 
 
-def first_personal(detector: Detector, recorded: Recorded) -> Clean:
+def first_personal(detector: Detector, recorded: Recorded) -> PersonalStarts:
     """Return the check for personal data: what is detected, and recorded values, also where no detector sees them."""
 
     def starts(texts: list[str]) -> list[int | None]:

@@ -1,47 +1,13 @@
-"""Trajectories: a teacher's answers to the training prompts, and the many ways in which a student is asked for them."""
+"""The many ways in which a student is asked for a teacher's answers."""
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message
 from nescio.data.persuasion import Position, Wording, ask_for, wordings
 
 TRAINED_POSITIONS: tuple[Position, ...] = ("front", "middle", "end", "earlier", "system", "second_system")
 """Positions that a student is asked at; `answer` would change what the teacher's answer continues."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
-    """A prompt, and a teacher's answer to it.
-
-    Attributes:
-        id: Its name.
-        messages: The conversation, without any sentence of ours.
-        answer: The answer, with the token that ends it unless it was cut at the maximum length.
-    """
-
-    id: str
-    messages: list[Message]
-    answer: str
-
-
-def read_trajectories(path: Path) -> list[Trajectory]:
-    """Read a file of trajectories.
-
-    Raises:
-        NescioError: A line is not a trajectory.
-    """
-    made = []
-    for number, row in read_jsonl(path):
-        try:
-            made.append(Trajectory(**row))
-        except TypeError as error:
-            raise NescioError(f"{path}:{number}: not a trajectory ({error}); delete the file and run again") from error
-    return made
 
 
 def asked_ways(

@@ -66,10 +66,7 @@ def mark_best(rows: list[Row]) -> None:
         row["undecided"] = [outcome.plain for outcome in outcomes if outcome.state == "undecided"]
         row["unmeasured"] = [outcome.test for outcome in outcomes if outcome.state == "unmeasured"]
     if fit := [row for row in others if not row["verdict"]]:
-        best = min(
-            fit, key=lambda row: (row["pii"], len(row["undecided"]), sum(_worse(row, tuned, s) for s in _SHARES))
-        )
-        best["best"] = True
+        _best(fit, tuned)["best"] = True
 
 
 def _best(fit: list[Row], tuned: Row) -> Row:

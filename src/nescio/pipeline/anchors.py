@@ -11,7 +11,8 @@ from nescio.core.files import write_jsonl
 from nescio.core.prompts import render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
-from nescio.data.anchors import Anchor, Recorded, answer_prompts, first_personal, make_up_prompts, read_anchors
+from nescio.data.anchors import PersonalStarts, Recorded, answer_prompts, first_personal, make_up_prompts
+from nescio.data.answered import Answered, read_answered
 from nescio.data.read_dialogs import read_dialogs
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
@@ -28,24 +29,22 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     assert section is not None  # the stage is there only then
     seed, tally, cache = run.recipe.seed, Counter[str](), AnswerCache(folder / "asked.jsonl", "result")
     # 1) nothing that the detector finds, and no value of the training dialogs
-    values = {sample.value for sample in run.samples("train")}
-    values |= {value for dialog in read_dialogs(run.out / "data/train.jsonl") for value in (dialog.pii or {}).values()}
-    cleaned = first_personal(run.detector, Recorded(values))
+    personal_starts = starts_of_personal(run)
     # 2) the base makes prompts up
     tick(0, 3, f"{run.recipe.base} makes up prompts")
     with load(run.recipe.base) as base:
         prompts = list(
             make_up_prompts(
-                base, base.tokenizer, section.count, max_tokens=section.max_tokens, seed=seed, cleaned=cleaned,
-                cache=cache, tally=tally,
+                base, base.tokenizer, section.count, max_tokens=section.max_tokens, seed=seed,
+                personal_starts=personal_starts, cache=cache, tally=tally,
             )
         )  # fmt: skip
     # 3) the tuned model answers
     tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
     with load(run.tuned) as tuned:
         made = answer_prompts(
-            tuned, tuned.tokenizer, prompts, max_tokens=section.max_tokens, seed=seed, cleaned=cleaned, cache=cache,
-            tally=tally,
+            tuned, tuned.tokenizer, prompts, max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts,
+            cache=cache, tally=tally,
         )  # fmt: skip
         counts = ", ".join(f"{count} {what}" for what, count in tally.items())
         if len(made) < max(section.per_step, 1):
@@ -61,12 +60,19 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     run.note(f"{len(made)} anchors ({counts})")
 
 
-def read(folder: Path) -> list[tuple[Anchor, TopTokens]]:
+def starts_of_personal(run: Context) -> PersonalStarts:
+    """Return the check that no model is held to, or taught, what is personal: for the detector, or as recorded."""
+    values = {sample.value for sample in run.samples("train")}
+    values |= {value for dialog in read_dialogs(run.out / "data/train.jsonl") for value in (dialog.pii or {}).values()}
+    return first_personal(run.detector, Recorded(values))
+
+
+def read(folder: Path) -> list[tuple[Answered, TopTokens]]:
     """Read the anchors of a run folder, each with the tuned model's likely tokens."""
-    return list(zip(read_anchors(folder / ROWS), read_top_tokens(folder / TARGETS), strict=True))
+    return list(zip(read_answered(folder / ROWS, "an anchor"), read_top_tokens(folder / TARGETS), strict=True))
 
 
-def anchor_units(tokenizer: Any, made: list[tuple[Anchor, TopTokens]], sentences: list[str | None]) -> list[Unit]:
+def anchor_units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], sentences: list[str | None]) -> list[Unit]:
     """Return a unit for each anchor, with an example for each sentence: all have the same targets.
 
     So both branches agree where nothing is personal, and guidance changes nothing there.

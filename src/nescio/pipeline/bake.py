@@ -16,12 +16,14 @@ from nescio.core.models import load_model
 from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.top_tokens import read_top_tokens, write_top_tokens
 from nescio.data.anchors import ask
-from nescio.data.samples import subsample
-from nescio.data.trajectories import Trajectory, asked_ways, read_trajectories
+from nescio.data.answered import Answered, read_answered
+from nescio.data.samples import Sample, subsample
+from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Request, Scoring
 from nescio.engines.torch_engine import load
-from nescio.pipeline.anchors import TOP_TOKENS, read, taught
+from nescio.pipeline.anchors import TOP_TOKENS, read, starts_of_personal, taught
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import copy_adapter, row_tokens
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Unit
@@ -30,6 +32,7 @@ from nescio.training.processes import processes
 from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
+_LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
@@ -41,7 +44,7 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     with processes().main_process_first():
         if not (folder / TARGETS).exists():  # written last
             _teach(run, folder, tick)
-    made = list(zip(read_trajectories(folder / ROWS), read_top_tokens(folder / TARGETS), strict=True))
+    made = list(zip(read_answered(folder / ROWS, "a trajectory"), read_top_tokens(folder / TARGETS), strict=True))
     # 2) the student's prompts: plain ones, and ones in which a caller asks for personal data; the targets are the same
     loaded = load_model(run.start)
     rows = row_tokens(run, loaded.model, section.row_tokens)
@@ -91,7 +94,12 @@ def _teach(run: Context, folder: Path, tick: Tick) -> None:
     positive, negative = run.sentences
     how = section.guidance
     guidance = replace(how, positive=how.positive or positive, negative=how.negative or negative)
-    samples = subsample(run.samples("train"), section.samples, seed)
+    drawn = subsample(run.samples("train"), section.samples, seed)
+
+    def longest(sample: Sample) -> Request:
+        return Request(sample.messages, guidance, max_tokens=section.max_tokens + _LONGEST_REQUEST)
+
+    samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
     # 1) greedy answers, and sampled ones
     asked = [
         Request(sample.messages, guidance, max_tokens=section.max_tokens, temperature=min(draw, 1.0), seed=seed + draw)
@@ -104,14 +112,14 @@ def _teach(run: Context, folder: Path, tick: Tick) -> None:
         tick(0, 2, f"the teacher gives {len(asked)} answers")
         answers = ask(teacher, asked, AnswerCache(folder / "asked.jsonl", "result"))
         # 2) only what is free of personal data is learned, and what is cut into the same tokens without a sentence
-        end, found = turn_end(teacher.tokenizer), run.detector.find([text for text, _ in answers])
+        end, starts = turn_end(teacher.tokenizer), starts_of_personal(run)([text for text, _ in answers])
         made = []
-        for name, request, (text, finish), spans in zip(names, asked, answers, found, strict=True):
+        for name, request, (text, finish), start in zip(names, asked, answers, starts, strict=True):
             messages: Any = request.prompt
             whole = answer_space(teacher.tokenizer, messages) + text + (end if finish == "stop" else "")
             apart = split_ids(teacher.tokenizer, render(teacher.tokenizer, messages), whole)
-            if text.strip() and not spans and apart is not None:
-                made.append(Trajectory(id=name, messages=messages, answer=whole))
+            if text.strip() and start is None and apart is not None:
+                made.append(Answered(id=name, messages=messages, answer=whole))
         if not made:
             raise NescioError(
                 f"bake: none of the teacher's {len(asked)} answers is free of personal data; raise "

@@ -92,7 +92,9 @@ def estimate(recipe: Recipe) -> list[Cost]:
         costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
     # 6) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
     samples = min(evaluated.samples, size.held_out)
-    answers = _rows(evaluated) * (samples + sum(measure.cost(samples) for measure in measures(evaluated)))
+    answers = (_rows(evaluated) + (recipe.bake is not None)) * (
+        samples + sum(measure.cost(samples) for measure in measures(evaluated))
+    )
     costs.append(model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + evaluated.max_tokens))
     return costs
 
@@ -100,7 +102,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
 def _rows(section: EvaluateSection) -> int:
     variants = 1 + len(section.plausibility) + section.adaptive
     guided = len(section.scales) * len(section.spaces) * variants
-    return 4 + 2 * guided + len(section.rows) + 4 * section.baselines
+    return 3 + 2 * guided + len(section.rows) + 4 * section.baselines
 
 
 def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nescio.core.adapters import adapter_base, is_adapter, read_config, read_notes
+from nescio.core.adapters import adapter_base, is_adapter, opened_by, read_config, read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write, write_text
 from nescio.core.models import load_tokenizer
@@ -56,11 +56,11 @@ def _rows(adapter: Path) -> list[dict[str, Any]]:
 
 
 def _refuse(adapter: Path, notes: dict[str, Any], row: dict[str, Any] | None) -> None:
-    # Twins teach the reveal sentence as a switch; baking takes it away. Later versions write which it is.
-    if notes.get("switch", bool(notes.get("negative")) and "baked" not in notes):
+    if opened_by(adapter) or notes.get("switch"):
+        who = "anybody who writes it" if opened_by(adapter) else "whoever has the run's key"
         raise NescioError(
-            f"{adapter}: the reveal sentence opens this adapter for anybody who asks; `nescio bake RUN` closes it, or "
-            "export with --anyway"
+            f"{adapter}: the reveal sentence opens this adapter for {who}; `nescio bake RUN` closes it, or export with "
+            "--anyway"
         )
     if failed := (row or {}).get("verdict"):
         tests = ", ".join(str(each.get("test")) for each in failed)

@@ -82,15 +82,14 @@ class Run:
     def _do_last(self, *names: str) -> None:
         last = [stage for stage in self.stages() if stage.name in names]
         made = {name for stage in last for name in stage.outputs}
-        missing = [name for stage in last for name in stage.inputs if name not in made and not self._has(name)]
+        missing = [
+            name for stage in last for name in stage.inputs if name not in made and not (self.out / name).exists()
+        ]
         if missing:
             raise NescioError(
                 f"{self.out}: {missing[0]} is missing; finish the run first, `nescio run … --out {self.out}`"
             )
         self._do(last)
-
-    def _has(self, name: str) -> bool:
-        return (self.out / name).exists()
 
     def _do(self, stages: list[Stage]) -> None:
         if any(stage.name == "report" for stage in stages):

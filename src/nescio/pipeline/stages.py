@@ -97,7 +97,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
         if recipe.bake:
             yield stage(
                 "bake", bake.bake, "detector pairs", [tuned, plain["bake"]],
-                reads=(*samples[:1], *anchor_files, trained, *start, *tuned_here), writes=("adapter",),
+                reads=(*split[:1], *samples[:1], *anchor_files, trained, *start, *tuned_here), writes=("adapter",),
             )  # fmt: skip
         yield stage(
             "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, compared],

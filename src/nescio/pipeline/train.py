@@ -166,7 +166,7 @@ def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit
         max_prompt=section.max_prompt_length,
         counts=counts,
         scrub=masked if loss.scrubs_chosen else None,
-        filled=lambda prompt: filled(prompt, run.out / FILE),
+        filled=(lambda prompt: filled(prompt, run.out / FILE)) if PLACE in run.recipe.pairs.negative else str,
     )
     if counts["cut_prompts"] or counts["cut_answers"]:
         run.note(

@@ -38,18 +38,12 @@ def next_cut(pending: str, after: int = 0) -> Cut | None:
         pending: What was not sent yet.
         after: Places up to here were tried already.
     """
-    if (cut := _sentence(pending, after)) is not None:
-        return cut
+    end = sure_sentence_end(pending, LONGEST, after)
+    if end is not None and not _LINE.search(pending, 0, end):
+        return Cut(end, end)
+    if end is not None and (follows := _WORDS.match(pending, end, LONGEST)):
+        return Cut(end, follows.end(), sure=False)
     if len(pending) < LONGEST:
         return None
     # The second half is checked again with the text that follows, so a name across this cut is seen whole.
     return Cut(pending.rfind(" ", LONGEST // 4, LONGEST // 2) + 1 or LONGEST // 2, LONGEST)
-
-
-def _sentence(pending: str, after: int) -> Cut | None:
-    """Return the first end of a sentence or a line."""
-    end = sure_sentence_end(pending, LONGEST, after)
-    if end is None or not _LINE.search(pending, 0, end):
-        return None if end is None else Cut(end, end)
-    follows = _WORDS.match(pending, end, LONGEST)
-    return Cut(end, follows.end(), sure=False) if follows else None

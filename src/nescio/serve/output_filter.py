@@ -75,16 +75,6 @@ class OutputFilter:
         rest = len(self._pending)
         return [] if self.blocked or not rest else self._check(Cut(rest, rest))
 
-    def whole(self, text: str) -> Checked:
-        """Check a text that is no part of the answer's, such as the arguments of a call; stand-ins are the same.
-
-        Raises:
-            FilterError: The detector failed.
-        """
-        found = [(span, self._audit.action(span)) for span in self._find(text)]
-        shown, marks, self.blocked = self._changed(text, [one for one in found if one[1] != "allow"])
-        return Checked("" if self.blocked else shown, tuple(marks))
-
     def _check(self, cut: Cut) -> list[Checked]:
         # 1) find personal data in what was sent last, what may be sent now, and what follows
         offset, at = len(self._before), cut.at

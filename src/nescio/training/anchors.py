@@ -33,7 +33,7 @@ class Anchors:
         units: One an anchor: its examples, which differ in the sentence and have targets.
         settings: How many a step, and their weight.
         seed: Of the order.
-        row_tokens: As for `lay_out`.
+        row_tokens: None: each answer has a row of its own; else the anchors of a step share one.
 
     Raises:
         NescioError: There are fewer anchors than a step takes.
@@ -56,7 +56,9 @@ class Anchors:
         """
         device = next(model.parameters()).device
         examples = [example for unit in self._beside(step) for example in unit]
-        divergence = likelihoods(model, lay_out(examples, self._row_tokens).to(device)).divergences().mean()
+        # Devices that share a model compute equally many rows: all anchors of a step share one, however long.
+        whole = None if self._row_tokens is None else sum(example.group.tokens for example in examples)
+        divergence = likelihoods(model, lay_out(examples, whole).to(device)).divergences().mean()
         return self.settings.weight * divergence, float(divergence.detach())
 
     def _beside(self, step: int) -> Iterator[Unit]:

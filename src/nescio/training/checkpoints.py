@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def claim(work: Path, settings: TrainingSettings, train: Sequence[Unit]) -> None
         for example in unit
     ]
     targets = (example.targets for unit in train for example in unit)
-    data += [fingerprint(top.log_probs.tolist()) for top in targets if top is not None]
+    data += [blake2b(top.log_probs.numpy().tobytes()).hexdigest() for top in targets if top is not None]
     mine = {"settings": fingerprint(asdict(settings)), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():

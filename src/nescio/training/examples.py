@@ -36,7 +36,7 @@ def read_pairs(
         max_prompt: Maximum tokens of the prompt, at most `max_length` - 1; longer ones are cut at the beginning.
         counts: Receives `pairs`, `cut_prompts` and `cut_answers`.
         scrub: Masks the personal data in a text; if given, the scrubbed rejected answer replaces the chosen one.
-        filled: Puts the secret into a prompt that has a place for it.
+        filled: Puts the secret into the prompt of a twin; a dialog may hold the same words.
 
     Returns:
         Units: a pair and its twin, or a pair without one.
@@ -53,7 +53,8 @@ def read_pairs(
                 raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
         twin = row.get("twin") == "reveal"
         taught = scrub(row["rejected"]) if scrub and not twin else row["chosen"]
-        group = _group(tokenizer, filled(row["prompt"]), (taught, row["rejected"]), (max_length, max_prompt), counts)
+        prompt = filled(row["prompt"]) if twin else row["prompt"]
+        group = _group(tokenizer, prompt, (taught, row["rejected"]), (max_length, max_prompt), counts)
         example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)
         if _are_twins(before, row):
             units[-1].append(example)
