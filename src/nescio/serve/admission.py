@@ -171,10 +171,10 @@ def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str
     rules = policy.guidance
     sentences = {"positive": PROTECT, "negative": REVEAL} | dict(served.adapters.get(model, {}))
     negative = _allowed_negative(asked, policy)
-    settings = {
-        setting.name: _allowed(getattr(asked, setting.name), getattr(rules, setting.name), policy, setting.name)
-        for setting in COMBINING
-    }
+    rule_of = {setting.name: getattr(rules, setting.name) for setting in COMBINING}
+    if model in served.baked and "scale" not in rules.model_fields_set:
+        rule_of["scale"] = Range.model_validate(1.0)  # its guidance is in its weights
+    settings = {name: _allowed(getattr(asked, name), rule, policy, name) for name, rule in rule_of.items()}
     return Guidance(
         positive=sentences["positive"] if rules.protect is None else rules.protect,
         negative=negative if negative is not None else sentences["negative"] if rules.reveal is None else rules.reveal,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nescio.core.adapters import is_adapter, read_sentences
+from nescio.core.adapters import is_adapter, read_notes, read_sentences
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine
 from nescio.serve.errors import ApiError
@@ -21,12 +21,14 @@ class Served:
         adapters: Name of each adapter, with the sentences it was trained with (`positive`, `negative`).
         control_tokens: Texts that the tokenizer turns into control tokens; no caller may write them.
         created: Start of the server, in seconds since 1970.
+        baked: Names of the baked adapters, which are guided only where a policy says so.
     """
 
     name: str
     adapters: Mapping[str, Mapping[str, str]]
     control_tokens: Sequence[str]
     created: int
+    baked: frozenset[str] = frozenset()
 
     def names(self, policy: Policy) -> list[str]:
         """Return the names that a policy allows, its default first."""
@@ -56,7 +58,8 @@ def served_by(engine: Engine, model: str, adapters: Mapping[str, Path]) -> Serve
         adapters: Folder of each adapter, as `adapter_folders` returns them.
     """
     sentences = {name: read_sentences(folder) for name, folder in adapters.items()}
-    return Served(model_name(model), sentences, engine.capabilities.control_tokens, int(time.time()))
+    baked = frozenset(name for name, folder in adapters.items() if "baked" in read_notes(folder))
+    return Served(model_name(model), sentences, engine.capabilities.control_tokens, int(time.time()), baked)
 
 
 def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:

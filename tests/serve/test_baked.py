@@ -1,0 +1,39 @@
+"""A baked adapter is served on one branch and without a sentence, unless a policy says otherwise."""
+
+from typing import Any
+
+import pytest
+
+from nescio.core.guidance import Guidance
+from nescio.serve.admission import admit_chat
+from nescio.serve.errors import ApiError
+from nescio.serve.openai_api.request_bodies import ChatRequest
+from nescio.serve.policy import Caller, Policy
+from nescio.serve.served import Served
+
+SERVED = Served(
+    "m", {"own": {"positive": "", "negative": "{key}"}, "teacher": {"positive": "Hush."}}, (), 0, frozenset({"own"})
+)
+
+
+def guidance_of(model: str, rules: dict[str, Any], asked: dict[str, Any] | None = None) -> Guidance:
+    policy = Policy.model_validate({"adapters": ["own", "teacher"], "guidance": rules})
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}]} | ({"guidance": asked} if asked else {})
+    how = admit_chat(ChatRequest.model_validate(body), Caller("c", policy), SERVED).requests[0].guidance
+    assert how is not None
+    return how
+
+
+def test_the_default_is_one_branch_without_a_sentence() -> None:
+    assert (guidance_of("own", {}).scale, guidance_of("own", {}).positive) == (1, "")
+    assert (guidance_of("teacher", {}).scale, guidance_of("teacher", {}).positive) == (3, "Hush.")
+
+
+def test_a_policy_may_still_guide_it() -> None:
+    assert guidance_of("own", {"scale": 2}).scale == 2
+    assert guidance_of("own", {"scale": {"default": 1, "max": 4}}, {"scale": 4}).scale == 4
+
+
+def test_a_caller_may_not() -> None:
+    with pytest.raises(ApiError, match="allows 1"):
+        guidance_of("own", {}, {"scale": 3})
