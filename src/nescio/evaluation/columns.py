@@ -9,8 +9,9 @@ from nescio.core.registry import Registry
 Kind = Literal["share", "count", "number", "decimal", "interval", "p", "milliseconds"]
 """How a value is printed: as a percentage, a whole number, with two decimals or with one, and so on."""
 
-Place = Literal["main", "summary", "detail"]
-"""Which table has a column: the terminal's and the report's first; the terminal's, if measured; the report's alone."""
+Place = Literal["main", "main_if_measured", "summary", "detail"]
+"""Which table has a column: the terminal's and the report's first, always or if measured; the terminal's, if measured;
+the report's second alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

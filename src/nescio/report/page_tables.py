@@ -19,7 +19,7 @@ _PLACES = {
 
 def main(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the first table: personal data, and whether the answers are still answers."""
-    return _columns(rows, table.measured_columns(rows, "main"))
+    return _columns(rows, table.measured_columns(rows, "main", "main_if_measured"))
 
 
 def costs(rows: Sequence[Row]) -> dict[str, Any]:

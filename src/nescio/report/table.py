@@ -178,7 +178,7 @@ def markdown(rows: Sequence[Row]) -> str:
     Args:
         rows: As in `results.json`.
     """
-    shown = [*columns("main"), *measured_columns(rows, "summary")]
+    shown = [*columns("main"), *measured_columns(rows, "main_if_measured", "summary")]
     lines = [[_starred(row), guidance(row) or "none", *(cell(row, column) for column in shown)] for row in rows]
     return aligned([["model", "guidance", *(header(column, rows) for column in shown)], *lines], left=2)
 

@@ -36,7 +36,7 @@ class Words(Measure):
 
     columns = (
         Column(
-            key="words", header="words [95 %]",
+            key="words", header="words [95 %]", place="main_if_measured",
             meaning="share of plain questions answered right in words; an answer that names no option is wrong",
         ),
         Column(
