@@ -15,11 +15,12 @@ _REGISTRIES = {
     "engine": "nescio.engines.registry:ENGINES",
     "measure": "nescio.evaluation.columns:measures",
     "space": "nescio.core.spaces:SPACES",
+    "benchmark": "nescio.data.benchmarks:BENCHMARKS",
 }
 
 
 def registry(kind: str) -> Registry[Any]:
-    """Return the registry of detectors, losses, formats, engines, measures or spaces, by the singular of the word."""
+    """Return the registry of detectors, losses, formats, engines, and so on, by the singular of the word."""
     module, _, name = _REGISTRIES[kind].partition(":")
     found: Registry[Any] = getattr(import_module(module), name)
     return found

@@ -1,0 +1,51 @@
+"""LUME: three tasks of made-up stories, made-up people and real biographies, each as completions and questions.
+
+Ramakrishna et al. 2025, "LUME: LLM Unlearning with Multitask Evaluations" (2502.15097); SemEval-2025 Task 4
+has its form.
+"""
+
+import re
+from pathlib import Path
+
+from nescio.data.benchmarks import BENCHMARKS, Question, Side
+from nescio.data.benchmarks.published import Published, Row, check_halves
+
+_ID = re.compile(r'"?(?P<document>.+?)"?(?P<kind>sc|qa)\d+')
+_PERSONAL = "Task2"  # made-up people; an answer there is a value
+
+
+@BENCHMARKS.register("lume")
+def lume(folder: Path | None) -> list[Question]:
+    """Read LUME: `forget.jsonl` and `retain.jsonl`, or SemEval's training splits on the hub.
+
+    Raises:
+        NescioError: A half is missing, or a row is of another form.
+    """
+    of = Published(
+        name="LUME",
+        folder=folder,
+        hub="llmunlearningsemeval2025organization/semeval25-unlearning-dataset-public",
+        home="https://github.com/amazon-science/lume-llm-unlearning (data/)",
+        form="a row of LUME is {id, input, output, task}",
+    )
+    sides: tuple[Side, ...] = ("forget", "retain")
+    questions = [_question(row, side) for side in sides for row in of.rows(side, split=f"{side}_train")]
+    check_halves(of.name, [(question.side, question.subject) for question in questions])
+    return questions
+
+
+def _question(row: Row, side: Side) -> Question:
+    identifier, task = row.text("id"), row.text("task")
+    if (match := _ID.fullmatch(identifier)) is None:
+        raise row.wrong("id", f"{identifier!r} is not a document's name with sc1 or qa0 behind it")
+    is_completion, answer = match["kind"] == "sc", row.text("output")
+    return Question(
+        id=f"{side}/{identifier}",
+        subject=match["document"],
+        side=side,
+        task=task,
+        question=row.text("input"),
+        answer=answer,
+        is_completion=is_completion,
+        values=(answer,) if task == _PERSONAL and not is_completion else (),
+    )
