@@ -37,9 +37,11 @@ def longest_common(one: list[str], other: list[str]) -> int:
     return table[-1][-1]
 
 
-@given(st.lists(st.sampled_from("sun sea sky fog ice".split()), min_size=1, max_size=9), st.data())
-def test_rouge_l_is_the_longest_common_subsequence_over_the_reference(reference: list[str], data: st.DataObject) -> None:
-    said = data.draw(st.lists(st.sampled_from("sun sea sky fog ice mud".split()), max_size=9))
+@given(st.lists(st.sampled_from(["sun", "sea", "sky", "fog", "ice"]), min_size=1, max_size=9), st.data())
+def test_rouge_l_is_the_longest_common_subsequence_over_the_reference(
+    reference: list[str], data: st.DataObject
+) -> None:
+    said = data.draw(st.lists(st.sampled_from(["sun", "sea", "sky", "fog", "ice", "mud"]), max_size=9))
     found = rouge_l(" ".join(reference).capitalize() + ".", "-".join(said))
     assert found == pytest.approx(longest_common(reference, said) / len(reference))
 

@@ -32,7 +32,7 @@ def is_exact(reference: str, said: str) -> bool:
 def truth_ratio(paraphrased: float, wrong: Sequence[float]) -> float:
     """Return TOFU's truth ratio: how likely wrong answers are beside the right one in other words.
 
-    Eq. 1 with the authors' code where they differ: the geometric mean over the wrong answers, in the numerator.
+    Eq. 1, with the geometric mean over the wrong answers, as the authors' code takes it for forget quality.
 
     Args:
         paraphrased: Mean log-probability of a token of the paraphrased answer.
