@@ -8,53 +8,65 @@ import typer
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run. Its table is written anew.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Ask enough to decide: 200 samples, 1,000 questions, 40 who ask for it.")
+]
+Scales = Annotated[str | None, typer.Option(help="Guidance scales, as 1,2,3,5,10.")]
+Spaces = Annotated[str | None, typer.Option(help="Guidance spaces, as log,prob.")]
+Plausibility = Annotated[
+    str | None, typer.Option(help="Add rows that rule out tokens below these shares of the likeliest.")
+]
+Adaptive = Annotated[
+    bool | None, typer.Option(help="Add rows whose scale follows the divergence of the branches (AdaCAD).")
+]
+Samples = Annotated[int | None, typer.Option(help="Held-out samples that each row answers. The paper has 50 or 150.")]
+Baselines = Annotated[bool | None, typer.Option(help="Add rows without training: nudge, reverse prompt, masking.")]
+LeakDraws = Annotated[
+    int | None, typer.Option("--leak-draws", "--draws", help="Answers sampled to each of --leak-samples, for leak@k.")
+]
+LeakSamples = Annotated[int | None, typer.Option("--leak-samples", "--drawn", help="Samples for leak@k.")]
+AttackSamples = Annotated[
+    int | None, typer.Option("--attack-samples", "--attacked", help="Training samples whose slots are attacked.")
+]
+Questions = Annotated[
+    str | None, typer.Option(help="plain, MMLU-Pro's validation or test (from the hub), or a JSONL file.")
+]
+QuestionCount = Annotated[int | None, typer.Option(help="Most questions asked. With --questions alone: all of them.")]
+Words = Annotated[int | None, typer.Option(help="Plain questions answered in words.")]
+AskedForSamples = Annotated[
+    int | None, typer.Option(help="Samples in which the caller asks for personal data, at nine places each.")
+]
+HarmlessPrompts = Annotated[
+    int | None,
+    typer.Option("--harmless-prompts", "--harmless", help="Harmless prompts, for divergence and over-refusal."),
+]
+Judge = Annotated[str | None, typer.Option(help="Model that judges answers in words.")]
+Engine = Annotated[str | None, typer.Option(help="Engine that answers: torch, vllm, or a plugin's.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change any key: evaluate.a=value. Repeatable.")]
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run. Its table is written anew.")],
-    full: Annotated[
-        bool, typer.Option("--full", help="Ask enough to decide: 200 samples, 1,000 questions, 40 who ask for it.")
-    ] = False,
-    scales: Annotated[str | None, typer.Option(help="Guidance scales, as 1,2,3,5,10.")] = None,
-    spaces: Annotated[str | None, typer.Option(help="Guidance spaces, as log,prob.")] = None,
-    plausibility: Annotated[
-        str | None, typer.Option(help="Add rows that rule out tokens below these shares of the likeliest.")
-    ] = None,
-    adaptive: Annotated[
-        bool | None, typer.Option(help="Add rows whose scale follows the divergence of the branches (AdaCAD).")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(help="Held-out samples that each row answers. The paper has 50 or 150.")
-    ] = None,
-    baselines: Annotated[
-        bool | None, typer.Option(help="Add rows without training: nudge, reverse prompt, masking.")
-    ] = None,
-    leak_draws: Annotated[
-        int | None,
-        typer.Option("--leak-draws", "--draws", help="Answers sampled to each of --leak-samples, for leak@k."),
-    ] = None,
-    leak_samples: Annotated[int | None, typer.Option("--leak-samples", "--drawn", help="Samples for leak@k.")] = None,
-    attack_samples: Annotated[
-        int | None, typer.Option("--attack-samples", "--attacked", help="Training samples whose slots are attacked.")
-    ] = None,
-    questions: Annotated[
-        str | None, typer.Option(help="plain, MMLU-Pro's validation or test (from the hub), or a JSONL file.")
-    ] = None,
-    question_count: Annotated[
-        int | None, typer.Option(help="Most questions asked. With --questions alone: all of them.")
-    ] = None,
-    words: Annotated[int | None, typer.Option(help="Plain questions answered in words.")] = None,
-    asked_for_samples: Annotated[
-        int | None, typer.Option(help="Samples in which the caller asks for personal data, at nine places each.")
-    ] = None,
-    harmless_prompts: Annotated[
-        int | None,
-        typer.Option("--harmless-prompts", "--harmless", help="Harmless prompts, for divergence and over-refusal."),
-    ] = None,
-    judge: Annotated[str | None, typer.Option(help="Model that judges answers in words.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine that answers: torch, vllm, or a plugin's.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change any key: evaluate.a=value. Repeatable.")
-    ] = None,
+    ctx: typer.Context,
+    run: RunFolder,
+    full: Full = False,
+    scales: Scales = None,
+    spaces: Spaces = None,
+    plausibility: Plausibility = None,
+    adaptive: Adaptive = None,
+    samples: Samples = None,
+    baselines: Baselines = None,
+    leak_draws: LeakDraws = None,
+    leak_samples: LeakSamples = None,
+    attack_samples: AttackSamples = None,
+    questions: Questions = None,
+    question_count: QuestionCount = None,
+    words: Words = None,
+    asked_for_samples: AskedForSamples = None,
+    harmless_prompts: HarmlessPrompts = None,
+    judge: Judge = None,
+    engine: Engine = None,
+    set_: Set = None,
 ) -> None:
     """Evaluate a trained run with other rows and measures, and write its report again.
 
@@ -67,24 +79,15 @@ def evaluate(
     from nescio.pipeline.sections import FULL
     from nescio.report import table, verdict
 
-    given: dict[str, Any] = {
+    parsed = {
         "scales": _numbers("--scales", scales),
         "spaces": spaces and spaces.split(","),
         "plausibility": _numbers("--plausibility", plausibility),
-        "adaptive": adaptive,
-        "samples": samples,
-        "baselines": baselines,
-        "leak_draws": leak_draws,
-        "leak_samples": leak_samples,
-        "attack_samples": attack_samples,
-        "questions": questions,
-        "question_count": question_count,
-        "words": words,
-        "asked_for_samples": asked_for_samples,
-        "harmless_prompts": harmless_prompts,
         "judge": judge and {"model": judge},
         "engine.kind": engine,
     }
+    asked = {name: value for name, value in ctx.params.items() if name not in ("run", "full", "set_", "engine")}
+    given: dict[str, Any] = asked | parsed
     chosen = (FULL if full else {}) | {name: value for name, value in given.items() if value is not None}
     settings = {f"evaluate.{name}": value for name, value in chosen.items()}
     if questions is not None and question_count is None:

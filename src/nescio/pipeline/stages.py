@@ -21,6 +21,9 @@ Work = Callable[[Context, Path, Tick], None]
 """The work of a stage: writes its outputs into the folder that it is given."""
 
 
+SPLIT, SAMPLES, PAIRS = ((f"{folder}/train.jsonl", f"{folder}/test.jsonl") for folder in ("data", "samples", "pairs"))
+
+
 def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], None]]) -> list[Stage]:
     """Return the stages of a recipe, in order.
 
@@ -34,85 +37,113 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     Raises:
         NescioError: A model is an adapter, or a file of the recipe is missing.
     """
-    plain, data = recipe.plain(), recipe.data
-    sections = compat.stage_sections(plain, unset().plain())
-    # 1) Whatever the recipe names by its place decides by its content.
+    sections = compat.stage_sections(recipe.plain(), unset().plain())
+    # What the recipe names by its place decides by its content.
     base = identity(whole(recipe.base, "base"))
     tuned = None if recipe.tuned is None else identity(recipe.tuned)
-    dialogs = [file_hash(path) for path in _dialog_files(data)]
-    sources = [identity(each.model) for each in recipe.generate.sources if not each.is_endpoint and each.model]
-    compared = _compared(recipe.evaluate)
-    # 2) The detector decides about training only where it chooses the epoch or masks the answers.
-    by_leakage = recipe.train.keep == "leakage"
-    judging = [plain["detector"], data.validation_samples, recipe.evaluate.max_tokens]
-    judging = judging if by_leakage or open_loss(recipe.train.method).scrubs_chosen else []
-    # 3) Outputs, relative to the run folder.
-    split, samples, pairs = (
-        tuple(f"{folder}/{side}.jsonl" for side in ("train", "test")) for folder in ("data", "samples", "pairs")
-    )
-    adapter = recipe.tuned_adapter
-    tuned_here = ("tuned",) if adapter or recipe.tune else ()
-    trained = "teacher" if recipe.bake else "adapter"
-    held = recipe.train.anchors
-    anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
-    beside = (held.per_step, held.weight) if held and held.per_step else ()
-    key = (FILE,) if PLACE in recipe.pairs.negative else ()
-    start = tuned_here if recipe.subtract is None else ("subtracted",)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
         depends = [{section: sections[section] for section in sections_read.split()}, recipe.seed, more]
         return Stage(name, tuple(writes), depends, tuple(dict.fromkeys(reads)), prepared(name, work))
 
-    # 4) The table.
-    def table() -> Iterator[Stage]:
-        yield stage(
-            "data", prepare.data, "", [source_of_dialogs(plain), data.test_share, data.skip_bad, dialogs],
-            reads=(), writes=(*split, "data/bad.jsonl") if data.skip_bad else split,
-        )  # fmt: skip
-        if recipe.tune:
-            yield stage("tune", train.tune, "tune", base, reads=split[:1], writes=("tuned",))
-        if adapter:
-            yield stage("merge", train.merge, "", [tuned, identity(adapter_base(adapter))], reads=(), writes=("tuned",))
-        if recipe.subtract:
-            yield stage("subtract", train.subtract, "subtract", [base, tuned], reads=tuned_here, writes=("subtracted",))
-        yield stage("samples", prepare.samples, "detector", data.train_samples, reads=split, writes=samples)
-        yield stage(
-            "candidates", prepare.candidates, "generate detector", [base, data.validation_samples, sources],
-            reads=samples, writes=("candidates.jsonl", "failed.jsonl", "sources.json"),
-        )  # fmt: skip
-        yield stage(
-            "pairs", prepare.pairs, "pairs", [tuned, recipe.train.max_prompt_length],
-            reads=(*samples, "candidates.jsonl", *start), writes=(*pairs, "pairs/README.md"),
-        )  # fmt: skip
-        if held:
-            yield stage(
-                "anchors", anchors.anchors, "detector", [base, tuned, held.count, held.max_tokens],
-                reads=(*split[:1], *samples[:1], *tuned_here), writes=anchor_files,
-            )  # fmt: skip
-        yield stage(
-            "train", train.train, "train pairs", [tuned, judging, *beside],
-            reads=(*pairs, *key, *start, *(samples[1:] if by_leakage else ()), *(beside and anchor_files)),
-            writes=(trained,),
-        )  # fmt: skip
-        if recipe.bake:
-            yield stage(
-                "bake", bake.bake, "detector pairs", [tuned, plain["bake"]],
-                reads=(*split[:1], *samples[:1], *anchor_files, trained, *start, *tuned_here), writes=("adapter",),
-            )  # fmt: skip
-        yield stage(
-            "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, compared],
-            reads=(*samples, *split, *dict.fromkeys((trained, "adapter")), *tuned_here, *start), writes=("eval",),
-        )  # fmt: skip
-        yield stage(
-            "report", evaluate.report, "evaluate", None,
-            reads=("eval", f"{trained}/log.jsonl"), writes=("figures", "report.html"),
-        )  # fmt: skip
-
-    return list(table())
+    return [
+        *_models(recipe, stage, base, tuned),
+        *_pairs(recipe, stage, base, tuned),
+        *_adapters(recipe, stage, base, tuned),
+        *_results(recipe, stage, base, tuned),
+    ]
 
 
-def _dialog_files(data: DataSection) -> list[Path]:
-    return [] if data.dialogs is None else [*files_of(data.dialogs), *([data.pii] if data.pii else [])]
+def _models(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any) -> Iterator[Stage]:
+    """Yield the dialogs and the model that is trained on: tuned, merged or subtracted."""
+    plain, data, adapter = recipe.plain(), recipe.data, recipe.tuned_adapter
+    yield stage(
+        "data", prepare.data, "", [source_of_dialogs(plain), data.test_share, data.skip_bad, _dialog_hashes(data)],
+        reads=(), writes=(*SPLIT, "data/bad.jsonl") if data.skip_bad else SPLIT,
+    )  # fmt: skip
+    if recipe.tune:
+        yield stage("tune", train.tune, "tune", base, reads=SPLIT[:1], writes=("tuned",))
+    if adapter:
+        yield stage("merge", train.merge, "", [tuned, identity(adapter_base(adapter))], reads=(), writes=("tuned",))
+    if recipe.subtract:
+        yield stage(
+            "subtract", train.subtract, "subtract", [base, tuned], reads=_tuned_here(recipe), writes=("subtracted",)
+        )
+
+
+def _pairs(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any) -> Iterator[Stage]:
+    """Yield the samples, their replacement answers, and the pairs of both."""
+    data = recipe.data
+    sources = [identity(each.model) for each in recipe.generate.sources if not each.is_endpoint and each.model]
+    yield stage("samples", prepare.samples, "detector", data.train_samples, reads=SPLIT, writes=SAMPLES)
+    yield stage(
+        "candidates", prepare.candidates, "generate detector", [base, data.validation_samples, sources],
+        reads=SAMPLES, writes=("candidates.jsonl", "failed.jsonl", "sources.json"),
+    )  # fmt: skip
+    yield stage(
+        "pairs", prepare.pairs, "pairs", [tuned, recipe.train.max_prompt_length],
+        reads=(*SAMPLES, "candidates.jsonl", *_start(recipe)), writes=(*PAIRS, "pairs/README.md"),
+    )  # fmt: skip
+
+
+def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any) -> Iterator[Stage]:
+    """Yield the anchors, the training, and the baking."""
+    plain, held = recipe.plain(), recipe.train.anchors
+    anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
+    beside = (held.per_step, held.weight) if held and held.per_step else ()
+    key = (FILE,) if PLACE in recipe.pairs.negative else ()
+    # The detector decides about training only where it chooses the epoch or masks the answers.
+    by_leakage = recipe.train.keep == "leakage"
+    judging = [plain["detector"], recipe.data.validation_samples, recipe.evaluate.max_tokens]
+    judging = judging if by_leakage or open_loss(recipe.train.method).scrubs_chosen else []
+    if held:
+        yield stage(
+            "anchors", anchors.anchors, "detector", [base, tuned, held.count, held.max_tokens],
+            reads=(*SPLIT[:1], *SAMPLES[:1], *_tuned_here(recipe)), writes=anchor_files,
+        )  # fmt: skip
+    yield stage(
+        "train", train.train, "train pairs", [tuned, judging, *beside],
+        reads=(*PAIRS, *key, *_start(recipe), *(SAMPLES[1:] if by_leakage else ()), *(beside and anchor_files)),
+        writes=(_trained(recipe),),
+    )  # fmt: skip
+    if recipe.bake:
+        yield stage(
+            "bake", bake.bake, "detector pairs", [tuned, plain["bake"]],
+            reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe), *_tuned_here(recipe)),
+            writes=("adapter",),
+        )  # fmt: skip
+
+
+def _results(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any) -> Iterator[Stage]:
+    """Yield the evaluation and its report."""
+    models = dict.fromkeys((_trained(recipe), "adapter", *_tuned_here(recipe), *_start(recipe)))
+    yield stage(
+        "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, _compared(recipe.evaluate)],
+        reads=(*SAMPLES, *SPLIT, *models), writes=("eval",),
+    )  # fmt: skip
+    yield stage(
+        "report", evaluate.report, "evaluate", None,
+        reads=("eval", f"{_trained(recipe)}/log.jsonl"), writes=("figures", "report.html"),
+    )  # fmt: skip
+
+
+def _tuned_here(recipe: Recipe) -> tuple[str, ...]:
+    """Return the tuned model's folder where the run makes it itself."""
+    return ("tuned",) if recipe.tuned_adapter or recipe.tune else ()
+
+
+def _start(recipe: Recipe) -> tuple[str, ...]:
+    """Return the folder of the model that is trained on, where the run makes it itself."""
+    return ("subtracted",) if recipe.subtract else _tuned_here(recipe)
+
+
+def _trained(recipe: Recipe) -> str:
+    return "teacher" if recipe.bake else "adapter"
+
+
+def _dialog_hashes(data: DataSection) -> list[str]:
+    files = [] if data.dialogs is None else [*files_of(data.dialogs), *([data.pii] if data.pii else [])]
+    return [file_hash(path) for path in files]
 
 
 def _compared(section: EvaluateSection) -> list[str]:
