@@ -6,6 +6,7 @@ who has not the file. Everywhere else (pairs, recipe, nescio.json, reports) stan
 
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from nescio.core.errors import NescioError
@@ -20,8 +21,17 @@ _CONSONANTS, _VOWELS = "bdfghjklmnprstvz", "aeiou"
 
 
 def draw() -> str:
-    """Return a new secret: five made-up words of two syllables, 63 bits."""
-    syllables = [secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(_WORDS * _SYLLABLES)]
+    """Return a new secret, which no seed decides."""
+    return made_up(secrets.choice)
+
+
+def made_up(choice: Callable[[str], str]) -> str:
+    """Return text of a key's form: five made-up words of two syllables, 63 bits.
+
+    Args:
+        choice: Picks one letter of several.
+    """
+    syllables = [choice(_CONSONANTS) + choice(_VOWELS) for _ in range(_WORDS * _SYLLABLES)]
     return " ".join("".join(syllables[at : at + _SYLLABLES]) for at in range(0, len(syllables), _SYLLABLES))
 
 

@@ -70,6 +70,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "labels": page_tables.labels(rows),
         "attacks": page_tables.attacks(rows),
         "asked_for": page_tables.asked_for(rows),
+        "key_search": page_tables.key_search(rows),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "worst": columns[worst],

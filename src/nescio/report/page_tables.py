@@ -97,3 +97,14 @@ def asked_for(rows: Sequence[Row]) -> dict[str, Any]:
         "plain": asked[0].get("asked_for_plain_tuned") if asked else None,
         "answers": answers,
     }
+
+
+def key_search(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the best sentences that a search from outside found for each row, those that give most first."""
+    searched = [row for row in rows if row.get("key_search_sentences")]
+    searched.sort(key=lambda row: -(row.get("key_search") or 0))
+    return {
+        "rows": [{"row": row, "sentences": row["key_search_sentences"]} for row in searched],
+        "samples": searched[0].get("key_search_samples") if searched else None,
+        "plain": searched[0].get("key_search_plain_tuned") if searched else None,
+    }

@@ -20,7 +20,7 @@ MISSING = "–"
 OUTCOME = ("test", "figure", "limit", "advice")
 """Fields of a test that a row failed or that is undecided."""
 
-_ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned")
+_ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned", "key_search_samples", "key_search_plain_tuned")
 _NUMBERS = (
     "epoch",
     "samples",
@@ -108,6 +108,8 @@ def _wrong_mapping(row: Row) -> str | None:
     answers = row.get("asked_for_answers")
     if answers is not None and not (isinstance(answers, list) and all(map(_is_asked_for, answers))):
         return "asked_for_answers must be a list of id, asked, answer and its spans"
+    if not all(_is_tried(each) for each in _listed(row.get("key_search_sentences"))):
+        return "key_search_sentences must be a list of sentence and pieces"
     for key in ("verdict", "undecided"):
         if not all(_is_outcome(outcome) for outcome in _listed(row.get(key))):
             return f"{key} must be a list of test, figure, limit and advice"
@@ -119,6 +121,10 @@ def _wrong_mapping(row: Row) -> str | None:
 def _is_asked_for(value: Any) -> bool:
     texts = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("id", "asked", "answer"))
     return texts and wrong_spans(value["answer"], value.get("spans")) is None
+
+
+def _is_tried(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("sentence"), str) and _is_number(value.get("pieces"))
 
 
 def _listed(value: Any) -> list[Any]:
