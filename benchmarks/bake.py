@@ -30,15 +30,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half ask for it": {"asked": 0.5},
     "no anchors": {"anchor_weight": 0.0},
     "twice the anchors": {"anchors_per_step": 4},
+    "the teacher's answers only": {"rounds": 1, "epochs": 4},
     "half the steps": {"epochs": 1},
-    "twice the steps": {"epochs": 6},
+    "twice the steps": {"epochs": 4},
     "one draw": {"draws": 1},
     "teacher: trained, unguided": {"guidance": {"scale": 1.0}},
     "teacher: log × 2, plausible": {"guidance": {"scale": 2.0, "space": "log", "plausibility": 0.1}},
     "teacher: tuned between the sentences": {"teacher": "tuned"},
 }
 SHARED = ("data", "samples", "pairs", "candidates.jsonl", "failed.jsonl", "sources.json", "anchors.jsonl",
-          "anchors.safetensors", "teacher", "tuned", "manifest.json", "recipe.yaml")  # fmt: skip
+          "anchors.safetensors", "switch.key", "teacher", "tuned", "manifest.json", "recipe.yaml")  # fmt: skip
 COLUMNS = (
     "pii", "pii_ci95", "asked_for", "asked_for_worst", "words", "words_ci95", "everyday", "everyday_kl", "degenerate",
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Anchors and baking in a whole run on a tiny model: what is left, what a kill costs, plain PEFT without a sentence."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.switch import FILE, PLACE, read_key, write_key
+from nescio.core.top_tokens import read_top_tokens
+from nescio.pii.base import Span
+from nescio.pipeline import bake
+from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
 
@@ -27,7 +32,7 @@ TEMPLATE = (
 )
 SMALL = {
     "train": {"anchors": {"count": 6, "per_step": 1, "max_tokens": 30}},
-    "bake": {"epochs": 1, "draws": 1, "max_tokens": 12, "save_steps": 1, "anchors_per_step": 1},
+    "bake": {"epochs": 1, "rounds": 2, "draws": 1, "max_tokens": 12, "save_steps": 1, "anchors_per_step": 1},
 }
 
 
@@ -89,6 +94,33 @@ def test_plain_peft_loads_it(baked: Path) -> None:
     PeftModel.from_pretrained(base, baked / "adapter")
 
 
+def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp_path: Path) -> None:
+    recipe, said = load_recipe(baked / "recipe.yaml"), list[str]()
+    run = Context(recipe, baked, said.append)
+
+    class Finds:
+        """Finds the second word of every text."""
+
+        name = "finds"
+
+        def find(self, texts: Any) -> list[list[Span]]:
+            words = [[*re.finditer(r"\S+", text)][1:2] for text in texts]
+            return [[Span(one.start(), one.end(), "X", one[0]) for one in found] for found in words]
+
+    run.detector = Finds()
+    assert recipe.bake is not None
+    bake.write_trajectories(run, recipe.bake, run.samples("train")[:3], baked / "adapter", tmp_path, lambda *now: None)
+    rows = [row for _, row in read_jsonl(tmp_path / bake.ROWS)]
+    cut = [row["answer"].split() for row in rows if len(row["answer"].split()) > 1]
+    assert cut, said
+    assert all(len(words) == 2 and len(words[1]) == 1 for words in cut), (
+        f"up to the personal word's first letter: {cut}"
+    )
+    assert said[-1].endswith("held personal data")
+    for row, targets in zip(rows, read_top_tokens(tmp_path / bake.TARGETS), strict=True):
+        assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
+
+
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(baked, out)
@@ -110,7 +142,7 @@ def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Pat
                     outer.__enter__()
 
                     def tick(done: int, total: int, word: str) -> None:
-                        if name == "bake" and "anchors" in word and done == 2:
+                        if name == "bake" and word.startswith("round 2 of 2") and done == 2:
                             raise KilledError
 
                     return tick
@@ -124,7 +156,7 @@ def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Pat
     with pytest.raises(KilledError):
         Run(recipe, out, Killing()).execute("bake")
     assert not (out / "adapter").exists()
-    assert list(out.glob(".bake.*/checkpoints/checkpoint-*"))
+    assert list(out.glob(".bake.*/round-2/checkpoints/checkpoint-*"))
     Run(recipe, out, Quiet()).execute("bake")
     one, other = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (baked, out))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -82,9 +82,9 @@ def estimate(recipe: Recipe) -> list[Cost]:
         costs.append(model.decoding("anchors", f"{held.count} prompts", asked, 2 * held.max_tokens))
         beside = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
     costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair + beside, recipe.train))
-    # 5) Baking: the teacher's answers, guided, and the student's steps.
+    # 5) Baking: answers, of the teacher and then of the student, the teacher's view of them, and the student's steps.
     if baking := recipe.bake:
-        taught = min(size.train, baking.samples or size.train) * baking.draws
+        taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
         given = model.decoding("", "", 2 * taught, length)
         items, each = f"{taught:.0f} answers", length + anchor * baking.anchors_per_step / baking.batch_size

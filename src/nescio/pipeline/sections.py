@@ -282,7 +282,8 @@ class BakeSection(Section):
     draws: Positive = 2
     max_tokens: Positive = 64
     asked: Annotated[float, Field(ge=0, le=1)] = 0.7
-    epochs: Positive = 3
+    rounds: Positive = 2
+    epochs: Positive = 2
     batch_size: Positive = 4
     learning_rate: Rate = 3e-4
     row_tokens: Positive = 1024
