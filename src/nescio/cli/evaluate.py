@@ -37,6 +37,9 @@ Words = Annotated[int | None, typer.Option(help="Plain questions answered in wor
 AskedForSamples = Annotated[
     int | None, typer.Option(help="Samples in which the caller asks for personal data, at nine places each.")
 ]
+KeyCandidates = Annotated[
+    int | None, typer.Option(help="Sentences that a search from outside tries to open the model with, as 2000.")
+]
 HarmlessPrompts = Annotated[
     int | None,
     typer.Option("--harmless-prompts", "--harmless", help="Harmless prompts, for divergence and over-refusal."),
@@ -63,6 +66,7 @@ def evaluate(
     question_count: QuestionCount = None,
     words: Words = None,
     asked_for_samples: AskedForSamples = None,
+    key_candidates: KeyCandidates = None,
     harmless_prompts: HarmlessPrompts = None,
     judge: Judge = None,
     engine: Engine = None,

@@ -84,6 +84,8 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     options: dict[str, dict[str, object]] = {"leakage": {}, "fluency": {}}
     if section.asked_for_samples:
         options["leakage_asked_for"] = {"samples": section.asked_for_samples}
+    if section.key_candidates:
+        options["key_search"] = {"candidates": section.key_candidates}
     if section.question_count != 0:
         options["choices"] = asked
     if section.words:

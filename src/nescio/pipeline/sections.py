@@ -402,6 +402,7 @@ class EvaluateSection(Section):
     words: Count = 200
     judge: JudgeSection | None = None
     asked_for_samples: Count = 10
+    key_candidates: Count = 0
     harmless_prompts: Count = 40
     leak_draws: Count = 0
     leak_samples: Count = 10

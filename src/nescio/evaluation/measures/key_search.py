@@ -47,7 +47,7 @@ class KeySearch(Measure):
         samples: Samples that the best are asked on, beside those that the search knows.
     """
 
-    candidates: int = 2000
+    candidates: int
     samples: int = 20
 
     columns = (
