@@ -111,6 +111,7 @@ def write_world(folder: Path, template: str) -> None:
             "spaces": ["log", "prob"],
             "question_count": 6,
             "words": 4,
+            "everyday": 3,
             "harmless_prompts": 2,
         },
     }

@@ -156,7 +156,7 @@ def _flat(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Undo what `recipe` does to a section."""
     old = dict(section)
     if name == "train":
-        del old["anchors"]  # 0.1.0 had none; what anchors decide stands in the stage's own list
+        del old["anchors"], old["validation_questions"]  # what they decide stands in the stage's own list
     if name == "generate":
         old["sources"] = [_flat_engine(source, "local") for source in section["sources"]]
     if name == "evaluate":

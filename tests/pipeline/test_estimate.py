@@ -39,10 +39,10 @@ def test_the_papers_recipes_are_estimated_without_the_weights(name: str, tmp_pat
 
 def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any) -> None:
     recipe = PAPER / "llama-3-8b.yaml"
-    none = [f"evaluate.{name}=0" for name in ("question_count", "words", "harmless_prompts")]
+    none = [f"evaluate.{name}=0" for name in ("question_count", "words", "everyday", "harmless_prompts")]
     few = costs_of(recipe, tmp_path, llama3, *none)["evaluate"]
     for change in (
-        "harmless_prompts=10", "question_count=10", "words=10", "leak_draws=4", "attack_samples=9", "baselines=true",
+        "harmless_prompts=10", "question_count=10", "words=10", "everyday=10", "leak_draws=4", "attack_samples=9", "baselines=true",
         "adaptive=true",
     ):  # fmt: skip
         more = costs_of(recipe, tmp_path, llama3, *none, f"evaluate.{change}")["evaluate"]

@@ -74,7 +74,7 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     setups = [Setup("tuned", "tuned", str(tiny_folder))]
     asked = {
         "samples": 2, "leak_draws": 1, "leak_samples": 3, "attack_samples": 4, "question_count": 500,
-        "harmless_prompts": 50, "words": 5000, "asked_for_samples": 5,
+        "harmless_prompts": 50, "words": 5000, "everyday": 500, "asked_for_samples": 5,
     }  # fmt: skip
     notes: list[str] = []
     ask(context(tmp_path, notes, **asked), setups)
@@ -82,12 +82,13 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
         f"{wanted} {what} asked for, {there} there are; all are used"
         for what, wanted, there in (
             ("samples", 2, 1), ("asked-for samples", 5, 1), ("questions", 500, 160),
-            ("questions in words", 5000, len(all_questions())),
+            ("questions in words", 5000, len(all_questions())), ("everyday prompts", 500, 220),
             ("leak samples", 3, 1), ("attacked samples", 4, 1), ("harmless prompts", 50, 40),
         )
     ]  # fmt: skip
     notes.clear()
-    ask(context(tmp_path, notes, samples=1, question_count=0, harmless_prompts=0, words=0, asked_for_samples=0), setups)
+    none = dict.fromkeys(("question_count", "harmless_prompts", "words", "everyday", "asked_for_samples"), 0)
+    ask(context(tmp_path, notes, samples=1, **none), setups)
     assert not notes
 
 

@@ -70,7 +70,7 @@ def test_a_recipe_uses_all_six(tmp_path: Path, installed: Path, world: Path) -> 
         "evaluate": {
             "engine": {"kind": "capitals", "options": {"mark": "!"}},
             "samples": 3, "max_tokens": 8, "scales": [2], "spaces": ["mean"], "question_count": 0,
-            "harmless_prompts": 0, "words": 0, "asked_for_samples": 0,
+            "harmless_prompts": 0, "words": 0, "everyday": 0, "asked_for_samples": 0,
             "measures": [{"name": "capitals", "ending": "!"}],
         },
     }  # fmt: skip

@@ -10,7 +10,7 @@ from nescio.core.errors import NescioError
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run. Its table is written anew.")]
 Full = Annotated[
-    bool, typer.Option("--full", help="Ask enough to decide: 200 samples, 1,000 questions, 40 who ask for it.")
+    bool, typer.Option("--full", help="Ask enough to decide: 200 samples, 1,000 questions, 200 everyday prompts.")
 ]
 Scales = Annotated[str | None, typer.Option(help="Guidance scales, as 1,2,3,5,10.")]
 Spaces = Annotated[str | None, typer.Option(help="Guidance spaces, as log,prob.")]
@@ -34,6 +34,7 @@ Questions = Annotated[
 ]
 QuestionCount = Annotated[int | None, typer.Option(help="Most questions asked. With --questions alone: all of them.")]
 Words = Annotated[int | None, typer.Option(help="Plain questions answered in words.")]
+Everyday = Annotated[int | None, typer.Option(help="Everyday prompts: requests, small talk, code, lists.")]
 AskedForSamples = Annotated[
     int | None, typer.Option(help="Samples in which the caller asks for personal data, at nine places each.")
 ]
@@ -65,6 +66,7 @@ def evaluate(
     questions: Questions = None,
     question_count: QuestionCount = None,
     words: Words = None,
+    everyday: Everyday = None,
     asked_for_samples: AskedForSamples = None,
     key_candidates: KeyCandidates = None,
     harmless_prompts: HarmlessPrompts = None,

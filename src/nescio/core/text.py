@@ -51,6 +51,11 @@ def first_sentence(text: str) -> str:
     return " ".join((text[: ends[0]] if ends else text).lower().split())
 
 
+def opening(text: str) -> str:
+    """Return the first four words of a text, lower-cased."""
+    return " ".join(text.lower().split()[:4])
+
+
 def whole_sentences(text: str) -> str:
     """Return the text up to its last sentence end; empty where it has none."""
     ends = sentence_ends(text)

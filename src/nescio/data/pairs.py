@@ -18,6 +18,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids, with_sentence
+from nescio.core.text import opening
 from nescio.data.samples import Sample
 from nescio.data.strategies import STRATEGIES
 
@@ -195,7 +196,7 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
             unit += pair["twin"] != "reveal"  # a twin belongs to the pair before it
             own = by_source.setdefault(pair["source"], [])
             if pair["twin"] != "reveal" and (selection.sources is None or pair["source"] in selection.sources):
-                beginning = " ".join(pair["chosen"].lower().split()[:4])
+                beginning = opening(pair["chosen"])
                 beginnings[beginning] += 1
                 if selection.per_beginning is not None and beginnings[beginning] > selection.per_beginning:
                     canned.add(unit)

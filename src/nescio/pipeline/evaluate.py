@@ -90,6 +90,8 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
         options["choices"] = asked
     if section.words:
         options["words"] = {"count": section.words}
+    if section.everyday:
+        options["everyday"] = {"count": section.everyday}
     if section.leak_draws:
         options["leak_at_k"] = {"draws": section.leak_draws, "samples": section.leak_samples}
     if section.attack_samples:

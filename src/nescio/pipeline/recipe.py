@@ -28,7 +28,7 @@ from nescio.pipeline.sections import (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"pairs": {"negative": REVEAL}, "train": {"anchors": None}, "bake": None},
+    "paper": {"pairs": {"negative": REVEAL}, "train": {"anchors": None, "validation_questions": 0}, "bake": None},
 }
 """Values that a preset sets where the recipe says nothing else; `paper` is the paper to the letter."""
 

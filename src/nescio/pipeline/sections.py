@@ -260,8 +260,15 @@ class TrainSection(_Fit):
     beta: Rate = 0.1
     max_prompt_length: Positive = 1900
     keep: Keep = "last"
+    validation_questions: Count = 32
     patience: Positive | None = None
     anchors: AnchorsSection | None = AnchorsSection()
+
+    @model_validator(mode="after")
+    def _words_to_balance(self) -> Self:
+        if self.keep == "balanced" and not self.validation_questions:
+            raise ValueError("keep: balanced weighs leak against words; set validation_questions to 32, say")
+        return self
 
     @model_validator(mode="after")
     def _room_for_answers(self) -> Self:
@@ -381,7 +388,7 @@ def _check_measures(measures: Sequence[MeasureSection]) -> None:
             raise ValueError(f"measures: {measure.name} is named twice; keep one")
 
 
-FULL = {"samples": 200, "words": 1000, "asked_for_samples": 40, "harmless_prompts": 40}
+FULL = {"samples": 200, "words": 1000, "everyday": 200, "asked_for_samples": 40, "harmless_prompts": 40}
 """What `nescio evaluate --full` asks: enough that the verdict's tests can be decided."""
 
 
@@ -400,6 +407,7 @@ class EvaluateSection(Section):
     questions: PathOrName = "plain"
     question_count: Count | None = None
     words: Count = 200
+    everyday: Count = 50
     judge: JudgeSection | None = None
     asked_for_samples: Count = 10
     key_candidates: Count = 0

@@ -93,8 +93,9 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     beside = (held.per_step, held.weight) if held and held.per_step else ()
     key = (FILE,) if PLACE in recipe.pairs.negative else ()
     # The detector decides about training only where it chooses the epoch or masks the answers.
-    by_leakage = recipe.train.keep == "leakage"
+    by_leakage = recipe.train.keep in ("leakage", "balanced")
     judging = [plain["detector"], recipe.data.validation_samples, recipe.evaluate.max_tokens]
+    judging += [recipe.train.validation_questions] if recipe.train.keep == "balanced" else []
     judging = judging if by_leakage or open_loss(recipe.train.method).scrubs_chosen else []
     if held:
         yield stage(

@@ -12,19 +12,15 @@ from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_confi
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.core.guidance import Guidance
 from nescio.core.models import Loaded, load_model, load_tokenizer
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
-from nescio.data.samples import Sample
-from nescio.engines.base import Request
-from nescio.engines.torch_engine import TorchEngine
 from nescio.pii.base import mask
 from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.sections import TrainSection, TuneSection
-from nescio.pipeline.too_long import Asking, drop_too_long
+from nescio.pipeline.validation import judge
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.anchors import Anchors, AnchorSettings
@@ -35,7 +31,7 @@ from nescio.training.losses.registry import PairLoss, open_loss, restrict
 from nescio.training.processes import processes
 from nescio.training.reference import with_reference
 from nescio.training.settings import LoraSettings, TrainingSettings
-from nescio.training.trainer import Judge, Trained, fit
+from nescio.training.trainer import Trained, fit
 
 _METADATA = {"format": "pt"}  # as PEFT writes it
 
@@ -120,7 +116,10 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     if loss.needs_reference:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
-    # 2) train
+    # 2) what is measured after each epoch
+    measured = bool(section.validation_questions) or section.keep in ("leakage", "balanced")
+    judged = judge(run, loaded.model, loaded.tokenizer) if held and measured else None
+    # 3) train
     made = _anchors(run, loaded.tokenizer, rows)
     over_prompt = section.nll_over == "prompt_and_answer"
     done = fit(
@@ -131,12 +130,13 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         work=folder / "checkpoints",
         test=held,
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
-        judge=_leakage(run, loaded.tokenizer) if section.keep == "leakage" else None,
+        judge=judged,
         anchors=made,
     )
-    # 3) write the adapter
+    # 4) write the adapter
     if section.keep != "last":
-        run.note(f"epoch {done.best} of {len(done.checkpoints)} has the least validation {section.keep} and is kept")
+        best = "balances leak and words best" if section.keep == "balanced" else f"has the least {section.keep}"
+        run.note(f"epoch {done.best} of {len(done.checkpoints)} {best} in validation and is kept")
     if processes().is_main_process:
         _write_adapter(run, done, folder)
 
@@ -174,22 +174,6 @@ def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit
             f"and {counts['cut_answers']} answers to train.max_length"
         )
     return restrict(units, loss)
-
-
-def _leakage(run: Context, tokenizer: Any) -> Judge:
-    """Return a judge: mean pieces of personal data per answer, with the protect prompt."""
-    protected = Guidance(1, "prob", run.recipe.pairs.positive)
-
-    def ask(sample: Sample) -> Request:
-        return Request(sample.messages, protected, max_tokens=run.recipe.evaluate.max_tokens)
-
-    asked = [ask(sample) for sample in drop_too_long(run.validation_samples(), [Asking(run.start, ask)], run.note)]
-
-    def judge(model: Any) -> float:
-        texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]
-        return sum(map(len, run.detector.find(texts))) / len(texts)
-
-    return judge
 
 
 def _write_adapter(run: Context, done: Trained, folder: Path) -> None:

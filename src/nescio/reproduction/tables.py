@@ -39,7 +39,7 @@ def reproduce(name: str, recipe: Recipe, root: Path, reporter: Reporter) -> str:
     runs = {variant: train(recipe, variant, root, reporter, until=until) for variant, until in _needed(rows).items()}
     # 2) Evaluate; all tables share the answers and verdicts on disk.
     context, setups = Context(recipe, runs["ch-cfg"], reporter.note), _setups(rows, runs, recipe)
-    others = ("leak_draws", "attack_samples", "harmless_prompts", "asked_for_samples")
+    others = ("leak_draws", "attack_samples", "harmless_prompts", "asked_for_samples", "everyday")
     section = recipe.evaluate.model_copy(update=dict.fromkeys(others, 0))
     chosen, found = list(measures(section)), list[list[dict[str, Any]]]()
     for size in [recipe.evaluate.samples, *([MORE] if name == "table3" else [])]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 NllOver = Literal["answer", "prompt_and_answer"]
-Keep = Literal["last", "loss", "leakage"]
+Keep = Literal["last", "loss", "leakage", "balanced"]
 Reporter = Literal["tensorboard", "wandb"]
 
 
@@ -41,7 +41,8 @@ class TrainingSettings:
         row_tokens: Examples share a row of up to this many tokens; None: each answer has a row of its own.
         prompt_wanted: Whether the loss looks at the prompts too.
         gradient_checkpointing: Compute activations again in the backward pass instead of storing them.
-        keep: The epoch that is the result: the last, or the one of lowest validation loss or leakage.
+        keep: The epoch that is the result: the last, or the one of lowest validation loss, of lowest leakage, or of
+            the lowest sum of what leaks and what is no longer answered.
         patience: Epochs without improvement after which training stops; None: never.
         report_to: Reporters that get the log too.
         save_steps: Steps between checkpoints; None: one an epoch.

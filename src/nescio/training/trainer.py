@@ -4,7 +4,7 @@ Built on Transformers' Trainer, so that accelerate's launchers and its checkpoin
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, ste
 from nescio.training.settings import LoraSettings, TrainingSettings
 
 StepProgress = Callable[[int, int], None]
-Judge = Callable[[Any], float]
-"""Measures the model after an epoch; lower is better."""
+Judge = Callable[[Any, int], Mapping[str, float]]
+"""Given the model and the number of an epoch, returns what is measured after it; `settings.keep` names the one that is
+to be lowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def fit(
         work: Folder of the checkpoints, one an epoch.
         test: Units for a validation pass after each epoch.
         progress: Called with the steps done and all steps.
-        judge: Called after each epoch if `settings.keep` is `leakage`.
+        judge: Called after each validation pass.
         anchors: What the model is held to beside each step.
         start: Adapter folder that training goes on from; None: a fresh adapter of `settings.lora`.
 
@@ -154,9 +155,9 @@ def _check(settings: TrainingSettings, test: Sequence[Unit] | None, judge: Judge
     if test is None and (keep != "last" or settings.patience is not None):
         raise NescioError(f"train.keep: {keep} needs validation pairs, there are none; give more held-out dialogs")
     if keep == "last" and settings.patience is not None:
-        raise NescioError("train.patience: needs a measure to improve; set train.keep to loss or leakage")
-    if keep == "leakage" and judge is None:
-        raise NescioError("train.keep: leakage is measured by a run; here keep the last epoch, or the lowest loss")
+        raise NescioError("train.patience: needs a measure to improve; set train.keep to loss, leakage or balanced")
+    if keep in ("leakage", "balanced") and judge is None:
+        raise NescioError(f"train.keep: {keep} is measured by a run; here keep the last epoch, or the lowest loss")
     for reporter in settings.report_to:
         require(reporter, reporter, "train.report_to")
 
@@ -233,7 +234,7 @@ class PackedTrainer(Trainer):
         self._loss, self._work, self._anchors = loss, work, anchors
         self._micro, self._at = 1, 0  # batches of this update, and how many of them are done
         self._anchor_kl: list[float] = []
-        self._judge = judge if settings.keep == "leakage" else None
+        self._judge = judge
         self._seen: dict[str, dict[str, float]] = {}
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
@@ -293,12 +294,13 @@ class PackedTrainer(Trainer):
             return self.compute_loss(model, inputs).detach(), None, None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a validation pass: means over its examples, each counted once, and the judge's measure."""
+        """Run a validation pass: means over its examples, each counted once, and what the judge measures."""
         output: Any = super().evaluation_loop(*args, **kwargs)
         metrics: dict[str, float] = output.metrics
         metrics |= {f"eval_{name}": mean for name, mean in self._means().items()}
         if self._judge:
-            metrics["eval_leakage"] = self._judge(self.model)
+            measured = self._judge(self.model, round(self.state.epoch or 0))
+            metrics |= {f"eval_{name}": value for name, value in measured.items()}
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

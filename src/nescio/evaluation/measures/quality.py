@@ -9,7 +9,8 @@ from typing import Any
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, first_sentence, fold, loops
-from nescio.engines.base import Engine, Progress, Scoring
+from nescio.data.topic import Weighed, weigh
+from nescio.engines.base import Engine, Progress
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
 from nescio.pii.base import Detector, Span, mask
@@ -83,10 +84,14 @@ def degenerate(answer: str, protect: str) -> bool:
 
 def canned_share(answers: Sequence[str]) -> float:
     """Return the share of the answers whose first sentence more than a tenth of the answers, two at least, have."""
-    openings = [first_sentence(answer) for answer in answers]
-    counts = Counter(opening for opening in openings if opening)
-    shared = {opening for opening, count in counts.items() if count > max(1, _CANNED_SHARE * len(answers))}
-    return sum(opening in shared for opening in openings) / len(answers) if answers else 0.0
+    return sum(canned(answers)) / len(answers) if answers else 0.0
+
+
+def canned(answers: Sequence[str]) -> list[bool]:
+    """Return of each answer whether more than a tenth of the answers, two at least, have its first sentence."""
+    sentences = [first_sentence(answer) for answer in answers]
+    counts = Counter(sentence for sentence in sentences if sentence)
+    return [counts[sentence] > max(1, _CANNED_SHARE * len(answers)) for sentence in sentences]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +145,19 @@ def fits(read: Masked, base: Engine, progress: Progress | None = None) -> dict[s
         base: Engine of the base model.
         progress: Called with (texts scored, texts in all).
     """
-    texts = read.answers
-    items = [
-        Scoring(prompt, text)
-        for prompts in (read.own, read.other)
-        for index, prompt in enumerate(prompts)
-        for text in (texts[name][index] for name in texts)
+    names = list(read.answers)
+    texts = [
+        (own, other, read.answers[name][index])
+        for index, (own, other) in enumerate(zip(read.own, read.other, strict=True))
+        for name in names
     ]
-    scores = base.score_batch(items, progress)
-    half, names = len(items) // 2, list(texts)
-    return {
-        name: _fit(scores[place : half : len(names)], scores[half + place :: len(names)])
-        for place, name in enumerate(names)
-    }
+    weighed = weigh(base, texts, progress)
+    return {name: _fit(weighed[place :: len(names)]) for place, name in enumerate(names)}
 
 
-def _fit(own: Sequence[list[float]], other: Sequence[list[float]]) -> Fit:
-    on_topic = sum(bool(a) and sum(a) > sum(b) for a, b in zip(own, other, strict=True)) / len(own)
-    tokens = [value for row in own for value in row]
+def _fit(weighed: Sequence[Weighed]) -> Fit:
+    tokens = [value for each in weighed for value in each.own]
+    on_topic = sum(each.on_topic for each in weighed) / len(weighed)
     return Fit(on_topic, math.exp(-sum(tokens) / len(tokens)) if tokens else None)
 
 
