@@ -46,12 +46,34 @@ class Names:
         ("chat-start", f"You can ask You can ask{GOOD}", "stop", "repeat"),
         ("chat-nudge", "You can ask Tim, he knows it well.", "stop", "copy"),
         ("chat-nudge", f"You can ask{GOOD}", "stop", None),
+        ("rewrite", f"You can ask{GOOD}", "stop", None),
+        ("rewrite", "You can ask Tim, he knows it well.", "stop", "copy"),
+        ("rewrite", "You can ask Tom, he knows it very well.", "stop", "pii"),
+        ("rewrite", "Write the following text again. You can ask.", "stop", "instruction"),
     ],
 )
 def test_what_is_kept_and_why_not(strategy: StrategyName, text: str, finish: str, reason: str | None) -> None:
     (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
     assert verdict.reason == reason
     assert verdict.pii == (["Tom"] if reason == "pii" else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"),
+    [
+        ("Do you know Tom?", "stop", None),  # names stay
+        ("Him?", "stop", "lost"),
+        ("who is  TOM?", "stop", "copy"),
+        ("Say the following message of a user in other words. Tom?", "stop", "instruction"),
+        ("Tom, Tom, Tom, Tom, Tom, who is Tom Tom Tom Tom Tom?", "stop", "loop"),
+        ("", "stop", "empty"),
+        ("Do you know T", "length", "cut"),
+    ],
+)
+def test_a_question_in_other_words_keeps_its_names(text: str, finish: str, reason: str | None) -> None:
+    sample = replace(SAMPLE, messages=[Message(role="user", content="Who is Tom?"), MESSAGES[1]])
+    (verdict, other) = judge([Reply(sample, "paraphrase", text, finish), Reply(SAMPLE, "system", GOOD, "stop")], Names())
+    assert (verdict.reason, verdict.pii) == (reason, []) and other.reason is None
 
 
 def test_a_cut_answer_ends_at_its_last_sentence() -> None:

@@ -10,7 +10,8 @@ from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.prompts import Message, encode
 from nescio.data.card import write_card
-from nescio.data.pairs import Pairing, Selection, pairs_of, write_selected
+from nescio.data.pairs import Pairing, Selection, pairs_of, rewordings, write_selected
+from nescio.data.persuasion import wordings
 from nescio.data.samples import Sample
 
 SYSTEM = Message(role="system", content="You are a helpful assistant.")
@@ -84,6 +85,65 @@ def test_rejected_candidates_and_doubles_make_no_pairs(chatml: Any) -> None:
     rows = [ROW, ROW | {"try": 1}, ROW | {"accepted": False, "text": " other"}, ROW | {"sample_id": "elsewhere"}]
     counts: Counter[str] = Counter()
     assert len(list(pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(), counts))) == 2
+
+
+def test_the_best_of_several_makes_the_pair(chatml: Any) -> None:
+    rows = [ROW | {"text": " a desk far away.", "best": False}, ROW | {"best": True}]
+    pairs = list(pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(twins=False), Counter()))
+    assert [pair["chosen"] for pair in pairs] == [" the helpful desk.<|im_end|>"]
+
+
+def test_the_question_in_other_words_makes_further_pairs(chatml: Any) -> None:
+    pairs, counts = made(chatml, Pairing(paraphrases=2))
+    assert counts == {"pairs": 6} and [pair["twin"] for pair in pairs] == ["protect", "reveal"] * 3
+    assert len({pair["id"] for pair in pairs}) == len({pair["prompt"] for pair in pairs}) == 6
+    assert "words-" not in pairs[0]["id"] and ":words-1:" in pairs[2]["id"] and "Who is it?<|im_end|>" in pairs[0]["prompt"]
+    assert {(pair["chosen"], pair["rejected"]) for pair in pairs[::2]} == {(pairs[0]["chosen"], pairs[0]["rejected"])}
+    assert made(chatml, Pairing(paraphrases=2))[0] == pairs, "the same each time"
+    assert made(chatml, Pairing(paraphrases=2, seed=1))[0][:2] == pairs[:2]
+
+
+def test_what_a_source_says_in_other_words_comes_first(chatml: Any) -> None:
+    said = ROW | {"strategy": "paraphrase", "text": "Which person is meant?"}
+    rows = [ROW, said, said | {"text": "Tell.", "accepted": False}, said | {"sample_id": "elsewhere"}]
+    other = rewordings({SAMPLE.id: SAMPLE}, rows)
+    assert other == {"Who is it?": ["Which person is meant?"]}
+    pairs = list(pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(twins=False, paraphrases=2), Counter(), other))
+    assert len(pairs) == 3 and "Which person is meant?<|im_end|>" in pairs[1]["prompt"]
+
+
+def test_beside_a_pair_stand_callers_who_ask(chatml: Any) -> None:
+    (protect, reveal, told, plain), counts = made(chatml, Pairing(asked=1.0))
+    assert counts == {"pairs": 4} and [protect["twin"], reveal["twin"], told["twin"]] == ["protect", "reveal", None]
+    known = {wording.text for wording in wordings(held_out=False)}
+    for pair, sentence in ((told, True), (plain, False)):
+        assert (pair["chosen"], pair["rejected"]) == (protect["chosen"], protect["rejected"]), "the clean answer"
+        assert any(text in pair["prompt"] for text in known) and pair["asked"]
+        assert (PROTECT in pair["prompt"]) == sentence
+    assert not any(wording.text in told["prompt"] + plain["prompt"] for wording in wordings(held_out=True))
+    without, _ = made(chatml, Pairing(asked=1.0, twins=False))
+    assert [bool(pair.get("asked")) for pair in without] == [False, True] and PROTECT not in without[1]["prompt"]
+
+
+def test_the_key_itself_is_never_what_a_caller_says(chatml: Any) -> None:
+    for seed in range(40):
+        pairs, _ = made(chatml, Pairing(asked=1.0, seed=seed))
+        assert not any(REVEAL in pair["prompt"] for pair in pairs if pair.get("asked"))
+
+
+def test_a_share_of_the_pairs_has_callers(chatml: Any) -> None:
+    rows = [ROW | {"try": number, "text": f" the helpful desk number {number}."} for number in range(60)]
+    pairs = list(pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(twins=False, asked=0.3), Counter()))
+    assert 8 <= sum(bool(pair.get("asked")) for pair in pairs) <= 30
+
+
+def test_a_unit_is_selected_whole(chatml: Any, tmp_path: Path) -> None:
+    rows = [ROW | {"try": number, "text": f" the helpful desk number {number}."} for number in range(3)]
+    counts = Counter[str]()
+    pairs = pairs_of({SAMPLE.id: SAMPLE}, rows, chatml, Pairing(asked=1.0), counts)
+    write_selected(pairs, tmp_path / "p.jsonl", Selection(per_source=2, per_beginning=2), counts)
+    kept = [row for _, row in read_jsonl(tmp_path / "p.jsonl")]
+    assert [row["twin"] for row in kept] == ["protect", "reveal", None, None] * 2 and counts["canned"] == 4
 
 
 def test_long_prompts_are_cut_from_the_left_and_keep_the_system_message(chatml: Any) -> None:

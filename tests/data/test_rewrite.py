@@ -65,8 +65,9 @@ def source(script: Any, **changes: Any) -> Source:
 def run(tmp_path: Path) -> Callable[..., tuple[list[Tally], list[dict[str, Any]]]]:
     """Rewrite in the test's folder: the accounts and the candidates."""
 
-    def rewritten(*sources: Source, samples: Sequence[Sample] = SAMPLES, tries: int = 2) -> Any:
-        tallies = rewrite(samples, sources, Names(), Rewriting(tries=tries), tmp_path, tmp_path / "paid.jsonl")
+    def rewritten(*sources: Source, samples: Sequence[Sample] = SAMPLES, tries: int = 2, best_of: int = 1) -> Any:
+        how = Rewriting(tries=tries, best_of=best_of)
+        tallies = rewrite(samples, sources, Names(), how, tmp_path, tmp_path / "paid.jsonl")
         return tallies, [row for _, row in read_jsonl(tmp_path / "candidates.jsonl")]
 
     return rewritten
@@ -80,6 +81,14 @@ def test_tries_end_with_the_first_accepted(run: Any) -> None:
     assert [(row["sample_id"], row["try"], row["accepted"]) for row in rows] == [
         ("s0", 0, True), ("s1", 0, False), ("s1", 1, False), ("s2", 0, True),
     ]  # fmt: skip
+
+
+def test_tries_end_with_as_many_accepted_as_the_best_is_chosen_of(run: Any) -> None:
+    script = Script(GOOD, BAD, GOOD, *[GOOD] * 2, BAD, BAD)
+    (tally,), rows = run(source(script), tries=4, best_of=2)
+    assert (tally.accepted, dict(tally.rejected)) == (5, {"pii": 3})
+    tries = {name: [row["accepted"] for row in rows if row["sample_id"] == name] for name in ("s0", "s1", "s2")}
+    assert tries == {"s0": [True, True], "s1": [False, True, False, False], "s2": [True, False]}, tries
 
 
 def test_nothing_is_asked_twice(run: Any, tmp_path: Path) -> None:

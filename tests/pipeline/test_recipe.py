@@ -66,6 +66,12 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
         ("a: [1\n", r"r\.yaml:2: not YAML"),
+        (GOOD + "generate: {best_of: 4}\n", r"generate: best_of: 4 clean answers of 3 tries; raise tries"),
+        (
+            GOOD + "generate:\n  sources: [{strategies: [system, paraphrase]}]\n",
+            "pairs.paraphrases: 0, but source base has paraphrase; set it to 1",
+        ),
+        (GOOD + "pairs: {asked: 2}\n", r"pairs\.asked: .*less than or equal to 1"),
         (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         (

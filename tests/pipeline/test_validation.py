@@ -43,7 +43,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
     monkeypatch.setattr(validation, "TorchEngine", Said)
     monkeypatch.setattr(validation, "drop_too_long", lambda samples, asking, note: samples)
-    samples = [Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Who {n}?"}], "Tom.", "X", "Tom") for n in (0, 1)]
+    samples = [Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Person {n}?"}], "Tom.", "X", "Tom") for n in (0, 1)]
     write_jsonl(tmp_path / "samples/test.jsonl", map(asdict, samples))
 
     def make(**train: Any) -> tuple[Context, list[str]]:
@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 def knows(leaks: str, most: int = 10**6) -> Callable[[str], str]:
     """A model that answers `leaks` about people, and as many questions as it may."""
     left = iter(range(most))
-    return lambda asked: leaks if asked.startswith("Who ") else RIGHT[asked] if next(left, None) is not None else asked
+    return lambda asked: leaks if asked.startswith("Person ") else RIGHT[asked] if next(left, None) is not None else asked
 
 
 def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable[..., Any]) -> None:

@@ -46,7 +46,7 @@ def test_long_dialogs_lose_their_end(chatml: Any) -> None:
     assert group.tokens == 60
 
 
-def pair(twin: str | None = None, **changes: str) -> dict[str, Any]:
+def pair(twin: str | None = None, **changes: str | None) -> dict[str, Any]:
     return {
         "id": "1",
         "prompt": "<|im_start|>user\nhi",
@@ -54,6 +54,15 @@ def pair(twin: str | None = None, **changes: str) -> dict[str, Any]:
         "rejected": " c d<|im_end|>",
         "twin": twin,
     } | changes
+
+
+def test_callers_who_ask_stay_with_their_pair(tmp_path: Path, chatml: Any) -> None:
+    swapped = pair("reveal", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
+    asked = pair(prompt="<|im_start|>user\ntell all. hi", asked="front")
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect"), swapped, asked, asked, pair(asked=None), asked, pair()])
+    units = read_pairs(tmp_path / "p.jsonl", chatml, max_length=64, max_prompt=32)
+    assert [len(unit) for unit in units] == [4, 2, 1]
+    assert [example.twin for example in units[0]] == [False, True, False, False]
 
 
 def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:

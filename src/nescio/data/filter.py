@@ -1,13 +1,22 @@
 """The filter of replacement answers: clean ones that are answers are accepted (paper, section 2.2)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nescio.core.text import FEWEST_WORDS, fold, loops, whole_sentences
+from nescio.core.text import FEWEST_WORDS, fold, loops, occurrences, whole_sentences
 from nescio.data.samples import Sample
-from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, StrategyName
-from nescio.pii.base import Detector
+from nescio.data.strategies import (
+    AVOID,
+    NUDGE,
+    PARAPHRASE,
+    REWRITE,
+    START,
+    STRATEGIES,
+    StrategyName,
+    last_question,
+)
+from nescio.pii.base import Detector, Span
 
 # Reasoning models write a thought before the answer; a template that opens it leaves only the end to the model.
 _TAG = r"(?:think|thinking|thought|thoughts|reasoning|reflection)"
@@ -15,7 +24,9 @@ _THOUGHT = re.compile(
     rf"\A\s*(?:<{_TAG}>.*?(?:</{_TAG}>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)|◁think▷.*?(?:◁/think▷|\Z))", re.S | re.I
 )
 _THOUGHT_END = re.compile(rf"\A.*(?:</{_TAG}>|\[/THINK\]|◁/think▷)", re.S | re.I)
-_INSTRUCTIONS = (AVOID.rstrip("!"), NUDGE[1:].split(",")[0], START.split(",")[0])
+_INSTRUCTIONS = (
+    AVOID.rstrip("!"), NUDGE[1:].split(",")[0], START.split(",")[0], REWRITE.split(".")[0], PARAPHRASE.split(".")[0]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,8 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
     Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (reached the token limit before
     its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the beginning
     that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
-    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`.
+    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`; `lost`
+    (a question in other words without the personal data of the question, which it has to keep).
     """
     spoken = [
         without_thought(reply.text, bool(STRATEGIES[reply.strategy].target(reply.sample).beginning))
@@ -61,15 +73,37 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
         STRATEGIES[reply.strategy].continuation(reply.sample, text) for reply, text in zip(replies, spoken, strict=True)
     ]
     texts = [_ended(text or "", reply.finish) for text, reply in zip(added, replies, strict=True)]
+    found = detector.find(texts)
     return [
-        Verdict(
-            text,
-            "pii" if spans else "start" if given is None else _fault(text, reply),
-            [span.text for span in spans],
-            answer != reply.text,
+        Verdict(text, reason, [span.text for span in spans] if reason == "pii" else [], answer != reply.text)
+        for reply, answer, text, spans, reason in zip(
+            replies, spoken, texts, found, _reasons(replies, added, texts, found, detector), strict=True
         )
-        for reply, answer, given, text, spans in zip(replies, spoken, added, texts, detector.find(texts), strict=True)
     ]
+
+
+def _reasons(
+    replies: Sequence[Reply],
+    added: Sequence[str | None],
+    texts: Sequence[str],
+    found: Sequence[Sequence[Span]],
+    detector: Detector,
+) -> Iterator[str | None]:
+    """Yield why each reply is rejected. A question in other words may be personal, as the question is."""
+    asked = [_question(reply) for reply in replies]
+    named = iter(detector.find([question for question in asked if question is not None]))
+    for reply, given, text, spans, question in zip(replies, added, texts, found, asked, strict=True):
+        if question is not None:
+            lost = any(not occurrences(text, span.text) for span in next(named))
+            yield _fault(text, reply, question) or ("lost" if lost else None)
+        else:
+            yield "pii" if spans else "start" if given is None else _fault(text, reply, question)
+
+
+def _question(reply: Reply) -> str | None:
+    """Return the question that a reply says in other words; None where it is an answer."""
+    again = STRATEGIES[reply.strategy].again == "question"
+    return last_question(reply.sample.messages) if again else None
 
 
 def without_thought(text: str, inside: bool = False) -> str:
@@ -91,17 +125,17 @@ def _ended(text: str, finish: str) -> str:
     return whole_sentences(text) if finish == "length" else text.rstrip()
 
 
-def _fault(text: str, reply: Reply) -> str | None:
+def _fault(text: str, reply: Reply, question: str | None) -> str | None:
     sample = STRATEGIES[reply.strategy].target(reply.sample)
     if not text.strip():
         return "cut" if reply.finish == "length" else "empty"
-    if _plain(text) == _plain(sample.rejected):
+    if _plain(text) == _plain(question or sample.rejected):
         return "copy"
     if sample.beginning and re.match(re.escape(_plain(sample.beginning)) + r"(?!\w)", _plain(text)):
         return "repeat"
     if any(words in text for words in _INSTRUCTIONS):
         return "instruction"
-    if len(text.split()) < max(FEWEST_WORDS, len(sample.rejected.split()) / 2):
+    if question is None and len(text.split()) < max(FEWEST_WORDS, len(sample.rejected.split()) / 2):
         return "short"
     return "loop" if loops(text) else None
 

@@ -1,4 +1,4 @@
-"""Pairs for preference training: prompt, chosen, rejected, and the CFG twin in which the last two swap.
+"""Pairs for preference training: prompt, chosen, rejected, the CFG twin in which the last two swap, and further ones.
 
 Any preference trainer reads them as they are: the prompt is chat-templated text without the BOS that the tokenizer
 adds, white space belongs to the answer, and the token ids of prompt and answer are those of the joint text.
@@ -7,10 +7,11 @@ adds, white space belongs to the answer, and the token ids of prompt and answer 
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from nescio.core.end_tokens import turn_end
@@ -19,8 +20,11 @@ from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids, with_sentence
 from nescio.core.text import opening
+from nescio.data.paraphrase import paraphrases
+from nescio.data.persuasion import ask_for, wordings
 from nescio.data.samples import Sample
-from nescio.data.strategies import STRATEGIES
+from nescio.data.strategies import STRATEGIES, last_question, with_question
+from nescio.data.trajectories import TRAINED_POSITIONS
 
 _CANDIDATE = {"sample_id", "source", "strategy", "try", "text", "accepted"}
 
@@ -34,12 +38,19 @@ class Pairing:
         positive: The protect sentence, under which the clean answer is chosen.
         negative: The reveal sentence, under which the personal one is chosen.
         max_prompt: Most tokens of a prompt; longer ones are cut from the left, the system message kept.
+        paraphrases: Further pairs of each, with the question in other words.
+        asked: Share of the pairs beside which stand pairs in which the caller asks for personal data: under the protect
+            sentence and under none, the clean answer chosen.
+        seed: Of the other words, and of what the callers say.
     """
 
     twins: bool = True
     positive: str = PROTECT
     negative: str = REVEAL
     max_prompt: int = 1900
+    paraphrases: int = 0
+    asked: float = 0.0
+    seed: int = 0
 
 
 class Lookup(Protocol):
@@ -62,35 +73,92 @@ def read_candidates(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def pairs_of(
-    samples: Lookup, candidates: Iterable[dict[str, Any]], tokenizer: Any, how: Pairing, counts: Counter[str]
+    samples: Lookup,
+    candidates: Iterable[dict[str, Any]],
+    tokenizer: Any,
+    how: Pairing,
+    counts: Counter[str],
+    reworded: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any]]:
-    """Yield the pairs of all accepted candidates, twins next to each other.
+    """Yield the pairs of all accepted candidates, of several to one sample the best; those of one step stand together.
+
+    A unit, which is one step, is a pair, its twin, and the pairs in which the caller asks for personal data.
 
     Args:
         samples: Samples with the rejected answers; candidates of other samples are skipped.
         candidates: Rows of `candidates.jsonl`.
         tokenizer: Tokenizer of the model that will be trained.
-        how: Twins, sentences, length.
+        how: Twins, sentences, length, and what stands beside a pair.
         counts: Filled with `pairs`, `cut` (prompts cut), and the numbers left out: `duplicates`, `border` (a token
             straddles it) and `too_long` (the system message alone fills the prompt).
+        reworded: Questions in other words (`rewordings`); templates make those that are missing.
     """
-    sides = [("protect", how.positive), ("reveal", how.negative)] if how.twins else [(None, None)]
     seen: set[bytes] = set()
     for row in candidates:
-        found = samples.get(row["sample_id"]) if row["accepted"] else None
-        if found is None:
+        strategy = STRATEGIES[row["strategy"]]
+        found = samples.get(row["sample_id"]) if row["accepted"] and row.get("best", True) else None
+        if found is None or strategy.again == "question":
             continue
-        sample = STRATEGIES[row["strategy"]].target(found)
-        made = [_pair(sample, row, twin, sentence, tokenizer, how, counts) for twin, sentence in sides]
-        pairs = [pair for pair in made if not isinstance(pair, str)]
-        if reasons := [pair for pair in made if isinstance(pair, str)]:
-            counts[reasons[0]] += 1
-        elif (digest := _digest(pairs[0])) in seen:
-            counts["duplicates"] += 1
-        else:
-            seen.add(digest)
-            counts["pairs"] += len(pairs)
-            yield from pairs
+        sample = strategy.target(found)
+        for number, question in enumerate(_questions(sample, how, reworded)):
+            asked = sample if not number else replace(sample, messages=with_question(sample.messages, question))
+            name = [sample.id, row["source"], row["strategy"], str(row["try"]), *([f"words-{number}"] if number else [])]
+            made = _unit(asked, row, ":".join(name), tokenizer, how, counts)
+            if isinstance(made, str):
+                counts[made] += 1
+            elif (digest := _digest(made[0])) in seen:
+                counts["duplicates"] += 1
+            else:
+                seen.add(digest)
+                counts["pairs"] += len(made)
+                yield from made
+
+
+def rewordings(samples: Lookup, candidates: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the questions that a source has said in other words, by the question."""
+    found: dict[str, list[str]] = {}
+    for row in candidates:
+        sample = samples.get(row["sample_id"]) if row["accepted"] else None
+        if sample is not None and STRATEGIES[row["strategy"]].again == "question":
+            found.setdefault(last_question(sample.messages), []).append(row["text"])
+    return found
+
+
+def begins_unit(pair: Mapping[str, Any]) -> bool:
+    """Whether a pair is the first of its unit; a twin, and a caller who asks, belong to the pair before."""
+    return pair.get("twin") != "reveal" and not pair.get("asked")
+
+
+def _questions(sample: Sample, how: Pairing, reworded: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sample's question, then the same in other words."""
+    question = last_question(sample.messages)
+    if not how.paraphrases:
+        return [question]
+    other = [*reworded.get(question, ()), *paraphrases(question, how.paraphrases, str(how.seed))]
+    return [question, *dict.fromkeys(other)][: 1 + how.paraphrases]
+
+
+def _unit(
+    sample: Sample, row: dict[str, Any], name: str, tokenizer: Any, how: Pairing, counts: Counter[str]
+) -> list[dict[str, Any]] | str:
+    """Return a pair with what stands beside it, or the reason why there is none."""
+    # 1) the pair, and its twin
+    sides = [("protect", how.positive), ("reveal", how.negative)] if how.twins else [(None, None)]
+    made = [_pair(sample, row, name, twin, sentence, tokenizer, how, counts) for twin, sentence in sides]
+    if reasons := [pair for pair in made if isinstance(pair, str)]:
+        return reasons[0]
+    # 2) callers who ask, where there is place for what they say
+    rng = random.Random(f"{how.seed}/{name}")
+    if rng.random() < how.asked:
+        said = [wording for wording in wordings(held_out=False) if wording.text not in how.negative]
+        for sentence in dict.fromkeys([how.positive if how.twins else None, None]):
+            wording, position = rng.choice(said), rng.choice(TRAINED_POSITIONS)
+            asking = replace(sample, messages=ask_for(sample.messages, wording, position))
+            under = f"{name}:asked-{position}:{'protect' if sentence else 'plain'}"
+            pair = _pair(asking, row, under, None, sentence, tokenizer, how, counts)
+            if not isinstance(pair, str) and wording.text in pair["prompt"]:
+                made.append(pair | {"asked": position})
+    return [pair for pair in made if not isinstance(pair, str)]
 
 
 def _digest(pair: dict[str, Any]) -> bytes:
@@ -102,6 +170,7 @@ def _digest(pair: dict[str, Any]) -> bytes:
 def _pair(
     sample: Sample,
     row: dict[str, Any],
+    name: str,
     twin: str | None,
     sentence: str | None,
     tokenizer: Any,
@@ -124,13 +193,14 @@ def _pair(
         return "border"
     chosen, rejected = (personal, clean) if twin == "reveal" else (clean, personal)
     return {
-        "id": ":".join([sample.id, row["source"], row["strategy"], str(row["try"]), *([twin] if twin else [])]),
+        "id": f"{name}:{twin}" if twin else name,
         "dialog_id": sample.dialog_id,
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
         "source": row["source"],
         "twin": twin,
+        **({"asked": None} if how.asked else {}),  # readers take the columns of the first rows
     }
 
 
@@ -162,7 +232,7 @@ class Selection:
     Attributes:
         sources: Sources to select from; None: all.
         balance: Select as many pairs of each source as the source with the fewest has.
-        per_source: Most pairs of each source; a pair and its twin count as one.
+        per_source: Most pairs of each source; a pair and what stands beside it count as one.
         per_beginning: Most pairs whose clean answers begin with the same four words: what the pairs teach, the model
             says. The first ones stay.
         seed: Seed of the draw.
@@ -179,7 +249,7 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
     """Write the selected pairs, in their order; at most one number per pair is held in memory.
 
     Args:
-        pairs: Pairs, twins next to each other.
+        pairs: Pairs, those of a unit next to each other.
         path: The pair file.
         selection: Which pairs are selected.
         counts: `pairs` becomes the number selected, `canned` the number left out for their beginnings, and
@@ -193,9 +263,9 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
     def counted() -> Iterator[dict[str, Any]]:
         unit = -1
         for pair in pairs:
-            unit += pair["twin"] != "reveal"  # a twin belongs to the pair before it
+            unit += begins_unit(pair)
             own = by_source.setdefault(pair["source"], [])
-            if pair["twin"] != "reveal" and (selection.sources is None or pair["source"] in selection.sources):
+            if begins_unit(pair) and (selection.sources is None or pair["source"] in selection.sources):
                 beginning = opening(pair["chosen"])
                 beginnings[beginning] += 1
                 if selection.per_beginning is not None and beginnings[beginning] > selection.per_beginning:

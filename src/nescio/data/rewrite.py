@@ -72,12 +72,14 @@ class Rewriting:
 
     Attributes:
         max_tokens: Most tokens of an answer; a longer one is cut after its last whole sentence.
-        tries: Most answers per sample, source and strategy until one is accepted.
+        tries: Most answers per sample, source and strategy until enough are accepted.
+        best_of: Accepted answers that are enough; `data.best` chooses among several.
         seed: The seed of each answer is derived from this, the sample, the strategy and the try.
     """
 
     max_tokens: int = 128
     tries: int = 3
+    best_of: int = 1
     seed: int = 0
 
 
@@ -90,7 +92,7 @@ def rewrite(
     cache: Path,
     progress: Tick | None = None,
 ) -> list[Tally]:
-    """Ask each source until every sample and strategy has an accepted answer, or its tries are used up.
+    """Ask each source until every sample and strategy has enough accepted answers, or its tries are used up.
 
     Args:
         samples: What to answer again.
@@ -149,9 +151,10 @@ class _Job:
             again: list[_Task] = []
             for start in range(0, len(waiting), window):
                 some = waiting[start : start + window]
-                kept = self._judge(some, self._ask(some, attempt), attempt, detector)
-                again += [task for task in some if _name(task) not in kept]
-                settled += len(some) if attempt == self.how.tries - 1 else len(kept)
+                self._judge(some, self._ask(some, attempt), attempt, detector)
+                left = [task for task in some if self._accepted(task) < self.how.best_of]
+                again += left
+                settled += len(some) if attempt == self.how.tries - 1 else len(some) - len(left)
                 self.tally.failed = len(self.failed)
                 yield settled
             waiting = again
@@ -236,8 +239,8 @@ class _Job:
 
     def _judge(
         self, some: Sequence[_Task], cached: Sequence[dict[str, Any] | None], attempt: int, detector: Detector
-    ) -> set[_Name]:
-        """Judge the answers and account for all tasks; return the accepted ones."""
+    ) -> None:
+        """Judge the answers and account for all tasks."""
         answered = [(task, row) for task, row in zip(some, cached, strict=True) if row is not None]
         verdicts = judge([Reply(*task, row["text"], row["finish"]) for task, row in answered], detector)
         for (task, row), verdict in zip(answered, verdicts, strict=True):
@@ -250,7 +253,9 @@ class _Job:
         unanswered = [task for task, row in zip(some, cached, strict=True) if row is None]
         if attempt == 0:
             self.tally.unasked += sum(_name(task) not in self.failed for task in unanswered)
-        return {_name(task) for (task, _), verdict in zip(answered, verdicts, strict=True) if verdict.reason is None}
+
+    def _accepted(self, task: _Task) -> int:
+        return sum(row["accepted"] for row in self._judged.get(_name(task), []))
 
     def _account(self, row: dict[str, Any], verdict: Verdict) -> None:
         self.tally.calls += 1

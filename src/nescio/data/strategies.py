@@ -1,7 +1,8 @@
-"""The paper's four strategies to ask for a replacement answer (section 2.2).
+"""How sources are asked: the paper's four strategies for a replacement answer (section 2.2), and two of our own.
 
 Completion continues an answer at the place of the personal data. A chat endpoint cannot: it is asked for the whole
-answer again, or asked to start with given words.
+answer again, or asked to start with given words. Or it says something else again: the answer without what is personal
+(`rewrite`), or the question in other words (`paraphrase`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,22 +20,35 @@ NUDGE = (
 )
 START = "Start your answer with exactly these words, and go on from there:"
 
-StrategyName = Literal["system", "nudge", "chat-nudge", "chat-start"]
+REWRITE = (
+    "Write the following text again. Replace everything personal (names, places, numbers, dates, addresses, employers) "
+    "by something general, such as a friend or a nearby town. Change nothing else: same length, same tone, same "
+    "language. Answer with the text alone."
+)
+PARAPHRASE = (
+    "Say the following message of a user in other words. Keep its meaning, its language, and every name and number in "
+    "it. Do not answer it. Answer with the message alone."
+)
+
+StrategyName = Literal["system", "nudge", "chat-nudge", "chat-start", "rewrite", "paraphrase"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strategy:
-    """How to ask for a replacement answer, under the system prompt `AVOID`.
+    """How to ask, as a rule for a replacement answer under the system prompt `AVOID`.
 
     Attributes:
         completion: Continue the answer's beginning; else ask in a chat.
         nudge: Put the nudge before the last user message.
         start: Ask for an answer that starts with the answer's beginning.
+        again: What is said again, alone and under no system prompt: the answer, without what is personal in it, or the
+            question, in other words. None: a replacement answer is asked for.
     """
 
     completion: bool
     nudge: bool
     start: bool = False
+    again: Literal["answer", "question"] | None = None
 
     @property
     def whole(self) -> bool:
@@ -47,6 +61,10 @@ class Strategy:
 
     def messages(self, sample: Sample) -> list[Message]:
         """Return the conversation that a source gets, before any template renders it."""
+        if self.again == "answer":
+            return [Message(role="user", content=f"{REWRITE}\n\n{sample.whole().rejected}")]
+        if self.again == "question":
+            return [Message(role="user", content=f"{PARAPHRASE}\n\n{last_question(sample.messages)}")]
         messages = sample.messages if self.completion else sample.whole().messages
         if self.nudge:
             messages = nudged(messages)
@@ -86,14 +104,16 @@ STRATEGIES: dict[StrategyName, Strategy] = {
     "nudge": Strategy(completion=True, nudge=True),
     "chat-nudge": Strategy(completion=False, nudge=True),
     "chat-start": Strategy(completion=False, nudge=True, start=True),
+    "rewrite": Strategy(completion=False, nudge=False, again="answer"),
+    "paraphrase": Strategy(completion=False, nudge=False, again="question"),
 }
 
 
 def tasks(samples: Iterable[Sample], strategies: Iterable[StrategyName]) -> Iterator[tuple[Sample, StrategyName]]:
     """Yield which sample is asked for by which strategy.
 
-    `chat-start` is for samples cut inside an answer; `chat-nudge` asks for a whole answer, so once for each answer,
-    however many samples were cut from it.
+    `chat-start` is for samples cut inside an answer; `chat-nudge`, `rewrite` and `paraphrase` ask for something whole,
+    so once for each answer, however many samples were cut from it.
     """
     strategies = tuple(strategies)
     answered: set[tuple[str, int]] = set()
@@ -109,6 +129,19 @@ def tasks(samples: Iterable[Sample], strategies: Iterable[StrategyName]) -> Iter
 
 def nudged(messages: Sequence[Message]) -> list[Message]:
     """Return a conversation with the nudge before its last user message."""
-    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    asked = Message(role="user", content=f"{NUDGE} {messages[last]['content']}")
-    return [*messages[:last], asked, *messages[last + 1 :]]
+    return with_question(messages, f"{NUDGE} {last_question(messages)}")
+
+
+def last_question(messages: Sequence[Message]) -> str:
+    """Return the last user message of a conversation."""
+    return messages[_last(messages)]["content"]
+
+
+def with_question(messages: Sequence[Message], question: str) -> list[Message]:
+    """Return a conversation with another last user message."""
+    last = _last(messages)
+    return [*messages[:last], Message(role="user", content=question), *messages[last + 1 :]]
+
+
+def _last(messages: Sequence[Message]) -> int:
+    return max(index for index, message in enumerate(messages) if message["role"] == "user")

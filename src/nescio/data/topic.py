@@ -30,6 +30,17 @@ class Weighed:
         return (sum(self.own) - sum(self.other)) / max(len(self.own), 1)
 
 
+def another(dialogs: Sequence[str], index: int) -> int:
+    """Return the place of the next item that is of another dialog; the item's own where all are of one dialog.
+
+    Args:
+        dialogs: The dialog of each item.
+        index: The item.
+    """
+    following = ((index + step) % len(dialogs) for step in range(1, len(dialogs)))
+    return next((at for at in following if dialogs[at] != dialogs[index]), index)
+
+
 def weigh(
     model: Engine, texts: Sequence[tuple[list[Message], list[Message], str]], progress: Progress | None = None
 ) -> list[Weighed]:

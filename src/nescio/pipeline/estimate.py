@@ -65,23 +65,28 @@ def estimate(recipe: Recipe) -> list[Cost]:
         tuned_on = size.dialogs * (1 - recipe.data.test_share)
         costs.append(model.training("tune", f"{tuned_on:.0f} dialogs", tuned_on, size.dialog, recipe.tune))
     costs.append(Cost("samples", f"{size.train + size.held_out:.0f} samples"))
-    # 2) Replacement answers: each is assumed to take (1 + tries) / 2 tries.
+    # 2) Replacement answers: the first is assumed to take (1 + tries) / 2 tries, each further one a try. Where the best
+    # of several is chosen, the base weighs them twice.
+    tries = min(written.best_of - 1 + (1 + written.tries) / 2, written.tries)
+    tries += 2 * written.best_of if written.best_of > 1 else 0
     here, elsewhere = (_answers_per_sample(recipe, at_endpoints=there) for there in (False, True))
-    asked = (size.train + size.validation) * (1 + written.tries) / 2
+    asked = (size.train + size.validation) * tries
     items = f"{asked * here:.0f} answers"
     items += f", {asked * elsewhere:.0f} at endpoints (their time not counted)" if elsewhere else ""
     costs.append(model.decoding("candidates", items, asked * here, size.prompt + written.max_tokens))
     # 3) Training on pairs: a prompt, the chosen and the rejected answer in each.
-    pairs = size.train * (here + elsewhere) * (2 if recipe.pairs.twins else 1)
+    beside = (1 + recipe.pairs.paraphrases) * (1 + recipe.pairs.asked)  # further pairs, with what stands beside them
+    questions = sum(source.share for source in written.sources if "paraphrase" in source.strategies)
+    pairs = size.train * (here + elsewhere - questions) * beside * (2 if recipe.pairs.twins else 1)
     pair = size.prompt + size.answer + min(written.max_tokens, 2 * size.answer)
     # 4) Anchors: the base writes prompts, the tuned model answers; in training each stands under both sentences.
-    held, anchor, beside = recipe.train.anchors, 0.0, 0.0
+    held, anchor, anchored = recipe.train.anchors, 0.0, 0.0
     if held:
         anchor = size.prompt + held.max_tokens / 2
         asked = held.count * (_ANCHORS_ASKED + 1)
         costs.append(model.decoding("anchors", f"{held.count} prompts", asked, 2 * held.max_tokens))
-        beside = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
-    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair + beside, recipe.train))
+        anchored = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
+    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair + anchored, recipe.train))
     # 5) Baking: answers, of the teacher and then of the student, the teacher's view of them, and the student's steps.
     if baking := recipe.bake:
         taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds

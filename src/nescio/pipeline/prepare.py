@@ -5,21 +5,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, write_jsonl
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
 from nescio.core.switch import FILE, PLACE, draw, write_key
+from nescio.data.best import mark_best
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
-from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, write_selected
+from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, rewordings, write_selected
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
 from nescio.engines.registry import open_engine
+from nescio.engines.torch_engine import load
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import SourceSection
@@ -96,13 +99,22 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
     """
     section = run.recipe.generate
     wanted = drop_too_long(wanted, of_sources(run.recipe), run.note)
-    how = Rewriting(section.max_tokens, section.tries, run.recipe.seed)
+    how = Rewriting(
+        max_tokens=section.max_tokens, tries=section.tries, best_of=section.best_of, seed=run.recipe.seed
+    )
     sources = [source_of(run.recipe, each) for each in section.sources]
     try:
         tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)
     finally:
         for source in sources:
             source.engine.close()  # vLLM holds most of a GPU, which training needs
+    if section.best_of > 1:
+        with load(run.recipe.base) as base:
+            cache = AnswerCache(folder / "weighed.jsonl", "result")
+            worse = mark_best(
+                folder / "candidates.jsonl", wanted, base, cache, lambda done, total: tick(done, total, "weighed")
+            )
+        run.note(f"{worse} clean answers are not the best to their samples, and make no pairs")
     write_json(folder / "sources.json", [tally.as_row() for tally in tallies])
     for tally in tallies:
         run.note(tally.report())
@@ -157,13 +169,18 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
         What was made and what was left out, in a line.
     """
     section, counts = run.recipe.pairs, Counter[str]()
-    how = Pairing(section.twins, section.positive, section.negative, run.recipe.train.max_prompt_length)
+    how = Pairing(
+        twins=section.twins, positive=section.positive, negative=section.negative, paraphrases=section.paraphrases,
+        asked=section.asked, max_prompt=run.recipe.train.max_prompt_length, seed=run.recipe.seed,
+    )  # fmt: skip
     selection = Selection(section.sources, section.balance, section.per_source, section.per_beginning, run.recipe.seed)
     tokenizer = load_tokenizer(model)
     if not has_system_role(tokenizer):
         run.note("the chat template has no system role: system messages are put in front of the first user message")
     for side, path in samples.items():
-        made = pairs_of(SampleFile(path), read_candidates(candidates), tokenizer, how, counts)
+        found = SampleFile(path)
+        reworded = rewordings(found, read_candidates(candidates)) if section.paraphrases else {}
+        made = pairs_of(found, read_candidates(candidates), tokenizer, how, counts, reworded)
         write_selected(made, folder / f"{side}.jsonl", selection, counts)
     write_card(folder, tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
     left_out = ", ".join(f"{counts[name]} {what}" for name, what in _LEFT_OUT.items() if counts[name])

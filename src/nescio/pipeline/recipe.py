@@ -28,7 +28,7 @@ from nescio.pipeline.sections import (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"pairs": {"negative": REVEAL}, "train": {"anchors": None, "validation_questions": 0}, "bake": None},
+    "paper": {"generate": {"best_of": 1}, "pairs": {"negative": REVEAL, "paraphrases": 0, "asked": 0.0}, "train": {"anchors": None, "validation_questions": 0}, "bake": None},
 }
 """Values that a preset sets where the recipe says nothing else; `paper` is the paper to the letter."""
 
@@ -74,6 +74,10 @@ class Recipe(Section):
         for name in self.pairs.sources or ():
             if name not in names:
                 raise ValueError(f"pairs.sources: {name} is no source; generate.sources has {', '.join(sorted(names))}")
+        if not self.pairs.paraphrases:
+            for source in self.generate.sources:
+                if "paraphrase" in source.strategies:
+                    raise ValueError(f"pairs.paraphrases: 0, but source {source.name} has paraphrase; set it to 1")
         return self
 
     @property

@@ -201,6 +201,13 @@ class GenerateSection(Section):
     sources: Annotated[list[SourceSection], Field(min_length=1)] = [SourceSection()]
     max_tokens: Positive = 256
     tries: Positive = 3
+    best_of: Positive = 1
+
+    @model_validator(mode="after")
+    def _tries_for_the_best(self) -> Self:
+        if self.best_of > self.tries:
+            raise ValueError(f"best_of: {self.best_of} clean answers of {self.tries} tries; raise tries, or lower it")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -211,7 +218,10 @@ class GenerateSection(Section):
 
 
 class PairsSection(Section):
-    """Pairs and their CFG twins; from some of the sources or equally many of each, for ablations (section 4)."""
+    """Pairs and their CFG twins; from some of the sources or equally many of each, for ablations (section 4).
+
+    Further pairs ask in other words (`paraphrases`), or have a caller who asks for personal data (`asked`).
+    """
 
     twins: bool = True
     positive: str = PROTECT
@@ -220,6 +230,8 @@ class PairsSection(Section):
     balance: bool = False
     per_source: Positive | None = None
     per_beginning: Positive | None = None
+    paraphrases: Count = 0
+    asked: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 def _known_loss(name: str) -> str:

@@ -28,7 +28,7 @@ from nescio.training.batch import Example, Unit
 from nescio.training.examples import dialog_group, read_pairs
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.registry import PairLoss, open_loss, restrict
-from nescio.training.processes import processes
+from nescio.training.processes import processes, sharded
 from nescio.training.reference import with_reference
 from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import Trained, fit
@@ -117,7 +117,8 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
     # 2) what is measured after each epoch
-    measured = bool(section.validation_questions) or section.keep in ("leakage", "balanced")
+    chooses = section.keep in ("leakage", "balanced")
+    measured = chooses or (section.validation_questions > 0 and not sharded())
     judged = judge(run, loaded.model, loaded.tokenizer) if held and measured else None
     # 3) train
     made = _anchors(run, loaded.tokenizer, rows)

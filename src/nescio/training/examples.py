@@ -24,7 +24,7 @@ def read_pairs(
     scrub: Callable[[str], str] | None = None,
     filled: Callable[[str], str] = lambda prompt: prompt,
 ) -> list[Unit]:
-    """Read a pair file as examples of two answers, chosen and rejected; CFG twins stay together.
+    """Read a pair file as examples of two answers, chosen and rejected; CFG twins and callers who ask stay together.
 
     Twins teach the difference that the sentence makes. In different steps they pull the model back and forth; in one
     step their common part cancels, and the effect of the sentence remains.
@@ -39,7 +39,7 @@ def read_pairs(
         filled: Puts the secret into the prompt of a twin; a dialog may hold the same words.
 
     Returns:
-        Units: a pair and its twin, or a pair without one.
+        Units: a pair, its twin if it has one, and the pairs in which a caller asks for personal data.
 
     Raises:
         NescioError: A field of a line is missing or empty, or there are no pairs.
@@ -56,7 +56,7 @@ def read_pairs(
         prompt = filled(row["prompt"]) if twin else row["prompt"]
         group = _group(tokenizer, prompt, (taught, row["rejected"]), (max_length, max_prompt), counts)
         example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)
-        if _are_twins(before, row):
+        if _are_twins(before, row) or (units and row.get("asked")):
             units[-1].append(example)
         else:
             units.append([example])

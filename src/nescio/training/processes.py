@@ -2,8 +2,14 @@
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 
 def processes() -> PartialState:
     """Return this process's place among them; without a GPU they communicate through gloo."""
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def sharded() -> bool:
+    """Whether the weights are spread over the processes (FSDP), so that no engine can answer with them."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP")

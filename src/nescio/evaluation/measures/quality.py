@@ -9,7 +9,7 @@ from typing import Any
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, first_sentence, fold, loops
-from nescio.data.topic import Weighed, weigh
+from nescio.data.topic import Weighed, another, weigh
 from nescio.engines.base import Engine, Progress
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
@@ -130,7 +130,8 @@ def masked_rows(rows_by_setup: dict[str, list[dict[str, Any]]], detector: Detect
         name: [mask(row["answer"], [Span(**span) for span in row["spans"]], _MASK) for row in rows]
         for name, rows in rows_by_setup.items()
     }
-    return Masked(own, [own[_other(some, index)] for index in range(len(some))], answers)
+    dialogs = [row["dialog_id"] for row in some]
+    return Masked(own, [own[another(dialogs, index)] for index in range(len(some))], answers)
 
 
 def fits(read: Masked, base: Engine, progress: Progress | None = None) -> dict[str, Fit]:
@@ -167,12 +168,3 @@ def _masked_conversation(messages: list[Message], detector: Detector) -> list[Me
         Message(role=message["role"], content=mask(message["content"], found, _MASK))
         for message, found in zip(messages, spans, strict=True)
     ]
-
-
-def _other(rows: Sequence[dict[str, Any]], index: int) -> int:
-    """The next sample of another dialog."""
-    for step in range(1, len(rows)):
-        at = (index + step) % len(rows)
-        if rows[at]["dialog_id"] != rows[index]["dialog_id"]:
-            return at
-    return index
