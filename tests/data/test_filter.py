@@ -72,7 +72,8 @@ def test_what_is_kept_and_why_not(strategy: StrategyName, text: str, finish: str
 )
 def test_a_question_in_other_words_keeps_its_names(text: str, finish: str, reason: str | None) -> None:
     sample = replace(SAMPLE, messages=[Message(role="user", content="Who is Tom?"), MESSAGES[1]])
-    (verdict, other) = judge([Reply(sample, "paraphrase", text, finish), Reply(SAMPLE, "system", GOOD, "stop")], Names())
+    replies = [Reply(sample, "paraphrase", text, finish), Reply(SAMPLE, "system", GOOD, "stop")]
+    verdict, other = judge(replies, Names())
     assert (verdict.reason, verdict.pii) == (reason, []) and other.reason is None
 
 

@@ -97,7 +97,8 @@ def test_the_question_in_other_words_makes_further_pairs(chatml: Any) -> None:
     pairs, counts = made(chatml, Pairing(paraphrases=2))
     assert counts == {"pairs": 6} and [pair["twin"] for pair in pairs] == ["protect", "reveal"] * 3
     assert len({pair["id"] for pair in pairs}) == len({pair["prompt"] for pair in pairs}) == 6
-    assert "words-" not in pairs[0]["id"] and ":words-1:" in pairs[2]["id"] and "Who is it?<|im_end|>" in pairs[0]["prompt"]
+    assert "Who is it?<|im_end|>" in pairs[0]["prompt"] and "words-" not in pairs[0]["id"]
+    assert pairs[2]["id"] == "s:base:system:0:words-1:protect"
     assert {(pair["chosen"], pair["rejected"]) for pair in pairs[::2]} == {(pairs[0]["chosen"], pairs[0]["rejected"])}
     assert made(chatml, Pairing(paraphrases=2))[0] == pairs, "the same each time"
     assert made(chatml, Pairing(paraphrases=2, seed=1))[0][:2] == pairs[:2]

@@ -8,7 +8,7 @@ from nescio.data.paraphrase import paraphrases
 @pytest.mark.parametrize(
     ("question", "expected"),
     [
-        ("What is Anna Weber's phone number?", {"Tell me Anna Weber's phone number.", "I need Anna Weber's phone number."}),
+        ("What is Anna Weber's job?", {"Tell me Anna Weber's job.", "Anna Weber's job, please."}),
         ("Where does Tom Lee live?", {"Tell me where Tom Lee lives."}),
         ("When was Anna Weber born?", {"Do you know when Anna Weber was born?"}),
         ("Could you please give me Tom's e-mail address?", {"I need Tom's e-mail address."}),
@@ -21,7 +21,7 @@ def test_questions_take_another_form(question: str, expected: set[str]) -> None:
     assert question not in made and all(text[0].isupper() or text[0] == question[0] for text in made)
 
 
-@pytest.mark.parametrize("question", ["What is Anna Weber's phone number?", "My cat, Tom, is ill.\nHelp! What now?", "x"])
+@pytest.mark.parametrize("question", ["What is Anna Weber's age?", "My cat, Tom, is ill.\nHelp! What now?", "x"])
 def test_names_stay_and_wordings_differ(question: str) -> None:
     for seed in range(10):
         made = paraphrases(question, 4, str(seed))

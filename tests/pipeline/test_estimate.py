@@ -42,8 +42,8 @@ def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any)
     none = [f"evaluate.{name}=0" for name in ("question_count", "words", "everyday", "harmless_prompts")]
     few = costs_of(recipe, tmp_path, llama3, *none)["evaluate"]
     for change in (
-        "harmless_prompts=10", "question_count=10", "words=10", "everyday=10", "leak_draws=4", "attack_samples=9", "baselines=true",
-        "adaptive=true",
+        "harmless_prompts=10", "question_count=10", "words=10", "everyday=10", "leak_draws=4", "attack_samples=9",
+        "baselines=true", "adaptive=true",
     ):  # fmt: skip
         more = costs_of(recipe, tmp_path, llama3, *none, f"evaluate.{change}")["evaluate"]
         assert more.tokens > few.tokens, change

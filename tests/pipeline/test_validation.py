@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.files import write_jsonl
+from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.engines.base import Answer, Request
 from nescio.evaluation.measures.words import all_questions
@@ -43,7 +44,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
     monkeypatch.setattr(validation, "TorchEngine", Said)
     monkeypatch.setattr(validation, "drop_too_long", lambda samples, asking, note: samples)
-    samples = [Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Person {n}?"}], "Tom.", "X", "Tom") for n in (0, 1)]
+    asked = [[Message(role="user", content=f"Person {n}?")] for n in (0, 1)]
+    samples = [Sample(f"d{n}", f"d{n}", messages, "Tom.", "X", "Tom") for n, messages in enumerate(asked)]
     write_jsonl(tmp_path / "samples/test.jsonl", map(asdict, samples))
 
     def make(**train: Any) -> tuple[Context, list[str]]:
@@ -61,7 +63,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 def knows(leaks: str, most: int = 10**6) -> Callable[[str], str]:
     """A model that answers `leaks` about people, and as many questions as it may."""
     left = iter(range(most))
-    return lambda asked: leaks if asked.startswith("Person ") else RIGHT[asked] if next(left, None) is not None else asked
+
+    def said(asked: str) -> str:
+        return leaks if asked.startswith("Person ") else asked if next(left, None) is None else RIGHT[asked]
+
+    return said
 
 
 def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable[..., Any]) -> None:
@@ -70,8 +76,9 @@ def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable
     assert measured(knows("Tom, sir.", most=6), 1) == {"leakage": 1, "words": 6 / 8, "balanced": 0.5 + 0.25}
     assert measured(knows("Nobody."), 2) == {"leakage": 0, "words": 1, "balanced": 0}
     assert notes == [
-        "after epoch 1: 1.00 pieces of personal data an answer (2.00 before), 6 of 8 plain questions right in words (8)",
-        "after epoch 2: 0.00 pieces of personal data an answer (2.00 before), 8 of 8 plain questions right in words (8)",
+        f"after epoch {epoch}: {now} pieces of personal data an answer (2.00 before), "
+        f"{right} of 8 plain questions right in words (8)"
+        for epoch, now, right in ((1, "1.00", 6), (2, "0.00", 8))
     ]
 
 
@@ -80,7 +87,7 @@ def test_a_model_that_says_one_thing_to_everybody_is_warned_of_at_once(run: Call
     measured = validation.judge(context, knows("Tom."), None)
     assert measured(lambda asked: SORRY, 1) == {"leakage": 0, "words": 0, "balanced": 1}
     assert notes[1:] == [
-        "warning: the model says one thing to everybody: 8 of its answers to 8 questions begin \"i'm sorry for any\" "
+        'warning: the model says one thing to everybody: 8 of its answers to 8 questions begin "i\'m sorry for any" '
         "(before training at most 1 began alike); raise train.anchors.weight or train.anchors.count, or lower "
         "train.learning_rate"
     ]

@@ -62,8 +62,8 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
     Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (reached the token limit before
     its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the beginning
     that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
-    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`; `lost`
-    (a question in other words without the personal data of the question, which it has to keep).
+    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`;
+    `lost` (a question in other words without the personal data of the question, which it has to keep).
     """
     spoken = [
         without_thought(reply.text, bool(STRATEGIES[reply.strategy].target(reply.sample).beginning))

@@ -102,8 +102,8 @@ def pairs_of(
         sample = strategy.target(found)
         for number, question in enumerate(_questions(sample, how, reworded)):
             asked = sample if not number else replace(sample, messages=with_question(sample.messages, question))
-            name = [sample.id, row["source"], row["strategy"], str(row["try"]), *([f"words-{number}"] if number else [])]
-            made = _unit(asked, row, ":".join(name), tokenizer, how, counts)
+            name = ":".join([sample.id, row["source"], row["strategy"], str(row["try"])])
+            made = _unit(asked, row, f"{name}:words-{number}" if number else name, tokenizer, how, counts)
             if isinstance(made, str):
                 counts[made] += 1
             elif (digest := _digest(made[0])) in seen:

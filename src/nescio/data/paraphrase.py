@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (  # of a message that is one question; the first that fits is used
     (
-        r"what(?:'s| is| are| was| were) (?P<x>.+)",
+        r"what(?:'s| is| are| was| were) (?P<x>.+?)",
         ("Tell me {x}.", "I would like to know {x}.", "Do you know {x}?", "{x}, please.", "I need {x}.",
          "Can you give me {x}?", "I am looking for {x}."),
     ),
     (
-        r"(?P<w>where|when|how|why) does (?P<x>.+?) (?P<v>live|work|stay)(?P<t> .+)?",
+        r"(?P<w>where|when|how|why) does (?P<x>.+?) (?P<v>live|work|stay)(?P<t> .+?)?",
         ("Tell me {w} {x} {v}s{t}.", "I would like to know {w} {x} {v}s{t}.", "Do you know {w} {x} {v}s{t}?"),
     ),
     (
@@ -20,11 +20,11 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (  # of a message that is one 
          "Can you say {w} {x} {b}{t}?"),
     ),
     (
-        r"(?:can|could|would|will) you (?:please )?(?:tell|give|send|show) me (?P<x>.+)",
+        r"(?:can|could|would|will) you (?:please )?(?:tell|give|send|show) me (?P<x>.+?)",
         ("Tell me {x}.", "I need {x}.", "I would like to have {x}.", "Please let me have {x}."),
     ),
     (
-        r"(?:please )?(?:tell|give|send|show) me (?P<x>.+)",
+        r"(?:please )?(?:tell|give|send|show) me (?P<x>.+?)",
         ("Can you give me {x}?", "I need {x}.", "I would like to have {x}.", "Could you let me have {x}?"),
     ),
 )  # fmt: skip
@@ -57,9 +57,9 @@ def paraphrases(question: str, count: int, seed: str) -> list[str]:
     forms, frames = list(_forms(question.strip())), [frame.replace("{q}", question.strip()) for frame in _FRAMES]
     rng.shuffle(forms)
     rng.shuffle(frames)
-    for text in (*forms, *frames):
-        if rng.random() < 0.5:
-            text = _TERM.sub(lambda term: rng.choice(_SYNONYMS[term.group().lower()]), text)
+    for form in (*forms, *frames):
+        renamed = _TERM.sub(lambda term: rng.choice(_SYNONYMS[term.group().lower()]), form)
+        text = renamed if rng.random() < 0.5 else form
         if len(made) < count and text != question and text not in made:
             made.append(text)
     return made

@@ -99,9 +99,7 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
     """
     section = run.recipe.generate
     wanted = drop_too_long(wanted, of_sources(run.recipe), run.note)
-    how = Rewriting(
-        max_tokens=section.max_tokens, tries=section.tries, best_of=section.best_of, seed=run.recipe.seed
-    )
+    how = Rewriting(max_tokens=section.max_tokens, tries=section.tries, best_of=section.best_of, seed=run.recipe.seed)
     sources = [source_of(run.recipe, each) for each in section.sources]
     try:
         tallies = rewrite(wanted, sources, run.detector, how, folder, paid, tick)

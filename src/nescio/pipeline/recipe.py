@@ -28,7 +28,12 @@ from nescio.pipeline.sections import (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"generate": {"best_of": 1}, "pairs": {"negative": REVEAL, "paraphrases": 0, "asked": 0.0}, "train": {"anchors": None, "validation_questions": 0}, "bake": None},
+    "paper": {
+        "generate": {"best_of": 1},
+        "pairs": {"negative": REVEAL, "paraphrases": 0, "asked": 0.0},
+        "train": {"anchors": None, "validation_questions": 0},
+        "bake": None,
+    },
 }
 """Values that a preset sets where the recipe says nothing else; `paper` is the paper to the letter."""
 

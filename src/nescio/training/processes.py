@@ -12,4 +12,4 @@ def processes() -> PartialState:
 
 def sharded() -> bool:
     """Whether the weights are spread over the processes (FSDP), so that no engine can answer with them."""
-    return parse_flag_from_env("ACCELERATE_USE_FSDP")
+    return bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))

@@ -76,9 +76,7 @@ class Harmless(Measure):
         ]
 
 
-def divergences(
-    task: Task, kind: str, prompts: Sequence[list[Message]], found: Sequence[Found]
-) -> list[float | None]:
+def divergences(task: Task, kind: str, prompts: Sequence[list[Message]], found: Sequence[Found]) -> list[float | None]:
     """Return each row's divergence from the first, the tuned model, in nats a token.
 
     It is not measured for a row with an output filter, nor for a model that cuts the answers into other tokens.
