@@ -36,7 +36,7 @@ def mark_best(
     rows = [row for _, row in read_jsonl(path)]
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["accepted"]:
+        if row["accepted"] and STRATEGIES[row["strategy"]].again != "question":
             groups[row["sample_id"], row["source"], row["strategy"]].append(row)
     compared = [row for group in groups.values() if len(group) > 1 for row in group]
     scores = dict(zip(map(id, compared), _scores(compared, samples, base, cache, progress), strict=True))

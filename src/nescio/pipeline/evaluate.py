@@ -90,14 +90,14 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
         options["choices"] = asked
     if section.words:
         options["words"] = {"count": section.words}
-    if section.everyday:
-        options["everyday"] = {"count": section.everyday}
     if section.leak_draws:
         options["leak_at_k"] = {"draws": section.leak_draws, "samples": section.leak_samples}
     if section.attack_samples:
         options["slot_attack"] = {"samples": section.attack_samples}
     if section.harmless_prompts:
         options["harmless"] = {"prompts": section.harmless_prompts}
+    if section.everyday:
+        options["everyday"] = {"count": section.everyday}
     options["quality"] = {}
     if judge := section.judge:
         options["judge"] = asked | {"model": judge.model, "engine": judge.kind, "options": judge.engine_options}
