@@ -83,7 +83,8 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
         for what, wanted, there in (
             ("samples", 2, 1), ("asked-for samples", 5, 1), ("questions", 500, 160),
             ("questions in words", 5000, len(all_questions())),
-            ("leak samples", 3, 1), ("attacked samples", 4, 1), ("harmless prompts", 50, 40), ("everyday prompts", 500, 220),
+            ("leak samples", 3, 1), ("attacked samples", 4, 1), ("harmless prompts", 50, 40),
+            ("everyday prompts", 500, 220),
         )
     ]  # fmt: skip
     notes.clear()
