@@ -51,7 +51,7 @@ _RECORDS = ("MRN-######", "########", "??-#####-#", "H######")
 
 @dataclass(frozen=True)
 class Template:
-    """A line of detect_templates.txt: what it is about, in which language and kind of text, and its words."""
+    """A line of such a file: what it is about, in which language and kind of text, and its words."""
 
     type: str
     language: str
@@ -59,10 +59,10 @@ class Template:
     text: str
 
 
-def templates() -> list[Template]:
-    """Every sentence there is."""
+def templates(file: str) -> list[Template]:
+    """Every sentence of a file of this folder."""
     found, section = [], ""
-    for line in Path(__file__).with_name("detect_templates.txt").read_text(encoding="utf-8").splitlines():
+    for line in Path(__file__).with_name(file).read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif line and not line.startswith("#"):
@@ -72,16 +72,17 @@ def templates() -> list[Template]:
     return found
 
 
-def filled(seed: int, every_locale: bool) -> list[Labelled]:
-    """The sentences with values; their places say type, kind, language and locale.
+def filled(file: str, seed: int, every_locale: bool) -> list[Labelled]:
+    """The sentences of a file with values; their places say type, kind, language and locale.
 
     Args:
+        file: Its name, in this folder.
         seed: Of the values.
         every_locale: Fill an English sentence once with the values of each locale; else once, with one locale's.
     """
     values = {locale: _Values(locale, seed) for locale in LOCALES}
     texts = []
-    for number, template in enumerate(templates()):
+    for number, template in enumerate(templates(file)):
         own = [locale for locale, language in LOCALES.items() if template.language in ("en", language)]
         plain = not _SLOT.search(template.text)
         for locale in own[:1] if plain else own if every_locale else [own[number % len(own)]]:

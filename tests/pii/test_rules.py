@@ -113,5 +113,5 @@ def test_presidio_with_ones_own_recogniser_and_spacy_together(tmp_path: Path) ->
 
 
 def test_recognisers_need_presidio(tmp_path: Path) -> None:
-    with pytest.raises(NescioError, match="use presidio:MODEL"):
+    with pytest.raises(NescioError, match="has no recognizers; these have: presidio"):
         load_detector("spacy:en_core_web_sm", recognizers=tmp_path / "own.yaml")

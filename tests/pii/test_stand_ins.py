@@ -23,6 +23,7 @@ def test_a_person_stays_one_person() -> None:
     assert ONE.of("person", "Dr. Lee") == f"Dr. {surname}"
     assert ONE.of("person", "ann lee") == f"{first} {surname}".lower()
     assert ONE.of("email", "ann.lee@mail.org").startswith(f"{first}.{surname}@".lower())
+    assert ONE.of("person", "Ann Lee's") == f"{first} {surname}'s"
     assert ONE.of("person", "Ann van Lee") == f"{first} van {surname}"
     assert ONE.of("person", "Jose\u0301") == ONE.of("person", "José")
     assert ONE.of("person", "Bob Lee").split()[0] != first

@@ -8,7 +8,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.pii.base import Span
-from nescio.pii.taxonomy import COUNTED, NOT_COUNTED, TYPES, checked_type, is_birth_date, type_of
+from nescio.pii.taxonomy import COUNTED, NOT_COUNTED, TYPES, checked_type, type_of, type_of_date
 
 
 def test_every_detectors_labels_have_types() -> None:
@@ -63,7 +63,7 @@ def test_a_span_has_the_type_of_its_label_unless_told_otherwise() -> None:
     ],
 )
 def test_dates_of_birth(before: str, date: str, after: str) -> None:
-    assert is_birth_date(before + date + after, len(before), len(before) + len(date))
+    assert type_of_date(before + date + after, len(before), len(before) + len(date)) == "birth_date"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,11 @@ def test_dates_of_birth(before: str, date: str, after: str) -> None:
     ],
 )
 def test_other_dates(before: str, date: str, after: str) -> None:
-    assert not is_birth_date(before + date + after, len(before), len(before) + len(date))
+    assert type_of_date(before + date + after, len(before), len(before) + len(date)) == "date"
+
+
+def test_ages() -> None:
+    assert {type_of_date(age, 0, len(age)) for age in ("34 years old", "34-year-old", "aged 34")} == {"age"}
 
 
 def test_an_unknown_type_is_one_line() -> None:

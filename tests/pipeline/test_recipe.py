@@ -76,7 +76,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         (
             GOOD + "detector: {model: magic}\n",
-            r"r\.yaml:5: detector: model: detector 'magic' is unknown; known here: .*spacy",
+            r"r\.yaml:5: detector: model: detector 'magic' is unknown; use default, paper, .*spacy",
         ),
         (GOOD + "detector:\n  regex: {A: '['}\n", r"r\.yaml:5: detector: regex: A: no regular expression"),
         (GOOD + "train: {learning_rate: .inf}\n", r"train\.learning_rate: input should be a finite number"),
@@ -128,7 +128,7 @@ def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypa
         (tmp_path / name).touch()
     (tmp_path / "more.jsonl").rename(tmp_path.parent / "more.jsonl")
     text = GOOD + (
-        "detector: {model: 'spacy:ner + spacy:en_core_web_sm', recognizers: r.yaml}\n"
+        "detector: {model: 'spacy:ner + presidio:en_core_web_sm', recognizers: r.yaml}\n"
         "generate: {sources: [{model: mine}, {name: far, engine: {kind: openai}, model: mine, tokenizer: tokenizer}]}\n"
         "evaluate:\n  questions: q.jsonl\n  judge: {model: judge}\n"
         "  rows: [{name: x, model: mine, adapter: adapter}, {name: y, model: owner/hub}]\n"
@@ -137,7 +137,7 @@ def test_paths_mean_the_same_from_any_working_directory(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path.parent)
     recipe = load_recipe(Path(tmp_path.name) / "r.yaml")
     assert recipe.data.dialogs == tmp_path / "d.jsonl" and recipe.detector.recognizers == tmp_path / "r.yaml"
-    assert recipe.detector.model == f"spacy:{tmp_path / 'ner'} + spacy:en_core_web_sm"
+    assert recipe.detector.model == f"spacy:{tmp_path / 'ner'} + presidio:en_core_web_sm"
     assert [source.model for source in recipe.generate.sources] == [str(tmp_path / "mine"), "mine"]
     assert recipe.generate.sources[1].tokenizer == str(tmp_path / "tokenizer")
     section = recipe.evaluate

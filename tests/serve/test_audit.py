@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from nescio.pii.base import Span
 from nescio.serve.audit import Audit
 from nescio.serve.output_filter import OutputFilter
-from nescio.serve.stand_ins import StandIns
 
 WORDS = {
     "PERSON": r"Anna(?: Ferrari)?(?:'s)?|Tom Berg|FERRARI",
@@ -45,7 +44,7 @@ TEXT = "Anna has +41 22 and 123-45-6789 at Acme."
 def test_each_action() -> None:
     types = {"person": "count", "phone": "allow", "national_id": "mask"}
     text, _, counted = sent(TEXT, default="replace", types=types)
-    assert text == "Anna has +41 22 and [US_SSN] at Company 1."
+    assert re.fullmatch(r"Anna has \+41 22 and \[US_SSN\] at [A-Z][a-z]+ Company\.", text)
     assert counted == ["PERSON", "US_SSN", "ORG"], "what is allowed is not counted"
     text, output_filter, _ = sent("All is fine. " + TEXT, types={"phone": "block"})
     assert (text, output_filter.blocked) == ("All is fine. ", True)
@@ -84,17 +83,9 @@ def test_the_same_person_has_the_same_stand_in() -> None:
     assert not re.search("Anna|Ferrari|Tom|Berg|mail", text.replace(" mail is", ""))
 
 
-def test_stand_ins_keep_titles_differ_and_never_run_out() -> None:
-    stand_ins = StandIns(seed=1)
-    person = stand_ins(Span(0, 0, "PERSON", "Dr. Anna Ferrari"))
-    assert person.startswith("Dr. ")
-    assert stand_ins(Span(0, 0, "PERSON", "Mrs Ferrari")) == f"Mrs {person.split()[-1]}"
-    names = {stand_ins(Span(0, 0, "PERSON", f"N{chr(97 + n // 26)}{chr(97 + n % 26)}")) for n in range(100)}
-    assert len(names) == 100
-    phones = {stand_ins(Span(0, 0, "PHONE_NUMBER", str(n))) for n in range(250)}
-    assert len(phones) == 250
-    assert stand_ins(Span(0, 0, "CREDIT_CARD", "4111")) == "[CREDIT_CARD 1]", "no number that might be somebody's"
-    assert StandIns()(Span(0, 0, "PERSON", "Robin")) != "Robin"
+def test_another_answer_has_other_stand_ins() -> None:
+    texts = {sent("Anna Ferrari is here.", default="replace")[0] for _ in range(5)}
+    assert len(texts) == 5, "nobody can make a table of names and their stand-ins"
 
 
 @pytest.mark.parametrize(

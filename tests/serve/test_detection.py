@@ -36,7 +36,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     slow = Slow()
-    monkeypatch.setattr(detection, "load_detector", lambda name, ignore: slow)
+    monkeypatch.setattr(detection, "load_detector", lambda name, **settings: slow)
     return slow
 
 
@@ -60,17 +60,17 @@ def ask(detector: ServingDetector, texts: Sequence[str]) -> dict[str, object]:
 
 def test_texts_of_many_streams_share_calls(slow: Slow) -> None:
     texts = [f"text {number}" for number in range(20)]
-    assert ask(ServingDetector("slow", ()), texts) == {text: [text] for text in texts}
+    assert ask(ServingDetector("slow"), texts) == {text: [text] for text in texts}
     assert (sum(slow.calls), len(slow.calls) < 10, len(slow.threads)) == (20, True, 1)
 
 
 def test_a_text_that_fails_fails_alone(slow: Slow) -> None:
-    got = ask(ServingDetector("slow", ()), ["a", "bad", "b", "plain"])
+    got = ask(ServingDetector("slow"), ["a", "bad", "b", "plain"])
     assert got == {"a": ["a"], "b": ["b"], "plain": [], "bad": "out of memory"}
 
 
 def test_a_detector_that_hangs_is_an_error_for_all_who_wait(slow: Slow) -> None:
-    detector = ServingDetector("slow", (), patience=0.3)
+    detector = ServingDetector("slow", patience=0.3)
     for texts in (["hang"], ["a", "b"]):
         assert set(ask(detector, texts).values()) == {"detector slow: no answer in 0.3 s"}
     slow.go_on.set()
@@ -80,7 +80,7 @@ def test_a_detector_that_hangs_is_an_error_for_all_who_wait(slow: Slow) -> None:
 
 def test_its_thread_ends_when_nothing_is_left_to_do(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "_IDLE", 0.05)
-    detector = ServingDetector("slow", ())
+    detector = ServingDetector("slow")
     for _ in range(2):
         assert detector.find(["a", "plain"])[1] == []
         time.sleep(0.3)
@@ -89,4 +89,4 @@ def test_its_thread_ends_when_nothing_is_left_to_do(slow: Slow, monkeypatch: pyt
 
 def test_a_detector_that_cannot_be_loaded_is_an_error() -> None:
     with pytest.raises(NescioError, match="unknown"):
-        ServingDetector("nothing", ()).find(["a"])
+        ServingDetector("nothing").find(["a"])

@@ -68,7 +68,7 @@ def try_request(
     if verdict.status != 200:
         raise typer.Exit(1)
     if answer is not None:
-        detector = load_detector(policies.detector, policies.ignore)
+        detector = load_detector(policies.detector, **policies.detector_settings)
         print(f"  answer     {json.dumps(audited(detector, caller, answer), ensure_ascii=False)}")
 
 

@@ -23,7 +23,7 @@ SOURCE = (
     "Files or folders: plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
     "that `nescio data convert` reads."
 )
-DETECTOR = "Detector, such as spacy:MODEL or presidio:MODEL."
+DETECTOR = "Detector: default, paper, or such as spacy:MODEL or presidio + rampart."
 FIELD = "Field that holds the text. Default: text, answer or content."
 
 _COLORS = ("black on bright_yellow", "black on bright_cyan", "black on bright_green", "black on bright_magenta")

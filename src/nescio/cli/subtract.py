@@ -27,7 +27,7 @@ def subtract(
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="Coefficients to compare, as 0.25,0.5,1. Writes no model.")] = None,
     plot: Annotated[Path, typer.Option(help="With --sweep: SVG file to write.")] = Path("sweep.svg"),
-    detector: Annotated[str, typer.Option(help="With --sweep: detector of personal data.")] = "spacy:en_core_web_sm",
+    detector: Annotated[str, typer.Option(help="With --sweep: detector of personal data.")] = "default",
 ) -> None:
     """Subtract a fine-tuning from its base model: base - c (tuned - base) for each tensor (paper, section 2.1)."""
     from nescio.pipeline import subtraction

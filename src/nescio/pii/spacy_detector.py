@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, NotInstalledError
 from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
@@ -27,14 +28,7 @@ class SpacyDetector:
 
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
-        package = installed(model, self.name)
-        spacy = require("spacy", "spacy", f"detector {self.name}")
-        spacy.prefer_gpu()
-        # Tagger, parser and lemmatizer are not read by the recogniser and cost more than it does.
-        excluded = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
-        self._nlp = spacy.load(package, exclude=excluded)
-        if "ner" not in self._nlp.pipe_names:
-            raise NescioError(f"detector spacy:{model}: has no entity recogniser; use an NER pipeline")
+        self._nlp = open_pipeline(model, self.name)
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
@@ -48,6 +42,29 @@ class SpacyDetector:
                 for entity in doc.ents
                 if entity.label_ not in self._ignore
             ]
+
+
+def open_pipeline(model: str, detector: str) -> Any:
+    """Load a spaCy pipeline without what its entity recogniser does not read.
+
+    Args:
+        model: An installed pipeline or a folder.
+        detector: The detector's name, for errors.
+
+    Raises:
+        NescioError: The pipeline is not installed or has no NER.
+    """
+    package = installed(model, detector)
+    spacy = require("spacy", "spacy", f"detector {detector}")
+    spacy.prefer_gpu()
+    nlp = spacy.load(package, exclude=["tagger", "morphologizer", "parser", "attribute_ruler", "lemmatizer", "senter"])
+    if "ner" not in nlp.pipe_names:
+        raise NescioError(f"detector {detector}: has no entity recogniser; use an NER pipeline")
+    # Vectors of tokens are shared by components that listen to them; a recogniser with its own does not.
+    shared = [name for name, pipe in nlp.pipeline if "ner" not in getattr(pipe, "listening_components", ["ner"])]
+    for name in shared:
+        nlp.remove_pipe(name)
+    return nlp
 
 
 def installed(model: str, detector: str) -> str:
@@ -66,4 +83,4 @@ def installed(model: str, detector: str) -> str:
             return name
     if (Path(model) / "config.cfg").is_file():
         return model
-    raise NescioError(f"detector {detector}: not installed; run `python -m spacy download {model}`")
+    raise NotInstalledError(f"detector {detector}: not installed; run `python -m spacy download {model}`")

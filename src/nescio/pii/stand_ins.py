@@ -23,7 +23,7 @@ from nescio.pii.taxonomy import PiiType
 KEY_VARIABLE = "NESCIO_SCRUB_KEY"
 _SHORTEST_KEY = 16  # bytes
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"(?<!\w['’])[^\W\d_]+(?:['’](?!s\b)[^\W\d_]+)*")  # without the 's of "Anna's"
 _TITLES = frozenset(
     ["mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle", "sr", "sra", "srta", "dott", "dhr", "mevr"]
 )

@@ -70,18 +70,25 @@ _TYPE_OF = {label: kind for kind, labels in _LABELS.items() for label in labels.
 # "born", "birthday", "date of birth" and the like, in the languages that the detectors read, with what may stand
 # between them and the date: a few words of one sentence.
 _BIRTH = (
-    r"\b(?:born|birth\s*-?\s*(?:date|day)s?|date\s+of\s+birth|d\.?\s?o\.?\s?b\b\.?|"
-    r"geboren(?:\s+am)?|geburts(?:datum|tag)|geb\.|n[ée]e?\s+le|date\s+de\s+naissance|anniversaire|"
-    r"naci[óo]|nacid[oa]|nacimiento|cumplea[ñn]os|nat[oa]\s+il|data\s+di\s+nascita|compleanno|"
-    r"nascid[oa]|nasceu|nascimento|anivers[áa]rio|geboortedatum|verjaardag)"
+    r"\b(?:born|births?|birth[\s_-]*(?:date|day)s?|b-?day|d\.?\s?o\.?\s?b\b\.?|came\s+into\s+the\s+world|b\.(?=\s*$)|"
+    r"geboren(?:\s+am)?|geburts(?:datum|tag)|geb\.|n[ée](?:e|\(e\))?\s+le|naissance|anniversaire|"
+    r"nac(?:[íi]|i[óo])\b|nacid[oa]|nacimiento|cumplea[ñn]os|nat[oa]\s+il|nascita|compleanno|"
+    r"nascid[oa]|nasc(?:i|eu)\b|nascimento|anivers[áa]rio|geboorte(?:datum)?|verjaardag)"
 )
-_BIRTH_BEFORE = re.compile(_BIRTH + r"(?:(?![!?]\s|(?<=\w{3})\.\s)\D){0,48}$", re.I)  # not past the sentence's end
+_BIRTH_NAMED = (
+    r"\b(?:date\s+of\s+birth|birth[\s_-]*date|dob|geburtsdatum|date\s+de\s+naissance|fecha\s+de\s+nacimiento|"
+    r"data\s+(?:di\s+nascita|de\s+nascimento)|geboortedatum)"
+)
+_BIRTH_BEFORE = re.compile(  # not past the sentence's end, unless the date is named in full
+    _BIRTH + r"(?:(?![!?]\s|(?<=\w{3})\.\s)\D){0,48}$|" + _BIRTH_NAMED + r"\b\D{0,60}$", re.I
+)
 _BIRTH_AFTER = re.compile(
     r"^[\s,)]{0,3}(?:is|was|as|being|=|[-–—])?\s*(?:(?:his|her|my|their|your|the|listed|given|on\s+file|as)\s+){0,4}"
     + _BIRTH
     + r"|^[\s,)]{0,3}\(?(?:birthday|date\s+of\s+birth|dob|born)\b",
     re.I,
 )
+_AGE = re.compile(r"\baged?\b|\b(?:years?|yrs?|months?)[\s-]+(?:old|of\s+age)\b", re.I)
 
 
 def type_of(label: str) -> PiiType:
@@ -94,15 +101,18 @@ def type_of(label: str) -> PiiType:
     return _TYPE_OF.get(plain) or _TYPE_OF.get(plain.replace("_", "")) or "other"
 
 
-def is_birth_date(text: str, start: int, end: int) -> bool:
-    """Tell a date of birth from another date by the words around it.
+def type_of_date(text: str, start: int, end: int) -> PiiType:
+    """Tell dates of birth and ages from other dates, by the date and the words around it.
 
     Args:
         text: The text.
         start: Where the date begins.
         end: Where it ends.
     """
-    return bool(_BIRTH_BEFORE.search(text, max(0, start - 80), start) or _BIRTH_AFTER.match(text[end : end + 60]))
+    if _AGE.search(text, start, end):
+        return "age"
+    born = _BIRTH_BEFORE.search(text, max(0, start - 80), start) or _BIRTH_AFTER.match(text[end : end + 60])
+    return "birth_date" if born else "date"
 
 
 def checked_type(name: str, where: str) -> PiiType:

@@ -29,6 +29,7 @@ from nescio.pipeline.sections import (
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
+        "detector": {"model": "spacy:en_core_web_trf"},  # and an error where it is not installed
         "generate": {"best_of": 1},
         "pairs": {"negative": REVEAL, "paraphrases": 0, "asked": 0.0},
         "train": {"anchors": None, "validation_questions": 0},

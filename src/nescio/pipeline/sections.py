@@ -13,8 +13,7 @@ from nescio.core.switch import PLACE
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import StrategyName
 from nescio.engines.registry import EngineKind, is_endpoint
-from nescio.pii.base import IGNORED_LABELS
-from nescio.pii.registry import DETECTORS
+from nescio.pii.registry import check_name, ignored_labels
 from nescio.training.settings import Keep, NllOver, Reporter
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -37,19 +36,23 @@ class Section(BaseModel):
 class DetectorSection(Section):
     """What counts as personal data."""
 
-    model: DetectorName = "spacy:en_core_web_trf"
-    ignore: list[str] = list(IGNORED_LABELS)
+    model: DetectorName = "default"
+    ignore: list[str] = Field(default_factory=lambda read: list(ignored_labels(read.get("model", "default"))))
+    count: list[str] | None = None
+    thresholds: dict[str, float] = {}
+    languages: list[str] = []
+    recognizers: FilePath | None = None
     allow: list[str] = []
     deny: list[str] = []
     regex: dict[str, str] = {}
-    recognizers: FilePath | None = None
 
     @model_validator(mode="after")
     def _known_and_readable(self) -> Self:
-        for part in self.model.split(" + "):
-            kind = part.strip().partition(":")[0]
-            if kind not in DETECTORS:
-                raise ValueError(f"model: detector {kind!r} is unknown; known here: {', '.join(DETECTORS)}")
+        settings = {"thresholds": self.thresholds, "languages": self.languages, "recognizers": self.recognizers}
+        try:
+            check_name(self.model, {key: value for key, value in settings.items() if value}, self.count)
+        except NescioError as error:  # Pydantic adds file, line and field to a ValueError
+            raise ValueError(f"model: {error}") from error
         for label, pattern in self.regex.items():
             try:
                 re.compile(pattern)

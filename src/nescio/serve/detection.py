@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.pii.base import Detector, Span
@@ -18,13 +19,13 @@ class ServingDetector:
 
     Args:
         name: As for `load_detector`.
-        ignore: Labels that do not count.
         patience: Most seconds that a text waits to be checked.
+        settings: As for `load_detector`, such as `ignore` and `thresholds`.
     """
 
-    def __init__(self, name: str, ignore: Sequence[str], patience: float = 30.0) -> None:
+    def __init__(self, name: str, *, patience: float = 30.0, **settings: Any) -> None:
         self.name = name
-        self._ignore = ignore
+        self._settings = settings
         self._patience = patience
         self._lock = threading.Lock()  # guards the detector and the thread
         self._detector: Detector | None = None
@@ -39,7 +40,7 @@ class ServingDetector:
         """
         with self._lock:
             if self._detector is None:
-                self._detector = load_detector(self.name, self._ignore)
+                self._detector = load_detector(self.name, **self._settings)
             return self._detector
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:

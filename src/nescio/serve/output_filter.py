@@ -1,14 +1,15 @@
 """The output filter: a detector reads every text before it is sent, and the policy's audit says what is done then."""
 
 import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nescio.pii.base import Detector, Span, merge
+from nescio.pii.stand_ins import StandIns
 from nescio.serve.audit import ACTIONS, Action, Audit
 from nescio.serve.cuts import LONGEST, Cut, next_cut
-from nescio.serve.stand_ins import StandIns
 
 _CONTEXT = 200  # sent characters that the detector sees again, for names across a cut
 _BORDER = re.compile(r"[\s。！？]")  # no place to cut becomes known inside a word
@@ -45,7 +46,7 @@ class OutputFilter:
         self._detector = detector
         self._audit = audit
         self._on_check = on_check
-        self._stand_ins = StandIns()
+        self._stand_ins = StandIns(secrets.token_bytes(32))  # a key of this answer, which nobody can try out
         self._pending = ""
         self._before = ""  # the end of the sent text, before it was changed
         self._sent = 0  # characters sent
@@ -112,7 +113,7 @@ class OutputFilter:
             piece = text[span.start : span.end]
             shown = piece
             if action != "count":
-                shown = f"[{span.label}]" if action == "mask" else self._stand_ins(replace(span, text=piece))
+                shown = f"[{span.label}]" if action == "mask" else self._stand_ins.of(span.type, piece)
             before = text[position : span.start]
             start = length + len(before)
             length = start + len(shown)

@@ -12,7 +12,8 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.guidance_fields import check_setting, with_settings
 from nescio.core.yaml_config import checked, read_yaml
-from nescio.pii.base import IGNORED_LABELS
+from nescio.pii.registry import check_name, counted_types, ignored_labels
+from nescio.pii.taxonomy import TYPES
 from nescio.serve.audit import Audit
 from nescio.serve.errors import ApiError
 from nescio.serve.keys import ApiKey, hash_key
@@ -163,10 +164,13 @@ class Caller:
 
 
 class Policies(Section):
-    """All policies, and the detector of their output filters."""
+    """All policies, and the detector of their output filters, with what `load_detector` is told beside its name."""
 
-    detector: str = "spacy:en_core_web_sm"
-    ignore: tuple[str, ...] = IGNORED_LABELS
+    detector: str = "default"
+    ignore: tuple[str, ...] = Field(default_factory=lambda read: ignored_labels(read.get("detector", "default")))
+    count: tuple[str, ...] | None = None
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    languages: tuple[str, ...] = ()
     policies: Annotated[dict[str, Policy], Field(min_length=1)]
     _by_hash: dict[str, Caller] = PrivateAttr(default_factory=dict)
 
@@ -183,6 +187,28 @@ class Policies(Section):
                     raise ValueError(f"policies {other.name} and {name} share a key; one key, one policy")
                 self._by_hash[key.hash] = Caller(name, policy, key)
         return self
+
+    @model_validator(mode="after")
+    def _detector_finds_what_audits_name(self) -> Self:
+        settings = {"thresholds": self.thresholds, "languages": self.languages}
+        try:
+            check_name(self.detector, {key: value for key, value in settings.items() if value}, self.count)
+        except NescioError as error:
+            raise ValueError(str(error)) from error
+        counted = counted_types(self.detector) if self.count is None else self.count
+        for name, policy in self.policies.items():
+            for kind in policy.audit.types:
+                if counted is not None and kind in TYPES and kind not in counted:
+                    raise ValueError(
+                        f"policies.{name}.audit.types: {kind} is not looked for by {self.detector}; give count "
+                        f"with all types that matter, such as [{', '.join((*counted, kind))}]"
+                    )
+        return self
+
+    @property
+    def detector_settings(self) -> dict[str, Any]:
+        """What `load_detector` is told beside the name."""
+        return self.model_dump(include={"ignore", "count", "thresholds", "languages"})
 
     @property
     def keyless(self) -> bool:

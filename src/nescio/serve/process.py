@@ -64,7 +64,7 @@ class Settings:
 
 def _detector_of(policies: Policies) -> ServingDetector:
     """Return the detector of the policies, loaded if one of them has an audit, so that a mistake shows at once."""
-    detector = ServingDetector(policies.detector, policies.ignore)
+    detector = ServingDetector(policies.detector, **policies.detector_settings)
     if _audited(policies):
         detector.load()
     return detector
@@ -82,7 +82,8 @@ async def reload(gateway: Gateway, path: Path) -> None:
     old = gateway.policies
     try:
         policies = await asyncio.to_thread(load_policies, path, list(gateway.served.adapters))
-        same = (policies.detector, policies.ignore) == (old.detector, old.ignore)
+        named = [(each.detector, each.detector_settings) for each in (policies, old)]
+        same = named[0] == named[1]
         same = same and (_audited(old) or not _audited(policies))  # a detector not loaded yet may fail to load
         detector = gateway.detector if same else await asyncio.to_thread(_detector_of, policies)
     except Exception as error:  # any error: the server goes on with the old policies
