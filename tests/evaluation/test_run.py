@@ -184,7 +184,7 @@ def test_spans_that_overlap_are_counted_once() -> None:
             return [[Span(4, 12, "GPE", "in Leeds"), Span(0, 6, "PERSON", "Ann in")] for _ in texts]
 
     (row,) = answer_rows(SAMPLES[:1], ["Ann in Leeds"], Overlaps())
-    assert [(span["start"], span["end"], span["label"]) for span in row["spans"]] == [(0, 12, "PERSON")]
+    assert [(span["start"], span["end"], span["label"]) for span in row["spans"]] == [(0, 12, "GPE")]
 
 
 def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tiny_folder: Path) -> None:

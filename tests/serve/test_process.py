@@ -87,8 +87,8 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
     running, path, loading = start(policies=POLICY), tmp_path / "p.yaml", threading.Event()
     gateway, old = running.gateway, running.gateway.detector
 
-    def load(name: str, ignore: Any) -> Letters:
-        if name == "broken":
+    def load(name: str, **settings: Any) -> Letters:
+        if name == "spacy:broken":
             raise RuntimeError("two\nlines")
         assert loading.wait(10), "the event loop, which sets it, is held up"
         return Letters()
@@ -105,10 +105,10 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
     assert (gateway.detector, gateway.policies.policies["default"].limits.max_tokens) == (old, 2)
     loading.clear()
     audited = POLICY.replace("audit: off", "audit: count")
-    asyncio.run(again("detector: other\n" + audited))
+    asyncio.run(again("detector: spacy:other\n" + audited))
     assert gateway.detector is not old
     taken = gateway.policies, gateway.detector
-    asyncio.run(again("detector: broken\n" + audited))
+    asyncio.run(again("detector: spacy:broken\n" + audited))
     assert (gateway.policies, gateway.detector) == taken
     assert "policies stay as they were: RuntimeError: two lines" in caplog.messages
     assert 'nescio_policy_reloads_total{result="refused"} 1.0' in gateway.metrics.text().decode()
@@ -120,17 +120,17 @@ def test_a_detector_is_loaded_when_a_policy_audits_and_else_when_it_is_first_nee
 ) -> None:
     loaded: list[str] = []
 
-    def load(name: str, ignore: Any) -> Letters:
+    def load(name: str, **settings: Any) -> Letters:
         loaded.append(name)
         return Letters()
 
     monkeypatch.setattr(detection, "load_detector", load)
-    detector = process._detector_of(Policies.model_validate(yaml.safe_load("detector: a\n" + POLICY)))
+    detector = process._detector_of(Policies.model_validate(yaml.safe_load("detector: spacy:a\n" + POLICY)))
     assert loaded == []
     assert [len(detector.find([text])[0]) for text in ("a B", "C")] == [1, 1]
-    assert loaded == ["a"]
-    process._detector_of(Policies.model_validate(yaml.safe_load("detector: b\n" + POLICY.replace("off", "mask"))))
-    assert loaded == ["a", "b"], "an audit's detector that can't be loaded must stop the start"
+    assert loaded == ["spacy:a"]
+    process._detector_of(Policies.model_validate(yaml.safe_load("detector: spacy:b\n" + POLICY.replace("off", "mask"))))
+    assert loaded == ["spacy:a", "spacy:b"], "an audit's detector that can't be loaded must stop the start"
 
 
 def test_told_to_stop_it_ends_what_it_began_and_refuses_what_is_new(served: Process) -> None:
