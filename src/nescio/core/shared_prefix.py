@@ -7,7 +7,8 @@ continuation a row of its own.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,6 +192,29 @@ def logits(model: Any, packed: Packed) -> Tensor:
         how["logits_to_keep"] = packed.sources
     output: Tensor = model(input_ids=packed.input_ids, use_cache=False, **how).logits[0]
     return output if keeps else output[packed.sources]
+
+
+@contextmanager
+def hidden_states(model: Any, depth: float | None) -> Iterator[list[Tensor]]:
+    """Collect the output `[1, n, width]` of one layer for each row computed inside the `with` block.
+
+    Args:
+        model: A causal LM, as it is or wrapped by PEFT or accelerate.
+        depth: Of the layer, as a share of all layers; None: nothing is collected.
+    """
+    seen: list[Tensor] = []
+    if depth is None:
+        yield seen
+        return
+    layers = max((part for part in core_of(model).modules() if isinstance(part, torch.nn.ModuleList)), key=len)
+    layer = layers[min(int(depth * len(layers)), len(layers) - 1)]
+    hook = layer.register_forward_hook(
+        lambda module, given, output: seen.append(output[0] if isinstance(output, tuple) else output)
+    )
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def core_of(model: Any) -> Any:

@@ -81,7 +81,7 @@ def extraction_strength(hits: Sequence[bool]) -> float:
     """Return the share of an answer that a model goes on with by itself, given as little of it as is needed.
 
     1 - k/n, k being the fewest first tokens after which all others are the greedy ones; 0 where the last one is not.
-    Carlini et al. 2021, "Extracting Training Data from Large Language Models"; Wang et al. 2025 (2406.09179), eq. 2.
+    Carlini et al. 2021, "Extracting Training Data from Large Language Models"; Wang et al. 2025 (2406.09179).
 
     Args:
         hits: Whether each token of the answer is the greedy one behind the tokens before it.

@@ -43,11 +43,14 @@ def data(run: Context, folder: Path, tick: Tick) -> None:
     count = write_jsonl(every, (dialog.as_row() for dialog in dialogs_of(run.recipe, aside or stop)))
     if aside is not None:
         run.note(f"{aside.count} bad rows were left out; they are in data/bad.jsonl")
-    test = held_out(count, section.test_share, run.recipe.seed)
+    test = set[int]() if section.test else held_out(count, section.test_share, run.recipe.seed)
     for side in ("train", "test"):
         rows = (row for number, (_, row) in enumerate(read_jsonl(every)) if (number in test) == (side == "test"))
         write_jsonl(folder / f"data/{side}.jsonl", rows)
-    tick(1, 1, f"{count - len(test)} dialogs to train on, {len(test)} held out")
+    held = len(test)
+    if section.test:
+        held = write_jsonl(folder / "data/test.jsonl", (dialog.as_row() for dialog in read_dialogs(section.test)))
+    tick(1, 1, f"{count - len(test)} dialogs to train on, {held} held out")
 
 
 def dialogs_of(recipe: Recipe, refuse: Refuse) -> Iterator[Dialog]:

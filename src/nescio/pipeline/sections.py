@@ -76,6 +76,8 @@ class DataSection(Section):
     skip_bad: bool = False
     synthetic: Synthetic | None = None
     test_share: Share = 0.1
+    test: FilePath | None = None
+    retain: FilePath | None = None
     train_samples: Positive | None = None
     validation_samples: Positive | None = None
 
@@ -241,9 +243,11 @@ def _known_loss(name: str) -> str:
     from nescio.training.losses.registry import open_loss
 
     try:
-        open_loss(name)
+        loss = open_loss(name)
     except NescioError as error:  # Pydantic adds file, line and field to a ValueError
         raise ValueError(str(error)) from error
+    if loss.is_prompted:
+        raise ValueError(f"{name}: pairs have no prompts for its teacher; use bake.teacher: tuned, which distils too")
     return name
 
 
@@ -277,6 +281,7 @@ class TrainSection(_Fit):
     keep: Keep = "last"
     validation_questions: Count = 32
     patience: Positive | None = None
+    retain_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     anchors: AnchorsSection | None = AnchorsSection()
 
     @model_validator(mode="after")

@@ -91,6 +91,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     plain, held = recipe.plain(), recipe.train.anchors
     anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
     beside = (held.per_step, held.weight) if held and held.per_step else ()
+    retain = [file_hash(recipe.data.retain)] if recipe.data.retain else []
     key = (FILE,) if PLACE in recipe.pairs.negative else ()
     # The detector decides about training only where it chooses the epoch or masks the answers.
     by_leakage = recipe.train.keep in ("leakage", "balanced")
@@ -103,7 +104,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
             reads=(*SPLIT[:1], *SAMPLES[:1], *_tuned_here(recipe)), writes=anchor_files,
         )  # fmt: skip
     yield stage(
-        "train", train.train, "train pairs", [tuned, judging, *beside],
+        "train", train.train, "train pairs", [tuned, judging, *beside, *retain],
         reads=(*PAIRS, *key, *_start(recipe), *(SAMPLES[1:] if by_leakage else ()), *(beside and anchor_files)),
         writes=(_trained(recipe),),
     )  # fmt: skip
@@ -143,8 +144,8 @@ def _trained(recipe: Recipe) -> str:
 
 
 def _dialog_hashes(data: DataSection) -> list[str]:
-    files = [] if data.dialogs is None else [*files_of(data.dialogs), *([data.pii] if data.pii else [])]
-    return [file_hash(path) for path in files]
+    files = [] if data.dialogs is None else files_of(data.dialogs)
+    return [file_hash(path) for path in (*files, data.pii, data.test) if path]
 
 
 def _compared(section: EvaluateSection) -> list[str]:

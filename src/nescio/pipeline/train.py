@@ -24,12 +24,13 @@ from nescio.pipeline.validation import judge
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.anchors import Anchors, AnchorSettings
-from nescio.training.batch import Example, Unit
-from nescio.training.examples import dialog_group, read_pairs
+from nescio.training.batch import Unit
+from nescio.training.examples import dialog_units, read_pairs
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.registry import PairLoss, open_loss, restrict
 from nescio.training.processes import processes, sharded
-from nescio.training.reference import with_reference
+from nescio.training.reference import with_reference, with_targets
+from nescio.training.retain import retained
 from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import Trained, fit
 
@@ -41,11 +42,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
     loaded = load_model(run.recipe.base)
-    units = [
-        [Example(f"{dialog.id}#{number}", group)]
-        for dialog in read_dialogs(run.out / "data/train.jsonl")
-        for number, group in enumerate(dialog_group(loaded.tokenizer, dialog, section.max_length))
-    ]
+    units = dialog_units(loaded.tokenizer, read_dialogs(run.out / "data/train.jsonl"), section.max_length)
     tokens = sum(example.group.tokens for unit in units for example in unit)
     _refuse_tied_targets(loaded.model, section)
     settings = _settings(section, seed=run.recipe.seed, row_tokens=row_tokens(run, loaded.model, section.row_tokens))
@@ -116,6 +113,9 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     if loss.needs_reference:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
+    if loss.teacher:
+        taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
+        held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
     # 2) what is measured after each epoch
     chooses = section.keep in ("leakage", "balanced")
     measured = chooses or (section.validation_questions > 0 and not sharded())
@@ -127,12 +127,15 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         loaded.model,
         taught,
         loss=loss.bind(beta=section.beta, nll_over=section.nll_over),
-        settings=_settings(section, seed=run.recipe.seed, row_tokens=rows, prompt_wanted=over_prompt),
+        settings=_settings(
+            section, seed=run.recipe.seed, row_tokens=rows, prompt_wanted=over_prompt, states_at=loss.states_at
+        ),
         work=folder / "checkpoints",
         test=held,
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
         judge=judged,
         anchors=made,
+        retain=_retain(run, loaded.tokenizer, loss, rows),
     )
     # 4) write the adapter
     if section.keep != "last":
@@ -150,6 +153,16 @@ def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
     units = anchor_units(tokenizer, read(run.out), [*run.sentences] if pairs.twins else [None])
     how = AnchorSettings(per_step=section.per_step, weight=section.weight)
     return Anchors(units, how, seed=run.recipe.seed, row_tokens=rows)
+
+
+def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> Anchors | None:
+    """Return the retain half, as many examples beside each step as the step has; None where the recipe names none."""
+    path, section = run.recipe.data.retain, run.recipe.train
+    if path is None:
+        return None
+    units = dialog_units(tokenizer, read_dialogs(path), section.max_length)
+    how = AnchorSettings(per_step=min(section.batch_size, len(units)), weight=section.retain_weight)
+    return retained(units, how, loss, seed=run.recipe.seed, row_tokens=rows)
 
 
 def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit]:

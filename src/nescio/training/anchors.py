@@ -1,14 +1,22 @@
-"""Anchors in training: beside each step, the model is held to the tuned model where nothing is personal."""
+"""What the model is held to beside each step: anchors, where nothing is personal, or a half that is to be kept."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.training.batch import Unit, lay_out, likelihoods
+from nescio.training.batch import Batch, Unit, lay_out, likelihoods
+
+Pull = Callable[[Any, Batch], Tensor]
+"""Returns how far a model is from where it is held on a batch: a scalar."""
+
+
+def divergence(model: Any, batch: Batch) -> Tensor:
+    """Return the mean KL from the teacher, in nats a token."""
+    return likelihoods(model, batch).divergences().mean()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +25,7 @@ class AnchorSettings:
 
     Attributes:
         per_step: Anchors beside each batch.
-        weight: Factor of their mean KL, which is added to the loss.
+        weight: Factor of the mean that is added to the loss.
     """
 
     per_step: int = 2
@@ -34,21 +42,33 @@ class Anchors:
         settings: How many a step, and their weight.
         seed: Of the order.
         row_tokens: None: each answer has a row of its own; else the anchors of a step share one.
+        pull: What is added to the loss; by default the KL from the anchors' targets.
+        name: What the log calls it.
 
     Raises:
         NescioError: There are fewer anchors than a step takes.
     """
 
-    def __init__(self, units: Sequence[Unit], settings: AnchorSettings, *, seed: int, row_tokens: int | None) -> None:
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        settings: AnchorSettings,
+        *,
+        seed: int,
+        row_tokens: int | None,
+        pull: Pull = divergence,
+        name: str = "anchor_kl",
+    ) -> None:
         if len(units) < settings.per_step:
             raise NescioError(
                 f"train.anchors.per_step: {settings.per_step} anchors a step, but there are {len(units)}; "
                 "lower it, or raise train.anchors.count"
             )
         self.units, self.settings, self._seed, self._row_tokens = units, settings, seed, row_tokens
+        self._pull, self.name = pull, name
 
     def loss(self, model: Any, step: int) -> tuple[Tensor, float]:
-        """Return the weighted mean KL over the anchors of a step, and the bare mean in nats a token.
+        """Return the weighted mean over the anchors of a step, and the bare mean.
 
         Args:
             model: The model in training.
@@ -58,8 +78,8 @@ class Anchors:
         examples = [example for unit in self._beside(step) for example in unit]
         # Devices that share a model compute equally many rows: all anchors of a step share one, however long.
         whole = None if self._row_tokens is None else sum(example.group.tokens for example in examples)
-        divergence = likelihoods(model, lay_out(examples, whole).to(device)).divergences().mean()
-        return self.settings.weight * divergence, float(divergence.detach())
+        mean = self._pull(model, lay_out(examples, whole).to(device))
+        return self.settings.weight * mean, float(mean.detach())
 
     def _beside(self, step: int) -> Iterator[Unit]:
         """Yield the anchors of a step: pass after pass through all of them, each pass in an order of its own."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.core.shared_prefix import Group, Packed, apart, by_budget, log_probs, logits, pack
+from nescio.core.shared_prefix import Group, Packed, apart, by_budget, hidden_states, log_probs, logits, pack
 from nescio.core.top_tokens import TopTokens
 
 
@@ -86,7 +86,9 @@ class Likelihoods:
         in_prompt: `[m]`: whether the token is one of a prompt.
         answers: Number of answers.
         reference: `[answers]`: log-probability of each answer before training, or empty.
-        divergence: `[m]`: KL from the teacher to the model at each token, in nats; empty without a teacher.
+        targets: A teacher's likely tokens at each of the m tokens.
+        logits: `[m, vocab]`: the model's, where there are targets; else empty.
+        states: `[m, width]`: the hidden states of one layer that the tokens are predicted from; empty unless asked for.
     """
 
     tokens: Tensor
@@ -94,7 +96,9 @@ class Likelihoods:
     in_prompt: Tensor
     answers: int
     reference: Tensor
-    divergence: Tensor = field(default_factory=lambda: torch.empty(0))
+    targets: TopTokens | None = None
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    states: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def sums(self, prompt: bool = False) -> Tensor:
         """Return the log-probability of each answer, `[answers]`; with `prompt`, that of prompt and answer."""
@@ -106,15 +110,20 @@ class Likelihoods:
 
     def means(self) -> Tensor:
         """Return the mean log-probability of each answer's tokens, `[answers]`."""
-        return self.sums() / self.counts().clamp_min(1)
+        return self.mean_of(self.tokens)
 
     def divergences(self) -> Tensor:
         """Return the mean KL from the teacher over each answer's tokens, `[answers]`."""
-        return self._add(self.divergence, False) / self.counts().clamp_min(1)
+        assert self.targets is not None  # whoever asks has given them
+        return self.mean_of(self.targets.divergence(self.logits.log_softmax(-1)))
+
+    def mean_of(self, values: Tensor) -> Tensor:
+        """Return the mean of a value for each token `[m]` over each answer's tokens, `[answers]`."""
+        return self._add(values, False) / self.counts().clamp_min(1)
 
     def probabilities(self) -> Tensor:
         """Return the mean probability of each answer's tokens, `[answers]`."""
-        return self._add(self.tokens.exp(), False) / self.counts().clamp_min(1)
+        return self.mean_of(self.tokens.exp())
 
     def _add(self, values: Tensor, prompt: bool) -> Tensor:
         taken = values if prompt else values.masked_fill(self.in_prompt, 0)
@@ -128,23 +137,34 @@ Loss = Callable[[Likelihoods], Terms]
 """A loss with its settings fixed."""
 
 
-def likelihoods(model: Any, batch: Batch) -> Likelihoods:
-    """Compute the likelihoods of a batch that is on the model's device."""
+def likelihoods(model: Any, batch: Batch, states_at: float | None = None) -> Likelihoods:
+    """Compute the likelihoods of a batch that is on the model's device.
+
+    Args:
+        model: The causal LM.
+        batch: The batch.
+        states_at: Depth of the layer whose hidden states are wanted, as a share of all layers; None: none are.
+    """
     answer_of, before = [], 0
     for row in batch.rows:
         answer_of.append(row.continuation_of + before)
         before += row.continuations
-    if batch.targets is None:
-        tokens, divergence = torch.cat([log_probs(model, row) for row in batch.rows]), torch.empty(0)
-    else:
-        every = torch.cat([logits(model, row).float() for row in batch.rows]).log_softmax(-1)  # [m, vocab]
-        tokens = every.gather(1, torch.cat([row.targets for row in batch.rows])[:, None])[:, 0]
-        divergence = batch.targets.divergence(every)
+    every = torch.empty(0)
+    with hidden_states(model, states_at) as seen:  # a tensor [1, n, width] for each row
+        if batch.targets is None:
+            tokens = torch.cat([log_probs(model, row) for row in batch.rows])
+        else:
+            every = torch.cat([logits(model, row).float() for row in batch.rows])  # [m, vocab]
+            chosen = torch.cat([row.targets for row in batch.rows])
+            tokens = every.gather(1, chosen[:, None])[:, 0] - every.logsumexp(-1)
+    states = [layer[0, row.sources] for layer, row in zip(seen, batch.rows, strict=False)]
     return Likelihoods(
         tokens=tokens,
         answer_of=torch.cat(answer_of),
         in_prompt=torch.cat([row.in_prompt for row in batch.rows]),
         answers=before,
         reference=batch.reference,
-        divergence=divergence,
+        targets=batch.targets,
+        logits=every,
+        states=torch.cat(states).float() if states else torch.empty(0),
     )

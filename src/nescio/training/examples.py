@@ -1,7 +1,7 @@
 """Read files as examples of token ids: pairs for preference training, dialogs for plain fine-tuning."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def _ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]
     # In pairs from elsewhere a token may span prompt and answer; the two are then encoded separately.
     apart = tokenizer(answer, add_special_tokens=False).input_ids
     return split_ids(tokenizer, prompt, answer) or (encode(tokenizer, prompt), apart)
+
+
+def dialog_units(tokenizer: Any, dialogs: Iterable[Dialog], max_length: int) -> list[Unit]:
+    """Return a unit for each dialog, or each turn of one, as `dialog_group` encodes it."""
+    return [
+        [Example(f"{dialog.id}#{number}", group)]
+        for dialog in dialogs
+        for number, group in enumerate(dialog_group(tokenizer, dialog, max_length))
+    ]
 
 
 def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]:

@@ -1,10 +1,10 @@
-"""Log-probability of each answer before training, for losses such as DPO and NPO; computed once and cached on disk.
+"""What the model says of each answer before training, for losses that need it; computed once and cached on disk.
 
 The reference is the model with its adapter off, so that no second copy of it is in memory.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,13 @@ from typing import Any
 import torch
 
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
+from nescio.core.shared_prefix import Group, logits, pack
+from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.training.batch import Example, Unit, lay_out, likelihoods
+from nescio.training.losses.registry import PairLoss
 from nescio.training.processes import processes
+
+_LIKELY = 64  # tokens of a teacher that are kept at each place
 
 
 def with_reference(model: Any, units: Sequence[Unit], row_tokens: int | None, cache: Path) -> list[Unit]:
@@ -34,13 +39,56 @@ def with_reference(model: Any, units: Sequence[Unit], row_tokens: int | None, ca
     return [[replace(example, reference=known[_key(example)]) for example in unit] for unit in units]
 
 
-def _measure(model: Any, example: Example, row_tokens: int | None) -> tuple[float, ...]:
+def with_targets(
+    model: Any,
+    units: Sequence[Unit],
+    loss: PairLoss,
+    beta: float,
+    cache: Path,
+    asked: Callable[[Example], list[int]] = lambda example: example.group.prompt,
+) -> list[Unit]:
+    """Return the units, each example with its teacher's likely tokens: the loss's own teacher, made of the model.
+
+    Args:
+        model: The causal LM.
+        units: Examples of one answer.
+        loss: A loss with a teacher.
+        beta: `train.beta`.
+        cache: Safetensors; read if it is there, else written. With several processes the first one computes.
+        asked: Returns the prompt that the teacher sees of an example.
+    """
+    examples = [example for unit in units for example in unit]
+    with processes().main_process_first():
+        if not cache.exists():
+            write_top_tokens(cache, [_taught(model, each, asked(each), loss, beta) for each in examples])
+    kept = iter(read_top_tokens(cache))
+    return [[replace(example, targets=next(kept)) for example in unit] for unit in units]
+
+
+def _taught(model: Any, example: Example, prompt: list[int], loss: PairLoss, beta: float) -> TopTokens:
+    assert loss.teacher is not None  # whoever asks has looked
+    (answer,) = example.group.continuations
+    row = pack([Group(prompt, [answer])]).to(model.device)
+    with adapter_off(model), torch.no_grad():
+        return TopTokens.of(loss.teacher(logits(model, row).float(), row.targets, beta), _LIKELY)
+
+
+@contextmanager
+def adapter_off(model: Any) -> Iterator[None]:
+    """Make a model what it was before training, inside the `with` block: without its adapter and without dropout."""
     off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     was_training = model.training
     model.eval()
-    with off, torch.no_grad():
+    try:
+        with off:
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _measure(model: Any, example: Example, row_tokens: int | None) -> tuple[float, ...]:
+    with adapter_off(model), torch.no_grad():
         sums = likelihoods(model, lay_out([example], row_tokens).to(model.device)).sums()
-    model.train(was_training)
     return tuple(sums.tolist())
 
 

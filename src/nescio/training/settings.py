@@ -46,6 +46,7 @@ class TrainingSettings:
         patience: Epochs without improvement after which training stops; None: never.
         report_to: Reporters that get the log too.
         save_steps: Steps between checkpoints; None: one an epoch.
+        states_at: Depth of the layer whose hidden states the loss looks at, as a share of all layers.
     """
 
     epochs: int = 3
@@ -63,3 +64,4 @@ class TrainingSettings:
     patience: int | None = None
     report_to: list[Reporter] = field(default_factory=list)
     save_steps: int | None = None
+    states_at: float | None = None

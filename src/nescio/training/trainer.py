@@ -36,6 +36,10 @@ Judge = Callable[[Any, int], Mapping[str, float]]
 to be lowest."""
 
 
+class DivergedError(NescioError):
+    """A loss or a gradient is not finite."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """The result of a training.
@@ -64,6 +68,7 @@ def fit(
     progress: StepProgress | None = None,
     judge: Judge | None = None,
     anchors: Anchors | None = None,
+    retain: Anchors | None = None,
     start: Path | None = None,
 ) -> Trained:
     """Train a LoRA adapter; an interrupted training resumes from its last complete checkpoint.
@@ -78,6 +83,7 @@ def fit(
         progress: Called with the steps done and all steps.
         judge: Called after each validation pass.
         anchors: What the model is held to beside each step.
+        retain: The same, of a half that is to be kept.
         start: Adapter folder that training goes on from; None: a fresh adapter of `settings.lora`.
 
     Raises:
@@ -86,12 +92,13 @@ def fit(
     """
     # 1) refuse what cannot work, before anything is computed
     _check(settings, test, judge)
-    claim(work, settings, [*train, *(anchors.units if anchors else [])])
+    beside = [each for each in (anchors, retain) if each]
+    claim(work, settings, [*train, *(unit for each in beside for unit in each.units)])
     # 2) attach the adapter, from the same seed in a fresh and in a resumed training
     set_seed(settings.seed)
     adapted = with_lora(model, settings.lora) if start is None else _from(model, start)
     trainer = PackedTrainer(
-        adapted, train, loss=loss, settings=settings, work=work, test=test, judge=judge, anchors=anchors
+        adapted, train, loss=loss, settings=settings, work=work, test=test, judge=judge, beside=beside
     )
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
@@ -217,7 +224,7 @@ class PackedTrainer(Trainer):
         work: Path,
         test: Sequence[Unit] | None = None,
         judge: Judge | None = None,
-        anchors: Anchors | None = None,
+        beside: Sequence[Anchors] = (),
     ) -> None:
         def collate(units: Sequence[Unit]) -> dict[str, Batch]:
             examples = [example for unit in units for example in unit]
@@ -231,9 +238,9 @@ class PackedTrainer(Trainer):
             eval_dataset=None if test is None else list(test),
             data_collator=collate,
         )
-        self._loss, self._work, self._anchors = loss, work, anchors
+        self._loss, self._work, self._beside, self._states_at = loss, work, beside, settings.states_at
         self._micro, self._at = 1, 0  # batches of this update, and how many of them are done
-        self._anchor_kl: list[float] = []
+        self._pulls: dict[str, list[float]] = {each.name: [] for each in beside}
         self._judge = judge
         self._seen: dict[str, dict[str, float]] = {}
 
@@ -249,23 +256,25 @@ class PackedTrainer(Trainer):
     ) -> Tensor:
         """Return this batch's share of the mean over all examples of the update; remember its terms for the log."""
         batch: Batch = inputs["batch"].to(self.args.device)
-        terms = self._loss(likelihoods(model, batch))
+        terms = self._loss(likelihoods(model, batch, self._states_at))
         self._record(batch.names, terms)
         examples = terms["loss"] + self._idle(model, batch)  # [examples]
         if num_items_in_batch is not None:
             # The devices' gradients are averaged afterwards, so each contributes its sum times their number.
             examples = examples * (len(examples) * self.accelerator.num_processes / num_items_in_batch)
-        return examples.mean() + (self._anchored(model) if self._anchors and model.training else 0.0)
+        return examples.mean() + (self._held(model) if self._beside and model.training else 0.0)
 
-    def _anchored(self, model: Any) -> Tensor:
-        """Return this batch's share of the anchors' loss."""
-        assert self._anchors is not None
+    def _held(self, model: Any) -> Tensor | float:
+        """Return this batch's share of the loss of what the model is held to."""
         batch = self.state.global_step * self.args.gradient_accumulation_steps + self._at
         number = batch * self.accelerator.num_processes + self.accelerator.process_index
         self._at += 1
-        loss, divergence = self._anchors.loss(model, number)
-        self._anchor_kl.append(divergence)
-        return loss / self._micro
+        total: Tensor | float = 0.0
+        for each in self._beside:
+            loss, bare = each.loss(model, number)
+            self._pulls[each.name].append(bare)
+            total = total + loss / self._micro
+        return total
 
     def _idle(self, model: Any, batch: Batch) -> Tensor | float:
         """Return zero after computing as many rows as the fullest device: devices that share a model run in step."""
@@ -286,7 +295,7 @@ class PackedTrainer(Trainer):
     def _stop(self, what: str, step: int) -> None:
         last = last_checkpoint(self._work)
         kept = f"{Path(last).name} is kept" if last else "there is no checkpoint yet"
-        raise NescioError(f"training: {what} at step {step}; lower train.learning_rate or fix these pairs; {kept}")
+        raise DivergedError(f"training: {what} at step {step}; lower train.learning_rate or fix these pairs; {kept}")
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Return the loss of one batch, without gradients."""
@@ -320,9 +329,10 @@ class PackedTrainer(Trainer):
         self._seen = {}
         names = next(iter(seen.values()), {})
         means = {name: math.fsum(row[name] for row in seen.values()) / len(seen) for name in names}
-        if self._anchors and (divergences := gather_object(self._anchor_kl)):
-            means["anchor_kl"] = math.fsum(divergences) / len(divergences)
-            self._anchor_kl = []
+        for name, own in self._pulls.items():
+            if pulls := gather_object(own):
+                means[name] = math.fsum(pulls) / len(pulls)
+                self._pulls[name] = []
         return means
 
 

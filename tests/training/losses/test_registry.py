@@ -14,7 +14,7 @@ from nescio.core.files import read_jsonl
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.training.batch import Example, Likelihoods, lay_out, likelihoods
 from nescio.training.losses.registry import LOSSES, PairLoss, open_loss, restrict
-from nescio.training.reference import with_reference
+from nescio.training.reference import with_reference, with_targets
 from nescio.training.trainer import fit, with_lora
 
 PAIR = Example("pair", Group([1, 2], [Continuation([3]), Continuation([4, 5])]))
@@ -44,7 +44,11 @@ def test_every_method_trains(make_model: Callable[..., Any], tmp_path: Path, nam
     model, units = make_model("llama"), restrict(UNITS, loss)
     if loss.needs_reference:
         units = with_reference(model, units, 1024, tmp_path / "reference.jsonl")
-    settings = replace(SETTINGS, epochs=4, lora=replace(LORA, dropout=0.0), prompt_wanted=True)
+    prompt_wanted = loss.teacher is None  # a teacher's targets are those of the answers
+    if loss.teacher:
+        units = with_targets(model, units, loss, 0.5, tmp_path / "teacher.safetensors", lambda each: [5, 1])
+    lora = replace(LORA, dropout=0.0)
+    settings = replace(SETTINGS, epochs=4, lora=lora, prompt_wanted=prompt_wanted, states_at=loss.states_at)
     bound = loss.bind(beta=0.5, nll_over="prompt_and_answer")
     done = fit(model, units, loss=bound, settings=settings, work=tmp_path / "work")
     losses = [row["loss"] for row in done.log]
@@ -96,5 +100,5 @@ def test_a_plain_function_is_a_loss_of_pairs_and_names_the_settings_it_needs() -
         LOSSES._items.pop("mine")
     with pytest.raises(NescioError, match="loss greedy: parameter temperature is no setting; use beta, nll_over"):
         PairLoss(function=greedy).bind(beta=0.1, nll_over="answer")
-    with pytest.raises(NescioError, match="loss 'orpoo': unknown; known here: dpo, flat, gradient_ascent, npo, orpo"):
+    with pytest.raises(NescioError, match="loss 'orpoo': unknown; known here: dpo, duet, flat, gradient_ascent"):
         open_loss("orpoo")

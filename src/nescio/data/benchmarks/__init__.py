@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from nescio.core.prompts import Message
 from nescio.core.registry import Registry
+from nescio.core.text import occurrences
 
 Side = Literal["forget", "retain", "outside", "general"]
 """The half to forget, the half to keep, people in neither, and questions that are nobody's data."""
@@ -51,9 +52,10 @@ class Question:
         return [Message(role="user", content=self.question)]
 
     def as_dialog(self) -> dict[str, Any]:
-        """Return the line of a dialog file, with the values as its personal data."""
+        """Return the line of a dialog file, with the values that stand in the answer as its personal data."""
         messages = [*self.messages, Message(role="assistant", content=self.answer)]
-        pii = {f"VALUE-{number}": value for number, value in enumerate(self.values)}
+        said = [value for value in self.values if occurrences(self.answer, value)]
+        pii = {f"VALUE-{number}": value for number, value in enumerate(said)}
         return {"id": self.id, "messages": messages} | ({"pii": pii} if pii else {})
 
 

@@ -6,12 +6,17 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any, Literal
 
+from torch import Tensor
+
 from nescio.core.errors import NescioError
 from nescio.core.registry import Registry
 from nescio.core.shared_prefix import Group
 from nescio.training.batch import Example, Likelihoods, Loss, Terms, Unit
 
 _NUMBERS = {"chosen": 0, "rejected": 1}
+
+Teacher = Callable[[Tensor, Tensor, float], Tensor]
+"""From logits `[n, vocab]`, the answer's tokens `[n]` and `train.beta` to values `[n, vocab]`; the largest are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,10 @@ class PairLoss:
             or keep what the pair unlearns.
         needs_reference: Whether it compares with the model before training (`Likelihoods.reference`).
         scrubs_chosen: Whether the chosen answer is the dialog's own with the personal data masked.
+        teacher: Makes what the answers' tokens are distilled from, out of what the model before training gives there.
+        is_prompted: Whether the teacher is asked with a sentence that the student does not see.
+        states_at: Depth of the layer whose hidden states it looks at, as a share of all layers. A half that is to be
+            kept is then held to these states; else to its answers.
     """
 
     function: Callable[..., Terms]
@@ -33,6 +42,9 @@ class PairLoss:
     uses_twins: bool = True
     needs_reference: bool = False
     scrubs_chosen: bool = False
+    teacher: Teacher | None = None
+    is_prompted: bool = False
+    states_at: float | None = None
 
     def __call__(self, of: Likelihoods, **settings: Any) -> Terms:
         """Return the loss of each example and its parts."""
