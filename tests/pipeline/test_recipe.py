@@ -176,6 +176,6 @@ def test_the_papers_recipes_have_the_papers_numbers() -> None:
 
 def test_an_unknown_loss_names_the_line_and_the_known_ones(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + "train:\n  method: orpoo\n")
-    with pytest.raises(NescioError, match=r"method: .*loss 'orpoo': unknown; known here: dpo, flat") as caught:
+    with pytest.raises(NescioError, match=r"method: .*loss 'orpoo': unknown; known here: dpo, duet") as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value) and ":" in str(caught.value).removeprefix(str(path))
