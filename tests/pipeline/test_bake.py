@@ -109,7 +109,8 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
 
     run.detector = Finds()
     assert recipe.bake is not None
-    bake.write_trajectories(run, recipe.bake, run.samples("train")[:3], baked / "adapter", tmp_path, lambda *now: None)
+    baking = bake.Baking.of(run, recipe.bake.model_copy(update={"samples": 3}), lambda *now: None)
+    baking.write_trajectories(baked / "adapter", tmp_path)
     rows = [row for _, row in read_jsonl(tmp_path / bake.ROWS)]
     cut = [row["answer"].split() for row in rows if len(row["answer"].split()) > 1]
     assert cut, said
