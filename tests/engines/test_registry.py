@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 import nescio
 from nescio.core.errors import NescioError
 from nescio.engines.base import Answer, Engine, Progress, Request
-from nescio.engines.registry import ENGINES, EngineKind, open_engine
+from nescio.engines.kind_field import EngineKind
+from nescio.engines.registry import ENGINES, open_engine
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

@@ -42,9 +42,11 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
     recipe = load_recipe(path, overrides or ())
     console = standard()
     if dry_run:
-        from nescio.pipeline.estimate import describe, estimate
+        from nescio.pipeline.estimate import describe, describe_fits, estimate
 
-        console.print(describe(estimate(recipe)))
+        costs = estimate(recipe)
+        console.print(describe(costs))
+        console.print(describe_fits(costs))
         return
     from nescio.pipeline.run import Run
     from nescio.report import table, verdict

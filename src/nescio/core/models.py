@@ -9,7 +9,9 @@ import torch
 
 from nescio.core.adapters import adapter_base, is_adapter
 from nescio.core.errors import NescioError
+from nescio.core.model_size import ModelSize
 from nescio.core.model_source import first_line, resolve
+from nescio.core.quantization import Quantization, check_quantization, keep_trainable, quantization_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +58,80 @@ def locate(name: str) -> tuple[str, Path | None]:
     return (adapter_base(adapter), adapter) if adapter else (source, None)
 
 
-def load_model(name: str, dtype: torch.dtype | None = None) -> Loaded:
+def load_model(name: str, dtype: torch.dtype | None = None, quantize: Quantization | None = None) -> Loaded:
     """Load a model and its tokenizer onto the best device.
 
     Args:
         name: As for `resolve`; for a PEFT adapter folder its base model, without the adapter.
         dtype: Type of the weights; None: bf16 on a GPU that has it, else fp32.
+        quantize: Form of the linear layers' weights, for training an adapter on them; None: `dtype`.
 
     Raises:
-        NescioError: The model is missing or damaged.
+        NescioError: The model is missing, damaged, or too large for the GPU; or it can't be quantised here.
     """
     from transformers import AutoModelForCausalLM
 
     weights, adapter = locate(name)
+    device, dtype = best_device(), dtype or best_dtype()
+    how: dict[str, Any] = {}
+    if quantize:
+        check_quantization(quantize, device, "quantize")
+        how = {"quantization_config": quantization_config(quantize, dtype), "device_map": {"": device}}
+    _refuse_too_large(name, dtype, quantize)
     tokenizer = load_tokenizer(weights)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            weights, dtype=dtype or best_dtype(), low_cpu_mem_usage=True, use_safetensors=True
+            weights, dtype=dtype, low_cpu_mem_usage=True, use_safetensors=True, **how
         )
     except Exception as error:  # safetensors, hub and config errors share no base class
         raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
-    return Loaded(model.to(best_device()).eval(), tokenizer, adapter)
+    if quantize:
+        keep_trainable(model)
+    else:
+        model = model.to(device)
+    return Loaded(model.eval(), tokenizer, adapter)
+
+
+def _refuse_too_large(name: str, dtype: torch.dtype, quantize: Quantization | None) -> None:
+    free = free_memory()
+    if free is None:
+        return
+    size = size_of(name)
+    need = size.bytes_of_weights(dtype, quantize)
+    if need > free:
+        small = size.bytes_of_weights(dtype, "nf4")
+        fits = f"train.quantize: nf4 would take {gib(small)} in training" if small <= free else "take a smaller model"
+        raise NescioError(
+            f"{name}: its weights take {gib(need)} as {quantize or str(dtype).removeprefix('torch.')}, "
+            f"and {gib(free)} of the GPU's memory are free; {fits}"
+        )
 
 
 def best_device() -> torch.device:
-    """Return the first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return this process's NVIDIA or AMD GPU, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def best_dtype() -> torch.dtype:
-    """Return bf16 on a GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
+    """Return bf16 on a CUDA GPU that has it, else fp32: on many CPUs bf16 is slower and its greedy tokens vary."""
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def free_memory() -> int | None:
+    """Return the GPU's free bytes; None on a CPU, whose memory can be swapped."""
+    device = best_device()
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return None
+
+
+def gib(size: float) -> str:
+    """Return a number of bytes in words, such as `15.0 GiB`."""
+    return f"{size / 2**30:.1f} GiB"
 
 
 def context(config: Any) -> int:
@@ -100,17 +145,39 @@ def context_of(name: str) -> int:
     Raises:
         NescioError: The model is missing or damaged.
     """
+    return context(config_of(name))
+
+
+def config_of(name: str) -> Any:
+    """Read the configuration of a model.
+
+    Raises:
+        NescioError: The model is missing or damaged.
+    """
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(locate(name)[0])
+        return AutoConfig.from_pretrained(locate(name)[0])
     except (OSError, ValueError) as error:
         raise NescioError(f"{name}: cannot be loaded ({first_line(error)}); check the files or the hub id") from error
-    return context(config)
+
+
+def size_of(name: str) -> ModelSize:
+    """Return what decides a model's memory, from its configuration.
+
+    Raises:
+        NescioError: The model is missing, damaged, or no causal LM.
+    """
+    config = config_of(name)
+    try:
+        return ModelSize.of(config)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise NescioError(f"{name}: is no causal LM that Transformers knows ({first_line(error)})") from error
 
 
 def release() -> None:
     """Free the memory of models that are no longer referenced."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    device = best_device()
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()

@@ -287,5 +287,6 @@ def _probe(core: Any) -> str | None:
         return f"it does not take a 4-D mask ({type(error).__name__})"
     finally:
         core.train(was_training)
-    close = 1e-3 if core.dtype == torch.float32 else 0.25  # 16-bit logits are that coarse
+    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False)
+    close = 0.25 if coarse else 1e-3  # 16-bit logits, and those of int8 products, are that coarse
     return None if float((together - alone).abs().mean()) < close else "it does not heed a 4-D mask"

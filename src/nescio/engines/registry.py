@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
-
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from typing import Any, TypeVar, get_type_hints
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -22,16 +20,6 @@ for engines that have to reserve memory for them. `options` are the engine's own
 Opener = TypeVar("Opener")
 
 ENGINES: Registry[EngineOpener] = Registry("nescio.engines", "engine", "nescio.engines")
-
-
-def _known(kind: str) -> str:
-    if kind not in ENGINES:
-        raise ValueError(f"engine {kind!r}: unknown; known here: {', '.join(ENGINES)}")
-    return kind
-
-
-EngineKind = Annotated[str, AfterValidator(_known)]
-"""Name of an engine: `torch` (or `local`), `vllm`, `openai`, or one that another package brings."""
 
 
 def endpoint(opener: Opener) -> Opener:
@@ -77,6 +65,8 @@ def check_options(kind: str, function: Callable[..., Any], options: Mapping[str,
     Raises:
         NescioError: A name is unknown or a value is of the wrong type.
     """
+    from pydantic import TypeAdapter, ValidationError  # needed by no engine that is made in Python
+
     types = {name: t for name, t in get_type_hints(function).items() if name not in ("model", "adapter", "return")}
     for name, value in options.items():
         if name not in types:

@@ -12,7 +12,7 @@ from nescio.engines.base import Engine
 from nescio.evaluation.setups import Setup
 
 if TYPE_CHECKING:  # whoever prints a table imports the measures, and should not wait for PyTorch
-    from nescio.engines.registry import EngineKind
+    from nescio.engines.kind_field import EngineKind
 
 _ALWAYS = ("scale", "space", "positive", "negative", "plausibility", "adaptive")
 

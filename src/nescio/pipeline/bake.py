@@ -14,7 +14,7 @@ from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import load_model
+from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import ask
@@ -25,12 +25,14 @@ from nescio.engines.base import Request, Scoring
 from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline.anchors import TOP_TOKENS, read, starts_of_personal, taught
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.memory import check_memory
 from nescio.pipeline.sections import BakeSection
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import copy_adapter, row_tokens
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil
+from nescio.training.memory import largest_step
 from nescio.training.processes import processes
 from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
@@ -105,28 +107,33 @@ class Baking:
                 self.write_trajectories(student if number else None, work)
         made = list(zip(read_answered(work / ROWS, "a trajectory"), read_top_tokens(work / TARGETS), strict=True))
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
-        loaded = load_model(run.start)
-        rows = row_tokens(run, loaded.model, section.row_tokens)
+        tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
+        units = _units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
         kept = read(run.out)
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(per_step=section.anchors_per_step, weight=section.anchor_weight)
-        # 4) distil
+        # 4) distil, on the base in the form in which the teacher was trained
+        settings = TrainingSettings(
+            epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
+            gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
+        )  # fmt: skip
+        quantize = run.recipe.train.quantize
+        check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)
+        loaded = load_model(run.start, quantize=quantize)
+        rows = row_tokens(run, loaded.model, section.row_tokens)
         word = f"round {number + 1} of {section.rounds}: {len(made)} trajectories, {len(kept)} anchors"
         done = fit(
             loaded.model,
-            _units(loaded.tokenizer, made, ways),
+            units,
             loss=distil,
-            settings=TrainingSettings(
-                epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
-                row_tokens=rows, gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
-            ),
+            settings=replace(settings, row_tokens=rows),
             work=work / "checkpoints",
             progress=lambda now, total: self.tick(now, total, word),
-            anchors=Anchors(_units(loaded.tokenizer, kept, held), weights, seed=seed, row_tokens=rows),
+            anchors=Anchors(_units(tokenizer, kept, held), weights, seed=seed, row_tokens=rows),
             start=student,
-        )  # fmt: skip
+        )
         return done.checkpoints[-1], done.log
 
     def write_trajectories(self, student: Path | None, folder: Path) -> None:

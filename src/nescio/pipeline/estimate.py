@@ -5,31 +5,36 @@ a factor of two.
 """
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from rich.table import Table
 
 from nescio.core.errors import NescioError
-from nescio.core.model_source import resolve
-from nescio.core.models import best_device, best_dtype, load_tokenizer
+from nescio.core.model_size import ModelSize
+from nescio.core.models import best_device, best_dtype, gib, load_tokenizer, size_of
 from nescio.core.prompts import encode, render
+from nescio.core.quantization import QUANTIZATIONS, Quantization
 from nescio.data.samples import samples_of
+from nescio.engines.torch_engine import CACHE_TOKENS
 from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
 from nescio.pipeline.prepare import dialogs_of
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import BakeSection, EvaluateSection, TrainSection, TuneSection
+from nescio.training.memory import Load, training_bytes
 
 _COUNTED = 200  # dialogs that are tokenized; their counts are scaled to all dialogs
 _MEASURED = 64  # samples whose prompts and answers are tokenized
 # Floating-point operations for each weight and token. Training: forward, and backward without weight gradients.
 _TRAIN_FLOPS, _RECOMPUTE_FLOPS, _DECODE_FLOPS = 4.0, 2.0, 2.0
 _TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the speed of a bare matrix product, measured on two CPU cores
-_ACTIVATIONS = 40  # floats kept for the backward pass, for each token, layer and hidden unit
 _DECODED_ROWS = 32  # rows of a batch while decoding
 _ANCHORS_ASKED = 3.0  # prompts that the base writes for one that is used
+_CARDS = (16, 24, 48)  # GiB of the GPUs that the estimate speaks of
+_RESERVED = 1.0  # GiB that CUDA and its libraries take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Cost:
         tokens: Number of tokens.
         seconds: Time.
         memory: Most memory, in bytes.
+        on_gpu: The same with weights in bf16, and for a training with its base in each quantised form.
     """
 
     stage: str
@@ -49,6 +55,7 @@ class Cost:
     tokens: float = 0
     seconds: float = 0
     memory: float = 0
+    on_gpu: Mapping[str, float] = field(default_factory=dict)
 
 
 def estimate(recipe: Recipe) -> list[Cost]:
@@ -57,13 +64,19 @@ def estimate(recipe: Recipe) -> list[Cost]:
     Raises:
         NescioError: The dialogs, the detector or the model cannot be found.
     """
-    size, model = _Size.of(recipe), _Model.of(recipe.base)
+    size = _Size.of(recipe)
+    model = _Model(size=size_of(recipe.base), dtype=best_dtype(), speed=_speed())
     written, evaluated = recipe.generate, recipe.evaluate
     # 1) Dialogs.
     costs = [Cost("data", f"{size.dialogs} dialogs", size.dialogs * size.dialog)]
     if recipe.tune:
         tuned_on = size.dialogs * (1 - recipe.data.test_share)
-        costs.append(model.training("tune", f"{tuned_on:.0f} dialogs", tuned_on, size.dialog, recipe.tune))
+        step = _step(recipe.tune, min(size.longest_dialog, recipe.tune.max_length), size.answer, recipe.tune.lora.r)
+        costs.append(
+            model.training(
+                "tune", f"{tuned_on:.0f} dialogs", tuned_on, size.dialog, recipe.tune, step, recipe.tune.quantize
+            )
+        )
     costs.append(Cost("samples", f"{size.train + size.held_out:.0f} samples"))
     # 2) Replacement answers: the first is assumed to take (1 + tries) / 2 tries, each further one a try. Where the best
     # of several is chosen, the base weighs them twice.
@@ -78,7 +91,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     beside = (1 + recipe.pairs.paraphrases) * (1 + recipe.pairs.asked)  # further pairs, with what stands beside them
     questions = sum(source.share for source in written.sources if "paraphrase" in source.strategies)
     pairs = size.train * (here + elsewhere - questions) * beside * (2 if recipe.pairs.twins else 1)
-    pair = size.prompt + size.answer + min(written.max_tokens, 2 * size.answer)
+    answers = size.answer + min(written.max_tokens, 2 * size.answer)
     # 4) Anchors: the base writes prompts, the tuned model answers; in training each stands under both sentences.
     held, anchor, anchored = recipe.train.anchors, 0.0, 0.0
     if held:
@@ -86,14 +99,20 @@ def estimate(recipe: Recipe) -> list[Cost]:
         asked = held.count * (_ANCHORS_ASKED + 1)
         costs.append(model.decoding("anchors", f"{held.count} prompts", asked, 2 * held.max_tokens))
         anchored = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
-    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, pair + anchored, recipe.train))
+    section = recipe.train
+    longest = min(size.longest_prompt, section.max_prompt_length) + answers + anchored
+    scored = longest if section.nll_over == "prompt_and_answer" else answers + anchored
+    step = _step(section, longest, scored, section.lora.r)
+    length = size.prompt + answers + anchored
+    costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, length, section, step, section.quantize))
     # 5) Baking: answers, of the teacher and then of the student, the teacher's view of them, and the student's steps.
     if baking := recipe.bake:
         taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
         given = model.decoding("", "", 2 * taught, length)
-        items, each = f"{taught:.0f} answers", length + anchor * baking.anchors_per_step / baking.batch_size
-        steps = model.training("bake", items, taught, each, baking)
+        items, more = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
+        step = _step(baking, length - size.prompt + size.longest_prompt + more, length - size.prompt, section.lora.r)
+        steps = model.training("bake", items, taught, length + more, baking, step, section.quantize)
         costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
     # 6) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
     samples = min(evaluated.samples, size.held_out)
@@ -102,6 +121,13 @@ def estimate(recipe: Recipe) -> list[Cost]:
     )
     costs.append(model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + evaluated.max_tokens))
     return costs
+
+
+def _step(how: TuneSection | TrainSection | BakeSection, longest: float, scored: float, rank: int) -> Load:
+    return Load(
+        tokens=how.batch_size * longest, scored=how.batch_size * scored, rank=rank,
+        checkpointing=how.gradient_checkpointing,
+    )  # fmt: skip
 
 
 def _rows(section: EvaluateSection) -> int:
@@ -121,7 +147,7 @@ def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Size:
-    """Numbers of dialogs and samples, and the mean tokens of a dialog, a sample's prompt and its answer."""
+    """Numbers of dialogs and samples, and the tokens of a dialog, a sample's prompt and its answer: means, longest."""
 
     dialogs: int
     train: float
@@ -130,6 +156,8 @@ class _Size:
     dialog: float
     prompt: float
     answer: float
+    longest_dialog: int
+    longest_prompt: int
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
@@ -143,14 +171,18 @@ class _Size:
         found = list(samples_of(counted, detector))
         samples, held_out = len(found) * len(dialogs) / len(counted), recipe.data.test_share
         train, test = samples * (1 - held_out), samples * held_out
+        whole = [len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in counted]
+        prompts = [len(encode(tokenizer, render(tokenizer, sample.messages))) for sample in found[:_MEASURED]]
         return cls(
             dialogs=len(dialogs),
             train=min(train, recipe.data.train_samples or train),
             held_out=test,
             validation=min(test, recipe.data.validation_samples or samples),
-            dialog=_mean([len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in counted]),
-            prompt=_mean([len(encode(tokenizer, render(tokenizer, s.messages))) for s in found[:_MEASURED]]),
+            dialog=_mean(whole),
+            prompt=_mean(prompts),
             answer=_mean([len(tokenizer(s.rejected).input_ids) for s in found[:_MEASURED]]),
+            longest_dialog=max(whole),
+            longest_prompt=max(prompts, default=0),
         )
 
 
@@ -160,49 +192,36 @@ def _mean(numbers: list[int]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """A model's shape, and this machine's speed in floating-point operations a second."""
+    """A model's size, the type of its weights here, and this machine's speed in floating-point operations a second."""
 
-    weights: int
-    layers: int
-    hidden: int
-    vocab: int
-    bytes_each: int
+    size: ModelSize
+    dtype: torch.dtype
     speed: float
 
-    @classmethod
-    def of(cls, model: str) -> Self:
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(resolve(model))
-        with torch.device("meta"):
-            bare: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-        return cls(
-            weights=sum(parameter.numel() for parameter in bare.parameters()),
-            layers=config.num_hidden_layers,
-            hidden=config.hidden_size,
-            vocab=config.vocab_size,
-            bytes_each=best_dtype().itemsize,
-            speed=_speed(),
-        )
-
     def training(
-        self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection | BakeSection
-    ) -> Cost:
-        """Return the cost of training on rows of a mean length, in tokens."""
+        self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection | BakeSection,
+        step: Load, quantize: Quantization | None,
+    ) -> Cost:  # fmt: skip
+        """Return the cost of training on rows of a mean length, in tokens; the longest step decides the memory."""
         tokens = rows * length * how.epochs
-        flops, kept = _TRAIN_FLOPS, float(self.layers * _ACTIVATIONS)
-        if how.gradient_checkpointing:
-            # The input of each layer is kept, and all activations of the one layer that is being recomputed.
-            flops, kept = flops + _RECOMPUTE_FLOPS, self.layers + _ACTIVATIONS
-        seconds = tokens * flops * self.weights / (self.speed * _TRAIN_SHARE)
-        activations = how.batch_size * length * (kept * self.hidden * self.bytes_each + 3 * self.vocab * 4)
-        return Cost(stage, items, tokens, seconds, self.weights * self.bytes_each * 1.3 + activations)
+        flops = _TRAIN_FLOPS + _RECOMPUTE_FLOPS * step.checkpointing
+        return Cost(
+            stage, items, tokens, tokens * flops * self.size.weights / (self.speed * _TRAIN_SHARE),
+            training_bytes(self.size, step, self.dtype, quantize),
+            {form or "bf16": training_bytes(self.size, step, torch.bfloat16, form) for form in (None, *QUANTIZATIONS)},
+        )  # fmt: skip
 
     def decoding(self, stage: str, items: str, answers: float, length: float) -> Cost:
         """Return the cost of answers; `length` is the tokens of prompt and answer."""
-        seconds = answers * length * _DECODE_FLOPS * self.weights / (self.speed * _DECODE_SHARE)
-        cache = _DECODED_ROWS * length * self.layers * self.hidden * 2 * self.bytes_each
-        return Cost(stage, items, answers * length, seconds, self.weights * self.bytes_each * 1.1 + cache)
+        seconds = answers * length * _DECODE_FLOPS * self.size.weights / (self.speed * _DECODE_SHARE)
+
+        def memory(dtype: torch.dtype) -> float:
+            cache = min(_DECODED_ROWS * length, CACHE_TOKENS) * self.size.layers * self.size.kv * 2 * dtype.itemsize
+            return self.size.bytes_of_weights(dtype) * 1.1 + cache
+
+        return Cost(
+            stage, items, answers * length, seconds, memory(self.dtype), {"bf16": memory(torch.bfloat16)}
+        )  # fmt: skip
 
 
 def _speed() -> float:
@@ -228,6 +247,26 @@ def describe(costs: list[Cost]) -> Table:
     return table
 
 
+def describe_fits(costs: list[Cost]) -> Table:
+    """Return which stage fits which GPU, as a table for the terminal; a training also on a quantised base."""
+    table = Table(
+        "stage", "bf16", *QUANTIZATIONS, *(f"fits {card} GiB" for card in _CARDS),
+        title="On a GPU (computed from the model's shapes and the longest dialogs; nothing was run)",
+    )  # fmt: skip
+    for cost in costs:
+        if cost.on_gpu:
+            needs = [_memory(cost.on_gpu.get(form, 0)) for form in ("bf16", *QUANTIZATIONS)]
+            table.add_row(cost.stage, *needs, *(_forms_that_fit(cost, card) for card in _CARDS))
+    return table
+
+
+def _forms_that_fit(cost: Cost, card: int) -> str:
+    fits = [form for form, need in cost.on_gpu.items() if need <= (card - _RESERVED) * 2**30]
+    if len(fits) == len(cost.on_gpu):
+        return "yes"
+    return f"as {' or '.join(fits)}" if fits else "no"
+
+
 def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -235,4 +274,4 @@ def _time(seconds: float) -> str:
 
 
 def _memory(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size else ""
+    return gib(size) if size else ""

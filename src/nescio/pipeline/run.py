@@ -13,7 +13,8 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import atomic_write, write_text
 from nescio.core.guidance import REVEAL
-from nescio.core.models import release
+from nescio.core.models import best_device, release
+from nescio.core.quantization import check_quantization
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, order, read_manifest
@@ -94,6 +95,9 @@ class Run:
     def _do(self, stages: list[Stage]) -> None:
         if any(stage.name == "report" for stage in stages):
             require("matplotlib", "figures", "the report")  # before hours of training, not after
+        for name, section in (("tune", self.recipe.tune), ("train", self.recipe.train)):
+            if section and section.quantize and any(stage.name == name for stage in stages):
+                check_quantization(section.quantize, best_device(), f"{name}.quantize")
         self._claim()
         cache = StageCache(self.out, self.recipe.seed)
         for stage in stages:

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
+from nescio.core.quantization import Quantization
 from nescio.core.switch import PLACE
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import StrategyName
-from nescio.engines.registry import EngineKind, is_endpoint
+from nescio.engines.kind_field import EngineKind
+from nescio.engines.registry import is_endpoint
 from nescio.pii.registry import check_name, ignored_labels
 from nescio.training.settings import Keep, NllOver, Reporter
 
@@ -105,6 +107,7 @@ class _Fit(Section):
     max_length: Positive = 2048
     row_tokens: Positive = 1024
     gradient_checkpointing: bool = False
+    quantize: Quantization | None = None
     lora: LoraSection = LoraSection()
     report_to: list[Reporter] = []
 

@@ -93,6 +93,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     beside = (held.per_step, held.weight) if held and held.per_step else ()
     retain = [file_hash(recipe.data.retain)] if recipe.data.retain else []
     key = (FILE,) if PLACE in recipe.pairs.negative else ()
+    quantized = (recipe.train.quantize,) if recipe.train.quantize else ()
     # The detector decides about training only where it chooses the epoch or masks the answers.
     by_leakage = recipe.train.keep in ("leakage", "balanced")
     judging = [plain["detector"], recipe.data.validation_samples, recipe.evaluate.max_tokens]
@@ -110,7 +111,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     )  # fmt: skip
     if recipe.bake:
         yield stage(
-            "bake", bake.bake, "detector pairs", [tuned, plain["bake"]],
+            "bake", bake.bake, "detector pairs", [tuned, plain["bake"], *quantized],
             reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe), *_tuned_here(recipe)),
             writes=("adapter",),
         )  # fmt: skip

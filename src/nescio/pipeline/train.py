@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_confi
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.core.models import Loaded, load_model, load_tokenizer
+from nescio.core.models import load_model, load_tokenizer
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
 from nescio.pii.base import mask
 from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.memory import check_memory
 from nescio.pipeline.sections import TrainSection, TuneSection
 from nescio.pipeline.validation import judge
 from nescio.task_vector.subtract import merge_adapter
@@ -28,6 +29,7 @@ from nescio.training.batch import Unit
 from nescio.training.examples import dialog_units, read_pairs
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.registry import PairLoss, open_loss, restrict
+from nescio.training.memory import largest_step
 from nescio.training.processes import processes, sharded
 from nescio.training.reference import with_reference, with_targets
 from nescio.training.retain import retained
@@ -41,22 +43,27 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     """Fine-tune the base on the training dialogs: the tuned model, which the run then teaches to forget."""
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
-    loaded = load_model(run.recipe.base)
-    units = dialog_units(loaded.tokenizer, read_dialogs(run.out / "data/train.jsonl"), section.max_length)
+    tokenizer = load_tokenizer(run.recipe.base)
+    units = dialog_units(tokenizer, read_dialogs(run.out / "data/train.jsonl"), section.max_length)
+    settings = _settings(section, seed=run.recipe.seed)
+    check_memory(run.recipe.base, largest_step(units, settings), section.quantize, "tune", run.note)
+    loaded = load_model(run.recipe.base, quantize=section.quantize)
     tokens = sum(example.group.tokens for unit in units for example in unit)
     _refuse_tied_targets(loaded.model, section)
-    settings = _settings(section, seed=run.recipe.seed, row_tokens=row_tokens(run, loaded.model, section.row_tokens))
     done = fit(
         loaded.model,
         units,
         loss=likelihood,
-        settings=settings,
+        settings=replace(settings, row_tokens=row_tokens(run, loaded.model, section.row_tokens)),
         work=folder / "checkpoints",
         progress=lambda done, total: tick(done, total, f"{tokens} tokens an epoch"),
     )
-    merged = done.model.merge_and_unload()
-    merged.save_pretrained(folder / "tuned")
-    loaded.tokenizer.save_pretrained(folder / "tuned")
+    if section.quantize:  # into the weights as they are, not into the rounded ones
+        shutil.rmtree(folder / "tuned", ignore_errors=True)  # left by a kill
+        merge_adapter(run.recipe.base, done.checkpoints[-1], folder / "tuned")
+    else:
+        done.model.merge_and_unload().save_pretrained(folder / "tuned")
+    tokenizer.save_pretrained(folder / "tuned")
     write_jsonl(folder / "tuned/log.jsonl", done.log)
 
 
@@ -104,12 +111,15 @@ def subtract(run: Context, folder: Path, tick: Tick) -> None:
 def train(run: Context, folder: Path, tick: Tick) -> None:
     """Train on the pairs: an adapter for each epoch, and the one that `train.keep` selects as the result."""
     section = run.recipe.train
-    loss = open_loss(section.method)
-    loaded = load_model(run.start)
+    loss, tokenizer = open_loss(section.method), load_tokenizer(run.start)
+    # 1) the pairs as the loss sees them, and the model
+    taught = _units(run, "train", tokenizer, loss)
+    held = _units(run, "test", tokenizer, loss) if (run.out / "pairs/test.jsonl").stat().st_size else None
+    over_prompt = section.nll_over == "prompt_and_answer"
+    settings = _settings(section, seed=run.recipe.seed, prompt_wanted=over_prompt, states_at=loss.states_at)
+    check_memory(run.start, largest_step(taught, settings), section.quantize, "train", run.note)
+    loaded = load_model(run.start, quantize=section.quantize)
     rows = row_tokens(run, loaded.model, section.row_tokens)
-    # 1) the pairs as the loss sees them
-    taught = _units(run, "train", loaded, loss)
-    held = _units(run, "test", loaded, loss) if (run.out / "pairs/test.jsonl").stat().st_size else None
     if loss.needs_reference:
         taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
         held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
@@ -119,23 +129,19 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     # 2) what is measured after each epoch
     chooses = section.keep in ("leakage", "balanced")
     measured = chooses or (section.validation_questions > 0 and not sharded())
-    judged = judge(run, loaded.model, loaded.tokenizer) if held and measured else None
+    judged = judge(run, loaded.model, tokenizer) if held and measured else None
     # 3) train
-    made = _anchors(run, loaded.tokenizer, rows)
-    over_prompt = section.nll_over == "prompt_and_answer"
     done = fit(
         loaded.model,
         taught,
         loss=loss.bind(beta=section.beta, nll_over=section.nll_over),
-        settings=_settings(
-            section, seed=run.recipe.seed, row_tokens=rows, prompt_wanted=over_prompt, states_at=loss.states_at
-        ),
+        settings=replace(settings, row_tokens=rows),
         work=folder / "checkpoints",
         test=held,
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
         judge=judged,
-        anchors=made,
-        retain=_retain(run, loaded.tokenizer, loss, rows),
+        anchors=_anchors(run, tokenizer, rows),
+        retain=_retain(run, tokenizer, loss, rows),
     )
     # 4) write the adapter
     if section.keep != "last":
@@ -165,17 +171,17 @@ def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> A
     return retained(units, how, loss, seed=run.recipe.seed, row_tokens=rows)
 
 
-def _units(run: Context, side: str, loaded: Loaded, loss: PairLoss) -> list[Unit]:
+def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit]:
     """Read the pairs of one side as the loss sees them; note how many were cut."""
     section, counts = run.recipe.train, Counter[str]()
 
     def masked(text: str) -> str:
-        answer = text.removesuffix(turn_end(loaded.tokenizer))
+        answer = text.removesuffix(turn_end(tokenizer))
         return mask(answer, run.detector.find([answer])[0]) + text[len(answer) :]
 
     units = read_pairs(
         run.out / f"pairs/{side}.jsonl",
-        loaded.tokenizer,
+        tokenizer,
         max_length=section.max_length,
         max_prompt=section.max_prompt_length,
         counts=counts,

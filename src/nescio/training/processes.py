@@ -1,13 +1,14 @@
 """The processes that `torchrun` or `accelerate launch` started to train together."""
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+
+from nescio.core.models import best_device
 
 
 def processes() -> PartialState:
     """Return this process's place among them; without a GPU they communicate through gloo."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=best_device().type == "cpu")
 
 
 def sharded() -> bool:

@@ -24,6 +24,7 @@ from transformers import (
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.models import best_device, best_dtype
 from nescio.core.shared_prefix import log_probs
 from nescio.training.anchors import Anchors
 from nescio.training.batch import Batch, Loss, Terms, Unit, lay_out, likelihoods
@@ -170,7 +171,6 @@ def _check(settings: TrainingSettings, test: Sequence[Unit] | None, judge: Judge
 
 
 def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bool) -> TrainingArguments:
-    gpu = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -184,8 +184,8 @@ def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bo
         weight_decay=settings.weight_decay,
         seed=settings.seed,
         data_seed=settings.seed,
-        use_cpu=not gpu,
-        bf16=gpu and torch.cuda.is_bf16_supported(),
+        use_cpu=best_device().type == "cpu",
+        bf16=best_dtype() == torch.bfloat16,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         ddp_broadcast_buffers=False,

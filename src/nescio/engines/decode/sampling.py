@@ -48,15 +48,16 @@ def choose(log_probs: Tensor, settings: Sequence[SamplingSettings], positions: S
     tokens = log_probs.argmax(-1)
     drawn = [row for row, own in enumerate(settings) if own.temperature >= COLDEST]
     if drawn:
-        own, device = [settings[row] for row in drawn], log_probs.device
+        own = [settings[row] for row in drawn]
+        device = torch.device("cpu") if log_probs.device.type == "mps" else log_probs.device  # mps has no fp64
         marks = [uniform(settings[row].seed, positions[row]) for row in drawn]
         tokens[drawn] = draw(
-            log_probs[drawn],
+            log_probs[drawn].to(device),
             temperature=torch.tensor([one.temperature for one in own], device=device),
             top_p=torch.tensor([one.top_p for one in own], device=device),
             top_k=torch.tensor([one.top_k for one in own], device=device),
             uniforms=torch.tensor(marks, dtype=torch.double, device=device),
-        )
+        ).to(tokens.device)
     return tokens
 
 
