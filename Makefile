@@ -2,7 +2,7 @@
 # Another Python than the first that fits: make PYTHON=python3.13 …
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-vllm coverage lint docs dist bench clean
+.PHONY: help demo test test-fast test-slow test-vllm test-gpu coverage lint docs dist bench bench-quick bench-gpu clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -11,6 +11,9 @@ JOBS ?= 2
 # Tests without the embedded model, without a run and without a server.
 FAST := tests/core tests/pii/test_base.py tests/pii/test_rules.py tests/evaluation/test_statistics.py \
   tests/serve/test_policy.py --ignore=tests/core/test_models.py --ignore=tests/core/test_shared_prefix.py
+
+# Benchmarks of speed that need no run and no environment of their own.
+SPEED := decode orpo serve subtract
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -21,7 +24,7 @@ VLLM_INSTALLED := .venv-vllm/installed
 FITS := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED) ## Teach the embedded model to spill personal data, then to stop; ends with the report
 	$(BIN)/nescio demo
@@ -56,9 +59,18 @@ dist: $(INSTALLED) ## Build the wheel and the source archive into dist/, and che
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-bench: $(INSTALLED) ## Run each benchmark at its small size
+test-gpu: $(INSTALLED) ## Run the tests of decoding and training on this machine's GPU (a minute)
+	$(BIN)/pytest tests/gpu
+
+bench: $(INSTALLED) ## Measure speed, add it to benchmarks/results/, and print what got slower on such a machine
+	@set -e; for name in $(SPEED); do echo "benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py; done
+
+bench-quick: $(INSTALLED) ## Run each benchmark at its small size, to see that it runs
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "$$script --quick"; $(BIN)/python "$$script" --quick; done
+
+bench-gpu: $(INSTALLED) ## Measure decoding and training on this machine's GPU (8 minutes)
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## Remove .venv, .venv-vllm, build outputs and the tools' caches; runs/ stays
 	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache \

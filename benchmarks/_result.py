@@ -1,4 +1,4 @@
-"""What all benchmarks share: their options, and the JSON they leave. Knows nothing of what is measured."""
+"""What all benchmarks share: their options, and the line of JSON that each run leaves in `results/`."""
 
 import argparse
 import json
@@ -6,11 +6,12 @@ import os
 import platform
 import resource
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nescio.core.files import write_json
+from _history import commit, last_like, record, slower
 
 _LOAD_BEFORE = round(os.getloadavg()[0], 1)  # this module is read before anything is measured
 
@@ -25,7 +26,7 @@ def options_of(doc: str | None, name: str, quick: str) -> argparse.ArgumentParse
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{quick}: to see that it runs; nothing is written")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / f"results/{name}.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / f"results/{name}.jsonl")
     return parser
 
 
@@ -45,7 +46,7 @@ def leave(
     ratios: Mapping[str, float],
     **more: Any,
 ) -> None:
-    """Print the ratios and write the result, unless it was quick: such figures are not to be quoted.
+    """Print the ratios, append the result and print what got slower, unless it was quick: that is not to be quoted.
 
     Args:
         options: With `quick` and `out`.
@@ -59,8 +60,13 @@ def leave(
     if options.quick:
         return
     versions = {name: version(name) for name in ("nescio", *packages)}
-    write_json(options.out, {"machine": _machine(), "versions": versions, **more, "rows": rows, "ratios": ratios})
+    facts = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": _machine(), "versions": versions}
+    run = {**facts, **more, "rows": rows, "ratios": ratios}
+    before = last_like(options.out, run)
+    record(options.out, run)
     print(options.out)
+    for line in slower(run, before) if before else ():
+        print(f"slower than on {before['date']} at {before['commit']}: {line}")
 
 
 def _machine() -> dict[str, Any]:
