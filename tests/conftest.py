@@ -1,13 +1,12 @@
 """Tiny models and tokenizers, built here with fixed seeds, and the embedded model once a session."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
-from tiny_run import Quiet, write_world
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BloomConfig,
@@ -31,12 +30,13 @@ from transformers import (
 
 import nescio
 from nescio.engines.torch_engine import CACHE_TOKENS, TorchEngine
-from nescio.pipeline.recipe import load_recipe
-from nescio.pipeline.run import Run
 
-# A first call may compile or load; how long an example takes says nothing on a busy machine.
-settings.register_profile("nescio", deadline=None)
-settings.load_profile("nescio")
+if find_spec("hypothesis"):  # tests/gpu runs without it, and without what a run needs
+    from hypothesis import settings
+
+    # A first call may compile or load; how long an example takes says nothing on a busy machine.
+    settings.register_profile("nescio", deadline=None)
+    settings.load_profile("nescio")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -167,6 +167,8 @@ def smollm2() -> TorchEngine:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerFast) -> Path:
     """A folder with a tiny base model, dialogs and a recipe."""
+    from tiny_run import write_world
+
     folder = tmp_path_factory.mktemp("world")
     write_world(folder, str(chatml.chat_template))
     return folder
@@ -175,6 +177,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerF
 @pytest.fixture(scope="session")
 def finished(world: Path) -> Path:
     """The run folder of one undisturbed run; not to be changed."""
+    from tiny_run import Quiet
+
+    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
+
     out = world / "alone"
     Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute()
     return out
