@@ -62,6 +62,21 @@ def test_allowed_texts_never_count() -> None:
     assert counted == ["PERSON", "US_SSN"]
 
 
+def test_texts_are_allowed_for_a_type_or_a_label() -> None:
+    for allow, masked in (
+        ({"person": ["Anna"]}, "Anna has [PHONE] and [US_SSN] at [ORG]."),
+        (
+            {"any": ["acme"], "phone": ["Anna"], "US_SSN": ["123-45-6789"]},
+            "[PERSON] has [PHONE] and 123-45-6789 at Acme.",
+        ),
+    ):
+        assert re.sub(r"\[PHONE\w*\]", "[PHONE]", sent(TEXT, allow=allow)[0]) == masked
+    with pytest.raises(ValidationError, match="persn is no type of personal data"):
+        Audit.model_validate({"allow": {"persn": ["Anna"]}})
+    for written in ({"person": ("Anna",)}, ["Anna"]):
+        assert Audit.model_validate({"allow": written}).model_dump()["allow"] == written
+
+
 def test_where_pieces_overlap_the_strictest_action_counts() -> None:
     assert sent("Acme of Anna Ferrari is here.", default="count", types={"person": "mask"})[0] == "[ORG] is here."
     assert sent("Acme of Anna Ferrari is here.", types={"organisation": "allow"})[0] == "Acme of [PERSON] is here."

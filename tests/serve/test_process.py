@@ -116,8 +116,9 @@ def test_a_reload_loads_a_detector_only_where_it_is_another_and_survives_any_err
 
 
 def test_a_detector_is_loaded_when_a_policy_audits_and_else_when_it_is_first_needed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "nescio.serve")
     loaded: list[str] = []
 
     def load(name: str, **settings: Any) -> Letters:
@@ -131,6 +132,7 @@ def test_a_detector_is_loaded_when_a_policy_audits_and_else_when_it_is_first_nee
     assert loaded == ["spacy:a"]
     process._detector_of(Policies.model_validate(yaml.safe_load("detector: spacy:b\n" + POLICY.replace("off", "mask"))))
     assert loaded == ["spacy:a", "spacy:b"], "an audit's detector that can't be loaded must stop the start"
+    assert f"answers are checked by detector {Letters.name}" in caplog.messages
 
 
 def test_told_to_stop_it_ends_what_it_began_and_refuses_what_is_new(served: Process) -> None:

@@ -18,11 +18,18 @@ Action = Literal["allow", "count", "replace", "mask", "block"]
 """
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
+AllowList = Annotated[tuple[str, ...], Field(max_length=10_000)]
+
+_ANY = "any"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def _off_is_a_word(value: Any) -> Any:
     return "off" if value is False else value  # YAML reads a bare `off` as false
+
+
+def _by_type(value: Any) -> Any:
+    return value if isinstance(value, dict) else {_ANY: value} if value else {}
 
 
 class Audit(Section):
@@ -31,13 +38,14 @@ class Audit(Section):
     Attributes:
         default: Action for every type that `types` does not name; `off` runs no detector.
         types: Action by type (`person`) or by the detector's own label (`US_SSN`), which comes before its type.
-        allow: Texts that never count, in any case and Unicode form, such as the company's own telephone number.
+        allow: Texts that never count, in any case and Unicode form, such as the company's own telephone number: a list
+            for all types, or lists by type or label, where `any` is for all.
     """
 
     default: Annotated[Literal["off"] | Action, BeforeValidator(_off_is_a_word)] = "mask"
     types: dict[str, Action] = Field(default_factory=dict)
-    allow: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
-    _allowed: frozenset[str] = PrivateAttr(default=frozenset())
+    allow: Annotated[dict[str, AllowList], BeforeValidator(_by_type)] = Field(default_factory=dict)
+    _allowed: dict[str, frozenset[str]] = PrivateAttr(default_factory=dict)
     _by_name: dict[str, Action] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
@@ -54,9 +62,9 @@ class Audit(Section):
     def _consistent(self) -> Self:
         if self.default == "off" and (self.types or self.allow):
             raise ValueError("default: off runs no detector, so types and allow do nothing; write default: allow")
-        for name in self.types:
+        for name in (*self.types, *(self.allow.keys() - {_ANY})):
             check_type(name)
-        self._allowed = frozenset(_plain(text) for text in self.allow)
+        self._allowed.update({name.upper(): frozenset(map(_plain, texts)) for name, texts in self.allow.items()})
         self._by_name.update({name.upper(): action for name, action in self.types.items()})
         return self
 
@@ -64,7 +72,12 @@ class Audit(Section):
     def _as_written(self) -> Any:
         if not self.types and not self.allow:
             return self.default
-        return {"default": self.default, "types": self.types, "allow": list(self.allow)}
+        allow = self.allow.get(_ANY, ()) if self.allow.keys() <= {_ANY} else self.allow
+        return {
+            "default": self.default,
+            "types": self.types,
+            "allow": allow if isinstance(allow, dict) else list(allow),
+        }
 
     @property
     def off(self) -> bool:
@@ -73,8 +86,10 @@ class Audit(Section):
 
     def action(self, span: Span) -> Action:
         """Return what is done with a piece of personal data."""
-        if self._allowed and _plain(span.text) in self._allowed:
-            return "allow"
+        if self._allowed:
+            text, names = _plain(span.text), (_ANY.upper(), span.type.upper(), span.label.upper())
+            if any(text in self._allowed.get(name, ()) for name in names):
+                return "allow"
         default: Action = "allow" if self.default == "off" else self.default
         by_type = self._by_name.get(span.type.upper(), default)
         return self._by_name.get(span.label.upper(), by_type)

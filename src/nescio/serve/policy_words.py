@@ -76,7 +76,8 @@ def _audit(policy: Policy) -> str:
         return "none: answers leave unchecked"
     said = [f"personal data {_ACTION[audit.default]}"]
     said += [f"{name} {_ACTION[action]}" for name, action in audit.types.items()]
-    return "; ".join([*said, *([f"{_number(len(audit.allow), 'text')} never counted"] if audit.allow else [])])
+    allowed = sum(map(len, audit.allow.values()))
+    return "; ".join([*said, *([f"{_number(allowed, 'text')} never counted"] if allowed else [])])
 
 
 def _limits(policy: Policy) -> str:

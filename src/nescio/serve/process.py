@@ -66,7 +66,10 @@ def _detector_of(policies: Policies) -> ServingDetector:
     """Return the detector of the policies, loaded if one of them has an audit, so that a mistake shows at once."""
     detector = ServingDetector(policies.detector, **policies.detector_settings)
     if _audited(policies):
-        detector.load()
+        name = detector.load().name
+        _LOG.log(
+            logging.WARNING if ", reduced to " in name else logging.INFO, "answers are checked by detector %s", name
+        )
     return detector
 
 
