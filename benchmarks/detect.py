@@ -8,6 +8,7 @@ core, so that other work on the machine does not count.
     python benchmarks/detect.py
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,12 @@ def table(checks: dict[str, Check]) -> str:
     return "\n".join(lines)
 
 
+def brief(tally: Row) -> Row:
+    """Counts, recall and precision with their intervals, to three digits."""
+    kept = ("pieces", "found", "recall", "recall_ci95", "precision", "precision_ci95")
+    return {key: json.loads(json.dumps(tally[key]), parse_float=lambda text: round(float(text), 3)) for key in kept}
+
+
 def examples(done: Check, path: Path) -> None:
     """Write what was missed and what was a false alarm, by type, to read."""
     lines = [f"{done.detector}: {done.texts} texts"]
@@ -112,8 +119,9 @@ def main() -> None:
         checks = {name: check(labelled, detector) for name, detector in detectors.items()}
         print(f"\n{kind}: {len(labelled)} texts\n{table(checks)}", flush=True)
         for name, done in checks.items():
-            found = {key: value for key, value in done.as_row().items() if key not in ("missed", "false_alarms")}
-            rows.append({"texts_of": kind, "contender": name, **found})
+            row = done.as_row()
+            shares = {"all": brief(row["all"]), "types": {kind: brief(own) for kind, own in row["types"].items()}}
+            rows.append({"texts_of": kind, "contender": name, "detector": row["detector"], **shares})
         if options.examples:
             examples(checks[DEFAULT], options.examples.with_stem(f"{options.examples.stem}-{kind.replace(' ', '-')}"))
     print(f"\nms a text on one core ({len(timed)} sentences): batched, one at a time", flush=True)
