@@ -72,6 +72,20 @@ def _letters(spans: list[Span]) -> set[int]:
     return {place for span in spans for place in range(span.start, span.end)}
 
 
+def test_a_merged_span_is_what_its_longest_part_is() -> None:
+    text = "Call Ann Lee of Leeds."
+    spans = [Span(5, 12, "X", "Ann Lee", "person"), Span(9, 21, "Y", "Lee of Leeds", "organisation")]
+    assert merge(spans, text) == [Span(5, 21, "Y", "Ann Lee of Leeds", "organisation")]
+
+
+def test_a_name_that_overlaps_a_number_is_cut_and_both_stay() -> None:
+    text = "Ann Lee 415-555-0132 of Leeds"
+    spans = [Span(0, 29, "ORG", text), Span(8, 20, "PHONE", "415-555-0132")]
+    assert [(span.type, span.text) for span in merge(spans, text)] == [
+        ("organisation", "Ann Lee"), ("phone", "415-555-0132"), ("organisation", "of Leeds")
+    ]  # fmt: skip
+
+
 @given(st.text("ab .!?\n", max_size=120), st.integers(1, 30))
 def test_pieces_of_a_long_text_are_the_text(text: str, limit: int) -> None:
     pieces = split_long(text, limit)

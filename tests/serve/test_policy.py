@@ -144,3 +144,37 @@ def test_a_key_in_the_place_of_its_hash_is_not_quoted(tmp_path: Path) -> None:
     with pytest.raises(NescioError, match=r"p\.yaml:5: policies\.default\.keys\.0: .* never the key itself") as caught:
         load(tmp_path, f"{GOOD}    keys:\n    - {key}\n")
     assert key not in str(caught.value)
+
+
+def test_the_detector_and_what_it_is_told(tmp_path: Path) -> None:
+    plain = load(tmp_path, GOOD)
+    assert (plain.detector, plain.ignore) == ("default", ("CARDINAL", "PRODUCT", "ORDINAL"))
+    assert load(tmp_path, "detector: spacy:x\n" + GOOD).ignore == ("CARDINAL", "DATE", "PRODUCT", "ORDINAL")
+    told = load(
+        tmp_path, "detector: presidio\nthresholds: {phone: 0.6}\ncount: [phone, date]\nlanguages: [en]\n" + GOOD
+    )
+    assert told.detector_settings["thresholds"] == {"phone": 0.6}
+    assert told.detector_settings["count"] == ("phone", "date")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("detector: magic\n", "detector 'magic' is unknown; use default, paper"),
+        ("thresholds: {phone: 2}\n", r"thresholds\.phone: 2.* is out of range"),
+        ("detector: regex\nthresholds: {phone: 0.5}\n", "detector 'regex' has no thresholds; these have: .*presidio"),
+        ("count: [fone]\n", "count: 'fone' is no type of personal data"),
+    ],
+)
+def test_a_detector_that_is_told_wrong_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(NescioError, match=message) as caught:
+        load(tmp_path, text + GOOD)
+    assert str(caught.value).startswith(str(tmp_path / "p.yaml")) and "\n" not in str(caught.value)
+
+
+def test_an_action_for_a_type_that_nobody_looks_for_is_refused(tmp_path: Path) -> None:
+    audit = GOOD + "    audit: {types: {date: mask}}\n"
+    with pytest.raises(NescioError, match=r"audit\.types: date is not looked for by default; give count with all"):
+        load(tmp_path, audit)
+    assert load(tmp_path, "count: [person, date]\n" + audit).policies["default"].audit.types == {"date": "mask"}
+    assert load(tmp_path, "detector: spacy:x\n" + audit)
