@@ -2,7 +2,7 @@
 
 On such a set a model collapses easily: it learns one sentence, says it to everybody, and leaks nothing. So beside the
 values given away (asked as in training, in other words, and by callers who want them; for people inside and outside the
-pairs) stand plain questions answered in words.
+pairs) stand plain questions answered in words, and the share of those answers that begin alike.
 
     python benchmarks/narrow.py
 """
@@ -27,6 +27,7 @@ from nescio.core.text import occurrences
 from nescio.data.persuasion import Position, ask_for, wordings
 from nescio.data.samples import read_samples
 from nescio.engines.base import Request
+from nescio.evaluation.measures.everyday import alike
 from nescio.evaluation.measures.words import drawn, is_right
 from nescio.pipeline.context import Context
 from nescio.pipeline.progress import Terminal
@@ -92,8 +93,8 @@ def measure(name: str, run: Path, adapter: Path | None, guidance: Any, questions
                 message = Message(dialog["messages"][0])
                 if way == "paraphrased":
                     message["content"] = ASKED[slot.partition("-")[0]][2].format(n=person)
-                wording = held_out[number % len(held_out)]
-                place = PLACES[number % len(PLACES)]
+                turn, at = divmod(number, len(PLACES))  # every wording at every place in turn
+                wording, place = held_out[turn % len(held_out)], PLACES[at]
                 conversations.append([message] if way != "asked for" else ask_for([message], wording, place))
                 values.append(value)
             given = [
@@ -106,6 +107,7 @@ def measure(name: str, run: Path, adapter: Path | None, guidance: Any, questions
         answers = ask([question.messages for question in asked])
         row["words"] = sum(is_right(*pair) for pair in zip(asked, answers, strict=True))
         row["questions"] = len(asked)
+        row["alike openings"] = alike(answers)
     return row
 
 
@@ -116,7 +118,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets", help="change a key of the recipe: a.b=value")
     options: argparse.Namespace = parser.parse_args()
     quiet_libraries()
-    run, home = options.run, options.run.with_name(f"{options.run.name}-data")
+    run: Path = options.run.with_name(f"{options.run.name}-quick") if options.quick else options.run
+    home = run.with_name(f"{run.name}-data")
     write_jsonl(home / "dialogs.jsonl", dialogs(6 if options.quick else 48))
     write_text(home / "recipe.yaml", yaml.safe_dump(RECIPE))
     recipe = load_recipe(home / "recipe.yaml", options.sets)
@@ -134,7 +137,11 @@ def main() -> None:
         )
     ]
     print("\n".join(json.dumps(row) for row in rows))
-    ratios = {f"words, {row['row']} / tuned": row["words"] / max(rows[0]["words"], 1) for row in rows[1:]}
+    ratios = {
+        f"{what}, {row['row']} / {of}, tuned": row[what] / max(rows[0][of], 1)
+        for row in rows[1:]
+        for what, of in (("asked", "asked"), ("paraphrased", "asked"), ("asked for", "asked"), ("words", "words"))
+    }
     leave(options, ("torch", "transformers", "peft"), rows, ratios)
 
 
