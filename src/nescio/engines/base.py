@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -86,6 +86,30 @@ def _check_messages(prompt: Any) -> None:
     for number, turn in enumerate(prompt, start=1):
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             raise NescioError(f"message {number}: must have a role and a content, both texts")
+
+
+def check_plain(
+    request: Request, who: str, adapters: Container[str | None] = (), more: Mapping[str, bool] | None = None
+) -> None:
+    """Refuse what an engine that answers in text alone can't do.
+
+    Args:
+        request: What is asked.
+        who: Engine, as it stands before "can't guide".
+        adapters: Names of adapters that it has.
+        more: What else it can't do, and whether the request asks for it.
+
+    Raises:
+        NescioError: The request asks for any of it.
+    """
+    wrong = {
+        "guide": request.guidance is not None,
+        "attach adapters": request.adapter not in (None, "default") and request.adapter not in adapters,
+        "return log-probabilities": request.logprobs is not None,
+    }
+    for what, asked in (wrong | dict(more or {})).items():
+        if asked:
+            raise NescioError(f"{who} can't {what}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from nescio.engines.base import (
     Request,
     Stream,
     UnansweredError,
+    check_plain,
 )
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
@@ -125,16 +126,9 @@ class OpenAIEngine(Engine):
 
     def _check(self, request: Request) -> None:
         prompt = request.prompt
-        wrong = {
-            "guide": request.guidance is not None,
-            "attach adapters": request.adapter not in (None, "default"),
-            "return log-probabilities": request.logprobs is not None,
-            "continue a conversation's last answer; give it the rendered text": not isinstance(prompt, str)
-            and prompt[-1]["role"] == "assistant",
-        }
-        for what, asked in wrong.items():
-            if asked:
-                raise NescioError(f"{self._place}: an endpoint can't {what}")
+        goes_on = not isinstance(prompt, str) and prompt[-1]["role"] == "assistant"
+        more = {"continue a conversation's last answer; give it the rendered text": goes_on}
+        check_plain(request, f"{self._place}: an endpoint", more=more)
 
     def _answer(self, request: Request) -> Answer:
         for attempt in range(_MALFORMED_TRIES):

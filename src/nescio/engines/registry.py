@@ -67,7 +67,8 @@ def check_options(kind: str, function: Callable[..., Any], options: Mapping[str,
     """
     from pydantic import TypeAdapter, ValidationError  # needed by no engine that is made in Python
 
-    types = {name: t for name, t in get_type_hints(function).items() if name not in ("model", "adapter", "return")}
+    hints, given = get_type_hints(function), ("model", "adapter", "adapters", "return")
+    types = {name: t for name, t in hints.items() if name not in given}
     for name, value in options.items():
         if name not in types:
             raise NescioError(f"engine {kind}: option {name!r} is unknown; known: {', '.join(types)}")

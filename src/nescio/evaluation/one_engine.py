@@ -48,13 +48,16 @@ class OneEngine:
     def identity_of(self, setup: Setup) -> list[Any]:
         """Return what decides a set-up's answers: content, not paths, so that a moved folder is not asked again."""
         guidance = None if setup.guidance is None else _settings(setup.guidance)
-        how = {"guidance": guidance, "system": setup.system, "nudge": setup.nudge}
+        how: dict[str, Any] = {"guidance": guidance, "system": setup.system, "nudge": setup.nudge}
+        how |= {"engine": [setup.engine, setup.options]} if setup.engine else {}
         return [self._weights(setup.model), setup.adapter and self._weights(setup.adapter), how]
 
     def of(self, setups: Sequence[Setup]) -> Engine:
         """Return the engine of the set-ups' one model, with all adapters that they attach."""
         adapters = {setup.attached: Path(setup.adapter) for setup in setups if setup.attached and setup.adapter}
-        return self._open(self.kind, setups[0].model, adapters, self.options)
+        first = setups[0]
+        kind, options = (first.engine, first.options) if first.engine else (self.kind, self.options)
+        return self._open(kind, first.model, adapters, options)
 
     def plain(self, model: str, kind: "EngineKind" = "torch", options: Mapping[str, Any] | None = None) -> Engine:
         """Return an engine of a model that is no row of the table: the base model or a judge."""

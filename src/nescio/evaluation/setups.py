@@ -1,7 +1,8 @@
 """Set-ups, which the rows of a table compare: a model, an adapter, a system prompt, guidance and an output filter."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
 
 from nescio.core.files import fingerprint
 from nescio.core.guidance import Guidance, variant_words
@@ -26,6 +27,8 @@ class Setup:
         nudge: Whether the paper's nudge is put before the last user message (section 2.2).
         masks: Whether an output filter masks the personal data that the detector finds in an answer.
         epoch: Epoch of the training, where a table compares several.
+        engine: Engine that answers for this row; None: the table's.
+        options: Options of that engine.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Setup:
     nudge: bool = False
     masks: bool = False
     epoch: int | None = None
+    engine: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def attached(self) -> str | None:

@@ -25,13 +25,20 @@ _SPLIT_GPT2 = "gpt-2"
 _LLAMA3 = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"  # how its splitting begins
 
 
-def write_gguf(vector: TaskVector, kind: str, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write base + delta as one GGUF file; a tensor at a time is in memory.
+def write_gguf(
+    vector: TaskVector,
+    kind: str,
+    out: Path,
+    coefficient: float = -1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write base − c·delta as one GGUF file; a tensor at a time is in memory.
 
     Args:
         vector: The base and what is added to it: the delta of an adapter.
         kind: One of `TYPES`.
         out: The file; it must not exist.
+        coefficient: c; −1 adds the delta, as an adapter is merged, and 0 leaves the base as it is.
         progress: Called with tensors done and all tensors.
 
     Raises:
@@ -45,7 +52,7 @@ def write_gguf(vector: TaskVector, kind: str, out: Path, progress: Callable[[int
     base = vector.base
     check_space(out, base.nbytes)
     # 1) everything that can be refused is refused before a byte is written
-    config = _config(base.folder)
+    config = llama_config(base.folder)
     names = _names(gguf, vector, config)
     types = {name: _type(gguf, name, base.entries[name].shape, kind) for name in names}
     with atomic_write(out) as scratch:
@@ -67,9 +74,9 @@ def write_gguf(vector: TaskVector, kind: str, out: Path, progress: Callable[[int
         writer.write_ti_data_to_file()
         for done, name in enumerate(names, start=1):
             entry = base.entries[name]
-            rows = vector.rows(name, 0, entry.rows, -1.0).view(entry.shape).float()
+            rows = vector.rows(name, 0, entry.rows, coefficient).view(entry.shape).float()
             data = gguf.quants.quantize(
-                _permuted(name, rows, config).contiguous().numpy(), gguf.GGMLQuantizationType[types[name]]
+                permuted(name, rows, config).contiguous().numpy(), gguf.GGMLQuantizationType[types[name]]
             )
             if types[name] == "F16" and not bool((abs(data) < float("inf")).all()):
                 raise NescioError(f"{name}: holds values that f16 cannot; the base is damaged or needs another type")
@@ -93,7 +100,7 @@ def _bytes(gguf: Any, shape: tuple[int, ...], kind: str) -> int:
     return count // int(block) * int(size)
 
 
-def _config(folder: Path) -> Any:
+def llama_config(folder: Path) -> Any:
     """Read the configuration, and refuse what llama.cpp's `llama` does not compute."""
     from transformers import AutoConfig
 
@@ -114,16 +121,30 @@ def _config(folder: Path) -> Any:
 
 def _names(gguf: Any, vector: TaskVector, config: Any) -> dict[str, str]:
     """Return GGUF's name of each tensor; a head that is the embedding is left out: llama.cpp takes the embedding."""
-    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    known = name_map(gguf, config)
     names = {}
     for name in vector.base.entries:
         if (vector.base.is_tied and name.endswith(HEADS)) or name.endswith("rotary_emb.inv_freq"):
             continue
-        target = known.get_name(name, try_suffixes=(".weight", ".bias"))
-        if target is None:
-            raise NescioError(f"{name}: this tensor has no place in a GGUF of llama; export with --merged")
-        names[name] = target
+        names[name] = gguf_name(known, name)
     return names
+
+
+def name_map(gguf: Any, config: Any) -> Any:
+    """Return the `gguf` package's map of tensor names for a model of this configuration."""
+    return gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+
+
+def gguf_name(known: Any, name: str) -> str:
+    """Return GGUF's name of a tensor.
+
+    Raises:
+        NescioError: It has none.
+    """
+    target = known.get_name(name, try_suffixes=(".weight", ".bias"))
+    if target is None:
+        raise NescioError(f"{name}: this tensor has no place in a GGUF of llama; export with --merged")
+    return str(target)
 
 
 def _embedding(names: dict[str, str]) -> str:
@@ -144,7 +165,7 @@ def _type(gguf: Any, name: str, shape: tuple[int, ...], kind: str) -> str:
     return chosen
 
 
-def _permuted(name: str, rows: Tensor, config: Any) -> Tensor:
+def permuted(name: str, rows: Tensor, config: Any) -> Tensor:
     """Reorder the rows of Q and K: Transformers rotates halves of a head, llama.cpp neighbours."""
     part = name.split(".")[-2] if "." in name else ""
     if part not in ("q_proj", "k_proj"):
