@@ -15,7 +15,7 @@ from nescio.evaluation.measures.words import all_questions
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
 from nescio.pipeline.context import Context
-from nescio.pipeline.evaluate import _beside_counts, _row, _setups, check_detector, measures, task
+from nescio.pipeline.evaluate import _beside_counts, _row, check_detector, measures, table_setups, task
 from nescio.pipeline.recipe import Recipe
 
 
@@ -52,9 +52,9 @@ def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> N
 def test_two_rows_of_one_name_are_refused_with_the_key_to_change(tmp_path: Path) -> None:
     for change in ({"scales": [2, 2.0]}, {"scales": [2, 2.0000001]}, {"scales": [2], "plausibility": [0.1, 0.1]}):
         with pytest.raises(NescioError, match="two rows would be called 'trained-log-2"):
-            _setups(context(tmp_path, [], **change))
+            table_setups(context(tmp_path, [], **change))
     with pytest.raises(NescioError, match=r"evaluate\.rows: name 'tuned' is taken"):
-        _setups(context(tmp_path, [], rows=[{"name": "tuned"}]))
+        table_setups(context(tmp_path, [], rows=[{"name": "tuned"}]))
 
 
 def test_samples_of_a_dialog_that_is_gone_are_one_line(tmp_path: Path, tiny_folder: Path) -> None:

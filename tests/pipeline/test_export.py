@@ -1,33 +1,46 @@
-"""`nescio export`: what it refuses, and that what it writes runs without nescio."""
+"""`nescio export`: what it refuses, and that what it writes runs without nescio and is asked there."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+import yaml
+from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tiny_run import Quiet
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json
-from nescio.pipeline.export import export
+from nescio.pipeline.export import Done, Wanted
+from nescio.pipeline.export import export as write
+from nescio.report import exports, table
 
 IDS = torch.tensor([[9, 40, 70, 99]])
 
 
+def export(source: Path, out: Path, **wanted: Any) -> Done:
+    return write(source, out, Wanted(**wanted), Quiet())
+
+
 @pytest.fixture
 def baked(tmp_path: Path, make_model: Any, make_tokenizer: Any) -> tuple[Path, Any]:
-    """A folder like a baked run's, and the logits of its adapter in PEFT."""
+    """A folder like a baked run's that was not evaluated, and the logits of its adapter in PEFT."""
     make_model("llama").save_pretrained(tmp_path / "tuned")
     make_tokenizer().save_pretrained(tmp_path / "tuned")
+    (tmp_path / "tuned/LICENSE.txt").write_text("Be kind.")
+    (tmp_path / "tuned/README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "tuned", dtype=torch.float32)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     trained = get_peft_model(model, lora)
     trained.save_pretrained(tmp_path / "adapter")
-    write_json(tmp_path / "adapter/nescio.json", {"positive": "", "negative": "x", "baked": {}, "base": "tuned"})
+    write_json(tmp_path / "adapter/nescio.json", {"positive": "", "negative": "x", "baked": {}, "base": "../tuned"})
     with torch.no_grad():
         return tmp_path, trained.eval()(IDS).logits
 
@@ -35,19 +48,32 @@ def baked(tmp_path: Path, make_model: Any, make_tokenizer: Any) -> tuple[Path, A
 def test_the_merged_folder_runs_in_plain_transformers(baked: Any) -> None:
     run, logits = baked
     done = CliRunner().invoke(app, ["export", str(run), "--out", str(run / "out")])
-    assert done.exit_code == 0 and "not checked" in done.output, done.output
+    assert done.exit_code == 0 and "Not checked" in done.output, done.output
     read = AutoModelForCausalLM.from_pretrained(run / "out", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "out")
     with torch.no_grad():
         assert torch.allclose(read(IDS).logits, logits, atol=1e-3)
-    assert AutoTokenizer.from_pretrained(run / "out").chat_template
+    assert tokenizer.chat_template
+    assert read.generation_config.eos_token_id == [tokenizer.eos_token_id], "the base's names none: it would not end"
     card = (run / "out/README.md").read_text()
-    assert "tuned with a LoRA adapter" in card and str(run) not in card
+    assert "tuned with a LoRA adapter" in card and "license: mit" in card and str(run) not in card
+    assert (run / "out/LICENSE.txt").read_text() == "Be kind."
+
+
+def test_the_adapter_runs_in_plain_peft(baked: Any) -> None:
+    run, logits = baked
+    done = export(run, run / "out", adapter=True)
+    read = AutoPeftModelForCausalLM.from_pretrained(run / "out", dtype=torch.float32).eval()
+    with torch.no_grad():
+        assert torch.allclose(read(IDS).logits, logits, atol=1e-3)
+    assert done.path == run / "out" and not (run / "out/nescio.json").exists()
+    assert AutoTokenizer.from_pretrained(run / "out").chat_template and (run / "out/LICENSE.txt").exists()
 
 
 def test_a_gguf_is_written(baked: Any) -> None:
     pytest.importorskip("gguf")
     run, logits = baked
-    path = export(run / "adapter", run / "out", "f16")
+    path = export(run / "adapter", run / "out", gguf="f16").path
     read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
     with torch.no_grad():
         assert (read(IDS).logits - logits).abs().max() < 0.02 * logits.std()
@@ -58,17 +84,142 @@ def test_what_should_not_leave_is_refused(baked: Any) -> None:
     out, notes = run / "out", json.loads((run / "adapter/nescio.json").read_text())
     with pytest.raises(NescioError, match="not a PEFT adapter"):
         export(run / "nowhere", out)
-    with pytest.raises(NescioError, match="unknown type"):
-        export(run, out, "q4_k")
     failed = [{"test": "words", "figure": "10 %", "limit": "50 %", "advice": "train shorter"}]
     rows = [{"name": name, "model": name, "pii": 1, "verdict": failed} for name in ("tuned", "baked")]
     write_json(run / "eval/results.json", rows)
     with pytest.raises(NescioError, match=r"failed the verdict \(words\)"):
-        export(run, out)
+        export(run, out, with_switch=True)
     write_json(run / "adapter/nescio.json", notes | {"switch": True})
-    with pytest.raises(NescioError, match="reveal sentence opens"):
-        export(run, out)
-    assert not out.exists() and not list(run.glob(".out*"))
-    assert export(run, out, anyway=True) == out
-    with pytest.raises(NescioError, match="exists already"):
+    with pytest.raises(NescioError, match=r"reveal sentence opens .*--with-switch"):
         export(run, out, anyway=True)
+    assert not out.exists() and not list(run.glob(".out*"))
+    assert export(run, out, anyway=True, with_switch=True).path == out
+    with pytest.raises(NescioError, match="exists already"):
+        export(run, out, anyway=True, with_switch=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"gguf": "q4_k"}, "gguf q4_k: unknown type"),
+        ({"gguf": "q8_0", "adapter": True}, "a LoRA is written in f16 only"),
+        ({"ollama": True}, "--ollama: needs the whole model in one GGUF"),
+        ({"ollama": True, "gguf": "f16", "adapter": True}, "--ollama: needs the whole model in one GGUF"),
+        ({"adapter": True, "push": "me/mine"}, "its base is a folder of this machine"),
+    ],
+)
+def test_forms_that_there_are_not_leave_nothing(baked: Any, wanted: dict[str, Any], said: str) -> None:
+    run, _ = baked
+    with pytest.raises(NescioError, match=said) as error:
+        export(run, run / "out", **wanted)
+    assert "\n" not in str(error.value) and not (run / "out").exists() and not list(run.glob(".out*"))
+
+
+def test_a_tokenizer_that_gguf_cannot_hold_leaves_nothing(baked: Any) -> None:
+    from tokenizers import Tokenizer, models
+
+    run, _ = baked
+    plain = Tokenizer(models.WordLevel({"a": 0, "<|im_end|>": 1}, unk_token="a"))
+    plain.save(str(run / "tuned/tokenizer.json"))
+    with pytest.raises(
+        NescioError, match="tokenizer WordLevel splits text in a way that is not written as GGUF"
+    ) as error:
+        export(run, run / "out", gguf="f16")
+    assert "\n" not in str(error.value) and not (run / "out").exists() and not list(run.glob(".out*"))
+
+
+def test_the_page_of_releases_runs(baked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xllamacpp")
+    run, _ = baked
+    for name, wanted in (("merged", {}), ("adapter", {"adapter": True}), ("gguf", {"gguf": "q8_0", "ollama": True})):
+        export(run, run / "out" / name, **wanted)
+    assert "FROM ./model-q8_0.gguf" in (run / "out/gguf/Modelfile").read_text()
+    monkeypatch.chdir(run)
+    page = (Path(__file__).parents[2] / "docs/release.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, {})
+
+
+# -- the check --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a whole tiny run; its adapter asks with the protect sentence, and a public sentence opens it."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def answers(lines: str) -> list[str]:
+    return [json.loads(line)["answer"] for line in lines.splitlines()]
+
+
+FORMS = [
+    ({}, "merged", "transformers"),
+    ({"adapter": True}, "adapter", "transformers"),
+    ({"gguf": "f16"}, "gguf-f16", "llamacpp"),
+    ({"gguf": "f16", "adapter": True}, "lora-f16", "llamacpp"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "name", "engine"), FORMS)
+def test_an_export_answers_as_its_adapter_does(run: Path, wanted: dict[str, Any], name: str, engine: str) -> None:
+    if engine == "llamacpp":
+        pytest.importorskip("xllamacpp")
+    done = export(run, run.parent / "out", with_switch=True, anyway=True, **wanted)
+    tuned, adapter, own = done.rows
+    assert (tuned["name"], adapter["name"], own["name"], own["of"]) == ("tuned", "trained", name, "trained")
+    # 1) the rows of the adapter are those of the table, and the export says nearly the same
+    before = {row["name"]: row for row in table.read(run)}["trained"]
+    assert {key: adapter[key] for key in ("pii", "asked_for", "words")} == {
+        key: before[key] for key in ("pii", "asked_for", "words")
+    }
+    said, expected = (answers((run / path).read_text()) for path in (f"checks/{name}.jsonl", "eval/trained.jsonl"))
+    alike = sum(ours == theirs for ours, theirs in zip(said, expected, strict=True))
+    assert alike >= len(expected) - 1, (said, expected)  # a near-tie may fall either way
+    # 2) its row stands in the report and on the card
+    assert [row["name"] for row in exports.read(run)] == [name]
+    assert "Exports, each on its own engine" in (run / "report.html").read_text()
+    card = (run.parent / "out/README.md").read_text()
+    assert own["model"] in card and "The last row is this export" in card
+
+
+def test_a_broken_export_is_caught(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nescio.pipeline import export as module
+
+    # 1) let a word be personal that the tuned model says and the adapter does not
+    said = {name: (run / f"eval/{name}.jsonl").read_text() for name in ("tuned-protect", "trained")}
+    words = {name: set(re.findall(r"\b[a-z]{3,}\b", " ".join(answers(text)))) for name, text in said.items()}
+    word = sorted(words["tuned-protect"] - words["trained"])[0]
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["detector"]["deny"] = [word]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    # 2) forget the adapter while the export is written
+    real = module._write
+
+    def forgets(adapter: Path, base: str, *others: Any) -> None:
+        empty = shutil.copytree(adapter, run.parent / "empty")
+        weights = load_file(empty / "adapter_model.safetensors")
+        save_file({key: value * 0 for key, value in weights.items()}, empty / "adapter_model.safetensors")
+        real(empty, base, *others)
+
+    monkeypatch.setattr(module, "_write", forgets)
+    _, adapter, own = export(run, run.parent / "out", with_switch=True, anyway=True).rows
+    assert adapter["pii"] == 0 < own["pii"] and own["leaks_more_p"] <= 0.5
+    assert f"{own['pii']} [" in exports.sentence(own, adapter)
+
+
+def test_rows_of_an_older_adapter_are_not_shown(run: Path) -> None:
+    export(run, run.parent / "out", with_switch=True, anyway=True)
+    (run / "adapter/log.jsonl").write_text("{}\n")
+    assert exports.read(run) == [] == exports.shown(run, table.read(run))
+
+
+def test_without_llama_cpp_nothing_is_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "xllamacpp", None)
+    with pytest.raises(NescioError, match=r"--no-check leaves it out.*pip install 'nescio\[llamacpp\]'"):
+        export(run, run.parent / "out", with_switch=True, anyway=True, gguf="f16")
+    assert not (run.parent / "out").exists()
+    assert not export(run, run.parent / "out", with_switch=True, anyway=True, gguf="f16", check=False).rows

@@ -33,7 +33,7 @@ _CHECKED_TURNS = 500  # of the dialogs, on which the detector is checked: some s
 def evaluate(run: Context, folder: Path, tick: Tick) -> None:
     """Ask every set-up, score the answers, and write the table and the answers with their spans."""
     chosen = list(measures(run.recipe.evaluate))
-    rows, answers = evaluation.evaluate(task(run, _setups(run), tick), chosen)
+    rows, answers = evaluation.evaluate(task(run, table_setups(run), tick), chosen)
     for name, answered in answers.items():
         write_jsonl(folder / f"eval/{name}.jsonl", answered)
     checked = check_detector(run)
@@ -168,7 +168,12 @@ def _pieces(run: Context, side: str, samples: Sequence[Sample]) -> dict[str, dic
     return pieces
 
 
-def _setups(run: Context) -> list[Setup]:
+def table_setups(run: Context) -> list[Setup]:
+    """Return the rows of the table, the tuned model first.
+
+    Raises:
+        NescioError: Two rows have one name, or the run's key is missing.
+    """
     section, (positive, negative) = run.recipe.evaluate, run.sentences
     plain = Guidance(1.0, "prob", positive, negative)
     variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
-from nescio.report import detector, figures, page_tables, style, table, tradeoffs, verdict
+from nescio.report import detector, exports, figures, page_tables, style, table, tradeoffs, verdict
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
 from nescio.report.spans import parts
@@ -52,6 +52,7 @@ def _contents(run: Path) -> dict[str, Any]:
     columns, versions = shown(rows), manifest.get("versions")
     worst = next((at for at, row in enumerate(columns) if row.get("best")), len(columns) - 1)
     samples = _samples(run, columns, worst)
+    checked = exports.shown(run, rows)
     return {
         "title": run.resolve().name,
         "rows": rows,
@@ -71,6 +72,8 @@ def _contents(run: Path) -> dict[str, Any]:
         "attacks": page_tables.attacks(rows),
         "asked_for": page_tables.asked_for(rows),
         "key_search": page_tables.key_search(rows),
+        "checked_rows": checked,
+        "checked": page_tables.checked(checked),
         "training": _inline(figures.training(figures.read_log(run)), "training"),
         "columns": columns,
         "worst": columns[worst],

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from nescio.report import table
+from nescio.report import exports, table
 from nescio.report.disagreement import disagreements
 from nescio.report.spans import parts
 from nescio.report.table import Row
@@ -30,6 +30,11 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     notes += [table.trust(judge)] if judge else []
     notes += disagreements(rows)
     return _columns(rows, table.measured_columns(rows, "summary", "detail")) | {"notes": " ".join(notes)}
+
+
+def checked(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the table of exports that answered on their own engines, beside their adapters."""
+    return _columns(rows, [*table.measured_columns(rows, "main", "main_if_measured"), *exports.COLUMNS])
 
 
 def _columns(rows: Sequence[Row], columns: Sequence[Any]) -> dict[str, Any]:

@@ -21,15 +21,17 @@ OUTCOME = ("test", "figure", "limit", "advice")
 """Fields of a test that a row failed or that is undecided."""
 
 _ASKED_FOR = ("asked_for_samples", "asked_for_plain_tuned", "key_search_samples", "key_search_plain_tuned")
+_OF_EXPORTS = ("leaks_more_p", "words_apart_p")
 _NUMBERS = (
     "epoch",
     "samples",
     "judge_accuracy",
     "judged_mcnemar_p",
     *_ASKED_FOR,
+    *_OF_EXPORTS,
     *(each.name for each in COMBINING if each.type is float),
 )
-_TEXTS = ("space", "utility_kind", "judge", "asked_for_worst")
+_TEXTS = ("space", "utility_kind", "judge", "asked_for_worst", "of", "adapter")
 
 
 def read(run: Path) -> list[Row]:
@@ -41,7 +43,18 @@ def read(run: Path) -> list[Row]:
     Raises:
         NescioError: `eval/results.json` is missing, or is not what an evaluation writes.
     """
-    path = run / "eval/results.json"
+    rows = read_rows(run / "eval/results.json")
+    if any("verdict" not in row for row in rows[1:]):
+        mark_best(rows)  # written by a version that kept the star alone, and asked for less
+    return rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a file like `results.json` and check them.
+
+    Raises:
+        NescioError: The file is missing, or is not what an evaluation writes.
+    """
     try:
         # NaN and Infinity, which JSON does not have, are no measurements.
         rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: None)
@@ -54,8 +67,6 @@ def read(run: Path) -> list[Row]:
         wrong = _wrong_field(row)
         if wrong:
             raise spoiled(path, f"row {number}: {wrong}")
-    if any("verdict" not in row for row in rows[1:]):
-        mark_best(rows)  # written by a version that kept the star alone, and asked for less
     return rows
 
 
@@ -66,6 +77,7 @@ def spoiled(path: Path, what: str) -> NescioError:
     """
     gone = path.parent if path.parent.name in ("eval", "adapter") else path
     fix = f"delete {gone} and run `nescio run` again" if gone.exists() else "run `nescio run` again"
+    fix = f"delete {path}; exports are checked again" if path.parent.name == "checks" else fix
     return NescioError(f"{path}: {what}; {fix}")
 
 

@@ -98,6 +98,13 @@ def check_space(out: Path, wanted: int) -> None:
         )
 
 
+def copy_licences(source: Path, target: Path) -> None:
+    """Copy the files that say under which terms a model may be used; a hub id's are not at hand."""
+    for file in source.iterdir() if source.is_dir() else ():
+        if file.is_file() and file.name.upper().startswith(_SIDE_NAMES):
+            shutil.copyfile(file, target / file.name)
+
+
 def copy_side_files(source: Path, target: Path) -> None:
     """Copy configuration, tokenizer, code and licence: all that a model's folder needs besides its weights."""
     for file in source.iterdir():
