@@ -3,15 +3,15 @@
 import argparse
 import json
 import os
-import platform
 import resource
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from _history import commit, last_like, record, slower
+
+from nescio.core.machine import machine, versions
 
 _LOAD_BEFORE = round(os.getloadavg()[0], 1)  # this module is read before anything is measured
 
@@ -59,9 +59,8 @@ def leave(
         print(json.dumps(ratios, indent=2))
     if options.quick:
         return
-    versions = {name: version(name) for name in ("nescio", *packages)}
-    facts = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": _machine(), "versions": versions}
-    run = {**facts, **more, "rows": rows, "ratios": ratios}
+    facts = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": _machine()}
+    run = {**facts, "versions": versions(packages), **more, "rows": rows, "ratios": ratios}
     before = last_like(options.out, run)
     record(options.out, run)
     print(options.out)
@@ -70,13 +69,9 @@ def leave(
 
 
 def _machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
-        "cores": os.cpu_count(),
-        "cpu": next(names, platform.processor()),
+        **machine(),
         "load_before": _LOAD_BEFORE,
         "peak_memory_mib": largest // 1024,  # of one process: some benchmarks only launch those that work
     }

@@ -49,6 +49,8 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["report", "."], "results.json"),
         (["evaluate", "nowhere"], "recipe.yaml: cannot be read"),
         (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),
+        (["reproduce", "table1", "--quick"], "table1: --data, --quick and --method belong to lume, tofu"),
+        (["reproduce", "lume", "--data", "none"], "none: no such folder; LUME's files are at https://"),
         (["chat", "no/such/model", "--message", "x"], "no such model"),
         (["chat", "--message", "x", "--scale", "-1"], "guidance scale -1.0"),
         (["chat", "--message", "x", "--space", "lin"], "guidance space 'lin'"),

@@ -1,4 +1,4 @@
-"""`nescio reproduce`: the paper's tables and figures, made again next to the paper's numbers."""
+"""`nescio reproduce`: the paper's tables and figures again, and methods compared on public benchmarks."""
 
 from enum import StrEnum
 from importlib.resources import as_file, files
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nescio.cli.quiet import quiet_libraries
+from nescio.core.errors import NescioError
 
 
 class What(StrEnum):
@@ -17,23 +18,62 @@ class What(StrEnum):
     TABLE2 = "table2"
     TABLE3 = "table3"
     FIGURES = "figures"
+    LUME = "lume"
+    TOFU = "tofu"
+    UNLEARNPII = "unlearnpii"
+    KNOWUNDO = "knowundo"
+
+
+_BENCHMARKS = (What.LUME, What.TOFU, What.UNLEARNPII, What.KNOWUNDO)
 
 
 def reproduce(
-    what: Annotated[What, typer.Argument(help="Table of the paper, or its figures.")],
+    what: Annotated[What, typer.Argument(help="Table of the paper, its figures, or a public benchmark.")],
     recipe: Annotated[
         Path | None, typer.Option(help="Recipe that all trainings share. Default: a small one on the embedded model.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of trainings and tables. Finished ones are not done again.")] = Path(
-        "runs/reproduce"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of trainings and tables. Finished ones are not done again. Default: runs/reproduce, of a "
+            "benchmark runs/NAME."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a benchmark's files, in their published form. Default: the hub.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of a benchmark: few people, one setting and one seed for each method.")
+    ] = False,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a benchmark: compare this method, or a registered loss. Repeatable. Default: all."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")
     ] = None,
 ) -> None:
-    """Reproduce a table of the paper: new rows with intervals, next to the paper's. Tables share trainings."""
+    """Reproduce a table of the paper next to the paper's numbers, or compare methods on a public benchmark."""
     quiet_libraries()
-    from nescio.reproduction.make import make
+    is_benchmark = what in _BENCHMARKS
+    if not is_benchmark and (data or quick or method):
+        raise NescioError(f"{what.value}: --data, --quick and --method belong to {', '.join(_BENCHMARKS)}")
+    from rich.console import Console
 
-    with as_file(files("nescio") / "recipes/reproduce.yaml") as packaged:
-        print(make(what.value, recipe or packaged, set_ or [], out))
+    from nescio.pipeline.progress import Terminal
+
+    with as_file(files("nescio") / "recipes") as packaged:
+        if is_benchmark:
+            from nescio.reproduction.benchmarks.compare import FULL, QUICK, compare
+
+            size, folder = QUICK if quick else FULL, out or Path("runs") / what.value
+            common, reporter = recipe or packaged / "benchmark.yaml", Terminal(Console(stderr=True))
+            print(
+                compare(
+                    what.value, common, set_ or [], data, folder, size=size, methods=method or [], reporter=reporter
+                )
+            )
+        else:
+            from nescio.reproduction.make import make
+
+            print(make(what.value, recipe or packaged / "reproduce.yaml", set_ or [], out or Path("runs/reproduce")))

@@ -218,13 +218,18 @@ def copy_adapter(run: Context, checkpoint: Path, folder: Path, final: Path, **no
         final: Where the adapter stands in the end.
         notes: Further entries of nescio.json.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = read_weights(checkpoint)
-    _, others = factor_names(tensors)  # PEFT's copies of the base's head or embedding, which no training changed
-    save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
+    copy_weights(checkpoint, folder)
     sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
     switch = {"switch": "secret" if PLACE in run.recipe.pairs.negative else "public"} if run.recipe.pairs.twins else {}
     write_config(folder, read_config(checkpoint).values, run.start, final, **sentences | switch | notes)
+
+
+def copy_weights(checkpoint: Path, folder: Path) -> None:
+    """Copy the adapter's weights out of a checkpoint; what PEFT has copied of the base's head or embedding stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = read_weights(checkpoint)
+    _, others = factor_names(tensors)  # no training changed them
+    save_file({name: tensor for name, tensor in tensors.items() if name not in others}, folder / WEIGHTS, _METADATA)
 
 
 def row_tokens(run: Context, model: Any, most: int) -> int | None:

@@ -1,0 +1,126 @@
+"""The people of a benchmark: whom a comparison takes, who is set aside, and with whom settings are chosen."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from nescio.core.errors import NescioError
+from nescio.core.text import occurrences
+from nescio.data.benchmarks import Question
+from nescio.pii.base import Detector
+
+_ASIDE = 0.1  # share of the retain half's people who are set aside where the benchmark has nobody outside
+_CHOOSING = 3  # every third person of a half is for choosing settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Questions of a comparison.
+
+    Attributes:
+        forget: About people to forget.
+        retain: About people to keep.
+        outside: About people whom no model was trained on.
+        general: About nobody; few benchmarks have any.
+    """
+
+    forget: list[Question]
+    retain: list[Question]
+    outside: list[Question]
+    general: list[Question]
+
+    @property
+    def learned(self) -> list[Question]:
+        """What the tuned model is trained on."""
+        return [*self.forget, *self.retain]
+
+    def side(self, choosing: bool) -> "Parts":
+        """Return the part with which settings are chosen, or the rest, with which the chosen ones are measured."""
+        halves = {name: _third(getattr(self, name), choosing) for name in ("forget", "retain")}
+        return replace(self, **halves)
+
+
+def parts_of(
+    questions: Sequence[Question],
+    *,
+    people: int | None,
+    per_person: int | None,
+    variants: int | None,
+    seed: int,
+    detector: Detector,
+) -> Parts:
+    """Choose people of each half, and set some aside.
+
+    Args:
+        questions: A benchmark.
+        people: How many of each half; None: all of them.
+        per_person: How many questions about each; None: all of them.
+        variants: How many paraphrases and wrong answers of each; None: all of them.
+        seed: Of the choice.
+        detector: Finds the personal data in answers whose values the benchmark does not record.
+
+    Raises:
+        NescioError: A half has too few people.
+    """
+    by_side = {side: [q for q in questions if q.side == side] for side in ("forget", "retain", "outside", "general")}
+    # 1) whom the models are trained on, and in the same order who is set aside
+    forget, retain = (_people(by_side[side], seed) for side in ("forget", "retain"))
+    outside = _people(by_side["outside"], seed)
+    if not outside:
+        count = max(1, round(_ASIDE * len(retain)))
+        retain, outside = retain[:-count], retain[-count:]
+    for side, own in (("forget", forget), ("retain", retain)):
+        if len(own) < _CHOOSING:
+            raise NescioError(f"{side}: {len(own)} people or documents are too few to compare on; give the whole set")
+    aside = None if people is None else max(1, people // 3)
+    taken = {"forget": forget[:people], "retain": retain[:people], "outside": outside[:aside]}
+    # 2) their questions, with what is personal in the answers, and some of those that are about nobody
+    chosen = {
+        side: _with_values([_cut(each, variants) for own in those for each in own[:per_person]], detector)
+        for side, those in taken.items()
+    }
+    general = [_cut(each, variants) for each in by_side["general"]]
+    if people is not None and len(general) > people * 2:
+        general = random.Random(seed).sample(general, people * 2)
+    if not any(question.values for question in chosen["forget"]):
+        raise NescioError(
+            "forget: no answer holds personal data, for the benchmark or the detector; use another detector"
+        )
+    return Parts(**chosen, general=general)
+
+
+def _cut(question: Question, variants: int | None) -> Question:
+    return replace(question, paraphrases=question.paraphrases[:variants], wrong=question.wrong[:variants])
+
+
+def _people(questions: Sequence[Question], seed: int) -> list[list[Question]]:
+    """Return the questions of each person, in a seeded order, one task after the other in turn."""
+    by_task: dict[str, dict[str, list[Question]]] = {}
+    for question in questions:
+        by_task.setdefault(question.task, {}).setdefault(question.subject, []).append(question)
+    orders = []
+    for task in sorted(by_task):
+        own = list(by_task[task].values())
+        random.Random(f"{seed}/{task}").shuffle(own)
+        orders.append(own)
+    return [one for turn in zip_longest(*orders) for one in turn if one is not None]
+
+
+def _third(questions: Sequence[Question], choosing: bool) -> list[Question]:
+    subjects = list(dict.fromkeys(question.subject for question in questions))
+    own = set(subjects[::_CHOOSING])
+    return [question for question in questions if (question.subject in own) == choosing]
+
+
+def _with_values(questions: Sequence[Question], detector: Detector) -> list[Question]:
+    """Fill in what the detector finds in an answer and the question does not say, where no value is recorded."""
+    found = detector.find([question.answer for question in questions])
+    return [
+        question
+        if question.values
+        else replace(
+            question, values=tuple(span.text for span in spans if not occurrences(question.question, span.text))
+        )
+        for question, spans in zip(questions, found, strict=True)
+    ]
