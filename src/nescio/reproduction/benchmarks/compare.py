@@ -65,7 +65,7 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    people=8, per_person=4, variants=2, words=60, choosing_words=0, draws=0, rates=(1.0,), all_epochs=False, seeds=(0,)
+    people=6, per_person=4, variants=2, words=60, choosing_words=0, draws=0, rates=(1.0,), all_epochs=False, seeds=(0,)
 )
 
 
