@@ -45,7 +45,7 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["run", "lost.yaml"], "lost.jsonl: no such dialog file"),
         (["scan", "none.jsonl"], "none.jsonl: no such file"),
         (["scan", "bad.jsonl"], "bad.jsonl:1: not JSON"),
-        (["scan", "bad.jsonl", "--detector", "magic"], "detector 'magic': unknown"),
+        (["scan", "bad.jsonl", "--detector", "magic"], "detector 'magic' is unknown"),
         (["report", "."], "results.json"),
         (["evaluate", "nowhere"], "recipe.yaml: cannot be read"),
         (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),

@@ -1,6 +1,7 @@
 """Patterns and checksums, against numbers that other libraries make, and against texts that only look like them."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -120,6 +121,35 @@ def test_example_numbers_of_all_countries_are_phones() -> None:
 )
 def test_other_forms_of_characters_hide_nothing(text: str, piece: str) -> None:
     assert piece in [span.text for span in found(text)]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "A-",
+        "Aa-",
+        "Aa ",
+        "Aa, ",
+        "Aa & ",
+        "x",
+        "a-",
+        "a.",
+        "A.B.",
+        "1-",
+        "1 ",
+        "!",
+        "a@",
+        "a:",
+        "12 Aa St, ",
+        "(1",
+        "www.",
+    ],
+)
+def test_no_text_holds_it_up(part: str) -> None:
+    text = part * (6000 // len(part))
+    started = time.process_time()
+    DETECTOR.find([text])
+    assert time.process_time() - started < 2.0, "some 0.1 s; patterns that try all ways to cut a text take hours"
 
 
 def test_it_has_no_model() -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-_CAPITAL = r"(?:St\.|[A-ZÀ-ÖØ-Þ][\w'’-]*)"
+_CAPITAL = r"(?:St\.|[A-ZÀ-ÖØ-Þ][\w'’-]{0,40})"
 _NUMBER = r"\d{1,5}[A-Za-z]?(?:[-/]\d{1,4}[A-Za-z]?)?"
 _COMMA = r"[,\s]{1,3}"
 
@@ -75,8 +75,9 @@ _WHERE = (
     r"|(?<=[|\"]))"
 )
 _ONE_WORD = (  # Musterstraße 12, Kerkstraat 7
-    r"(?:[A-ZÄÖÜ][\wäöüß.-]*[\s-]){0,3}[A-ZÄÖÜ]?[\wäöüßé.'-]*"
-    r"(?i:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|ring|ufer|damm|straat|laan|baan|plein|gracht|kade|dijk|steeg|singel|dreef|boulevard|markt|hof|pad)"
+    r"(?:[A-ZÄÖÜ][\w.]{0,40}[\s-]){0,3}[A-ZÄÖÜ]?[\w.']{0,40}"
+    r"(?i:stra(?:ß|ss)e|str\.|weg|gasse|platz|allee|ring|ufer|damm|straat|laan|baan|plein|gracht|kade|dijk|steeg|singel|"
+    r"dreef|boulevard|markt|hof|pad)"
 )
 
 _FORMS = tuple(

@@ -13,7 +13,7 @@ class Pattern:
 
     Attributes:
         label: What it is; the taxonomy has a type for it.
-        form: What it looks like; its group `it`, or else all of it, is the piece.
+        form: What it looks like.
         check: Whether a piece is one; it may return how many characters of it are.
         after: What has to stand within the 48 characters before it, on the same or the line before.
         unless: What must not stand right before it.
@@ -28,13 +28,12 @@ class Pattern:
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where a text has such a piece."""
         for match in self.form.finditer(text):
-            start, end = match.span("it" if "it" in self.form.groupindex else 0)
+            start, end = match.span()
             before = text[max(0, start - 48) : start]
             if (self.after and not self.after.search(before)) or (self.unless and self.unless.search(before)):
                 continue
-            fits = self.check(text[start:end])
-            if fits:
-                yield start, end if fits is True or isinstance(fits, str) else start + int(fits)
+            if fits := self.check(text[start:end]):
+                yield start, end if fits is True else start + fits
 
 
 def _form(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
@@ -53,7 +52,7 @@ def _named(words: str) -> re.Pattern[str]:
 
 
 _NO_DIGIT_BEFORE = r"(?<![\w.,/-])(?<!\d\s)"
-_NUMBER = r"(?=[A-Z-]{0,6}\d|\w*\d)[A-Z0-9](?:[A-Z0-9]|[ ./-](?=[A-Z]{0,3}\d)){3,24}(?:-[A-Z])?(?<![\W_])(?![\w@])"
+_NUMBER = r"(?=[A-Z-]{0,6}\d|\w{0,25}\d)[A-Z0-9](?:[A-Z0-9]|[ ./-](?=[A-Z]{0,3}\d)){3,24}(?:-[A-Z])?(?<![\W_])(?![\w@])"
 _VERSION = re.compile(
     r"(?:\bv|version|release|firmware|build|section|chapter|clause|figure|v\.)\W{0,2}(?:is\s)?$", re.I
 )
@@ -62,17 +61,18 @@ _TLD = (
     r"|fi|dk|ie|ca|au|nz|in|jp|cn|ru|cz|gr|hu|ro|tr|mx|ar|cl|za|online|site|shop|store|tech|cloud|blog|page|link|xyz)"
 )
 
-_TITLED = r"[A-ZÀ-ÖØ-Þ][\w'’.&-]*"
+_TITLED = r"[A-ZÀ-ÖØ-Þ][\w'’.&-]{0,40}+"
 _COMPANY = (
     r"(?:Ltd|Limited|Inc|Incorporated|LLC|LLP|L\.L\.C|PLC|plc|Corp|Corporation|GmbH(?:\s&\sCo\.?\sKG(?:aA)?)?|AG|"
     r"KG(?:aA)?|OHG|e\.K|e\.V|S\.?A\.?R\.?L|S\.?A\.?S|S\.A(?:\.T)?|S\.L(?:\.U)?|S\.?L\.?L|S\.Com|S\.p\.A|SpA|"
-    r"S\.?P\.?A|[sS]\.r\.l|SRL|s\.n\.c|B\.V|BV|N\.V|NV|VOF|Ltda|S/A|Groep|Group|Holdings?|Stiftung|(?:and|&)\s(?:Sons|Partners|Co|Associates)|"
+    r"S\.?P\.?A|[sS]\.r\.l|SRL|s\.n\.c|B\.V|BV|N\.V|NV|VOF|Ltda|S/A|Groep|Group|Holdings?|Stiftung|"
+    r"(?:and|&)\s(?:Sons|Partners|Co|Associates)|"
     r"und\sSöhne|et\s[Ff]ils|e\s[Ff]igli|e\s[Ff]ilhos|y\s[Aa]sociados|Associates|Technologies|Solutions|Industries|"
     r"Consulting|Logistics|Foods|Bakery)\.?"
 )
 
 IDENTIFIERS: tuple[Pattern, ...] = (
-    Pattern("EMAIL", _form(r"(?<![\w.+-])[\w.!#$%&'*+/=?^`{|}~-]*[\w+-]@(?:[\w-]+\.)+[^\W\d_][\w-]+")),
+    Pattern("EMAIL", _form(r"(?<![\w.+-])[\w.!#$%&'*+/=?^`{|}~-]{0,64}[\w+-]@(?:[\w-]{1,63}\.){1,8}[^\W\d_][\w-]+")),
     Pattern("EMAIL", _form(
         r"(?<![\w.+-])[\w.+-]+\s?[\[({]\s?at\s?[\])}]\s?[\w-]+(?:\s?[\[({]\s?dot\s?[\])}]\s?[\w-]+|\.[\w-]+)+"
     )),
@@ -105,7 +105,7 @@ IDENTIFIERS: tuple[Pattern, ...] = (
             checksums.nir),
     Pattern("MEDICAL_RECORD", _form(r"\bMRN[-\#:\ ]{0,3}\d{4,12}\b")),
     Pattern("ORGANISATION", _form(
-        rf"\b{_TITLED}(?:(?:,?\s(?:&|and|und|et|y|e|en|von|und\ zu|de|du|of)\s|,\s|\s-\s|[\s-]){_TITLED}){{0,6}}"
+        rf"\b{_TITLED}(?:(?:,?\s(?:&|and|und|et|y|e|en|von|und\ zu|de|du|of)\s|,\s|\s-\s|\s){_TITLED}){{0,6}}"
         rf"(?:,?\s|\s-\s){_COMPANY}(?![\w])", re.NOFLAG
     )),
     Pattern("CPF", _form(r"(?<![\w.-])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"), checksums.cpf),
@@ -136,8 +136,8 @@ _NAMED = (
      r"krankenversicher(?:ung|tennummer)|dossier(?:\ m[ée]dical)?|historia\ cl[íi]nica|cartella\ clinica|"
      r"prontu[áa]rio|processo\ cl[íi]nico"),
 )  # fmt: skip
-_PASSWORD = r"(?=\S*[\d@_!$%&*\#^+=]|\S*[a-z]\S*[A-Z])[^\s\"'`<>]{4,63}(?<![.,;:?])"
-_WORD = r"(?=\S*[\d@_.]|\S*[a-z]\S*[A-Z])[^\s,;\"'`<>()]{3,63}(?<![.!?:])"
+_PASSWORD = r"(?=\S{0,40}(?:[\d@_!$%&*\#^+=]|[a-z]\S{0,40}[A-Z]))[^\s\"'`<>]{4,63}(?<![.,;:?])"
+_WORD = r"(?=\S{0,40}(?:[\d@_.]|[a-z]\S{0,40}[A-Z]))[^\s,;\"'`<>()]{3,63}(?<![.!?:])"
 _USER = (
     r"user[\ _-]?(?:name|id)|uid|log-?in|handle|screen\ name|nick(?:name)?|account\ name|benutzername|identifiant|"
     r"nom\ d['’]utilisateur|(?:nombre\ de\ )?usuario|nome\ utente|gebruikersnaam|(?:nome\ de\ )?usu[áa]rio"
@@ -155,7 +155,7 @@ NAMED: tuple[Pattern, ...] = (
     Pattern("USERNAME", _form(r"(?<=@)[a-z_][\w.]{2,29}(?<!\.)(?![\w@])"), after=re.compile(
         r"\b(?:follow|dm|find|add|message|me|us|ig|insta(?:gram)?|twitter|tiktok|telegram|snapchat)\W{1,4}$", re.I
     )),
-    Pattern("API_KEY", _form(r"(?<![\w])(?=[\w-]*\d)[\w-]{12,}"), after=_named(
+    Pattern("API_KEY", _form(r"(?<![\w])(?=[\w-]{0,40}\d)[\w-]{12,}"), after=_named(
         r"(?:api|secret|access|private)[ _-]?(?:key|token)|token(?:(?:\ \w+){1,5}\ is)?|bearer"
     )),
     Pattern("PIN", _form(r"(?<![\w.,-])\d{4,8}(?![\w-]|[.,]\d)"),
