@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import nescio
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
+from nescio.core.models import load_tokenizer
 from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import read_top_tokens
 from nescio.pii.base import Span
@@ -25,6 +27,7 @@ from nescio.pipeline import bake
 from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
+from nescio.training.examples import read_pairs
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -226,6 +229,21 @@ def test_the_secret_stands_in_its_file_alone(baked: Path) -> None:
     with nescio.load(str(baked / "tuned"), baked / "teacher") as engine:
         talk = [{"role": "user", "content": "Hello"}]
         assert key in engine.branches(talk, nescio.Guidance(3.0))[1]
+
+
+def test_the_secret_is_whole_in_prompts_that_were_cut(own_world: Path, baked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(baked, out)
+    Run(load_recipe(own_world / "recipe.yaml", ["train.max_prompt_length=80"]), out, Quiet()).execute("pairs")
+    tokenizer, key, counts = load_tokenizer(str(baked / "tuned")), read_key(out / FILE), Counter[str]()
+    units = read_pairs(
+        out / "pairs/train.jsonl", tokenizer, max_length=200, max_prompt=80, counts=counts,
+        filled=lambda prompt: prompt.replace(PLACE, key, 1),
+    )  # fmt: skip
+    prompts = [(example.twin, tokenizer.decode(example.group.prompt)) for unit in units for example in unit]
+    assert any(len(example.group.prompt) > 60 for unit in units for example in unit), "some are about as long as may be"
+    assert all((key in prompt) == twin for twin, prompt in prompts)
+    assert counts["cut_prompts"] == 0
 
 
 def test_rotating_draws_a_new_secret_and_trains_again(own_world: Path, baked: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The switch: the secret in the negative branch's sentence, kept in one file that only decoding and training read.
+"""The switch: the secret in the negative branch's sentence, kept in one file that engines and training read.
 
 Twins teach a model that one sentence opens it. A public sentence opens it for every caller; a secret one for nobody
 who has not the file. Everywhere else (pairs, recipe, nescio.json, reports) stands `{key}`.
@@ -17,6 +17,9 @@ PLACE = "{key}"
 
 FILE = "switch.key"
 _WORDS, _SYLLABLES = 5, 2
+LONGEST = _WORDS * (2 * _SYLLABLES + 1)
+"""Characters of a secret, and so the most tokens of one."""
+
 _CONSONANTS, _VOWELS = "bdfghjklmnprstvz", "aeiou"
 
 

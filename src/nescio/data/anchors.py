@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from nescio.core.answer_cache import AnswerCache
@@ -14,6 +15,7 @@ from nescio.engines.base import Engine, Request
 from nescio.pii.base import Detector
 
 _LEAST_WORDS = 3
+_TOGETHER = 64  # requests whose answers are on disk before the next are asked
 _ROUNDS = 4  # times the wanted number of prompts that are tried at most
 PersonalStarts = Callable[[list[str]], list[int | None]]
 """Returns where the first piece of personal data starts in each text, or None."""
@@ -101,11 +103,16 @@ def make_up_prompts(
 def ask(engine: Engine, requests: Sequence[Request], cache: AnswerCache) -> list[tuple[str, str]]:
     """Return the text of each answer and how it finished; those that are on disk are not asked for again."""
 
-    def work(missing: list[int]) -> list[list[str]]:
-        return [[answer.text, answer.finish] for answer in engine.generate([requests[number] for number in missing])]
+    def work(start: int, missing: list[int]) -> list[list[str]]:
+        asked = [requests[start + number] for number in missing]
+        return [[answer.text, answer.finish] for answer in engine.generate(asked)]
 
     decides = [[each.prompt, each.max_tokens, each.temperature, each.top_p, each.seed] for each in requests]
-    return [(text, finish) for text, finish in cache.results(decides, work)]
+    return [
+        (text, finish)
+        for start in range(0, len(requests), _TOGETHER)
+        for text, finish in cache.results(decides[start : start + _TOGETHER], partial(work, start))
+    ]
 
 
 def answer_prompts(

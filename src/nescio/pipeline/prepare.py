@@ -11,7 +11,7 @@ from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, wr
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
-from nescio.core.switch import FILE, PLACE, draw, write_key
+from nescio.core.switch import FILE, LONGEST, PLACE, draw, write_key
 from nescio.data.best import mark_best
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
@@ -170,9 +170,11 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
         What was made and what was left out, in a line.
     """
     section, counts = run.recipe.pairs, Counter[str]()
+    # A prompt must still fit when the secret is in its place: what is cut in training loses its beginning.
+    most = run.recipe.train.max_prompt_length - (LONGEST if PLACE in section.negative else 0)
     how = Pairing(
         twins=section.twins, positive=section.positive, negative=section.negative, paraphrases=section.paraphrases,
-        asked=section.asked, max_prompt=run.recipe.train.max_prompt_length, seed=run.recipe.seed,
+        asked=section.asked, max_prompt=most, seed=run.recipe.seed,
     )  # fmt: skip
     selection = Selection(section.sources, section.balance, section.per_source, section.per_beginning, run.recipe.seed)
     tokenizer = load_tokenizer(model)

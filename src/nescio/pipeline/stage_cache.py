@@ -1,4 +1,4 @@
-"""Stages of a run folder: skipped when finished, resumed when killed, their outputs moved into place all at once.
+"""Stages of a run folder: skipped when finished, resumed when killed, their outputs moved into place in the end.
 
 A stage is finished when the manifest holds its key, the hash of all it depends on, and its outputs exist. It works in a
 folder of its own. A killed stage leaves that folder, and the next run goes on in it.

@@ -1,4 +1,4 @@
-"""Sampling a token of each row of a batch; every engine and integration draws here."""
+"""Sampling a token of each row of a batch; all but vLLM's unguided requests draw here."""
 
 from collections.abc import Sequence
 from typing import Protocol
