@@ -15,8 +15,8 @@ from nescio.cli.main import app
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.spaces import SPACES
 from nescio.engines.vllm.branch_rows import BranchRow
+from nescio.pipeline.evaluate_sections import RowSection
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import RowSection
 from nescio.serve.admission import admit_chat
 from nescio.serve.openai_api.request_bodies import ChatRequest, GuidanceOptions
 from nescio.serve.policy import Caller, GuidanceRules, Policy

@@ -79,10 +79,10 @@ def evaluate(
     Answers of an earlier evaluation are used again where nothing that decides them has changed.
     """
     quiet_libraries()
+    from nescio.pipeline.evaluate_sections import FULL
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import load_recipe
     from nescio.pipeline.run import Run
-    from nescio.pipeline.sections import FULL
     from nescio.report import table, verdict
 
     parsed = {

@@ -21,9 +21,10 @@ from nescio.data.samples import samples_of
 from nescio.engines.torch_engine import CACHE_TOKENS
 from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
+from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.prepare import dialogs_of
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import BakeSection, EvaluateSection, TrainSection, TuneSection
+from nescio.pipeline.sections import BakeSection, TrainSection, TuneSection
 from nescio.training.memory import Load, training_bytes
 
 _COUNTED = 200  # dialogs that are tokenized; their counts are scaled to all dialogs
@@ -66,7 +67,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     """
     size = _Size.of(recipe)
     model = _Model(size=size_of(recipe.base), dtype=best_dtype(), speed=_speed())
-    written, evaluated = recipe.generate, recipe.evaluate
+    written = recipe.generate
     # 1) Dialogs.
     costs = [Cost("data", f"{size.dialogs} dialogs", size.dialogs * size.dialog)]
     if recipe.tune:
@@ -114,12 +115,8 @@ def estimate(recipe: Recipe) -> list[Cost]:
         step = _step(baking, length - size.prompt + size.longest_prompt + more, length - size.prompt, section.lora.r)
         steps = model.training("bake", items, taught, length + more, baking, step, section.quantize)
         costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
-    # 6) Every row of the table answers the samples and what the measures ask; a guided row counts twice.
-    samples = min(evaluated.samples, size.held_out)
-    answers = (_rows(evaluated) + (recipe.bake is not None)) * (
-        samples + sum(measure.cost(samples) for measure in measures(evaluated))
-    )
-    costs.append(model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + evaluated.max_tokens))
+    # 6) Evaluation.
+    costs.append(_evaluation(recipe, size, model))
     return costs
 
 
@@ -128,6 +125,16 @@ def _step(how: TuneSection | TrainSection | BakeSection, longest: float, scored:
         tokens=how.batch_size * longest, scored=how.batch_size * scored, rank=rank,
         checkpointing=how.gradient_checkpointing,
     )  # fmt: skip
+
+
+def _evaluation(recipe: Recipe, size: "_Size", model: "_Model") -> Cost:
+    """Every row of the table answers the samples and what the measures ask; a guided row counts twice."""
+    section = recipe.evaluate
+    samples = min(section.samples, size.held_out)
+    answers = (_rows(section) + (recipe.bake is not None)) * (
+        samples + sum(measure.cost(samples) for measure in measures(section))
+    )
+    return model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + section.max_tokens)
 
 
 def _rows(section: EvaluateSection) -> int:

@@ -23,7 +23,7 @@ from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pii.check import check
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.sections import EvaluateSection, RowSection
+from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
 from nescio.report import figures, html
 

@@ -14,11 +14,11 @@ from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
 from nescio.core.guidance import REVEAL
 from nescio.core.yaml_config import PathOrName, checked, read_yaml
+from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.sections import (
     BakeSection,
     DataSection,
     DetectorSection,
-    EvaluateSection,
     GenerateSection,
     PairsSection,
     Section,

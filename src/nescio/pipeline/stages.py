@@ -12,8 +12,9 @@ from nescio.core.switch import FILE, PLACE
 from nescio.data.read_dialogs import files_of
 from nescio.pipeline import anchors, bake, evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import DataSection, EvaluateSection
+from nescio.pipeline.sections import DataSection
 from nescio.pipeline.stage_cache import Stage
 from nescio.training.losses.registry import open_loss
 
