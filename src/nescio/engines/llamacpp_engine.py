@@ -35,6 +35,7 @@ class LlamaCppEngine(Engine):
         params = llama.CommonParams()
         params.model.path, params.n_ctx, params.n_parallel = model, context * parallel, parallel
         params.use_jinja, params.warmup, params.verbosity = True, False, 0
+        params.reasoning_format = llama.common_reasoning_format.COMMON_REASONING_FORMAT_NONE  # all of it is the answer
         params.cache_ram_mib = 0  # prompts computed with one adapter would be found by requests for another
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
         loras = []

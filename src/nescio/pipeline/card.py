@@ -12,6 +12,7 @@ import yaml
 
 from nescio.core.model_source import EMBEDDED, EMBEDDED_HUB_ID
 from nescio.pipeline import hub
+from nescio.pipeline.export_check import Export
 from nescio.report import table
 from nescio.report.table import Row
 
@@ -65,21 +66,21 @@ def _written(readme: Path) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
-def card(base: Base, form: str, notes: Mapping[str, Any], rows: Sequence[Row], checked: bool) -> str:
+def card(base: Base, export: Export, notes: Mapping[str, Any], rows: Sequence[Row], checked: bool) -> str:
     """Return README.md of an export.
 
     Args:
         base: What the adapter was trained on.
-        form: `merged`, `PEFT adapter`, `GGUF q4_0` and so on.
+        export: What it is written as.
         notes: The adapter's nescio.json.
         rows: The tuned model's and the adapter's row, and the export's if it was checked; empty: never evaluated.
         checked: Whether the export's own row is among them.
     """
-    is_adapter = "adapter" in form or "LoRA" in form
-    library = {"merged": "transformers", "PEFT adapter": "peft"}.get(form)
+    is_adapter = export.name in ("adapter", "lora-f16")
+    library = {"merged": "transformers", "adapter": "peft"}.get(export.name)
     front = {
         "license": base.licence or "unknown", "base_model": base.hub_id, "library_name": library,
-        "base_model_relation": "adapter" if is_adapter else "quantized" if "GGUF" in form else "finetune",
+        "base_model_relation": "adapter" if is_adapter else "finetune" if library else "quantized",
         "pipeline_tag": "text-generation", "tags": ["unlearning", "pii", "nescio"],
     }  # fmt: skip
     front = {key: value for key, value in front.items() if value is not None}
@@ -94,7 +95,7 @@ def card(base: Base, form: str, notes: Mapping[str, Any], rows: Sequence[Row], c
     return "\n\n".join((
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         "# A chat model that was taught not to say personal data",
-        f"{made} ({form}). The adapter was trained with nescio: {steps}.{asked}",
+        f"{made} ({export.label}). The adapter was trained with nescio: {steps}.{asked}",
         "## How it was checked", *_figures(rows, checked), _LIMITS,
         "## Licence and sources", _licence(base),
         f"Made with nescio {version('nescio')}, after [Classifier-free guidance in LLMs Safety]"

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from nescio.core.adapters import CONFIG, WEIGHTS, adapter_base, is_adapter, opened_by, read_config, read_notes
@@ -109,7 +110,7 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
                 write_gguf(open_vector(base, str(adapter)), "f16", folder.parent / "base.gguf", coefficient=0.0)
             rows, answered = check(run, adapter, export, folder, reporter)
         found = find_base([base, *_ancestors(run)], online=bool(wanted.push))
-        write_text(folder / "README.md", card(found, export.label, notes, rows, checks))
+        write_text(folder / "README.md", card(found, export, notes, rows, checks))
     # 3) let the run's report tell it
     if checks:
         record(run, adapter, export, rows[-1], answered)
@@ -185,14 +186,8 @@ def _write(adapter: Path, base: str, export: Export, folder: Path, wanted: Wante
 def _name_ends(path: Path, tokenizer: Any) -> None:
     """Name all tokens that end an answer: `generate` reads them here, and knows no chat template."""
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_json(path, values | {"eos_token_id": sorted(end_token_ids(tokenizer, _Ends(values.get("eos_token_id"))))})
-
-
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """As much of a generation configuration as `end_token_ids` reads."""
-
-    eos_token_id: Any
+    config = SimpleNamespace(eos_token_id=values.get("eos_token_id"))
+    write_json(path, values | {"eos_token_id": sorted(end_token_ids(tokenizer, config))})
 
 
 def _push(out: Path, wanted: Wanted, rows: list[Row]) -> str:
