@@ -159,6 +159,23 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
+def profile(tokens: int) -> None:
+    """Print where the time of guided decoding at batch 1 goes, by operation."""
+    engine, asked = load("smollm2"), requests(1, tokens, True, None)
+    ours(engine, requests(1, 2, True, None))
+    every = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)  # the engine has a thread of its own
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], experimental_config=every) as taken:
+        start = time.perf_counter()
+        new = ours(engine, asked)
+        seconds = time.perf_counter() - start
+    operations = sorted(taken.key_averages(), key=lambda each: -each.self_cpu_time_total)
+    known = sum(each.self_cpu_time_total for each in operations) / 1e6
+    print(f"{seconds / new * 1000:.1f} ms a token; {1 - known / seconds:.0%} outside of operations")
+    for each in operations[:12]:
+        print(f"{each.key:<44}{each.self_cpu_time_total / 1e6 / seconds:>7.1%}{each.count / new:>8.0f} a token")
+    engine.close()
+
+
 def write_adapter(folder: Path) -> None:
     """The demo's adapter in shape: rank 16 on all linear layers, of small random weights."""
     torch.manual_seed(0)
@@ -173,9 +190,13 @@ def main() -> None:
     parser = options_of(__doc__, "decode", "few tokens")
     parser.add_argument("--tokens", type=int, help="new tokens of each answer; 48, or 8 with --quick")
     parser.add_argument("--repeat", type=int, default=3, help="rounds, of which the best counts")
+    parser.add_argument("--profile", action="store_true", help="only print where a guided token's time goes")
     options = parser.parse_args()
     options.tokens = options.tokens or (8 if options.quick else 48)
     torch.set_num_threads(2)
+    if options.profile:
+        profile(options.tokens)
+        return
     with tempfile.TemporaryDirectory() as work:
         write_adapter(Path(work))
         rows = [*measured(options, Path(work)), agreement(4 if options.quick else 40)]

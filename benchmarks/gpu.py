@@ -157,12 +157,13 @@ def transformers_guided(model: Any, tokens: int) -> Row:
     return {"new_tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def captured_step(model: Any, rows: int) -> Row:
+def captured_step(shape: str, rows: int) -> Row:
     """A decode step of that many rows as it is launched, and captured as a CUDA graph: what a graph would save."""
     if DEVICE.type != "cuda":
         return {"skipped": "needs a CUDA GPU"}
     from transformers import StaticCache
 
+    model = model_of(shape)
     cache = StaticCache(config=model.config, max_cache_len=256)
     token = torch.ones(rows, 1, dtype=torch.long, device=DEVICE)
     place = torch.full((rows, 1), 128, device=DEVICE)
@@ -185,6 +186,7 @@ def training(model: Any, units: list[Unit], settings: TrainingSettings, quantize
     """Seconds of a step of ORPO, the most memory, and the memory that nescio computes."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    model.gradient_checkpointing_disable()  # the training before may have left it on
     stamps: list[float] = []
 
     def stamp(done: int, total: int) -> None:
@@ -289,10 +291,10 @@ def plan(shape: str, quick: bool) -> Iterator[tuple[Row, Callable[[], Row]]]:
     whole = settings_of(quick, gradient_checkpointing=False)
     yield {"what": "train, activations kept"}, lambda: training(held[0], units, whole)
     yield {"what": "train, FlexAttention"}, lambda: with_flex_attention(held[0], units, recipe)
-    for rows in (1, 16):
-        yield {"what": "decode step, CUDA graph", "rows": rows}, lambda rows=rows: captured_step(held[0], rows)
     yield {"what": "train, nf4"}, lambda: on_nf4(held[0], units, recipe)
-    held.clear()  # vLLM gets its memory
+    held.clear()  # quantised by now, and vLLM wants its memory
+    for rows in (1, 16):  # after the others: a capture that fails may leave the GPU unusable
+        yield {"what": "decode step, CUDA graph", "rows": rows}, lambda rows=rows: captured_step(shape, rows)
     for guided in (False, True):
         yield (
             {"what": "decode, vLLM", "rows": 16, "guided": guided},
