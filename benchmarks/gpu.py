@@ -212,11 +212,11 @@ def training(model: Any, units: list[Unit], settings: TrainingSettings, quantize
 def with_flex_attention(model: Any, *given: Any) -> Row:
     if DEVICE.type != "cuda":
         return {"skipped": "torch has no backward pass of FlexAttention on a CPU"}
-    model.config._attn_implementation = "flex_attention"
+    model.set_attn_implementation("flex_attention")
     try:
         return training(model, *given)
     finally:
-        model.config._attn_implementation = "sdpa"
+        model.set_attn_implementation("sdpa")
 
 
 def on_nf4(model: Any, *given: Any) -> Row:
