@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nescio import __version__
-
 
 def machine() -> dict[str, Any]:
     """Return the number of cores, the processor's name, and the GPU's where PyTorch is loaded and sees one."""
@@ -23,4 +21,5 @@ def machine() -> dict[str, Any]:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Return the versions of nescio and of other packages."""
-    return {"nescio": __version__} | {name: version(name) for name in packages}  # a checkout is not installed
+    own = sys.modules["nescio"].__version__  # a checkout need not be installed
+    return {"nescio": own} | {name: version(name) for name in packages}
