@@ -171,6 +171,7 @@ PLANTED = {
     "evaluation": ("evaluation/statistics.py", "nescio.training.batch"),
     "report": ("report/style.py", "nescio.evaluation.run"),
     "serve": ("serve/keys.py", "nescio.data.dialogs"),
+    "audit": ("audit/common.py", "nescio.training.batch"),
     "integrations": ("integrations/transformers.py", "nescio.pii.base"),
     "pipeline": ("pipeline/progress.py", "nescio.serve.keys"),
     "reproduction": ("reproduction/paper.py", "nescio.cli.key"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nescio.pii.registry import load_detector
     from nescio.pipeline.api import evaluate, fit
     from nescio.plugins import (
+        register_attack,
         register_detector,
         register_engine,
         register_format,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Detector", "Engine", "Guidance", "NescioError", "Request", "Span", "chat", "evaluate", "fit", "guide", "load",
-    "load_detector", "register_detector", "register_engine", "register_format", "register_loss",
+    "load_detector", "register_attack", "register_detector", "register_engine", "register_format", "register_loss",
     "register_measure", "register_space",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ _REGISTRIES = {
     "format": "nescio.data.formats:FORMATS",
     "engine": "nescio.engines.registry:ENGINES",
     "measure": "nescio.evaluation.columns:measures",
+    "attack": "nescio.audit.base:ATTACKS",
     "space": "nescio.core.spaces:SPACES",
     "benchmark": "nescio.data.benchmarks:BENCHMARKS",
 }
@@ -57,6 +58,11 @@ def register_engine(name: str) -> Callable[[Registered], Registered]:
 def register_measure(name: str) -> Callable[[Registered], Registered]:
     """Return a decorator that registers a subclass of `nescio.evaluation.base.Measure` for `evaluate.measures`."""
     return registry("measure").register(name)
+
+
+def register_attack(name: str) -> Callable[[Registered], Registered]:
+    """Return a decorator that registers a subclass of `nescio.audit.base.Attack` for `nescio audit`."""
+    return registry("attack").register(name)
 
 
 def register_space(name: str) -> Callable[[Registered], Registered]:

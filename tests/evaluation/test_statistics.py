@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from nescio.evaluation.statistics import (
+    at_most,
     bootstrap_mean,
     bootstrap_means,
     bootstrap_shares,
@@ -19,6 +20,7 @@ from nescio.evaluation.statistics import (
     mcnemar,
     paired_bootstrap,
     sign_flip,
+    unseen,
 )
 
 
@@ -173,3 +175,16 @@ def test_leak_at_k_is_unbiased_on_a_toy() -> None:
     assert np.mean(estimates) == pytest.approx(1 - (1 - chance) ** k, abs=0.01)
     with pytest.raises(ValueError, match="leak@7 from 6 draws"):
         leak_at(7, 6, 0)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (9, 10), (17, 400), (0, 3000), (1500, 3000)])
+def test_at_most_is_the_exact_one_sided_bound(successes: int, trials: int) -> None:
+    exact = stats.beta.ppf(0.95, successes + 1, trials - successes)  # Clopper and Pearson, as a quantile of beta
+    assert at_most(successes, trials) == pytest.approx(exact, rel=1e-6)
+    assert at_most(0, trials) == pytest.approx(unseen([str(n) for n in range(trials)]))
+
+
+def test_at_most_at_its_end_and_of_nothing() -> None:
+    assert at_most(7, 7) == 1
+    with pytest.raises(ValueError, match="a share of nothing"):
+        at_most(0, 0)

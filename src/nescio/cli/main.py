@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from nescio.cli import adapter, data, detect, key, policy
+from nescio.cli.audit import audit
 from nescio.cli.bake import bake
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
@@ -36,6 +37,7 @@ for command in (
     run,
     bake,
     evaluate,
+    audit,
     export,
     report,
     chat,

@@ -10,7 +10,7 @@ import typer
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List detectors, losses, formats, engines, measures and guidance spaces, and the package that brings each."""
+    """List detectors, losses, formats, engines, measures, attacks and spaces, and the package that brings each."""
     from nescio.plugins import listings
 
     found = listings()

@@ -5,11 +5,11 @@ The prompt ends before the piece, inside the assistant's answer if it stands the
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nescio.core.errors import NescioError
 from nescio.core.files import parse_line, read_jsonl, write_jsonl
@@ -19,6 +19,8 @@ from nescio.data.dialogs import Dialog
 from nescio.pii.base import Detector, Span, merge
 
 _CHUNK = 256
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +112,23 @@ def _sample(dialog: Dialog, index: int, span: Span) -> Sample:
 
 def subsample(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
     """Draw at most `count` samples, one from every dialog before a second one from any."""
-    if count is None or count >= len(samples):
-        return list(samples)
-    rng = random.Random(seed)
-    by_dialog: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_dialog.setdefault(sample.dialog_id, []).append(sample)
-    for own in by_dialog.values():
+    return spread(samples, lambda sample: sample.dialog_id, count, random.Random(seed))
+
+
+def spread(items: Sequence[Item], group: Callable[[Item], str], count: int | None, rng: random.Random) -> list[Item]:
+    """Draw at most `count` items, one of every group before a second one of any, and return them in their order."""
+    if count is None or count >= len(items):
+        return list(items)
+    by_group: dict[str, list[int]] = {}
+    for number, item in enumerate(items):
+        by_group.setdefault(group(item), []).append(number)
+    for own in by_group.values():
         rng.shuffle(own)
-    dialogs = list(by_dialog)
-    rng.shuffle(dialogs)
-    rounds = max(len(own) for own in by_dialog.values())
-    drawn = [by_dialog[d][r] for r in range(rounds) for d in dialogs if r < len(by_dialog[d])][:count]
-    chosen = {sample.id for sample in drawn}
-    return [sample for sample in samples if sample.id in chosen]
+    groups = list(by_group)
+    rng.shuffle(groups)
+    rounds = max(len(own) for own in by_group.values())
+    drawn = [by_group[name][turn] for turn in range(rounds) for name in groups if turn < len(by_group[name])]
+    return [items[number] for number in sorted(drawn[:count])]
 
 
 def write_samples(

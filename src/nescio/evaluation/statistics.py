@@ -70,6 +70,30 @@ def unseen(clusters: Sequence[str]) -> float:
     return float(1 - 0.05 ** (1 / len(set(clusters))))
 
 
+def at_most(successes: int, trials: int) -> float:
+    """The largest share that so few successes leave possible at 95 %, one-sided; `unseen` is that of none.
+
+    The exact bound of Clopper and Pearson (1934): at it, so few or fewer are seen in one of twenty samples.
+
+    Raises:
+        ValueError: There are no trials.
+    """
+    if trials < 1:
+        raise ValueError("a share of nothing")
+    if successes == trials:
+        return 1.0
+    ways = [
+        math.lgamma(trials + 1) - math.lgamma(few + 1) - math.lgamma(trials - few + 1) for few in range(successes + 1)
+    ]
+    low, high = successes / trials, 1.0
+    for _ in range(60):  # the chance of so few falls as the share rises
+        middle = (low + high) / 2
+        yes, no = math.log(middle), math.log1p(-middle)
+        tail = sum(math.exp(way + few * yes + (trials - few) * no) for few, way in enumerate(ways))
+        low, high = (middle, high) if tail > 0.05 else (low, middle)
+    return low
+
+
 def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float:
     """Exact two-sided p-value of McNemar's test: do two models get the same questions right?
 

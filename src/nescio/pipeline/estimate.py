@@ -137,6 +137,16 @@ def _evaluation(recipe: Recipe, size: "_Size", model: "_Model") -> Cost:
     return model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + section.max_tokens)
 
 
+def answering(model: str, answers: float, length: float) -> Cost:
+    """Return the cost of answers of a model; `length` is the mean tokens of a prompt and its answer.
+
+    Raises:
+        NescioError: The model cannot be found.
+    """
+    shape = _Model(size=size_of(model), dtype=best_dtype(), speed=_speed())
+    return shape.decoding("audit", f"{answers:.0f} answers", answers, length)
+
+
 def _rows(section: EvaluateSection) -> int:
     variants = 1 + len(section.plausibility) + section.adaptive
     guided = len(section.scales) * len(section.spaces) * variants
@@ -248,9 +258,9 @@ def describe(costs: list[Cost]) -> Table:
     table = Table("stage", "what", "tokens", "time", "memory", title="Estimate (within a factor of two)")
     for cost in costs:
         tokens = f"{cost.tokens:,.0f}" if cost.tokens else ""
-        table.add_row(cost.stage, cost.items, tokens, _time(cost.seconds), _memory(cost.memory))
+        table.add_row(cost.stage, cost.items, tokens, duration(cost.seconds), _memory(cost.memory))
     seconds, memory = sum(cost.seconds for cost in costs), max(cost.memory for cost in costs)
-    table.add_row("all", "", "", _time(seconds), _memory(memory))
+    table.add_row("all", "", "", duration(seconds), _memory(memory))
     return table
 
 
@@ -274,7 +284,8 @@ def _forms_that_fit(cost: Cost, card: int) -> str:
     return f"as {' or '.join(fits)}" if fits else "no"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words: `12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

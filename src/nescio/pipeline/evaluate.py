@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from nescio.audit.measure import Attacked
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
@@ -102,7 +103,9 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
     if judge := section.judge:
         options["judge"] = asked | {"model": judge.model, "engine": judge.kind, "options": judge.engine_options}
     options |= {more.name: more.options for more in section.measures}
-    return (open_measure(name, **own) for name, own in options.items())
+    yield from (open_measure(name, **own) for name, own in options.items())
+    if section.attacks:
+        yield Attacked(attacks=section.attacks, facts=section.attack_facts)
 
 
 def task(

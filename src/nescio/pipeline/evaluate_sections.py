@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from nescio.audit.base import ATTACKS
 from nescio.core.guidance import Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import PathOrName, path_or_name
@@ -104,6 +105,16 @@ FULL = {"samples": 200, "words": 1000, "everyday": 200, "asked_for_samples": 40,
 """What `nescio evaluate --full` asks: enough that the verdict's tests can be decided."""
 
 
+def _known_attack(name: str) -> str:
+    if name not in ATTACKS:
+        raise ValueError(f"attack {name!r}: unknown; known here: {', '.join(ATTACKS)}")
+    return name
+
+
+AttackName = Annotated[str, AfterValidator(_known_attack)]
+"""Name of an attack of the audit."""
+
+
 class EvaluateSection(Section):
     """Rows of the table (section 3), what is measured of each, and the engine that answers."""
 
@@ -127,6 +138,8 @@ class EvaluateSection(Section):
     leak_draws: Count = 0
     leak_samples: Count = 10
     attack_samples: Count = 0
+    attacks: list[AttackName] = []
+    attack_facts: Positive = 20
     measures: list[MeasureSection] = []
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
@@ -39,9 +39,8 @@ def write(run: Path, *others: Path) -> Path:
     Raises:
         NescioError: A file of the run is missing or damaged.
     """
-    template = (files("nescio.report") / "report.html").read_text(encoding="utf-8")
     contents = _contents(run) | {"compared": [compare(run, other) for other in others]}
-    write_text(run / "report.html", _environment().from_string(template).render(contents))
+    write_text(run / "report.html", environment().get_template("report.html").render(contents))
     return run / "report.html"
 
 
@@ -70,6 +69,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "costs": page_tables.costs(rows),
         "labels": page_tables.labels(rows),
         "attacks": page_tables.attacks(rows),
+        "under_attack": page_tables.under_attack(rows),
         "asked_for": page_tables.asked_for(rows),
         "key_search": page_tables.key_search(rows),
         "checked_rows": checked,
@@ -118,8 +118,12 @@ def _drawn(svg: str | None, name: str) -> Markup | None:
     return None if svg is None else _inline(svg, name)
 
 
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def environment() -> Environment:
+    """Return what renders this package's templates, and pages of other packages in their style."""
+    loader = FunctionLoader(lambda name: (files("nescio.report") / name).read_text(encoding="utf-8"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
     filters = (table.measured, table.model_name, table.guidance, table.described, table.interval, table.count)
     environment.filters |= {each.__name__: each for each in (*filters, table.percent)}
     return environment

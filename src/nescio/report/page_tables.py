@@ -113,3 +113,45 @@ def key_search(rows: Sequence[Row]) -> dict[str, Any]:
         "samples": searched[0].get("key_search_samples") if searched else None,
         "plain": searched[0].get("key_search_plain_tuned") if searched else None,
     }
+
+
+def under_attack(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what comes out of each row under each attack, and answers to the attack that finds most.
+
+    The attacks that find most, in any row but the first, come first.
+    """
+    own = [row.get("attacked") or {} for row in rows]
+    titles = {name: found["title"] for each in own for name, found in each.items()}
+    most = {name: max([each.get(name, {}).get("memorised") or 0 for each in own[1:]], default=0) for name in titles}
+    names = sorted(titles, key=lambda name: -most[name])
+    examples = [
+        {"row": row, "title": titles.get(row["attacked_worst"], row["attacked_worst"]), "answers": _said(row)}
+        for row in sorted(rows, key=lambda row: -(row.get("attacked_most") or 0))
+        if row.get("attacked_examples")
+    ]
+    return {
+        "names": [titles[name] for name in names],
+        "cells": [[_under(each.get(name)) for name in names] for each in own],
+        "facts": max((found.get("facts") or 0 for each in own for found in each.values()), default=0),
+        "examples": examples,
+    }
+
+
+def _under(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return table.MISSING
+    if found.get("share") is None:
+        return "n/a"
+    return f"{table.measured(found, 'share')}, guessed {table.percent(found['guessed'])}"
+
+
+def _said(row: Row) -> list[dict[str, Any]]:
+    """Cut the answers of an attack at what they say of the value."""
+    return [
+        {
+            "id": f"{each['person']}, {each['what']}",
+            "asked": each["asked"][-1]["content"],
+            "parts": parts(each["answer"], [{"start": a, "end": b, "label": "value"} for a, b in each["places"]]),
+        }
+        for each in row["attacked_examples"]
+    ]

@@ -25,13 +25,14 @@ _OF_EXPORTS = ("leaks_more_p", "words_apart_p")
 _NUMBERS = (
     "epoch",
     "samples",
+    "attacked_most",
     "judge_accuracy",
     "judged_mcnemar_p",
     *_ASKED_FOR,
     *_OF_EXPORTS,
     *(each.name for each in COMBINING if each.type is float),
 )
-_TEXTS = ("space", "utility_kind", "judge", "asked_for_worst", "of", "adapter")
+_TEXTS = ("space", "utility_kind", "judge", "asked_for_worst", "attacked_worst", "of", "adapter")
 
 
 def read(run: Path) -> list[Row]:
@@ -111,6 +112,7 @@ def _wrong_mapping(row: Row) -> str | None:
         ("labels", "the count of each label", lambda label, found: _is_number(found)),
         ("leak_at", "a share and its interval for each k", lambda k, share: k.isdigit() and _are_numbers(share, 3)),
         ("attack_labels", "found, slots and ci95 of each type", lambda label, found: _is_attack(found)),
+        ("attacked", "title and share of each attack", lambda name, found: _is_attacked(found)),
         ("asked_for_by", "the pieces at each place", lambda place, pieces: _is_number(pieces)),
     ]
     for key, needed, fits in checks:
@@ -120,8 +122,13 @@ def _wrong_mapping(row: Row) -> str | None:
     answers = row.get("asked_for_answers")
     if answers is not None and not (isinstance(answers, list) and all(map(_is_asked_for, answers))):
         return "asked_for_answers must be a list of id, asked, answer and its spans"
-    if not all(_is_tried(each) for each in _listed(row.get("key_search_sentences"))):
-        return "key_search_sentences must be a list of sentence and pieces"
+    lists: list[tuple[str, str, Callable[[Any], bool]]] = [
+        ("key_search_sentences", "sentence and pieces", _is_tried),
+        ("attacked_examples", "person, what, asked, answer and places", _is_attack_example),
+    ]
+    for key, needed, is_one in lists:
+        if not all(map(is_one, _listed(row.get(key)))):
+            return f"{key} must be a list of {needed}"
     for key in ("verdict", "undecided"):
         if not all(_is_outcome(outcome) for outcome in _listed(row.get(key))):
             return f"{key} must be a list of test, figure, limit and advice"
@@ -133,6 +140,27 @@ def _wrong_mapping(row: Row) -> str | None:
 def _is_asked_for(value: Any) -> bool:
     texts = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("id", "asked", "answer"))
     return texts and wrong_spans(value["answer"], value.get("spans")) is None
+
+
+def _is_attacked(value: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(value.get("title"), str)):
+        return False
+    if value.get("share") is None:
+        return True
+    numbers = [value["share"], value.get("guessed"), value.get("facts")]
+    return _are_numbers(numbers, 3) and _are_numbers(value.get("share_ci95"), 2)
+
+
+def _is_attack_example(value: Any) -> bool:
+    if not (isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("person", "what", "answer"))):
+        return False
+    asked, places = value.get("asked"), value.get("places")
+    turns = (
+        isinstance(asked, list) and bool(asked) and all(isinstance(turn, dict) and "content" in turn for turn in asked)
+    )
+    pairs = isinstance(places, list) and all(_are_numbers(place, 2) for place in places)
+    spans = [{"start": place[0], "end": place[1], "label": ""} for place in places or ()] if pairs else None
+    return turns and wrong_spans(value["answer"], spans) is None
 
 
 def _is_tried(value: Any) -> bool:

@@ -137,7 +137,9 @@ def attack(engine: Engine, tokenizer: Any, setups: Sequence[Setup], samples: Seq
         The continuations, `[set-ups][samples]`.
     """
     texts = [context(sample, tokenizer) for sample in samples]
-    answers = engine.generate([_request(text, setup) for setup in setups for text in texts])
+    answers = engine.generate(
+        [text_request(text, setup, adapter=setup.attached, max_tokens=_NEW) for setup in setups for text in texts]
+    )
     return per_setup([answer.text for answer in answers], len(setups))
 
 
@@ -167,17 +169,16 @@ def lead(sample: Sample) -> str:
     return _ATTACK.format(description=described)
 
 
-def _request(text: str, setup: Setup) -> Request:
+def text_request(text: str, setup: Setup, **options: Any) -> Request:
+    """Return a request for plain text to be continued, after a set-up's sentences; options are fields of `Request`."""
     if setup.nudge:  # the whole text is the user's message
         text = nudged([Message(role="user", content=text)])[0]["content"]
     guidance, positive, negative = setup.guidance, setup.system, None
     if guidance is not None:
         positive = " ".join(filter(None, (setup.system, guidance.positive)))
         negative = " ".join(filter(None, (setup.system, guidance.negative))) if guidance.guided else None
-    return Request(
-        _led(positive, text), guidance, negative=None if negative is None else _led(negative, text),
-        adapter=setup.attached, max_tokens=_NEW,
-    )  # fmt: skip
+    other = None if negative is None else _led(negative, text)
+    return Request(_led(positive, text), guidance, negative=other, **options)
 
 
 def _led(sentence: str | None, text: str) -> str:

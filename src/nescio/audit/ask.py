@@ -1,0 +1,174 @@
+"""Asking: every answer is on disk before it is used, so that a killed audit goes on and nothing is paid for twice."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nescio.audit.base import Question
+from nescio.audit.victim import Victim
+from nescio.core.answer_cache import AnswerCache
+from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint
+from nescio.engines.base import Answer, Engine, Request, TooLongError, UnansweredError
+from nescio.evaluation.measures.slot_attack import text_request
+from nescio.evaluation.setups import Setup
+
+_TOGETHER = 96  # requests in one call of an engine on this machine, which answers them in one batch
+_AT_ONCE = 8  # calls of an endpoint at the same time, of one request each
+_PATIENCE = 8  # requests in a row that an endpoint may leave without an answer
+_BYTES_PER_TOKEN = 4  # of common tokenizers and languages
+
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Dollars for a million tokens of prompts and of answers, and the most dollars to spend."""
+
+    prompt: float
+    answer: float
+    budget: float | None = None
+
+    def of(self, prompt_tokens: float, answer_tokens: float) -> float:
+        """Return what so many tokens cost."""
+        return (self.prompt * prompt_tokens + self.answer * answer_tokens) / 1e6
+
+
+class BudgetSpentError(NescioError):
+    """The budget is used up; a larger one goes on."""
+
+
+class Asker:
+    """Asks a model, and keeps the answers in a file.
+
+    Args:
+        victim: Who is asked.
+        path: File of the answers.
+        price: What tokens cost, and the most to spend; None: nothing.
+        tick: Called with questions answered, of how many, and a word.
+    """
+
+    def __init__(self, victim: Victim, path: Path, price: Price | None, tick: Tick) -> None:
+        self.victim, self.price, self.tick = victim, price, tick
+        self.total = self.done = 0
+        self._cache, self._path = AnswerCache(path, "text"), path
+        self._counted = set[str]()
+        self.prompt_tokens = self.answer_tokens = 0
+        self._silent, self._is_over = 0, False
+
+    @property
+    def dollars(self) -> float:
+        """What the answers of this audit have cost, in this run or an earlier one."""
+        return self.price.of(self.prompt_tokens, self.answer_tokens) if self.price else 0.0
+
+    def ask(self, questions: Sequence[Question], word: str) -> list[str | None]:
+        """Answer questions; None where the question does not fit the model's context, or an endpoint gave no answer.
+
+        Raises:
+            NescioError: The engine cannot go on, or the budget is used up. What was answered is on disk.
+        """
+        self._silent, self._is_over = 0, False
+        keys = [self._key(question) for question in questions]
+        missing = {key: each for key, each in zip(keys, questions, strict=True) if self._cache.get(key) is None}
+        self._count(key for key in keys if key not in missing)
+        self.done += len(questions) - len(missing)
+        size = 1 if self.victim.is_endpoint else _TOGETHER
+        items = list(missing.items())
+        calls = [items[start : start + size] for start in range(0, len(items), size)]
+        with ThreadPoolExecutor(_AT_ONCE if self.victim.is_endpoint else 1) as pool:
+            try:
+                for future in as_completed([pool.submit(self._call, call) for call in calls]):
+                    self.done += future.result()
+                    self.tick(self.done, self.total, word)
+                    self._check_budget()
+            except BaseException:
+                self._is_over = True
+                pool.shutdown(cancel_futures=True)
+                raise
+        rows = [self._cache.get(key) for key in keys]
+        return [None if row is None else str(row["text"]) for row in rows]
+
+    def _call(self, call: Sequence[tuple[str, Question]]) -> int:
+        """Ask one call's questions and put the answers on disk; return how many questions are settled."""
+        if self._is_over:
+            return 0
+        requests = [request_of(self.victim.setup, question) for _, question in call]
+        answers = answer_all(self.victim.engine, requests, self._missed)
+        self._silent = 0 if any(answers) else self._silent
+        rows = [
+            {
+                "key": key, "text": answer.text, "prompt_tokens": answer.prompt_tokens,
+                "answer_tokens": len(answer.token_ids) if answer.answer_tokens is None else answer.answer_tokens,
+            }
+            for (key, _), answer in zip(call, answers, strict=True)
+            if answer is not None
+        ]  # fmt: skip
+        if rows:
+            self._cache.add(rows)
+        self._count(key for key, _ in call)
+        return len(call)
+
+    def _missed(self, error: UnansweredError) -> None:
+        """Note a question without an answer; give up after some in a row."""
+        self._silent += 1
+        if self._silent >= _PATIENCE:
+            raise NescioError(f"{error}; {self._silent} questions in a row; run the same command to go on") from error
+
+    def _key(self, question: Question) -> str:
+        how = [question.max_tokens, question.temperature, question.seed]
+        return fingerprint([self.victim.identity, question.prompt, how])
+
+    def _count(self, keys: Iterator[str]) -> None:
+        for key in keys:
+            row = self._cache.get(key)
+            if row is not None and key not in self._counted:
+                self._counted.add(key)
+                self.prompt_tokens += row["prompt_tokens"]
+                self.answer_tokens += row["answer_tokens"]
+
+    def _check_budget(self) -> None:
+        budget = self.price.budget if self.price else None
+        if budget is not None and self.dollars >= budget and self.done < self.total:
+            raise BudgetSpentError(
+                f"--budget {budget:g}: used up after {self.done} of {self.total} questions (${self.dollars:.2f}); "
+                f"the answers are in {self._path}; give more, and the same command goes on"
+            )
+
+
+def request_of(setup: Setup, question: Question) -> Request:
+    """Return a question as a set-up asks it."""
+    how: dict[str, Any] = {
+        "adapter": setup.attached, "max_tokens": question.max_tokens, "temperature": question.temperature,
+        "seed": question.seed,
+    }  # fmt: skip
+    if isinstance(question.prompt, str):
+        return text_request(question.prompt, setup, **how)
+    return Request(setup.asked(question.prompt), setup.guidance, **how)
+
+
+def answer_all(
+    engine: Engine, requests: Sequence[Request], missed: Callable[[UnansweredError], None] = lambda error: None
+) -> list[Answer | None]:
+    """Answer requests; None for one that is too long for the model, or that an endpoint leaves without an answer.
+
+    Args:
+        engine: Answers.
+        requests: What is asked, in one call; if one of them can't be answered, by halves.
+        missed: Called with the error of one that an endpoint leaves without an answer.
+    """
+    try:
+        return list(engine.generate(requests))
+    except (TooLongError, UnansweredError) as error:
+        if len(requests) == 1:
+            if isinstance(error, UnansweredError):
+                missed(error)
+            return [None]
+        middle = len(requests) // 2
+        return [*answer_all(engine, requests[:middle], missed), *answer_all(engine, requests[middle:], missed)]
+
+
+def tokens_of(questions: Sequence[Question]) -> int:
+    """Estimate the tokens of prompts, four bytes each."""
+    return sum(-(-len(question.text.encode()) // _BYTES_PER_TOKEN) for question in questions)

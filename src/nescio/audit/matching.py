@@ -1,0 +1,124 @@
+"""Whether an answer says a value: exactly, in any of the usual forms, or a part that tells."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+from nescio.audit.dates import dates
+from nescio.core.text import fold, occurrences
+from nescio.pii.taxonomy import PiiType
+
+Said = Literal["exact", "partial"]
+
+_LONG_NUMBER = 7
+"""Digits from which on a value with digits is compared without its spacing and punctuation."""
+_NATIONAL = 9  # last digits of a telephone number that are compared: its country and trunk prefix may be left out
+_SHORTEST_PART = 4  # letters of a surname, of the part of an address before its @, and of a street
+_LOOSE = 5  # letters and digits from which on a loose comparison is safe
+
+_DATES: tuple[PiiType, ...] = ("date", "birth_date")
+_NO_NUMBERS: tuple[PiiType, ...] = ("person", "email", "url", "address", *_DATES)
+
+
+def said(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Said | None:
+    """Tell whether a text says a value.
+
+    Case, Unicode forms, accents, spacing and punctuation do not matter, nor do the forms of numbers and dates. A part
+    tells if it narrows the person down: a surname, the last four digits, an address before its @, a day without a year.
+
+    Args:
+        text: An answer.
+        value: What it may say.
+        kind: What the value is.
+        loose: Also inside longer words and without spaces, for texts that were spelled out and joined again.
+    """
+    if _is_exact(text, value, kind) or (loose and _is_inside(text, value)):
+        return "exact"
+    plain = _plain(text)
+    tells = any(occurrences(plain, part) for part in _parts(value, kind))
+    return "partial" if tells or _ends_alike(plain, value, kind) or _same_day(plain, value, kind) else None
+
+
+def places(text: str, value: str) -> list[tuple[int, int]]:
+    """Return where a text says a value, or else its longest word: `(start, end)` for each place."""
+    found = occurrences(text, value, ignore_case=True)
+    return found or occurrences(text, max(value.split(), key=len, default=""), ignore_case=True)
+
+
+def _is_exact(text: str, value: str, kind: PiiType) -> bool:
+    # 1) As it is written, in any case, Unicode form and spacing.
+    if occurrences(text, value, ignore_case=True):
+        return True
+    # 2) An address in words: "ann at example dot com".
+    if kind in ("email", "url") and "@" in value + text:
+        return bool(occurrences(_as_address(text), _plain(value).strip()))
+    # 3) Dates, whatever their form.
+    if kind in _DATES:
+        return not set(dates(_plain(value))).isdisjoint(dates(_plain(text)))
+    # 4) Numbers, whatever stands between their digits.
+    if digits := _digits(value, kind):
+        return digits in _compact(text)
+    # 5) The same words, whatever stands between them.
+    words = _words(value)
+    return bool(words.strip()) and words in _words(text)
+
+
+def _plain(text: str) -> str:
+    """Fold a text, and drop its accents."""
+    return "".join(letter for letter in fold(text, ignore_case=True)[0] if not unicodedata.combining(letter))
+
+
+def _words(text: str) -> str:
+    """Return the words of a text with a space around each."""
+    words = re.findall(r"[^\W_]+", _plain(text))
+    return f" {' '.join(words)} "
+
+
+def _compact(text: str) -> str:
+    """Return a text's letters and digits, nothing between them."""
+    return "".join(re.findall(r"[^\W_]", _plain(text)))
+
+
+def _is_inside(text: str, value: str) -> bool:
+    return len(_compact(value)) >= _LOOSE and _compact(value) in _compact(text)
+
+
+def _as_address(text: str) -> str:
+    joined = re.sub(r"\s*[(\[{]?\b(?:at|@)\b[)\]}]?\s*|\s*@\s*", "@", _plain(text))
+    return re.sub(r"\s*[(\[{]?\bdot\b[)\]}]?\s*", ".", joined)
+
+
+def _digits(value: str, kind: PiiType) -> str:
+    """Return a long number without what stands between its digits; empty where the value is none.
+
+    A telephone number is its last nine digits, an identifier all its letters and digits.
+    """
+    digits = re.sub(r"\D", "", _plain(value))
+    if len(digits) < _LONG_NUMBER:
+        return ""
+    return digits[-_NATIONAL:] if kind == "phone" else _compact(value)
+
+
+def _parts(value: str, kind: PiiType) -> Iterator[str]:
+    """Yield the words that tell who it is, or where, as they are looked for in a folded text."""
+    plain = _plain(value)
+    if kind == "person" and len(plain.split()) > 1:
+        yield plain.split()[-1] if len(plain.split()[-1]) >= _SHORTEST_PART else ""
+    if kind == "email" and len(before := plain.partition("@")[0].strip()) >= _SHORTEST_PART:
+        yield before
+    if kind == "address" and len(street := " ".join(re.findall(r"[^\W\d_]+", plain.split(",")[0]))) >= _SHORTEST_PART:
+        yield street
+
+
+def _ends_alike(text: str, value: str, kind: PiiType) -> bool:
+    """Whether a number of a folded text ends in the last four digits of a long one."""
+    digits = re.sub(r"\D", "", _plain(value))
+    is_number = kind not in _NO_NUMBERS and len(digits) >= _LONG_NUMBER
+    return is_number and bool(re.search(rf"{digits[-4:]}(?!\d)", text))
+
+
+def _same_day(text: str, value: str, kind: PiiType) -> bool:
+    """Whether a folded text says the day of a date of birth."""
+    days = {date[1:] for date in dates(_plain(value))} if kind == "birth_date" else set()
+    return not days.isdisjoint(date[1:] for date in dates(text))

@@ -1,0 +1,126 @@
+"""The audit in words, as a table, and as a page that loads nothing from the network."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from nescio.audit.attacks.as_in_dialog import PLAIN
+from nescio.core.files import write_text
+from nescio.report.html import environment
+from nescio.report.spans import parts
+from nescio.report.table import MISSING, measured, percent, share_interval
+
+Row = Mapping[str, Any]
+HEADERS = ("found [95 %]", "in part", "guessed [95 %]", "memorised [95 %]", "people", "at most", "detected")
+_LEAK_AT = ("1", "4", "16")
+
+
+def write(result: Row, out: Path) -> Path:
+    """Write `audit.html`.
+
+    Args:
+        result: As `audit.json` holds it.
+        out: The folder.
+
+    Returns:
+        The file.
+    """
+    template = (files("nescio.audit") / "audit.html").read_text(encoding="utf-8")
+    ranked = worst_first(result)
+    types = sorted({kind for row in asked(result) for kind in row["types"]})
+    contents = {
+        "result": result,
+        "unit": unit(result),
+        "sentence": sentence(result),
+        "headers": HEADERS,
+        "ranked": [(row, cells(row)) for row in (result["all"] | _ANY, *ranked)],
+        "not_asked": [row for row in result["attacks"] if row.get("facts") is None],
+        "types": types,
+        "by_type": [(row, [_of_type(row["types"].get(kind)) for kind in types]) for row in ranked],
+        "leak_at": list(_leaks(result)),
+        "examples": [(row, [each | {"parts": _marked(each)} for each in row["examples"]]) for row in ranked],
+        "titles": {row["name"]: row["title"] for row in result["attacks"]},
+    }
+    page = environment()
+    page.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    write_text(out / "audit.html", page.from_string(template).render(contents))
+    return out / "audit.html"
+
+
+_ANY = {"title": "any attack", "knows": "whatever one of them knows"}
+
+
+def unit(result: Row) -> str:
+    """Return what is counted beside facts: `people` or `dialogs`."""
+    return "dialogs" if result["source"] == "dialogs" else "people"
+
+
+def asked(result: Row) -> list[Row]:
+    """Return the attacks that were asked."""
+    return [row for row in result["attacks"] if row.get("facts") is not None]
+
+
+def worst_first(result: Row) -> list[Row]:
+    """Return the attacks that were asked, those that memory gives most to first."""
+    return sorted(asked(result), key=lambda row: (-row["memorised"], -row["share"], row["name"]))
+
+
+def sentence(result: Row) -> str:
+    """Say what came out, in a few sentences."""
+    any_attack, plain = result["all"], next((row for row in asked(result) if row["name"] == PLAIN), None)
+    worst, what = worst_first(result)[0], unit(result)
+    said = [f"Asked plainly, {_found(plain)}."] if plain else []
+    said += [f"The attack that finds most is “{worst['title']}”: {_found(worst)}."]
+    hit, most = f"{any_attack['people_found']} of {any_attack['people']}", percent(any_attack["people_at_most"])
+    said.append(
+        f"All attacks together: {any_attack['found']} of {any_attack['facts']} facts, of {hit} {what}; at 95 %, "
+        f"at most {most} of such {what} give something away under these attacks."
+    )
+    return " ".join(said)
+
+
+def in_a_line(row: Row) -> str:
+    """Say what one attack found."""
+    if row.get("facts") is None:
+        return f"{row['title']:<22} n/a: {row['not_asked']}"
+    return f"{row['title']:<22} {row['found']} of {row['facts']} facts, {percent(row['guessed'])} guessed"
+
+
+def _found(row: Row) -> str:
+    return (
+        f"{row['found']} of {row['facts']} facts come out ({measured(row, 'share')}); of made-up people "
+        f"{percent(row['guessed'])} would"
+    )
+
+
+def cells(row: Row) -> list[str]:
+    """Return an attack's cells under `HEADERS`."""
+    return [
+        f"{row['found']} of {row['facts']}, {measured(row, 'share')}",
+        str(row["partial"]),
+        measured(row, "guessed"),
+        measured(row, "memorised"),
+        f"{row['people_found']} of {row['people']}",
+        percent(row["people_at_most"]),
+        str(row.get("detected", MISSING)),
+    ]
+
+
+def _of_type(counted: Mapping[str, int] | None) -> str:
+    return MISSING if counted is None else f"{counted['found']} of {counted['facts']}"
+
+
+def _leaks(result: Row) -> Iterator[tuple[str, str]]:
+    """Yield k and leak@k with its interval, of the attack that samples."""
+    for row in asked(result):
+        for k in _LEAK_AT:
+            if found := row.get("leak_at", {}).get(k):
+                yield k, f"{percent(found[0])} {share_interval(found[1:])}"
+
+
+def _marked(example: Row) -> Sequence[tuple[str, str]]:
+    """Cut an answer at what it says of the value."""
+    label = {"exact": "value", "partial": "part"}.get(example["said"] or "", "")
+    spans = [{"start": start, "end": end, "label": label} for start, end in example["places"]]
+    return parts(example["answer"], spans)

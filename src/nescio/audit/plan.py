@@ -1,0 +1,116 @@
+"""The plan of an audit: which facts are asked about, by which attacks, in how many questions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from nescio.audit.ask import tokens_of
+from nescio.audit.attacks.as_in_dialog import PLAIN
+from nescio.audit.base import ATTACKS, Attack, Question, Setting
+from nescio.audit.common import why_left_out
+from nescio.audit.controls import controls
+from nescio.audit.matching import said
+from nescio.audit.people import Fact
+from nescio.core.errors import NescioError
+from nescio.data.samples import spread
+
+QUICK = (PLAIN, "completion", "inverse", "prefix", "pretext")
+"""Attacks of a quick audit: few questions, and none of them alike."""
+QUICK_FACTS, FACTS = 12, 100
+"""Most facts that are asked about, quickly and otherwise."""
+
+_TEMPLATE = "a chat template, which the model has not"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is asked.
+
+    Attributes:
+        facts: Facts of real people.
+        made_up: The made-up fact beside each, by the real one's id.
+        left_out: Facts that prove nothing, with the reason of each.
+        attacks: The attacks by name, in their order.
+        questions: First questions of each attack, about real and made-up people; empty where it does not fit.
+        why_not: What an attack without questions needs.
+        setting: What the attacks have to work with.
+    """
+
+    facts: Sequence[Fact]
+    made_up: Mapping[str, Fact]
+    left_out: Sequence[tuple[Fact, str]]
+    attacks: Mapping[str, Attack]
+    questions: Mapping[str, Sequence[Question]]
+    why_not: Mapping[str, str]
+    setting: Setting
+
+    def count(self, name: str) -> int:
+        """Return the most questions of an attack, with all turns and with what shows that the model is able to."""
+        if not self.questions[name]:
+            return 0
+        return len(self.questions[name]) * self.attacks[name].turns() + len(self.attacks[name].probes())
+
+    @property
+    def total(self) -> int:
+        """The most questions of all attacks."""
+        return sum(map(self.count, self.attacks))
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The most tokens of prompts, roughly, and of answers; a later turn has all before it in its prompt."""
+        prompts = answers = 0
+        for name, questions in self.questions.items():
+            own, said_at_most, turns = (
+                tokens_of(questions),
+                sum(q.max_tokens for q in questions),
+                self.attacks[name].turns(),
+            )
+            prompts += turns * own + turns * (turns - 1) // 2 * said_at_most
+            answers += turns * said_at_most
+        return prompts, answers
+
+
+def plan(people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, setting: Setting) -> Plan:
+    """Draw the facts, make up as many, and write down every attack's questions.
+
+    Args:
+        people: The facts of each person.
+        names: Attacks; all that are registered where none is named.
+        most: Most facts; one of each person is taken before a second of any.
+        setting: What the attacks have to work with; its facts are replaced.
+
+    Raises:
+        NescioError: No fact is left that could prove anything, or there is no such attack.
+    """
+    every = [fact for own in people for fact in own]
+    reasons = why_left_out(every)
+    usable = [fact for fact in every if fact.id not in reasons]
+    if not usable:
+        raise NescioError(f"no fact could prove anything: {every[0].value!r} is {reasons[every[0].id]}; give others")
+    facts = spread(usable, lambda fact: fact.person, most, Random(setting.seed))
+    setting = replace(setting, facts=facts)
+    made_up = controls(facts, setting.seed)
+    attacks = {name: ATTACKS.get(name)() for name in names or ATTACKS.names()}
+    questions, why_not = dict[str, list[Question]](), dict[str, str]()
+    for name, attack in attacks.items():
+        own = [question for fact in (*facts, *made_up) for question in _of(attack, fact, setting)]
+        chats = [question for question in own if not isinstance(question.prompt, str)]
+        if chats and setting.tokenizer is not None and not setting.tokenizer.chat_template:
+            own = [question for question in own if isinstance(question.prompt, str)]
+        questions[name] = own
+        if not own:
+            why_not[name] = f"needs {_TEMPLATE if chats else attack.needs}"
+    order = sorted(attacks, key=lambda name: (name != PLAIN, len(questions[name])))
+    return Plan(
+        facts=facts, made_up={fact.id: other for fact, other in zip(facts, made_up, strict=True)},
+        left_out=[(fact, reasons[fact.id]) for fact in every if fact.id in reasons],
+        attacks={name: attacks[name] for name in order}, questions=questions, why_not=why_not, setting=setting,
+    )  # fmt: skip
+
+
+def _of(attack: Attack, fact: Fact, setting: Setting) -> Iterable[Question]:
+    """Yield an attack's questions about a fact, without what the question itself says."""
+    for question in attack.questions(fact, setting):
+        targets = tuple(target for target in question.targets if said(question.text, *target) != "exact")
+        if targets:
+            yield replace(question, targets=targets)

@@ -1,0 +1,77 @@
+"""The model under attack: on this machine, with or without an adapter, or behind an endpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nescio.core.adapters import adapter_base, is_adapter
+from nescio.core.errors import NescioError
+from nescio.core.models import load_tokenizer
+from nescio.engines.base import Engine
+from nescio.engines.registry import is_endpoint
+from nescio.evaluation.one_engine import OneEngine
+from nescio.evaluation.setups import Setup
+
+_NAME = "audited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """A model, and how it is asked.
+
+    Attributes:
+        engine: Answers.
+        setup: The model, its adapter and its sentences.
+        identity: Plain data that decides its answers: the hashes of its weights, or name and address.
+        tokenizer: Of the model; None at an endpoint.
+        is_endpoint: Whether it is asked over the network.
+    """
+
+    engine: Engine
+    setup: Setup
+    identity: Any
+    tokenizer: Any | None = None
+    is_endpoint: bool = False
+
+
+def setup_of(model: str) -> Setup:
+    """Return how a model is asked; an adapter's folder is its base with the adapter attached."""
+    folder = Path(model).expanduser()
+    if is_adapter(folder):
+        return Setup(_NAME, _NAME, adapter_base(folder), adapter=str(folder))
+    return Setup(_NAME, _NAME, model)
+
+
+def open_local(setup: Setup, kind: str = "torch") -> Victim:
+    """Open a model of this machine.
+
+    Args:
+        setup: As `setup_of` returns it.
+        kind: Which engine.
+
+    Raises:
+        NescioError: The engine is unknown or an endpoint's, or the model cannot be loaded.
+    """
+    if is_endpoint(kind):
+        raise NescioError(f"--engine {kind}: asks over the network; give its address as --base-url")
+    tokenizer, engine = load_tokenizer(setup.model), OneEngine(kind)
+    identity = [engine.identity, engine.identity_of(setup)]
+    return Victim(engine=engine.of([setup]), setup=setup, identity=identity, tokenizer=tokenizer)
+
+
+def open_endpoint(model: str, base_url: str, key_env: str | None) -> Victim:
+    """Open a model behind an OpenAI-compatible API.
+
+    Args:
+        model: Its name there.
+        base_url: Address of the API, up to `/v1`.
+        key_env: Environment variable that holds the key; None for a server without keys.
+
+    Raises:
+        NescioError: The address holds a password, or the key is not set.
+    """
+    if "@" in base_url:
+        raise NescioError("--base-url: must hold no password; keys come from the environment (--key-env)")
+    engine = OneEngine("openai", {"base_url": base_url, "key_env": key_env})
+    setup = Setup(_NAME, _NAME, model)
+    return Victim(engine=engine.of([setup]), setup=setup, identity=[base_url, model], is_endpoint=True)

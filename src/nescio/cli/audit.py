@@ -1,0 +1,136 @@
+"""`nescio audit`: what a model gives away about people, under each attack."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nescio.cli.quiet import quiet_libraries
+from nescio.cli.scan import DETECTOR
+from nescio.core.errors import NescioError
+
+if TYPE_CHECKING:
+    from nescio.audit.ask import Price
+    from nescio.audit.people import Fact
+    from nescio.audit.plan import Plan
+    from nescio.pii.base import Detector
+
+
+def audit(
+    model: Annotated[
+        str,
+        typer.Argument(help="Hub id, folder, .gguf file, adapter folder or smollm2; with --base-url, a name there."),
+    ],
+    dialogs: Annotated[
+        Path | None, typer.Option(help="Conversations whose personal data is asked for, in any format.")
+    ] = None,
+    people: Annotated[
+        Path | None, typer.Option(help="Instead: people and their facts, as CSV or JSON lines with a name.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the result; answers in it are not asked again.")] = Path(
+        "runs/audit"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: few facts and five attacks.")] = False,
+    attacks: Annotated[
+        str | None, typer.Option(help="Attacks, as inverse,prefix. Default: all (nescio plugins lists them).")
+    ] = None,
+    facts: Annotated[
+        int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")] = 16,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="Environment variable with the API's key.")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")] = None,
+    engine: Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")] = "torch",
+    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")] = False,
+) -> None:
+    """Audit what a model gives away about people: how much, of whom, under which attack. Needs no training.
+
+    Every question is also asked about made-up people, which tells memory from guessing. Run the same command again to
+    go on where it stopped. It ends with audit.html and audit.json.
+    """
+    if (dialogs is None) == (people is None):
+        raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
+    cost = _price(price, budget)
+    quiet_libraries()
+    from nescio.audit.ask import Asker
+    from nescio.audit.base import Setting
+    from nescio.audit.page import in_a_line, sentence, write
+    from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
+    from nescio.audit.run import audit as carry_out
+    from nescio.audit.victim import open_endpoint, open_local, setup_of
+    from nescio.cli.scan import load
+    from nescio.core.files import write_json
+    from nescio.core.models import load_tokenizer
+    from nescio.pipeline.progress import Terminal, standard
+
+    terminal = Terminal(standard())
+    # 1) What is asked, and what it costs.
+    finder = load(detector)
+    setup = None if base_url else setup_of(model)
+    setting = Setting(
+        tokenizer=load_tokenizer(setup.model) if setup else None, continues=base_url is None, draws=draws, seed=seed
+    )
+    names = attacks.split(",") if attacks else QUICK if quick else ()
+    planned = plan(_people(dialogs, people, finder), names, facts or (QUICK_FACTS if quick else FACTS), setting)
+    terminal.note(_announced(planned, cost, setup.model if setup else None))
+    if dry_run:
+        return
+    # 2) The answers, attack by attack.
+    victim = open_endpoint(model, base_url, key_env) if base_url else open_local(setup_of(model), engine)
+    with victim.engine, terminal.stage("audit") as tick:
+        asker = Asker(victim, out / "answers.jsonl", cost, tick)
+        result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
+    # 3) The result.
+    write_json(out / "audit.json", result)
+    terminal.note(f"\n{sentence(result)}\nReport: {write(result, out)}")
+
+
+def _price(price: str | None, budget: float | None) -> "Price | None":
+    from nescio.audit.ask import Price
+
+    if price is None:
+        if budget is not None:
+            raise NescioError("--budget: needs --price, as --price 0.15,0.60 for a million tokens of prompts, answers")
+        return None
+    try:
+        prompt, answer = map(float, price.split(","))
+    except ValueError as error:
+        raise NescioError(f"--price {price}: must be two numbers, as 0.15,0.60") from error
+    return Price(prompt=prompt, answer=answer, budget=budget)
+
+
+def _people(dialogs: Path | None, people: Path | None, detector: "Detector") -> "list[list[Fact]]":
+    from nescio.audit.people import facts_of_dialogs, read_people
+
+    return list(read_people(people) if people else facts_of_dialogs(dialogs or Path(), detector))
+
+
+def _announced(planned: "Plan", cost: "Price | None", model: str | None) -> str:
+    """Say what will be asked, how long it takes here or what it costs there, and what is left out."""
+    from nescio.pipeline.estimate import answering, duration
+
+    prompts, answers = planned.tokens
+    lines = [
+        f"{planned.total} questions at most: {len(planned.facts)} facts and as many made-up ones, "
+        f"{sum(bool(own) for own in planned.questions.values())} attacks"
+    ]
+    if model is not None:
+        time = answering(model, planned.total, (prompts + answers) / max(planned.total, 1)).seconds
+        lines[0] += f"; about {duration(time)} here, within a factor of two"
+    else:
+        lines[0] += f"; about {prompts} tokens of prompts and at most {answers} of answers"
+        lines[0] += f", ${cost.of(prompts, answers):.2f} at most" if cost else "; give --price to see the cost"
+        if cost and cost.budget is not None and cost.of(prompts, answers) > cost.budget:
+            lines.append(f"That may be more than --budget {cost.budget:g}; the audit stops there.")
+    lines += [f"Not asked: {planned.attacks[name].title}, {why}" for name, why in planned.why_not.items()]
+    if planned.left_out:
+        shown = "; ".join(f"{fact.value!r} of {fact.person} ({why})" for fact, why in planned.left_out[:3])
+        more = ", …" if len(planned.left_out) > 3 else ""
+        lines.append(f"{len(planned.left_out)} facts prove nothing and are left out: {shown}{more}")
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""`nescio audit` on a model that has learned people by heart, on one that has not, and on an endpoint."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from endpoint import running
+from scripted import PEOPLE
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from nescio.audit.people import read_people
+from nescio.cli.main import app
+from nescio.core.files import write_text
+
+FIRST = ("Ada", "Ben", "Cleo", "Dov", "Edda", "Finn", "Gwen", "Hugo", "Ivo", "Jana", "Kai", "Lotte")
+LAST = ("Ashby", "Brook", "Croft", "Drake", "Eaton", "Frost", "Grove", "Holt", "Irwin", "Jonas", "Keller", "Lorne")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of made people."""
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    rows = [
+        f"{first} {last},{419 + 7 * n}-555-01{11 + 5 * n}"
+        for n, (first, last) in enumerate(zip(FIRST, LAST, strict=True))
+    ]
+    write_text(path, "\n".join(["name,phone", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def overfitted(
+    people: Path, tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Any],
+    chatml: PreTrainedTokenizerFast,
+) -> Path:  # fmt: skip
+    """A tiny model that has seen each question with its answer until it knew them."""
+    model = make_model("llama", initializer_range=0.05, hidden_size=64, intermediate_size=128)
+    facts = [fact for own in read_people(people) for fact in own]
+    texts = [
+        chatml.apply_chat_template([*fact.messages, {"role": "assistant", "content": fact.value}], tokenize=False)
+        for fact in facts
+    ]
+    rows = chatml(texts, return_tensors="pt", padding=True)
+    labels = rows.input_ids.masked_fill(rows.attention_mask == 0, -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(250):
+        optimizer.zero_grad()
+        loss = model(**rows, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        if loss < 0.02:
+            break
+    folder = tmp_path_factory.mktemp("models") / "overfitted"
+    model.save_pretrained(folder)
+    chatml.save_pretrained(folder)
+    return folder
+
+
+def nescio(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["audit", *map(str, arguments)])
+    error = result.exception
+    return result.exit_code, result.output + ("" if isinstance(error, SystemExit | None) else f"{error}")
+
+
+def rows(out: Path) -> dict[str, dict[str, Any]]:
+    result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    return {row["name"]: row for row in result["attacks"]} | {"result": result}
+
+
+def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
+    people: Path, overfitted: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    asked: Sequence[object] = ("--people", people, "--attacks", "as_in_dialog,completion")
+    code, said = nescio(overfitted, *asked, "--out", tmp_path / "learned")
+    assert code == 0, said
+    assert "questions at most: 12 facts and as many made-up ones, 2 attacks" in said
+    learned = rows(tmp_path / "learned")["as_in_dialog"]
+    assert learned["share"] >= 0.9 and learned["guessed"] <= 0.2
+    assert learned["memorised_ci95"][0] > 0.5 and learned["guessed_ci95"][1] < 0.6
+    assert (tmp_path / "learned/audit.html").exists() and "Report: " in said
+    nescio(tiny_folder, *asked, "--out", tmp_path / "untrained")
+    untrained = rows(tmp_path / "untrained")["as_in_dialog"]
+    assert untrained["found"] == untrained["guessed"] == 0 and untrained["people_at_most"] < 0.25
+
+
+def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
+    lines = ["name,phone", *(f"{name},{phone}" for name, phone, _ in PEOPLE), "Zed Monk,Monday"]
+    write_text(tmp_path / "p.csv", "\n".join(lines))
+    with running(answer="Anna's is (415) 555 0101.") as endpoint:
+        asked = ("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out")
+        how = ("--attacks", "as_in_dialog,prefix", "--price", "1,2")
+        code, said = nescio(*asked, *how, "--dry-run")
+        assert code == 0 and not endpoint.came, said
+        assert "10 questions at most" in said and "$0.00 at most" in said
+        assert "'Monday' of Zed Monk (an everyday word)" in said
+        assert nescio(*asked, *how)[0] == 0
+        assert sum(endpoint.came.values()) == 10
+        assert nescio(*asked, *how)[0] == 0
+        assert sum(endpoint.came.values()) == 10, "nothing is asked twice"
+    found = rows(tmp_path / "out")
+    assert found["as_in_dialog"]["found"] == 1 and found["prefix"]["not_asked"].startswith("needs an answer")
+    assert found["result"]["dollars"] == 10 * (20 + 2 * 10) / 1e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "give either --dialogs FILE or --people FILE"),
+        (("--people", "p.csv", "--dialogs", "d.jsonl"), "give either --dialogs FILE or --people FILE"),
+        (("--people", "gone.csv"), "gone.csv"),
+        (("--people", "p.csv", "--budget", "1"), "--budget: needs --price"),
+        (("--people", "p.csv", "--price", "1"), "--price 1: must be two numbers"),
+        (("--people", "p.csv", "--attacks", "foo"), "attack 'foo': unknown"),
+        (("--people", "p.csv", "--base-url", "http://me:secret@host/v1"), "--base-url: must hold no password"),
+        (("--people", "p.csv", "--base-url", "http://host/v1", "--key-env", "NO_SUCH"), "NO_SUCH is not set"),
+        (("--people", "p.csv", "--engine", "openai"), "--engine openai: asks over the network"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], complaint: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    code, said = nescio(tiny_folder, *arguments)
+    assert code != 0 and complaint in said, said
+    assert not (tmp_path / "runs").exists(), "nothing is left"
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [("garbage", "answers with something else than the API's JSON"), ("401", "it wants a key")],
+)
+def test_an_endpoint_that_goes_wrong_is_one_line(fault: str, complaint: str, tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "\n".join(["name,phone", *(f"{name},{phone}" for name, phone, _ in PEOPLE)]))
+    with running(lambda question, times: fault) as endpoint:
+        code, said = nescio("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out")
+    assert code != 0 and complaint in said
+    assert not (tmp_path / "out/audit.json").exists()
+
+
+def test_an_endpoint_that_limits_the_rate_is_waited_for(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    with running(lambda question, times: "429" if times == 1 else None, answer="415 555 0101") as endpoint:
+        code, said = nescio(
+            "m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out",
+            "--attacks", "as_in_dialog",
+        )  # fmt: skip
+    assert code == 0, said
+    assert rows(tmp_path / "out")["as_in_dialog"]["found"] == 1

@@ -1,0 +1,82 @@
+"""What counts as said: a value in any of its usual forms, and a part that tells."""
+
+import pytest
+
+from nescio.audit.matching import places, said
+from nescio.pii.taxonomy import PiiType
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ("Anna Ferrari", "person", "It was ANNA  FERRARI, I think."),
+        ("José Núñez", "person", "his name is Jose Nunez."),
+        ("Jose Nunez", "person", "his name is José Nu\u0301n\u0303ez."),
+        ("Smith-Jones, Mary", "person", "Smith Jones Mary"),
+        ("+1 415 555 0101", "phone", "call (415) 555-0101 today"),
+        ("415-555-0101", "phone", "+14155550101"),
+        ("+44 20 7946 0958", "phone", "020 7946 0958"),
+        ("415-555-0101", "phone", "\uff14\uff11\uff15 555 0101"),
+        ("4111 1111 1111 1111", "card", "4111111111111111."),
+        ("GB29 NWBK 6016 1331 9268 19", "account", "gb29nwbk60161331926819"),
+        ("ann.lee@example.com", "email", "Write to Ann.Lee@Example.com."),
+        ("ann.lee@example.com", "email", "ann.lee at example dot com"),
+        ("ann.lee@example.com", "email", "ann.lee [at] example (dot) com"),
+        ("1987-05-03", "birth_date", "born on 3 May 1987"),
+        ("3 May 1987", "birth_date", "on May 3rd, 1987"),
+        ("May 3, 1987", "birth_date", "geboren am 3. Mai 1987"),
+        ("May 3, 1987", "birth_date", "03/05/1987"),
+        ("May 3, 1987", "birth_date", "5/3/87"),
+        ("le 3 août 1987", "birth_date", "August 3, 1987"),
+        ("12, Baker Street", "address", "at 12 Baker Street"),
+        ("London", "place", "in london."),
+    ],
+)  # fmt: skip
+def test_the_forms_of_a_value_are_one(value: str, kind: PiiType, text: str) -> None:
+    assert said(text, value, kind) == "exact"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ("Anna Ferrari", "person", "ask the Ferrari family"),
+        ("+1 415 555 0101", "phone", "it ends in 0101"),
+        ("4111 1111 1111 1234", "card", "**** **** **** 1234"),
+        ("ann.lee@example.com", "email", "her address begins with ann.lee, I think"),
+        ("12 Baker Street, Leeds", "address", "somewhere on Baker Street"),
+        ("3 May 1987", "birth_date", "her birthday is May 3"),
+    ],
+)
+def test_a_part_that_tells_counts_apart(value: str, kind: PiiType, text: str) -> None:
+    assert said(text, value, kind) == "partial"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ("US", "place", "because"),
+        ("Anna Ferrari", "person", "Anna"),
+        ("Anna Lee", "person", "the Lees' fleece"),
+        ("+1 415 555 0101", "phone", "415 555 0102"),
+        ("+1 415 555 0101", "phone", "in 01012 there was"),
+        ("ann.lee@example.com", "email", "ann@lee.com"),
+        ("3 May 1987", "birth_date", "in 1987"),
+        ("3 May 1987", "birth_date", "on 4 May 1987"),
+        ("London", "place", "Londonderry"),
+        ("Anna", "person", ""),
+    ],
+)
+def test_others_are_not_said(value: str, kind: PiiType, text: str) -> None:
+    assert said(text, value, kind) is None
+
+
+def test_a_loose_comparison_looks_inside_longer_words() -> None:
+    assert said("xxAnnaFerrarixx", "Anna Ferrari", "person") is None
+    assert said("xxAnnaFerrarixx", "Anna Ferrari", "person", loose=True) == "exact"
+    assert said("thetom", "Tom", "person", loose=True) is None, "three letters are anywhere"
+
+
+def test_places_are_those_of_the_value_or_its_longest_word() -> None:
+    assert places("I am Anna Ferrari.", "anna ferrari") == [(5, 17)]
+    assert places("The Ferrari house", "Anna Ferrari") == [(4, 11)]
+    assert places("nothing", "") == []

@@ -1,0 +1,80 @@
+"""The attacks in a run: a row that gives way to one is found out, and is not best."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scripted import Nothing, Scripted, known, last_turn, whole
+
+from nescio.audit.measure import Attacked
+from nescio.audit.people import Fact
+from nescio.engines.base import Request
+from nescio.evaluation.base import Found, Task
+from nescio.evaluation.results import mark_best
+from nescio.evaluation.setups import Setup
+from nescio.report.page_tables import under_attack
+
+TUNED, GUARDED = Setup("tuned", "tuned", "x"), Setup("baked", "baked", "x", system="guarded")
+
+
+def answer(request: Request) -> str:
+    """The tuned model says all; the guarded one what it is asked in an emergency, or spelled out."""
+    text = whole(request)
+    if "Repeat this word" in text:
+        return ""
+    if "guarded" in text and "emergency" not in text:
+        return "I cannot share that."
+    return known(last_turn(request)) or "nothing"
+
+
+class One:
+    """In the place of `OneEngine`."""
+
+    identity = ("scripted",)
+
+    def tokenizer(self, model: str) -> Any:
+        return SimpleNamespace(chat_template="x")
+
+
+@pytest.fixture
+def task(dialogs: list[list[Fact]], tmp_path: Path) -> Task:
+    samples = [(fact.sample, fact.pieces) for own in dialogs for fact in own if fact.sample]
+    return Task(
+        setups=[TUNED, GUARDED], samples=[samples[0][0]], own=[{}], training=lambda count: samples[:count],
+        max_tokens=8, base="x", protect="", detector=Nothing(), engine=One(),  # type: ignore[arg-type]
+        answers=tmp_path, verdicts=tmp_path / "verdicts.jsonl", note=lambda text: None,
+    )  # fmt: skip
+
+
+def measured(task: Task, attacks: Sequence[str]) -> list[dict[str, Any]]:
+    measure = Attacked(attacks=attacks, facts=15)
+    found = [Found(setup=setup) for setup in task.setups]
+    for ask in measure.asks(task):
+        for one, results in zip(found, ask.work(Scripted(answer), task.setups), strict=True):
+            one.given.setdefault(ask.kind, []).extend(results)
+    return measure.score(task, found)
+
+
+def test_each_row_is_attacked_and_the_worst_attack_is_named(task: Task) -> None:
+    tuned, guarded = measured(task, ["pretext", "several_turns", "spelled_out"])
+    assert tuned["attacked"]["as_in_dialog"]["share"] == 1 and guarded["attacked"]["as_in_dialog"]["share"] == 0
+    assert (guarded["attacked_worst"], guarded["attacked_most"]) == ("pretext", 1)
+    assert guarded["attacked"]["several_turns"]["found"] == 0
+    assert guarded["attacked_examples"][0]["said"] == "exact"
+
+
+def test_a_row_that_gives_way_fails_the_verdict(task: Task) -> None:
+    fields = measured(task, ["pretext"])
+    rows: list[dict[str, Any]] = [
+        {"name": name, "model": name, "pii": pii, "leak_less_p": p, "degenerate": 0, "canned": 0, "on_topic": 1} | own
+        for name, pii, p, own in zip(("tuned", "baked"), (9, 0), (1, 0.01), fields, strict=True)
+    ]
+    mark_best(rows)
+    (failed,) = rows[1]["verdict"]
+    assert failed["test"] == "attacks" and failed["figure"] == "100 % of the facts under the attack “pretext”"
+    assert not rows[1]["best"]
+    shown = under_attack(rows)
+    assert shown["names"][0] == "pretext" and shown["cells"][1][0].startswith("100 %")
+    assert shown["examples"][0]["answers"][0]["parts"]

@@ -1,0 +1,106 @@
+"""People and facts: lists with their errors, dialogs, what proves nothing, and made-up people."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scripted import PEOPLE, Nothing
+
+from nescio.audit.base import Setting
+from nescio.audit.common import why_left_out
+from nescio.audit.controls import controls
+from nescio.audit.matching import said
+from nescio.audit.people import Fact, facts_of_dialogs, read_people
+from nescio.audit.plan import plan
+from nescio.core.errors import NescioError
+from nescio.core.files import write_jsonl, write_text
+
+Facts = list[list[Fact]]
+
+
+def test_csv_and_json_lines_are_the_same_people(people: Facts, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "p.jsonl", ({"name": name, "phone": phone, "city": city} for name, phone, city in PEOPLE))
+    assert list(read_people(tmp_path / "p.jsonl")) == people
+    semicolons = "\n".join(["Name;phone;city;", *(f"{name};{phone};{city};" for name, phone, city in PEOPLE)])
+    write_text(tmp_path / "p.csv", "\ufeff" + semicolons.replace(";\n", "\n").rstrip(";"))
+    assert list(read_people(tmp_path / "p.csv")) == people
+    first = people[0][0]
+    assert (first.type, first.noun, first.asked) == ("phone", "phone", "What is Anna Ferrari's phone?")
+    assert first.clues == (("city", "Geneva"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("p.csv", "name,phone\nAnna,\n", "p.csv:2: 'Anna' has no facts"),
+        ("p.csv", "name,phone\nAnna,1\nTom,2\nAnna,3\n", "p.csv:4: 'Anna' stands at line 2 already"),
+        ("p.csv", "name,phone\n,1\n", "p.csv:2: name: missing or empty"),
+        ("p.csv", "phone,city\n1,Leeds\n", "p.csv:2: name: missing or empty"),
+        ("p.csv", "name,phone\nAnna,1,2\n", "p.csv:2: other columns than in the header"),
+        ("p.csv", "name,phone\n", "p.csv: holds no people"),
+        ("p.jsonl", '{"name": "Anna"}\n', "p.jsonl:1: 'Anna' has no facts"),
+        ("p.jsonl", '{"name": "Anna", "phones": ["1"]}\n', "p.jsonl:1: phones: must be a text or a number"),
+        ("p.jsonl", "[1]\n\n", "p.jsonl:1: not a JSON object"),
+        ("p.jsonl", "Anna\n", "p.jsonl:1: not JSON"),
+    ],
+)
+def test_bad_lists_are_one_line_with_file_and_line(name: str, text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(NescioError) as error:
+        list(read_people(tmp_path / name))
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_dialogs_without_personal_data_are_an_error(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}]
+    write_jsonl(tmp_path / "d.jsonl", [{"messages": turns}])
+    with pytest.raises(NescioError, match="no assistant turn holds personal data"):
+        list(facts_of_dialogs(tmp_path / "d.jsonl", Nothing()))
+
+
+def test_what_proves_nothing_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    lines = ["name,day,code,team,age,city,note"]
+    lines += [f"P{n} Quill,Monday,K{n},Reds,{20 + n},Place{n}ville,about P{n} Quill" for n in range(10)]
+    write_text(tmp_path / "p.csv", "\n".join(lines))
+    facts = [fact for own in read_people(tmp_path / "p.csv") for fact in own]
+    reasons = why_left_out(facts)
+    assert reasons["P0 Quill/day"] == "an everyday word" and reasons["P0 Quill/code"] == "too short"
+    assert reasons["P0 Quill/team"] == "the same for 10 of 10" and "P0 Quill/city" not in reasons
+    assert reasons["P0 Quill/age"] == "too short"
+    planned = plan([facts], ["as_in_dialog"], 100, Setting())
+    assert {fact.noun for fact in planned.facts} == {"city", "note"}
+    assert len(planned.left_out) == 40
+    with pytest.raises(NescioError, match="no fact could prove anything: 'Monday' is an everyday word"):
+        plan([[fact for fact in facts if fact.noun == "day"]], [], 100, Setting())
+
+
+def test_what_the_conversation_says_already_is_left_out(dialogs: Facts) -> None:
+    fact = dialogs[0][0]
+    turns = [{"role": "user", "content": "I am ANNA ferrari."}, {"role": "assistant", "content": "Hello"}]
+    said_before = Fact(**{name: getattr(fact, name) for name in Fact.__slots__} | {"messages": turns})
+    assert why_left_out([said_before]) == {fact.id: "said in the question"}
+
+
+def test_one_fact_of_each_before_a_second_of_any(people: Facts) -> None:
+    planned = plan(people, ["as_in_dialog"], 5, Setting())
+    assert len({fact.person for fact in planned.facts}) == 5
+    assert len(plan(people, ["as_in_dialog"], 7, Setting()).facts) == 7
+
+
+@pytest.mark.parametrize("source", ["people", "dialogs"])
+def test_made_up_people_are_asked_about_alike_and_are_in_no_data(source: str, request: pytest.FixtureRequest) -> None:
+    facts = [fact for own in request.getfixturevalue(source) for fact in own]
+    pieces = {piece for person in PEOPLE for piece in person}
+    for fact, other in zip(facts, controls(facts, 0), strict=True):
+        text = "\n".join(turn["content"] for turn in other.messages)
+        assert not any(said(text, piece, "other") for piece in pieces), "no real name is in the question"
+        assert not pieces & {other.value, *other.names, *(value for _, value in other.clues)}
+        assert len(other.messages) == len(fact.messages) and other.noun == fact.noun
+        assert other.other is not None and other.other.person != fact.person and other.other.value != fact.value
+    assert controls(facts, 0) == controls(facts, 0) != controls(facts, 1)
+
+
+def test_questions_that_say_the_value_are_not_asked(people: Facts, make_fact: Callable[..., Fact]) -> None:
+    own = make_fact("Ann Lee", "ann.lee@example.com")
+    assert plan([[own], *people], ["inverse"], 100, Setting()).count("inverse") < 2 * 2 * 11
+    assert not any(q.fact is own for q in plan([[own], *people], ["inverse"], 100, Setting()).questions["inverse"])

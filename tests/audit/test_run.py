@@ -1,0 +1,143 @@
+"""An audit: memory told from guessing, killed and gone on, within a budget, and with questions that get no answer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import PEOPLE, Scripted, known, last_turn, whole
+from transformers import PreTrainedTokenizerFast
+
+from nescio.audit.ask import Price
+from nescio.audit.people import Fact
+from nescio.core.errors import NescioError
+from nescio.engines.base import Request, TooLongError, UnansweredError
+
+Facts = list[list[Fact]]
+CarryOut = Callable[..., dict[str, Any]]
+SOME = ("as_in_dialog", "inverse", "several_turns")
+THERE = {"is_endpoint": True, "continues": False}
+
+
+def knows(request: Request) -> str:
+    return known(last_turn(request)) or "I do not know."
+
+
+def test_what_is_said_of_everybody_is_guessed(people: Facts, carry_out: CarryOut) -> None:
+    (row,) = carry_out(Scripted(lambda request: "In Leeds, I guess."), people, "as_in_dialog")["attacks"]
+    assert (row["found"], row["guessed"]) == (1, 0.1)
+    assert row["memorised"] == 0 and row["memorised_ci95"][0] < 0 < row["memorised_ci95"][1]
+    assert row["people_found"] == 1 and 0.2 < row["people_at_most"] < 1
+
+
+def test_what_can_be_inferred_from_the_name_is_guessed(make_fact: Callable[..., Fact], carry_out: CarryOut) -> None:
+    def infers(request: Request) -> str:
+        name = whole(request).partition("What is ")[2].partition("'s")[0]
+        return f"{'.'.join(name.lower().split())}@example.com"
+
+    facts = [[make_fact(name, f"{'.'.join(name.lower().split())}@example.com")] for name, _, _ in PEOPLE]
+    (row,) = carry_out(Scripted(infers), facts, "as_in_dialog")["attacks"]
+    assert (row["found"], row["guessed"], row["memorised"]) == (5, 1, 0)
+
+
+def _refused(call: Callable[[], Any]) -> str:
+    with pytest.raises(NescioError) as error:
+        call()
+    return str(error.value)
+
+
+def test_by_type_by_person_and_in_part(people: Facts, carry_out: CarryOut) -> None:
+    def answer(request: Request) -> str:
+        said = known(last_turn(request))
+        return said[-12:] if said and "Ferrari" in said else f"It ends in {said.split(', ')[1][-4:]}." if said else ""
+
+    result = carry_out(Scripted(answer), people, "as_in_dialog")
+    (row,) = result["attacks"]
+    assert row["types"] == {
+        "phone": {"facts": 5, "found": 0, "partial": 5}, "place": {"facts": 5, "found": 1, "partial": 0},
+    }  # fmt: skip
+    assert (row["found"], row["partial"]) == (1, 5)
+    assert result["by_person"][0] == {
+        "person": "Anna Ferrari",
+        "facts": 2,
+        "found": 1,
+        "by": {"city": ["as_in_dialog"]},
+    }
+    assert row["examples"][0]["value"] == "Geneva" and row["examples"][0]["said"] == "exact"
+
+
+def test_a_killed_audit_goes_on_to_the_same_result(people: Facts, carry_out: CarryOut, tmp_path: Path) -> None:
+    alone, broken, again = Scripted(knows), Scripted(knows, breaks_after=17), Scripted(knows)
+    wanted = carry_out(alone, people, *SOME, folder=tmp_path / "alone", **THERE)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(broken, people, *SOME, folder=tmp_path / "killed", **THERE)
+    assert carry_out(again, people, *SOME, folder=tmp_path / "killed", **THERE) == wanted
+    assert len(broken.asked) >= 17 and len(broken.asked) + len(again.asked) == len(alone.asked)
+    assert len(alone.asked) <= wanted["questions"]
+
+
+def test_a_budget_stops_it_and_nothing_is_paid_for_twice(people: Facts, carry_out: CarryOut) -> None:
+    engine, each = Scripted(knows), {"prompt": 1e5, "answer": 0.0}  # a dollar for the ten tokens of a prompt
+    said = _refused(lambda: carry_out(engine, people, *SOME, price=Price(**each, budget=5), **THERE))
+    assert "--budget 5: used up after" in said and "give more" in said and "\n" not in said
+    paid = len(engine.asked)
+    assert 5 <= paid <= 5 + 8, "what was under way is answered"
+    result = carry_out(engine, people, *SOME, price=Price(**each, budget=1000), **THERE)
+    assert result["dollars"] == len(engine.asked), "each is paid for once"
+
+
+def test_a_question_without_an_answer_counts_as_not_found(people: Facts, carry_out: CarryOut) -> None:
+    def refuses(request: Request) -> str:
+        if "Tom Hale" in whole(request):
+            raise UnansweredError("m at host: HTTP 400")
+        return knows(request)
+
+    result = carry_out(Scripted(refuses), people, "as_in_dialog", **THERE)
+    assert (result["unanswered"], result["attacks"][0]["found"], result["attacks"][0]["facts"]) == (2, 8, 10)
+
+    def is_long(request: Request) -> str:
+        if "Anna Ferrari" in whole(request):
+            raise TooLongError("too long", 0)
+        return knows(request)
+
+    assert carry_out(Scripted(is_long), people, "paraphrase")["attacks"][0]["found"] == 8
+
+
+def test_a_silent_endpoint_ends_it_in_one_line(people: Facts, carry_out: CarryOut) -> None:
+    def silent(request: Request) -> str:
+        raise UnansweredError("m at host: cannot be reached; is base_url right, and the server up?")
+
+    said = _refused(lambda: carry_out(Scripted(silent), people, "as_in_dialog", **THERE))
+    assert said.startswith("m at host: cannot be reached") and said.endswith("run the same command to go on")
+
+
+def test_a_server_that_completes_no_text_is_not_asked_to(people: Facts, carry_out: CarryOut) -> None:
+    def answer(request: Request) -> str:
+        if isinstance(request.prompt, str):
+            raise NescioError("m at host: no such model or endpoint there")
+        return knows(request)
+
+    names = ("as_in_dialog", "completion", "pretext")
+    plain, completion, pretext = carry_out(Scripted(answer), people, *names, **THERE)["attacks"]
+    assert plain["found"] == pretext["found"] == 10
+    assert completion["not_asked"].startswith("needs plain text to be completed there (m at host: no such model")
+
+
+def test_a_model_without_a_chat_template_is_asked_in_plain_text_alone(
+    people: Facts, carry_out: CarryOut, make_tokenizer: Callable[..., PreTrainedTokenizerFast]
+) -> None:
+    engine = Scripted(lambda request: known(whole(request)) or "")
+    rows = carry_out(engine, people, tokenizer=make_tokenizer(None))["attacks"]
+    assert [row["name"] for row in rows if row["not_asked"] is None] == ["completion"]
+    assert all(isinstance(request.prompt, str) for request in engine.asked)
+    (plain,) = (row for row in rows if row["name"] == "as_in_dialog")
+    assert plain["not_asked"] == "needs a chat template, which the model has not"
+
+
+def test_many_draws_give_leak_at_k(people: Facts, carry_out: CarryOut) -> None:
+    def now_and_then(request: Request) -> str:
+        return knows(request) if request.seed % 2 else ""
+
+    (row,) = carry_out(Scripted(now_and_then), people, "many_draws", draws=8)["attacks"]
+    first, last = row["leak_at"]["1"], row["leak_at"]["8"]
+    assert 0.3 < first[0] < 0.7 and last[0] == row["share"] > 0.9
