@@ -250,7 +250,7 @@ def test_links_resolve(document: Path) -> None:
 def test_paths_of_the_code_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert len(CODE_PATH.findall(text)) >= 5
-    own = re.compile(r"^(?:data|samples|pairs|eval|figures|tuned|adapter|site|dist)/")  # of a run, or built
+    own = re.compile(r"^(?:data|samples|pairs|eval|figures|tuned|teacher|adapter|site|dist)/")  # of a run, or built
     assert [problem for problem in path_problems(text) if not own.match(problem)] == []
 
 
