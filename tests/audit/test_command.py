@@ -82,6 +82,11 @@ def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
     assert learned["share"] >= 0.9 and learned["guessed"] <= 0.2
     assert learned["memorised_ci95"][0] > 0.5 and learned["guessed_ci95"][1] < 0.6
     assert (tmp_path / "learned/audit.html").exists() and "Report: " in said
+    code, said = nescio(overfitted, *asked, "--out", tmp_path / "learned", "--weights", "q8_0,q4_0,half")
+    assert code == 0 and "q8_0" in said, said
+    rounded = rows(tmp_path / "learned")
+    assert rounded["q8_0"]["share"] >= 0.9 and rounded["half"]["not_asked"] == "needs an adapter"
+    assert rounded["q4_0"]["facts"] == 12 and rounded["as_in_dialog"] == learned
     nescio(tiny_folder, *asked, "--out", tmp_path / "untrained")
     untrained = rows(tmp_path / "untrained")["as_in_dialog"]
     assert untrained["found"] == untrained["guessed"] == 0 and untrained["people_at_most"] < 0.25
@@ -117,6 +122,8 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--attacks", "foo"), "attack 'foo': unknown"),
         (("--people", "p.csv", "--base-url", "http://me:secret@host/v1"), "--base-url: must hold no password"),
         (("--people", "p.csv", "--base-url", "http://host/v1", "--key-env", "NO_SUCH"), "NO_SUCH is not set"),
+        (("--people", "p.csv", "--weights", "q5"), "--weights q5: unknown"),
+        (("--people", "p.csv", "--weights", "q4_0", "--base-url", "http://h/v1"), "--weights: needs a model of this"),
         (("--people", "p.csv", "--engine", "openai"), "--engine openai: asks over the network"),
     ],
 )

@@ -15,7 +15,7 @@ from nescio.engines.base import Answer, Engine, Request, TooLongError, Unanswere
 from nescio.evaluation.measures.slot_attack import text_request
 from nescio.evaluation.setups import Setup
 
-_TOGETHER = 96  # requests in one call of an engine on this machine, which answers them in one batch
+_TOGETHER = 32  # requests in one call of an engine on this machine, before their answers are on disk
 _AT_ONCE = 8  # calls of an endpoint at the same time, of one request each
 _PATIENCE = 8  # requests in a row that an endpoint may leave without an answer
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages

@@ -34,6 +34,7 @@ class Plan:
         questions: First questions of each attack, about real and made-up people; empty where it does not fit.
         why_not: What an attack without questions needs.
         setting: What the attacks have to work with.
+        weights: Changes of the weights under which the plain question is asked again.
     """
 
     facts: Sequence[Fact]
@@ -43,6 +44,7 @@ class Plan:
     questions: Mapping[str, Sequence[Question]]
     why_not: Mapping[str, str]
     setting: Setting
+    weights: Sequence[str] = ()
 
     def count(self, name: str) -> int:
         """Return the most questions of an attack, with all turns and with what shows that the model is able to."""
@@ -53,24 +55,23 @@ class Plan:
     @property
     def total(self) -> int:
         """The most questions of all attacks."""
-        return sum(map(self.count, self.attacks))
+        return sum(map(self.count, self.attacks)) + len(self.weights) * (self.count(PLAIN) if self.weights else 0)
 
     @property
     def tokens(self) -> tuple[int, int]:
         """The most tokens of prompts, roughly, and of answers; a later turn has all before it in its prompt."""
         prompts = answers = 0
         for name, questions in self.questions.items():
-            own, said_at_most, turns = (
-                tokens_of(questions),
-                sum(q.max_tokens for q in questions),
-                self.attacks[name].turns(),
-            )
+            turns, own = self.attacks[name].turns(), tokens_of(questions)
+            said_at_most = sum(question.max_tokens for question in questions)
             prompts += turns * own + turns * (turns - 1) // 2 * said_at_most
             answers += turns * said_at_most
         return prompts, answers
 
 
-def plan(people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, setting: Setting) -> Plan:
+def plan(
+    people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, setting: Setting, weights: Sequence[str] = ()
+) -> Plan:
     """Draw the facts, make up as many, and write down every attack's questions.
 
     Args:
@@ -78,6 +79,7 @@ def plan(people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, sett
         names: Attacks; all that are registered where none is named.
         most: Most facts; one of each person is taken before a second of any.
         setting: What the attacks have to work with; its facts are replaced.
+        weights: Changes of the weights; the plain question is asked with them, so it is among the attacks then.
 
     Raises:
         NescioError: No fact is left that could prove anything, or there is no such attack.
@@ -90,7 +92,8 @@ def plan(people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, sett
     facts = spread(usable, lambda fact: fact.person, most, Random(setting.seed))
     setting = replace(setting, facts=facts)
     made_up = controls(facts, setting.seed)
-    attacks = {name: ATTACKS.get(name)() for name in names or ATTACKS.names()}
+    chosen = dict.fromkeys([*([PLAIN] if weights else []), *(names or ATTACKS.names())])
+    attacks = {name: ATTACKS.get(name)() for name in chosen}
     questions, why_not = dict[str, list[Question]](), dict[str, str]()
     for name, attack in attacks.items():
         own = [question for fact in (*facts, *made_up) for question in _of(attack, fact, setting)]
@@ -105,6 +108,7 @@ def plan(people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, sett
         facts=facts, made_up={fact.id: other for fact, other in zip(facts, made_up, strict=True)},
         left_out=[(fact, reasons[fact.id]) for fact in every if fact.id in reasons],
         attacks={name: attacks[name] for name in order}, questions=questions, why_not=why_not, setting=setting,
+        weights=weights,
     )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import nescio
 from nescio.audit.ask import Asker, BudgetSpentError
+from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
 from nescio.audit.base import WHOLE, Attack, Question
 from nescio.audit.matching import places, said
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan
 from nescio.audit.score import Findings, Reply, by_person, score
+from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
 from nescio.evaluation.measures.leak_at_k import leaks
@@ -46,10 +48,14 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
     """
     asker.total = plan.total
     findings, rows = list[Findings](), list[dict[str, Any]]()
-    for name in plan.attacks:
-        found = _findings(plan, name, asker)
-        findings.append(found)
-        rows.append(_row(plan, found, detector))
+    for name, attack in plan.attacks.items():
+        findings.append(_findings(plan, name, asker))
+        rows.append(_row(plan, findings[-1], detector, attack, title=attack.title, knows=attack.knows))
+        note(rows[-1])
+    for name in plan.weights:
+        findings.append(_against_weights(plan, name, asker))
+        attack, title = plan.attacks[PLAIN], f"plain, {CHANGES[name].title}"
+        rows.append(_row(plan, findings[-1], detector, attack, title=title, knows="the weights"))
         note(rows[-1])
     everything = Findings(name=ALL, facts=plan.facts, replies=[reply for found in findings for reply in found.replies])
     return {
@@ -96,6 +102,20 @@ def _findings(plan: Plan, name: str, asker: Asker) -> Findings:
     about = {question.fact.id for question in questions}
     replies = [reply for own in held for reply in own]
     return Findings(name=name, facts=[fact for fact in plan.facts if fact.id in about], replies=replies)
+
+
+def _against_weights(plan: Plan, name: str, asker: Asker) -> Findings:
+    """Ask the plain question of the model with changed weights."""
+    asker.victim.engine.close()  # two models are never in memory together
+    if not CHANGES[name].fits(asker.victim.setup):
+        return Findings(name=name, not_asked="needs an adapter")
+    original = asker.victim
+    asker.victim = open_changed(original, name)
+    try:
+        return replace(_findings(plan, PLAIN, asker), name=name)
+    finally:
+        asker.victim.engine.close()
+        asker.victim = original
 
 
 def conversations(
@@ -148,10 +168,9 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
     return best
 
 
-def _row(plan: Plan, found: Findings, detector: Detector) -> dict[str, Any]:
-    """Return an attack's row of the result."""
-    attack = plan.attacks[found.name]
-    head = {"name": found.name, "title": attack.title, "knows": attack.knows, "not_asked": found.not_asked}
+def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **words: str) -> dict[str, Any]:
+    """Return an attack's row of the result; `words` are its title and what it knows."""
+    head = {"name": found.name, **words, "not_asked": found.not_asked}
     if not found.facts:
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}

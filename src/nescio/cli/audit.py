@@ -34,6 +34,9 @@ def audit(
     attacks: Annotated[
         str | None, typer.Option(help="Attacks, as inverse,prefix. Default: all (nescio plugins lists them).")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,half,detached (the adapter).")
+    ] = None,
     facts: Annotated[
         int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
     ] = None,
@@ -64,12 +67,17 @@ def audit(
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
+    from nescio.audit.weights import check
     from nescio.cli.scan import load
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
     from nescio.pipeline.progress import Terminal, standard
 
     terminal = Terminal(standard())
+    changes = weights.split(",") if weights else []
+    check(changes)
+    if changes and base_url:
+        raise NescioError("--weights: needs a model of this machine; leave --base-url out")
     # 1) What is asked, and what it costs.
     finder = load(detector)
     setup = None if base_url else setup_of(model)
@@ -77,12 +85,14 @@ def audit(
         tokenizer=load_tokenizer(setup.model) if setup else None, continues=base_url is None, draws=draws, seed=seed
     )
     names = attacks.split(",") if attacks else QUICK if quick else ()
-    planned = plan(_people(dialogs, people, finder), names, facts or (QUICK_FACTS if quick else FACTS), setting)
+    planned = plan(
+        _people(dialogs, people, finder), names, facts or (QUICK_FACTS if quick else FACTS), setting, changes
+    )
     terminal.note(_announced(planned, cost, setup.model if setup else None))
     if dry_run:
         return
     # 2) The answers, attack by attack.
-    victim = open_endpoint(model, base_url, key_env) if base_url else open_local(setup_of(model), engine)
+    victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env)
     with victim.engine, terminal.stage("audit") as tick:
         asker = Asker(victim, out / "answers.jsonl", cost, tick)
         result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))

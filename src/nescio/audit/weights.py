@@ -1,0 +1,108 @@
+"""Attacks against the weights of a model on this machine: rounded to few bits, its adapter weaker or detached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nescio.audit.victim import Victim
+from nescio.core.errors import NescioError
+from nescio.core.extras import require
+from nescio.core.models import load_model
+from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation.setups import Setup
+
+_BLOCK = 32  # weights that share a scale; a row of another size stays as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of the weights.
+
+    Attributes:
+        title: What the table calls it.
+        kind: Type of GGUF that the weights are rounded to; None rounds nothing.
+        scale: What the adapter is multiplied by.
+    """
+
+    title: str
+    kind: str | None = None
+    scale: float = 1.0
+
+    def fits(self, setup: Setup) -> bool:
+        """Whether a model can be changed so; without an adapter there is none to weaken."""
+        return setup.adapter is not None or self.scale == 1
+
+
+CHANGES: Mapping[str, Change] = {
+    "q8_0": Change(title="rounded to q8_0", kind="Q8_0"),
+    "q4_0": Change(title="rounded to q4_0", kind="Q4_0"),
+    "q4_1": Change(title="rounded to q4_1", kind="Q4_1"),
+    "half": Change(title="adapter at half strength", scale=0.5),
+    "detached": Change(title="adapter detached", scale=0.0),
+}
+"""Changes by name. The last two need an adapter."""
+
+
+def open_changed(victim: Victim, name: str) -> Victim:
+    """Open a model of this machine with other weights; an adapter is merged first, as for an export.
+
+    Args:
+        victim: The model as it is; its engine may be closed.
+        name: One of `CHANGES`.
+
+    Raises:
+        NescioError: gguf is not installed, or the model cannot be loaded.
+    """
+    change, setup = CHANGES[name], victim.setup
+    loaded = load_model(setup.model, torch.float32)
+    model = _merged(loaded.model, Path(setup.adapter), change.scale) if setup.adapter else loaded.model
+    if change.kind:
+        round_weights(model, change.kind)
+    engine = TorchEngine(model, loaded.tokenizer)
+    return replace(
+        victim, engine=engine, setup=Setup(setup.name, setup.label, setup.model), identity=[victim.identity, name]
+    )
+
+
+def check(names: Sequence[str]) -> None:
+    """Check the names of changes.
+
+    Raises:
+        NescioError: One is unknown.
+    """
+    if unknown := [name for name in names if name not in CHANGES]:
+        raise NescioError(f"--weights {unknown[0]}: unknown; known here: {', '.join(CHANGES)}")
+
+
+def _merged(model: Any, adapter: Path, scale: float) -> Any:
+    """Return base + scale · adapter."""
+    from peft import PeftModel
+
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    with torch.no_grad():
+        for name, weight in merged.named_parameters():
+            weight.copy_(before[name] + scale * (weight - before[name]))
+    return merged.eval()
+
+
+def round_weights(model: Any, kind: str) -> None:
+    """Round a model's matrices to a type of GGUF and back, in place; embedding and head stay at Q8_0, as in an export.
+
+    Args:
+        model: Of Transformers, in fp32.
+        kind: A type of `gguf`: `Q8_0`, `Q4_0`, `Q4_1`.
+    """
+    gguf = require("gguf", "gguf", "--weights")
+    ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    with torch.no_grad():
+        for module in model.modules():
+            weight = getattr(module, "weight", None)
+            if weight is None or weight.dim() != 2 or weight.shape[1] % _BLOCK:
+                continue
+            number = gguf.GGMLQuantizationType["Q8_0" if id(module) in ends else kind]
+            rounded = gguf.quants.dequantize(gguf.quants.quantize(weight.cpu().numpy(), number), number)
+            weight.copy_(torch.from_numpy(rounded))
