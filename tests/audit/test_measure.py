@@ -10,10 +10,12 @@ from scripted import Nothing, Scripted, known, last_turn, whole
 
 from nescio.audit.measure import Attacked
 from nescio.audit.people import Fact
+from nescio.core.errors import NescioError
 from nescio.engines.base import Request
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.results import mark_best
 from nescio.evaluation.setups import Setup
+from nescio.pipeline.recipe import parse_recipe
 from nescio.report.page_tables import under_attack
 
 TUNED, GUARDED = Setup("tuned", "tuned", "x"), Setup("baked", "baked", "x", system="guarded")
@@ -78,3 +80,10 @@ def test_a_row_that_gives_way_fails_the_verdict(task: Task) -> None:
     shown = under_attack(rows)
     assert shown["names"][0] == "pretext" and shown["cells"][1][0].startswith("100 %")
     assert shown["examples"][0]["answers"][0]["parts"]
+
+
+def test_a_recipe_that_names_no_attack_there_is_does_not_begin() -> None:
+    recipe = {"base": "smollm2", "tune": {}, "data": {"synthetic": {}}, "evaluate": {"attacks": ["inverse"]}}
+    assert parse_recipe(recipe).evaluate.attacks == ["inverse"]
+    with pytest.raises(NescioError, match="attack 'foo': unknown; known here: as_in_dialog"):
+        parse_recipe(recipe | {"evaluate": {"attacks": ["foo"]}})
