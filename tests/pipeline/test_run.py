@@ -117,6 +117,24 @@ def test_a_baseline_is_trained_and_its_least_leaking_epoch_kept(world: Path, tmp
     assert list((out / "adapter/tensorboard").rglob("events.out.tfevents.*"))
 
 
+def test_the_best_of_several_other_words_and_callers_who_ask(world: Path, tmp_path: Path, finished: Path) -> None:
+    out, reporter = tmp_path / "more", Quiet()
+    shutil.copytree(finished, out)
+    changes = ["generate.best_of=2", "pairs.paraphrases=1", "pairs.asked=1.0", "train.keep=balanced"]
+    Run(load_recipe(world / "recipe.yaml", changes), out, reporter).execute("train")
+    assert reporter.done == ["candidates", "pairs", "train"]
+    clean = [row for _, row in read_jsonl(out / "candidates.jsonl") if row["accepted"]]
+    assert {row["best"] for row in clean} == {True, False}
+    pairs = [row for _, row in read_jsonl(out / "pairs/train.jsonl")]
+    assert sum(bool(row["asked"]) for row in pairs) == len(pairs) / 2
+    assert {":words-1:" in row["id"] for row in pairs} == {True, False}
+    told = [row for _, row in read_jsonl(out / "adapter/log.jsonl") if row["split"] == "eval"]
+    balanced = [row["balanced"] for row in told]
+    assert len(told) == 3 and all(row.keys() >= {"leakage", "words", "loss"} for row in told)
+    epoch = json.loads((out / "adapter/nescio.json").read_text())["epoch"]
+    assert epoch == 1 + balanced.index(min(balanced))
+
+
 def test_two_processes_share_the_training_and_nothing_else(world: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "shared"
     shutil.copytree(finished, out)
