@@ -76,9 +76,16 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         (
             GOOD + "detector: {model: magic}\n",
-            r"r\.yaml:5: detector: model: detector 'magic' is unknown; use default, paper, .*spacy",
+            r"r\.yaml:5: detector: detector 'magic' is unknown; use default, paper, .*spacy",
         ),
         (GOOD + "detector:\n  regex: {A: '['}\n", r"r\.yaml:5: detector: regex: A: no regular expression"),
+        (GOOD + "detector: {thresholds: {phone: 2}}\n", r"r\.yaml:5: detector: thresholds\.phone: 2.* is out of range"),
+        (GOOD + "detector: {count: [fone]}\n", r"r\.yaml:5: detector: count: 'fone' is no type of personal data"),
+        (
+            GOOD + "detector: {model: regex, languages: [en]}\n",
+            r"r\.yaml:5: detector: detector 'regex' has no languages",
+        ),
+        (GOOD + "detector: {model: 3 of regex + rampart}\n", r"r\.yaml:5: detector: .*: 3 of 2 cannot agree"),
         (GOOD + "train: {learning_rate: .inf}\n", r"train\.learning_rate: input should be a finite number"),
         (GOOD + "seed: -1\n", r"r\.yaml:5: seed: input should be greater than or equal to 0"),
         (GOOD + f"seed: {10**30}\n", r"r\.yaml:5: seed: "),

@@ -53,7 +53,7 @@ class DetectorSection(Section):
         try:
             check_name(self.model, {key: value for key, value in settings.items() if value}, self.count)
         except NescioError as error:  # Pydantic adds file, line and field to a ValueError
-            raise ValueError(f"model: {error}") from error
+            raise ValueError(str(error).removeprefix("detector: ")) from error
         for label, pattern in self.regex.items():
             try:
                 re.compile(pattern)

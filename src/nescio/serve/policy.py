@@ -194,7 +194,7 @@ class Policies(Section):
         try:
             check_name(self.detector, {key: value for key, value in settings.items() if value}, self.count)
         except NescioError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).removeprefix("detector: ")) from error
         counted = counted_types(self.detector) if self.count is None else self.count
         for name, policy in self.policies.items():
             for kind in policy.audit.types:
