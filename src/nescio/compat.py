@@ -114,6 +114,9 @@ _FIT = dict.fromkeys(
     , "gradient_checkpointing")
 ) | {"lora": dict.fromkeys(("r", "alpha", "dropout", "targets"))}  # fmt: skip
 _SECTIONS: dict[str, Any] = {
+    "data": dict.fromkeys(
+        ("dialogs", "pii", "skip_bad", "synthetic", "test_share", "train_samples", "validation_samples")
+    ),
     "detector": dict.fromkeys(("model", "ignore", "allow", "deny", "regex", "recognizers")),
     "tune": _FIT,
     "subtract": dict.fromkeys(("coefficient", "relu", "include", "exclude")),
