@@ -1,5 +1,6 @@
 """What callers get over HTTP: right answers, and a clear word for everything else."""
 
+import gzip
 import json
 import re
 import time
@@ -329,6 +330,14 @@ def test_a_top_p_of_0_is_the_likeliest_token_and_top_k_counts(server: Running) -
     assert server.chat(key=STAFF, temperature=2, seed=1).json()["choices"] != greedy
 
 
+def test_a_packed_body_is_named(server: Running) -> None:
+    body = gzip.compress(json.dumps({"model": "careful", "messages": USER}).encode())
+    headers = {"Authorization": f"Bearer {STAFF}", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    refused = httpx.post(f"{server.url}/v1/chat/completions", content=body, headers=headers)
+    assert refused.status_code == 415
+    assert refused.json()["error"]["message"] == "Content-Encoding: gzip is not read; send it plain"
+
+
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
 def test_another_content_type_is_named(server: Running, kind: str | None) -> None:
     headers = {"Authorization": f"Bearer {STAFF}"} | ({} if kind is None else {"Content-Type": kind})
@@ -374,6 +383,8 @@ def test_a_page_may_send_the_headers_of_openais_client_and_read_every_error(serv
 MORE_NO_EFFECT: list[dict[str, Any]] = [
     {"mark_pii": None}, {"stop": ""}, {"stop": ["", "\x09never\x09"]}, {"top_logprobs": 0}, {"logprobs": False},
     {"stream_options": {"include_usage": False}}, {"stream_options": {"include_usage": None}},
+    {"min_tokens": 0, "ignore_eos": False, "skip_special_tokens": True, "length_penalty": 1.0, "stop_token_ids": []},
+    {"chat_template_kwargs": {}, "add_generation_prompt": True, "use_beam_search": False, "typical_p": 1},
     {"max_completion_tokens": 12}, {"guidance": None}, {"guidance": {}}, {"guidance": {"scale": None}}, {"n": 1},
     {"metadata": {"a": "b"}}, {"store": False}, {"service_tier": "auto"}, {"prompt_cache_retention": "24h"},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello", "cache_control": {"type": "x"}}]}]},
@@ -416,6 +427,11 @@ def test_a_refusal_is_what_the_assistant_said(server: Running) -> None:
         ),
         ({"messages": [{"role": "user"}]}, "messages.0: content: field required"),
         ({"my field": 1}, "unrecognized request argument supplied: my field"),
+        ({"min_tokens": 3}, "min_tokens: this server does not support the value"),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+            "messages.0: role: 'tool' is not supported; write the tool's result into a user message",
+        ),
     ],
 )
 def test_errors_name_the_field(server: Running, fields: dict[str, Any], message: str) -> None:

@@ -88,6 +88,9 @@ def test_messages_are_taken_back_as_they_came(client: openai.OpenAI) -> None:
         "refusal": None,
         "reasoning_content": "hm",
         "parsed": None,
+        "provider_specific_fields": {"refusal": None},
+        "thinking_blocks": [],
+        "images": None,
     }
     for sent in (said.model_dump(), said.model_dump(exclude_none=True) | more, said.model_dump() | more):
         turn: Any = [*ASK["messages"], sent, {"role": "user", "content": "And?"}]

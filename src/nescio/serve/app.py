@@ -149,7 +149,9 @@ def _add_views(app: FastAPI, gateway: Gateway) -> None:
 async def _error_response(http: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         kind = http.headers.get("content-type", "missing")
-        if kind.partition(";")[0].strip().lower() == "application/json":
+        if encoding := http.headers.get("content-encoding"):
+            error = ApiError(415, f"Content-Encoding: {encoding} is not read; send it plain", "unsupported_media_type")
+        elif kind.partition(";")[0].strip().lower() == "application/json":
             error = of_validation(error.errors())
         else:
             error = ApiError(415, f"Content-Type: is {kind}; send application/json", "unsupported_media_type")

@@ -44,6 +44,18 @@ REQUEST: dict[str, Harmless] = {
     "best_of": _one_of(None, 1),
     "echo": _one_of(None, False),
     "suffix": _one_of(None, ""),
+    # Of vLLM, SGLang and the clients made for them.
+    "add_generation_prompt": _one_of(None, True),
+    "chat_template_kwargs": _empty,
+    "ignore_eos": _one_of(None, False),
+    "include_stop_str_in_output": _one_of(None, False),
+    "length_penalty": _one_of(None, 1),
+    "min_tokens": _one_of(None, 0),
+    "skip_special_tokens": _one_of(None, True),
+    "spaces_between_special_tokens": _one_of(None, True),
+    "stop_token_ids": _empty,
+    "typical_p": _one_of(None, 1),
+    "use_beam_search": _one_of(None, False),
 }
 MESSAGE: dict[str, Harmless] = {
     "tool_calls": _empty,
@@ -55,6 +67,10 @@ MESSAGE: dict[str, Harmless] = {
     "reasoning": lambda value: value is None or isinstance(value, str),  # never part of a prompt
     "reasoning_content": lambda value: value is None or isinstance(value, str),
     "reasoning_details": lambda value: value is None or isinstance(value, list),
+    # LiteLLM's, in what it returns.
+    "images": _empty,
+    "provider_specific_fields": lambda value: value is None or isinstance(value, Mapping),
+    "thinking_blocks": lambda value: value is None or isinstance(value, list),
 }
 
 

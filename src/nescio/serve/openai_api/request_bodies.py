@@ -61,6 +61,8 @@ class ChatMessage(_Body):
     @model_validator(mode="before")
     @classmethod
     def _drop_no_effect(cls, message: Any) -> Any:
+        if isinstance(message, dict) and message.get("role") in ("tool", "function"):
+            raise ValueError(f"role: {message['role']!r} is not supported; write the tool's result into a user message")
         return without_no_effect(message, MESSAGE)
 
     @property
