@@ -89,8 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         try:
-            for word in self.server.answer.split():
-                choice = {"index": 0, "finish_reason": None, "delta": {"content": f"{word} "}}
+            for word in [*self.server.answer.split(), None]:
+                delta = {} if word is None else {"content": f"{word} "}
+                choice = {"index": 0, "finish_reason": None if word else "stop", "delta": delta}
                 chunk = {"id": "1", "object": "x", "created": 1, "model": asked["model"], "choices": [choice]}
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
                 time.sleep(0.02)

@@ -54,6 +54,33 @@ def test_a_last_answer_is_left_open_with_all_its_white_space(chatml: Any) -> Non
     assert text.endswith("<|im_start|>assistant\n Anna \n")
 
 
+TOOLS = [{"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}}]
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "{% for c in m.tool_calls or () %}<call>{{ c.function | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_tools_and_calls_go_through_the_template(make_tokenizer: Make) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "Zoë"}'}}
+    turns = [USER, Message(role="assistant", content="", tool_calls=[call])]
+    result = Message(role="tool", content="sent", tool_call_id="1")
+    text = render(make_tokenizer(WITH_TOOLS), [*turns, result], TOOLS)
+    assert text.startswith('<|im_start|>tools\n[{"type": "function"')
+    assert '<call>{"name": "mail", "arguments": {"to": "Zoë"}}<|im_end|>' in text, "arguments are an object there"
+    assert text.endswith("<|im_start|>tool\nsent<|im_end|>\n<|im_start|>assistant\n")
+    assert call["function"]["arguments"] == '{"to": "Zoë"}', "the caller's conversation was changed"
+    call["function"]["arguments"] = "no JSON"
+    assert '"arguments": "no JSON"' in render(make_tokenizer(WITH_TOOLS), [*turns, result], TOOLS)
+
+
+def test_a_template_that_shows_no_tools_is_an_error(chatml: Any) -> None:
+    with pytest.raises(NescioError, match="shows no tools"):
+        render(chatml, [USER], TOOLS)
+
+
 def test_a_bos_that_the_tokenizer_adds_is_there_exactly_once(llama3: Any) -> None:
     assert adds_bos(llama3)
     text = render(llama3, [USER])

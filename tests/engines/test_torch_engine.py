@@ -1,6 +1,7 @@
 """The torch engine against Transformers' own guidance, plain reference loops, and itself alone and in a batch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nescio.core.models import context
 from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
+from nescio.engines.prompt_branches import branch_texts
 from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
@@ -343,3 +345,18 @@ def test_the_context_is_that_of_the_text_model() -> None:
     from transformers import Gemma3Config
 
     assert context(Gemma3Config(text_config={"max_position_embeddings": 77})) == 77
+
+
+def test_both_branches_see_the_tools(make_tokenizer: Any, make_model: Any) -> None:
+    template = (
+        "{{ tools | tojson if tools }}{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
+    tool = {"type": "function", "function": {"name": "mail"}}
+    with TorchEngine(make_model("llama"), make_tokenizer(template)) as engine:
+        request = Request([{"role": "user", "content": "Hi"}], Guidance(3.0), tools=(tool,), max_tokens=2)
+        texts = branch_texts(engine.tokenizer, engine.sentences, request.prompt, request.guidance, None, request.tools)
+        assert len(texts) == 2 and all('"mail"' in text for text in texts)
+        with_tools, without = (
+            engine.generate([each])[0].prompt_tokens for each in (request, replace(request, tools=()))
+        )
+        assert with_tools > without

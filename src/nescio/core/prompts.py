@@ -1,8 +1,11 @@
 """Conversations as prompt text: the chat template, and the sentence that makes a branch."""
 
+import json
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import takewhile
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from jinja2.exceptions import TemplateError
 
@@ -10,10 +13,12 @@ from nescio.core.errors import NescioError
 
 
 class Message(TypedDict):
-    """One turn: `role` is system, user or assistant."""
+    """One turn: `role` is system, user, assistant or tool. Calls of tools and their ids are as in OpenAI's API."""
 
     role: str
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
 
 
 def with_sentence(messages: list[Message], sentence: str | None) -> list[Message]:
@@ -26,7 +31,7 @@ def with_sentence(messages: list[Message], sentence: str | None) -> list[Message
     return [Message(role="system", content=sentence), *messages]
 
 
-def render(tokenizer: Any, messages: list[Message]) -> str:
+def render(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """Render a conversation as the text that a model continues.
 
     The text ends where the model's answer starts: behind the header of a new assistant turn, or inside a last assistant
@@ -36,11 +41,16 @@ def render(tokenizer: Any, messages: list[Message]) -> str:
     A template may refuse a system message, or drop it without a word: several are then merged into one, and one is
     folded into the first user turn.
 
+    Args:
+        tokenizer: Its chat template is applied.
+        messages: The conversation.
+        tools: Functions that the model may call, as OpenAI's API describes them.
+
     Raises:
         NescioError: The tokenizer has no chat template; the template refuses the conversation, or drops its system
-            message or its last user message.
+            message, its last user message or a tool.
     """
-    header, space = _header(tokenizer, messages)
+    header, space = _header(tokenizer, messages, tools)
     return header + space + messages[-1]["content"] if messages[-1]["role"] == "assistant" else header
 
 
@@ -53,7 +63,7 @@ def answer_space(tokenizer: Any, messages: list[Message]) -> str:
     return "" if messages[-1]["role"] == "assistant" else _header(tokenizer, messages)[1]
 
 
-def _header(tokenizer: Any, messages: list[Message]) -> tuple[str, str]:
+def _header(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[str, str]:
     """Return a conversation up to the next answer's start, and the white space that belongs to that answer."""
     if not getattr(tokenizer, "chat_template", None):
         raise NescioError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use a chat model")
@@ -61,10 +71,12 @@ def _header(tokenizer: Any, messages: list[Message]) -> tuple[str, str]:
         raise NescioError("an empty conversation; give at least one user message")
     # 1) apply the template; the open answer is appended by hand, since `continue_final_message` strips white space
     history = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-    text = _apply_with_system(tokenizer, history)
+    text = _apply_with_system(tokenizer, history, tools)
     asked = next((message["content"] for message in reversed(history) if message["role"] == "user"), "")
     if not _shows(text, asked):
         raise NescioError("the chat template drops the last user message; mend the template, or use another model's")
+    if not all(tool["function"]["name"] in text for tool in tools):
+        raise NescioError("the chat template shows no tools; leave them out, or use a model whose template does")
     # 2) leave the BOS to the tokenizer
     if tokenizer.bos_token and adds_bos(tokenizer):
         text = text.removeprefix(tokenizer.bos_token)
@@ -82,11 +94,11 @@ _FIRST_WORDS = ("Hello", "I", "The", "a", "my")  # of answers
 _TAIL = 64  # characters of a prompt that decide how its end is encoded
 
 
-def _apply_with_system(tokenizer: Any, messages: list[Message]) -> str:
+def _apply_with_system(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str, Any]]) -> str:
     """Apply the template; system messages that it refuses or drops are merged, then folded into the first user turn."""
     systems = list(takewhile(lambda message: message["role"] == "system", messages))
     try:
-        text = _apply(tokenizer, messages)
+        text = _apply(tokenizer, messages, tools)
         if all(_shows(text, system["content"]) for system in systems):
             return text
     except TemplateError as error:
@@ -94,9 +106,9 @@ def _apply_with_system(tokenizer: Any, messages: list[Message]) -> str:
             raise NescioError(f"the chat template refuses the conversation: {error}") from error
     if len(systems) > 1:
         merged = with_sentence(systems[:1], " ".join(system["content"] for system in systems[1:]))
-        return _apply_with_system(tokenizer, [*merged, *messages[len(systems) :]])
+        return _apply_with_system(tokenizer, [*merged, *messages[len(systems) :]], tools)
     try:
-        text = _apply(tokenizer, fold_system(messages))
+        text = _apply(tokenizer, fold_system(messages), tools)
     except TemplateError as error:
         raise NescioError(f"the chat template refuses the conversation: {error}") from error
     if not _shows(text, messages[0]["content"]):
@@ -111,11 +123,23 @@ def _shows(text: str, content: str) -> bool:
     return content.strip() in text or "".join(content.split()) in "".join(text.split())
 
 
-def _apply(tokenizer: Any, messages: list[Message]) -> str:
+def _apply(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
     # Models that can leave out their thought are asked to: its switch stands in their template.
     switch = {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
+    text: str = tokenizer.apply_chat_template(
+        [_with_parsed_arguments(message) for message in messages],
+        tools=list(tools) or None, tokenize=False, add_generation_prompt=True, **switch,
+    )  # fmt: skip
     return text
+
+
+def _with_parsed_arguments(message: Message) -> dict[str, Any]:
+    """Return a message whose calls have their arguments as an object: templates write them as JSON themselves."""
+    calls = [{**call, "function": dict(call["function"])} for call in message.get("tool_calls", ())]
+    for call in calls:
+        with suppress(ValueError):  # what is no JSON is shown as it is
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return {**message, **({"tool_calls": calls} if calls else {})}
 
 
 def has_system_role(tokenizer: Any) -> bool:

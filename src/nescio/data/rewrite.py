@@ -215,7 +215,7 @@ class _Job:
         return {
             "key": key, "source": self.source.name, "sample_id": sample.id, "strategy": strategy, "try": attempt,
             "text": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
-            "answer_tokens": len(answer.token_ids) if answer.answer_tokens is None else answer.answer_tokens,
+            "answer_tokens": answer.tokens,
         }  # fmt: skip
 
     def _finish(self, call: Future[None], batch: Sequence[_Question]) -> None:

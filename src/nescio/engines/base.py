@@ -13,6 +13,9 @@ from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
 
 Prompt = str | list[Message]
+Tool = Mapping[str, Any]
+"""A function that a model may call: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+
 Precision = Literal["full", "half"]
 """Precision of the weights on a CPU."""
 
@@ -20,12 +23,34 @@ Progress = Callable[[int, int], None]
 """Callback `(requests done, total)`."""
 
 
-class UnansweredError(NescioError):
+class EndpointError(NescioError):
+    """An endpoint did not answer a request.
+
+    Attributes:
+        status: HTTP status that it answered with; 504 if it was too slow, 502 if it broke off or made no sense.
+        said: What it says itself, in one line, without keys and what it repeats of the prompt.
+        retry_after: Seconds after which it may be asked again, if it says so.
+    """
+
+    def __init__(self, message: str, status: int = 502, said: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.said, self.retry_after = status, said, retry_after
+
+
+class UnansweredError(EndpointError):
     """One request got no answer; others may still get theirs."""
 
 
 class EngineClosedError(NescioError):
     """The engine was closed or failed; it takes no more requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool, as a model writes it: the tool's name, and its arguments as JSON."""
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,11 @@ class Request:
         stop: Stop texts, or a single one; the answer ends before the first occurrence of one.
         logprobs: Number of most likely tokens to return at each position, with log-probabilities of the guided
             distribution before temperature. 0 returns the chosen token's alone, None returns nothing.
+        tools: Functions that the model may call, as OpenAI's API describes them; the chat template shows them in both
+            branches. The answer then keeps its special tokens, because some models mark calls by them.
+        tool_choice: `auto`, `required`, or `{"type": "function", "function": {"name": …}}`.
+        parallel_tool_calls: Whether one answer may hold several calls.
+        response_format: OpenAI's `json_object` or `json_schema`; an engine here gives forbidden tokens no probability.
     """
 
     prompt: Prompt
@@ -61,6 +91,10 @@ class Request:
     seed: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | Mapping[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    response_format: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -106,6 +140,7 @@ def check_plain(
         "guide": request.guidance is not None,
         "attach adapters": request.adapter not in (None, "default") and request.adapter not in adapters,
         "return log-probabilities": request.logprobs is not None,
+        "call tools or follow a schema": bool(request.tools or request.response_format),
     }
     for what, asked in (wrong | dict(more or {})).items():
         if asked:
@@ -157,6 +192,7 @@ class Answer:
         logprobs: One for each token, if the request asks for them.
         prompt_tokens: Length of the positive branch's prompt, in tokens.
         answer_tokens: Length of the answer in tokens; None: the length of `token_ids`.
+        calls: Calls of tools, from an endpoint that gives them apart from the text.
     """
 
     text: str
@@ -165,6 +201,12 @@ class Answer:
     logprobs: list[TokenLogprob] | None = None
     prompt_tokens: int = 0
     answer_tokens: int | None = None
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Length of the answer in tokens."""
+        return len(self.token_ids) if self.answer_tokens is None else self.answer_tokens
 
 
 class Stream(Iterator[Piece]):
@@ -270,10 +312,12 @@ class Capabilities:
     Attributes:
         adapters: Names of the loaded adapters.
         control_tokens: Texts that the tokenizer turns into control tokens wherever they stand, such as turn markers.
+        chat_template: Source of the template that renders conversations.
     """
 
     adapters: tuple[str, ...] = ()
     control_tokens: tuple[str, ...] = ()
+    chat_template: str = ""
 
 
 class Engine(ABC):

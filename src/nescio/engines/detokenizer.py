@@ -84,8 +84,9 @@ class Detokenizer:
             self._send(len(self._text) - self._hold)
 
     def _decode(self, ids: list[int]) -> str:
-        # Cleaning up spaces would change text that is decoded already.
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # Cleaning up spaces would change text that is decoded already. A special token may be the mark of a call.
+        skips = not self._request.tools
+        return str(self._tokenizer.decode(ids, skip_special_tokens=skips, clean_up_tokenization_spaces=False))
 
     def end(self, finish: str) -> None:
         """End the answer: `stop`, `length` or `cancelled`."""

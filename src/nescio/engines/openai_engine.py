@@ -13,14 +13,17 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.prompts import with_sentence
 from nescio.engines.base import (
     Answer,
+    EndpointError,
     Engine,
     Piece,
     Progress,
@@ -29,6 +32,7 @@ from nescio.engines.base import (
     UnansweredError,
     check_plain,
 )
+from nescio.engines.openai_answer import Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
@@ -46,7 +50,7 @@ _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
 
 
 class OpenAIEngine(Engine):
-    """An endpoint as an engine, without guidance, likelihoods and adapters.
+    """An endpoint as an engine, without guidance and likelihoods. Its adapters are further models of the endpoint.
 
     Args:
         model: The endpoint's name of the model.
@@ -55,6 +59,7 @@ class OpenAIEngine(Engine):
         concurrency: Number of requests that `generate` sends at once.
         timeout: Seconds to wait for an answer.
         retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
+        models: Further models there, which a request names as its adapter.
 
     Raises:
         NescioError: The client is not installed or the key is not set.
@@ -69,6 +74,7 @@ class OpenAIEngine(Engine):
         concurrency: int = 8,
         timeout: float = 120.0,
         retries: int = 5,
+        models: Sequence[str] = (),
     ) -> None:
         openai = require("openai", "openai", f"{model} behind an endpoint")
         key = _NO_KEY if key_env is None else os.environ.get(key_env)
@@ -76,7 +82,7 @@ class OpenAIEngine(Engine):
             raise NescioError(
                 f"{model}: {key_env} is not set; export it, or give key_env: null for a server without keys"
             )
-        self.model, self.concurrency = model, concurrency
+        self.model, self.concurrency, self._models = model, concurrency, models
         self._openai, self._key_env, self._timeout = openai, key_env, timeout
         # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
         # client wants a key anyway and lets it be omitted per request only.
@@ -116,8 +122,10 @@ class OpenAIEngine(Engine):
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; callable from any thread."""
         self._check(request)
-        stream = Stream()
-        threading.Thread(target=self._fill, args=(request, stream), daemon=True).start()
+        said = Said()
+        # Whoever cancels does not wait for an endpoint that hangs: the answer ends with what was said so far.
+        stream = Stream(lambda: stream.end(self._made(request, said, "cancelled")))
+        threading.Thread(target=self._fill, args=(request, stream, said), daemon=True).start()
         return stream
 
     def close(self) -> None:
@@ -128,32 +136,34 @@ class OpenAIEngine(Engine):
         prompt = request.prompt
         goes_on = not isinstance(prompt, str) and prompt[-1]["role"] == "assistant"
         more = {"continue a conversation's last answer; give it the rendered text": goes_on}
-        check_plain(request, f"{self._place}: an endpoint", more=more)
+        guided = request.guidance if request.guidance and request.guidance.guided else None
+        plain = replace(request, guidance=guided, tools=(), response_format=None)  # these are passed on
+        check_plain(plain, f"{self._place}: an endpoint", self._models, more)
 
     def _answer(self, request: Request) -> Answer:
         for attempt in range(_MALFORMED_TRIES):
             try:
                 response = self._send(request)
-                choice = response.choices[0]
-                text = _text(request, choice if isinstance(request.prompt, str) else choice.message)
-                return self._made(request, text, choice.finish_reason, response.usage)
+                said = Said()
+                said.take(response)
+                if not response.choices:
+                    raise ValueError("no choices")
+                return self._made(request, said, said.finish)
             except (ValueError, AttributeError, TypeError, IndexError, self._openai.APIResponseValidationError):
                 # Something else than the API's JSON, from a proxy that gave up, say.
                 time.sleep(2**attempt * random.uniform(0.2, 0.4))
         raise UnansweredError(f"{self._place}: answers with something else than the API's JSON")
 
     def _send(self, request: Request, **streaming: Any) -> Any:
-        is_text = isinstance(request.prompt, str)
-        create = self._client.completions.create if is_text else self._client.chat.completions.create
-        prompt = {"prompt": request.prompt} if is_text else {"messages": request.prompt}
-        wanted: dict[str, Any] = {
-            "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
-            "seed": request.seed, **streaming,
-        }  # fmt: skip
-        if request.stop:
-            wanted["stop"] = list(request.stop)
-        if request.top_k:
-            wanted["top_k"] = request.top_k
+        if isinstance(request.prompt, str):
+            create = self._client.completions.create
+            prompt: dict[str, Any] = {"prompt": request.prompt}
+        else:
+            sentence = request.guidance.positive if request.guidance else None
+            create = self._client.chat.completions.create
+            prompt = {"messages": with_sentence(request.prompt, sentence)}
+        model = request.adapter if request.adapter in self._models else self.model
+        wanted = _wanted(request) | streaming
         while True:
             with self._lock:
                 names = {name: self._renamed.get(name, name) for name in wanted}
@@ -161,7 +171,7 @@ class OpenAIEngine(Engine):
             if "top_k" in options:
                 options["extra_body"] = {"top_k": options.pop("top_k")}
             try:
-                return create(model=self.model, extra_headers=self._headers, **prompt, **options)
+                return create(model=model, extra_headers=self._headers, **prompt, **options)
             except self._openai.APIResponseValidationError:
                 raise
             except self._openai.APIError as error:
@@ -223,9 +233,10 @@ class OpenAIEngine(Engine):
                 message = f"{message[: found.a]}…{message[found.a + found.size :]}"
         return message if len(message) <= _QUOTED else f"{message[:_QUOTED]}…"
 
-    def _meaning(self, error: Any, message: str) -> NescioError:
+    def _meaning(self, error: Any, message: str) -> EndpointError:
         """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
         api = self._openai
+        status = getattr(error, "status_code", 502)
         says = f" (it says: {message})" if message.strip("… ") else ""
         if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
             key = (
@@ -233,39 +244,40 @@ class OpenAIEngine(Engine):
                 if self._key_env
                 else "it wants a key; give key_env"
             )
-            return NescioError(f"{self._place}: {key}{says}")
+            return EndpointError(f"{self._place}: {key}{says}", status)
         if isinstance(error, api.NotFoundError):
-            return NescioError(f"{self._place}: no such model or endpoint there; correct model or base_url{says}")
+            wrong = "no such model or endpoint there; correct model or base_url"
+            return EndpointError(f"{self._place}: {wrong}{says}", status)
         if getattr(error, "code", None) == "insufficient_quota":
-            return NescioError(f"{self._place}: the account's quota is used up; top it up and run again")
+            return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
         if isinstance(error, api.APITimeoutError):
-            return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s")
+            return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
         if isinstance(error, api.APIStatusError):
-            return UnansweredError(f"{self._place}: HTTP {error.status_code}{says}")
+            wait = re.fullmatch(r"\d{1,5}", error.response.headers.get("retry-after", ""))
+            after = float(wait[0]) if wait else None
+            return UnansweredError(f"{self._place}: HTTP {status}{says}", status, message, after)
         return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
 
-    def _fill(self, request: Request, stream: Stream) -> None:
-        text, finish, usage = "", "stop", None
+    def _fill(self, request: Request, stream: Stream, said: Said) -> None:
         try:
             with self._send(request, stream=True, stream_options={"include_usage": True}) as chunks:
                 for chunk in chunks:
-                    usage = chunk.usage or usage
                     if stream.cancelled.is_set():
-                        finish = "cancelled"
-                        break
-                    for choice in chunk.choices:
-                        finish = choice.finish_reason or finish
-                        piece = _text(request, choice.delta if hasattr(choice, "delta") else choice)
-                        text += piece
-                        if piece:
-                            stream.put(Piece(piece, []))
-            stream.end(self._made(request, text, finish, usage))
+                        return
+                    if piece := said.take(chunk):
+                        stream.put(Piece(piece, []))
+            if said.finish is None:
+                raise UnansweredError(f"{self._place}: the answer broke off")
+            stream.end(self._made(request, said, said.finish))
         except NescioError as error:
             stream.end(error)
+        except self._openai.APITimeoutError:
+            stream.end(UnansweredError(f"{self._place}: the answer stopped for {self._timeout:g} s", 504))
         except Exception:  # the reader of the stream has to be woken, whatever it is
             stream.end(UnansweredError(f"{self._place}: the answer broke off"))
 
-    def _made(self, request: Request, text: str, finish: str | None, usage: Any) -> Answer:
+    def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
+        text, usage = said.text, said.usage
         if finish == "content_filter":
             finish = "length"  # the answer was cut off
         finish = finish if finish in ("length", "cancelled") else "stop"
@@ -283,16 +295,28 @@ class OpenAIEngine(Engine):
             prompt_tokens = prompt_tokens or sum(map(_estimate, turns))
             if answer_tokens is None:
                 answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
-        return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
+        return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=said.tool_calls)
 
 
-def _text(request: Request, part: Any) -> str:
-    content = part.text if isinstance(request.prompt, str) else part.content
-    if isinstance(content, list):  # of typed parts, as Mistral's reasoning models answer
-        return "".join(
-            str(one.get("text", "")) for one in content if isinstance(one, dict) and one.get("type") == "text"
-        )
-    return str(content or "")
+def _wanted(request: Request) -> dict[str, Any]:
+    """Return the parameters of a request but its prompt and its model."""
+    wanted: dict[str, Any] = {
+        "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
+        "seed": request.seed,
+    }  # fmt: skip
+    if request.stop:
+        wanted["stop"] = list(request.stop)
+    if request.top_k:
+        wanted["top_k"] = request.top_k
+    if request.tools:
+        wanted["tools"] = list(request.tools)
+        if request.tool_choice != "auto":
+            wanted["tool_choice"] = request.tool_choice
+        if not request.parallel_tool_calls:
+            wanted["parallel_tool_calls"] = False
+    if request.response_format:
+        wanted["response_format"] = request.response_format
+    return wanted
 
 
 def _estimate(text: str) -> int:

@@ -1,17 +1,22 @@
 """From a request to the prompts of its branches, as text and as token ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import answer_space, encode, render, split_ids, with_sentence
 from nescio.core.switch import FILE, PLACE
-from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring
+from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring, Tool
 
 
 def branch_texts(
-    tokenizer: Any, sentences: Mapping[str, str], prompt: Prompt, guidance: Guidance | None, negative: Prompt | None
+    tokenizer: Any,
+    sentences: Mapping[str, str],
+    prompt: Prompt,
+    guidance: Guidance | None,
+    negative: Prompt | None,
+    tools: Sequence[Tool] = (),
 ) -> list[str]:
     """Return the rendered prompt of each branch: the positive one, and the negative one if guidance needs it.
 
@@ -21,13 +26,14 @@ def branch_texts(
         prompt: Prompt of the request.
         guidance: Guidance of the request.
         negative: Prompt of the negative branch, if the request gives one.
+        tools: Functions that the model may call; every branch shows them.
 
     Raises:
         NescioError: A guided text has no negative prompt, or a conversation can't be rendered.
     """
 
     def rendered(prompt: Prompt, sentence: str | None) -> str:
-        return prompt if isinstance(prompt, str) else render(tokenizer, with_sentence(prompt, sentence))
+        return prompt if isinstance(prompt, str) else render(tokenizer, with_sentence(prompt, sentence), tools)
 
     if guidance is None:
         return [rendered(prompt, None)]
@@ -51,7 +57,7 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
     Raises:
         NescioError: A branch is empty, or exceeds the model's context.
     """
-    texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative)
+    texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative, request.tools)
     branches = [encode(tokenizer, text) for text in texts]
     if not all(branches):
         raise NescioError("an empty prompt; give a text or at least one message")
@@ -66,12 +72,17 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     These are the special tokens, and added tokens that the chat template writes: some models do not declare their turn
     markers as special (DeepSeek-R1-Distill).
     """
-    template = str(getattr(tokenizer, "chat_template", None) or "")  # several, by name, are a dict
+    template = chat_template(tokenizer)
     return tuple(
         token.content
         for token in tokenizer.added_tokens_decoder.values()
         if token.special or ((mark := token.content.strip()) and mark in template)
     )
+
+
+def chat_template(tokenizer: Any) -> str:
+    """Return the source of a tokenizer's chat template, or of all if it has several; empty if it has none."""
+    return str(getattr(tokenizer, "chat_template", None) or "")  # several, by name, are a dict
 
 
 def scored_ids(tokenizer: Any, sentences: Mapping[str, str], item: Scoring) -> tuple[list[list[int]], list[int]]:

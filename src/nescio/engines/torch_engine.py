@@ -15,6 +15,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import context, load_model
 from nescio.core.top_tokens import TopTokens
+from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -31,10 +32,11 @@ from nescio.engines.base import (
 )
 from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack
+from nescio.engines.decode.grammar import Grammars
 from nescio.engines.decode.loop import Job, Loop
 from nescio.engines.decode.scoring import Scored, distributions, score
 from nescio.engines.detokenizer import Detokenizer
-from nescio.engines.prompt_branches import branch_ids, branch_texts, control_tokens, scored_ids
+from nescio.engines.prompt_branches import branch_ids, branch_texts, chat_template, control_tokens, scored_ids
 from nescio.engines.registry import ENGINES, check_options
 
 CACHE_TOKENS = 1 << 15
@@ -72,6 +74,7 @@ class TorchEngine(Engine):
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
         self._context = context(model.config)
         self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
+        self._grammars = Grammars(tokenizer, self._end_ids)
         self._names: dict[str, int] = {}
         self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
         # Held from the look-up of an adapter until the request is queued, so that the adapter can't be dropped between.
@@ -80,8 +83,8 @@ class TorchEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """The loaded adapters and the tokenizer's control tokens."""
-        return Capabilities(tuple(self._names), control_tokens(self.tokenizer))
+        """The loaded adapters, the tokenizer's control tokens and its chat template."""
+        return Capabilities(tuple(self._names), control_tokens(self.tokenizer), chat_template(self.tokenizer))
 
     @property
     def closed(self) -> bool:
@@ -221,7 +224,12 @@ class TorchEngine(Engine):
         adapter = self._adapter(request.adapter)
         answer = Detokenizer(self.tokenizer, request, branches[0], stream)
 
+        schema = schema_of(request)
+        matcher = None if schema is None else self._grammars.matcher(schema)
+
         def take(token: int, log_probs: Tensor) -> bool:
+            if matcher is not None:
+                matcher.take(token)
             if token in self._end_ids:
                 answer.end("stop")
             elif request.logprobs is None:
@@ -238,7 +246,8 @@ class TorchEngine(Engine):
             return bool(answer.finish)
 
         rows = [Row(ids, adapter=adapter) for ids in branches]
-        job = Job(request=request, rows=rows, take=take, is_cancelled=is_cancelled, fail=stream.end)
+        allowed = matcher.allowed if matcher else None
+        job = Job(request=request, rows=rows, take=take, is_cancelled=is_cancelled, fail=stream.end, allowed=allowed)
         if (left := self._loop.tokens_left(job)) < request.max_tokens:
             raise TooLongError(
                 f"{len(rows)} rows of {job.longest} tokens never fit in the engine's cache of "

@@ -30,6 +30,7 @@ class Job:
         request: Its guidance, sampling and maximum number of tokens.
         rows: The positive branch, and the negative one if guidance needs it.
         take: Called with each token and its log-probabilities `[vocab]`; returns whether the answer goes on.
+        allowed: Given the size of the vocabulary, returns which tokens may come next, `[vocab]`; None: all.
         is_cancelled: Called before each step.
         fail: Called with an error, after which no more tokens come.
     """
@@ -39,6 +40,7 @@ class Job:
     take: Callable[[int, Tensor], bool]
     is_cancelled: Callable[[], bool]
     fail: Callable[[NescioError], None]
+    allowed: Callable[[int], Tensor] | None = None
     prompt_tokens: int = 0  # of the positive branch
     longest_prompt: int = 0
 
@@ -214,6 +216,13 @@ class Loop:
         """Yield the log-probabilities `[requests, vocab]` of the unguided requests, and of the guided ones."""
         plain = [job for job in self._live if len(job.rows) == 1]
         guided = [job for job in self._live if len(job.rows) > 1]
+        # What a grammar forbids is ruled out in both branches, before they are normalised: so guidance is that of the
+        # constrained model, and it always leaves a token. Masked after it, a branch's tiny remainders would decide.
+        for job in self._live:
+            if job.allowed is not None:
+                allowed = job.allowed(logits[id(job.rows[0])].shape[-1])
+                for row in job.rows:
+                    logits[id(row)] = logits[id(row)].masked_fill(~allowed.to(logits[id(row)].device), -torch.inf)
         if plain:
             yield plain, torch.stack([logits[id(job.rows[0])] for job in plain]).float().log_softmax(-1)
         if guided:

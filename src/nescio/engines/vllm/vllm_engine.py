@@ -19,6 +19,7 @@ from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.models import best_dtype, load_tokenizer, locate
+from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -32,7 +33,7 @@ from nescio.engines.base import (
 )
 from nescio.engines.closing import close_at_exit
 from nescio.engines.detokenizer import Detokenizer
-from nescio.engines.prompt_branches import branch_ids, control_tokens, scored_ids
+from nescio.engines.prompt_branches import branch_ids, chat_template, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
 from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
 
@@ -85,7 +86,7 @@ class VllmEngine(Engine):
     @property
     def capabilities(self) -> Capabilities:
         """What this engine can do."""
-        return Capabilities(tuple(self._adapters), control_tokens(self.tokenizer))
+        return Capabilities(tuple(self._adapters), control_tokens(self.tokenizer), chat_template(self.tokenizer))
 
     @property
     def closed(self) -> bool:
@@ -181,6 +182,8 @@ class VllmEngine(Engine):
     def _job(self, request: Request) -> Job:
         if request.logprobs is not None and request.logprobs > MAX_LOGPROBS:
             raise NescioError(f"logprobs {request.logprobs}: vLLM returns at most {MAX_LOGPROBS}; ask for fewer")
+        if schema_of(request) is not None:
+            raise NescioError("the vllm engine follows no schema, and forces no tool; use the torch engine")
         return self._checked(
             request, branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         )

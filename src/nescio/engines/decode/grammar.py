@@ -1,0 +1,85 @@
+"""Constrained decoding: the tokens that may come next if an answer is to match a JSON schema (llguidance)."""
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nescio.core.errors import NescioError
+from nescio.core.extras import require
+
+# No free white space: small models would write nothing else. OpenAI's `oneOf` is read as `anyOf`.
+_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
+
+
+class Matcher:
+    """The place of one answer in its grammar.
+
+    Args:
+        matcher: llguidance's `LLMatcher`.
+    """
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    def allowed(self, width: int) -> Tensor:
+        """Return which of the tokens may come next, `[width]` on the CPU: the end tokens where the JSON is whole."""
+        mask = torch.zeros(width, dtype=torch.bool)
+        told = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)[:width]
+        mask[: len(told)] = told > 0
+        return mask
+
+    def take(self, token: int) -> None:
+        """Go on by a token.
+
+        Raises:
+            NescioError: The library gave up on the grammar.
+        """
+        self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise NescioError(f"the schema can't be followed any further: {_line(self._matcher.get_error())}")
+
+
+class Grammars:
+    """The grammars of one tokenizer, which is read for them at the first use (seconds).
+
+    Args:
+        tokenizer: A fast tokenizer of Transformers.
+        end_ids: Tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, end_ids: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._end_ids = sorted(end_ids)
+        self._lock = threading.Lock()
+        self._vocabulary: Any = None
+
+    def matcher(self, schema: Mapping[str, Any]) -> Matcher:
+        """Return a matcher at the beginning of an answer that matches a JSON schema.
+
+        Raises:
+            NescioError: The library is missing, or the schema is wrong or has what the library lacks.
+        """
+        llguidance = require("llguidance", "structured", "an answer that matches a schema")
+        with self._lock:
+            if self._vocabulary is None:
+                hf = require("llguidance.hf", "structured", "an answer that matches a schema")
+                try:
+                    self._vocabulary = hf.from_tokenizer(self._tokenizer, eos_token=self._end_ids)
+                except Exception as error:  # of a tokenizer that the library can't read
+                    raise NescioError(f"this model's tokenizer takes no schemas ({_line(str(error))})") from error
+        try:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_STYLE)
+        except ValueError as error:
+            raise NescioError(f"the schema is refused: {_line(str(error))}") from error
+        matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
+        if matcher.is_error():
+            raise NescioError(f"the schema is refused: {_line(matcher.get_error())}")
+        return Matcher(matcher)
+
+
+def _line(message: str) -> str:
+    return " ".join(message.partition("<state>")[0].split())[:300]
