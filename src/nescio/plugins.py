@@ -17,6 +17,7 @@ _REGISTRIES = {
     "attack": "nescio.audit.base:ATTACKS",
     "space": "nescio.core.spaces:SPACES",
     "benchmark": "nescio.data.benchmarks:BENCHMARKS",
+    "tool_format": "nescio.serve.tool_formats:TOOL_FORMATS",
 }
 
 

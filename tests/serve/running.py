@@ -17,7 +17,7 @@ from nescio.serve.app import create_app
 from nescio.serve.gateway import Gateway
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
-from nescio.serve.served import served_by
+from nescio.serve.served import served_by, served_upstream
 
 STAFF = "nescio-staff"
 POLICIES = f"""
@@ -40,7 +40,9 @@ policies:
     guidance: {{scale: {{default: 1, min: 0, max: 10}}, space: {{default: prob, allowed: [prob, log]}}}}
     audit: off
     limits: {{choices: 4}}
-    allow: {{system_message: true, negative_prompt: true, completions: true, logprobs: true, prefill: true}}
+    allow:
+      {{system_message: true, negative_prompt: true, completions: true, logprobs: true, prefill: true, tools: true,
+       response_format: true}}
   audited:
     keys: ['{hash_key("nescio-audited")}']
     base_model: true
@@ -69,8 +71,12 @@ class Letters:
 class Running:
     """A server that runs in a thread of this process."""
 
-    def __init__(self, engine: Engine, policies: str, rows: int, queue: int, max_body: int = 2**20) -> None:
+    def __init__(
+        self, engine: Engine, policies: str, rows: int = 8, queue: int = 32, max_body: int = 2**20,
+        upstream: str | None = None,
+    ) -> None:  # fmt: skip
         self.engine = engine
+        self.upstream = upstream  # the name of its model
         self.detector = Letters()
         self.gateway: Gateway
         self._ready = threading.Event()
@@ -80,8 +86,10 @@ class Running:
 
     def _run(self, policies: str, rows: int, queue: int, max_body: int) -> None:
         async def main() -> None:
-            served = served_by(self.engine, "tiny", {"careful": Path("nowhere")})
             checked = Policies.model_validate(yaml.safe_load(policies))
+            served = served_by(self.engine, "tiny", {"careful": Path("nowhere")})
+            if self.upstream:
+                served = served_upstream(self.upstream, checked)
             self.gateway = Gateway(
                 engine=self.engine, served=served, policies=checked, detector=self.detector, rows=rows, queue=queue
             )

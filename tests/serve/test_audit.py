@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from nescio.pii.base import Span
 from nescio.serve.audit import Audit
+from nescio.serve.checker import Checker
 from nescio.serve.output_filter import OutputFilter
 
 WORDS = {
@@ -33,7 +34,7 @@ class Typed:
 
 
 def sent(text: str, **audit: Any) -> tuple[str, OutputFilter, list[str]]:
-    output_filter = OutputFilter(Typed(), Audit.model_validate(audit))
+    output_filter = OutputFilter(Checker(Typed(), Audit.model_validate(audit)))
     parts = [part for letter in text for part in output_filter.feed(letter)] + output_filter.finish()
     return "".join(p.text for p in parts), output_filter, [span.label for part in parts for span in part.spans]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
 from nescio.serve.audit import Audit
-from nescio.serve.output_filter import Checked, FilterError, OutputFilter
+from nescio.serve.checker import Checked, Checker, FilterError
+from nescio.serve.output_filter import OutputFilter
 
 NAMES = re.compile(r"Anna(?: Maria)? Ferrari|Geneva|555-\d+")
 
@@ -44,7 +45,7 @@ class Broken:
 
 
 def run(chunks: Sequence[str], mode: str = "mask", detector: Detector | None = None) -> tuple[str, list[Checked]]:
-    audit = OutputFilter(detector or Known(), Audit.model_validate(mode))
+    audit = OutputFilter(Checker(detector or Known(), Audit.model_validate(mode)))
     parts = [part for chunk in chunks for part in audit.feed(chunk)] + audit.finish()
     return "".join(part.text for part in parts), parts
 
@@ -89,7 +90,7 @@ def test_no_whole_piece_of_personal_data_is_sent(text: str) -> None:
 @given(text=TEXTS)
 def test_nothing_is_sent_before_it_was_seen(text: str) -> None:
     detector = Known()
-    audit = OutputFilter(detector, Audit.model_validate("count"))
+    audit = OutputFilter(Checker(detector, Audit.model_validate("count")))
     sent = ""
     for character in text:
         for part in audit.feed(character):
@@ -108,7 +109,7 @@ def test_a_name_across_chunks_and_across_a_forced_cut() -> None:
 
 
 def test_sentences_leave_one_by_one() -> None:
-    audit = OutputFilter(Known(), Audit.model_validate("mask"))
+    audit = OutputFilter(Checker(Known(), Audit.model_validate("mask")))
     assert audit.feed("Hello there. ") == []
     assert [part.text for part in audit.feed("Now")] == ["Hello there. "]
     assert audit.feed(" ask Dr. J. Smith") == [], "an abbreviation ends no sentence"
@@ -117,7 +118,7 @@ def test_sentences_leave_one_by_one() -> None:
 
 
 def test_blocking_ends_before_the_sentence() -> None:
-    audit = OutputFilter(Known(), Audit.model_validate("block"))
+    audit = OutputFilter(Checker(Known(), Audit.model_validate("block")))
     sent = "".join(part.text for part in audit.feed("All fine. Then Anna Ferrari came. And more. "))
     assert (sent, audit.blocked) == ("All fine. ", True)
     assert audit.feed("Anything. At all. ") == []
@@ -126,7 +127,7 @@ def test_blocking_ends_before_the_sentence() -> None:
 
 @pytest.mark.parametrize("mode", ["count", "mask", "block"])
 def test_a_detector_that_fails_withholds(mode: str) -> None:
-    audit = OutputFilter(Broken(at=1), Audit.model_validate(mode))
+    audit = OutputFilter(Checker(Broken(at=1), Audit.model_validate(mode)))
     assert [part.text for part in audit.feed("First words. Second")] == ["First words. "]
     with pytest.raises(FilterError):
         audit.feed(" words. Third")
@@ -134,7 +135,7 @@ def test_a_detector_that_fails_withholds(mode: str) -> None:
 
 def test_checks_are_timed() -> None:
     seconds: list[float] = []
-    OutputFilter(Known(), Audit.model_validate("count"), seconds.append).feed("One word. Two words. Three")
+    OutputFilter(Checker(Known(), Audit.model_validate("count"), seconds.append)).feed("One word. Two words. Three")
     assert len(seconds) == 2
     assert min(seconds) >= 0
 

@@ -10,7 +10,7 @@ import typer
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List detectors, losses, formats, engines, measures, attacks and spaces, and the package that brings each."""
+    """List what is registered, from detectors to forms of tool calls, and the package that brings each."""
     from nescio.plugins import listings
 
     found = listings()
@@ -18,4 +18,4 @@ def plugins(
         print(json.dumps([asdict(listing) for listing in found]))
         return
     for listing in found:
-        print(f"{listing.group:<18} {listing.name:<18} {listing.origin}")
+        print(f"{listing.group:<20} {listing.name:<18} {listing.origin}")

@@ -13,11 +13,15 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.engines.base import Precision
 
+_UPSTREAM = re.compile(r"https?://\S+")
 _ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2; with --upstream, its name there."),
+    ],
     policies: Annotated[Path, typer.Option(help="Policy file (YAML); SIGHUP makes the server read it again.")],
     adapter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
@@ -29,6 +33,18 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable."),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Put policies and the audit in front of another OpenAI-compatible server (…/v1)."
+        ),
+    ] = None,
+    upstream_key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the upstream's API key.")
+    ] = None,
+    upstream_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a word from the upstream after which a request fails.")
+    ] = 60.0,
     rows: Annotated[int, typer.Option(min=2, help="Rows of the batch. A guided answer takes two.")] = 32,
     cache_tokens: Annotated[
         int,
@@ -66,13 +82,25 @@ def serve(
     for origin in cors_origin or ():
         if not _ORIGIN.fullmatch(origin):
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
+    _check_upstream(upstream, adapters, vllm)
     run(
         Settings(
             model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,
             cache_tokens=cache_tokens, precision=cast(Precision, precision), queue=queue, drain=drain,
             max_body=max_body, cors_origins=cors_origin or (), options=_engine_options(vllm or ()),
+            upstream=upstream, upstream_key_env=upstream_key_env, upstream_timeout=upstream_timeout,
         )
     )  # fmt: skip
+
+
+def _check_upstream(upstream: str | None, adapters: dict[str, Path], vllm: Sequence[str] | None) -> None:
+    if upstream is None:
+        return
+    if not _UPSTREAM.fullmatch(upstream):
+        raise NescioError(f"--upstream {upstream}: must read http://host:port/v1 or https://host/v1")
+    if adapters or vllm:
+        option = "--adapter" if adapters else "--vllm"
+        raise NescioError(f"{option}: not with --upstream; a policy's adapters name further models of the upstream")
 
 
 def _named(each: str) -> tuple[str, Path]:

@@ -5,16 +5,19 @@ Every engine request made here carries the policy's protect sentence, and an ada
 
 import json
 import secrets
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from nescio.core.guidance import COMBINING, PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message
 from nescio.engines.base import Prompt, Request
-from nescio.serve.errors import ApiError, outside_policy
+from nescio.serve.answer_shape import admit_shape, refuse_control, turn_of
+from nescio.serve.errors import ApiError, of_validation, outside_policy
 from nescio.serve.openai_api.request_bodies import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
+from nescio.serve.openai_api.responses_request import ResponsesRequest
 from nescio.serve.policy import Among, Caller, Policy, Range
 from nescio.serve.served import Served
 
@@ -67,10 +70,25 @@ def admit_chat(body: ChatRequest, caller: Caller, served: Served) -> Admitted:
     policy = caller.policy
     model = served.named(body.model, policy)
     messages = _messages(body.messages, policy, served)
-    _refuse_control(body.asked_guidance.negative_prompt, "negative_prompt", served)
+    shape = admit_shape(body, policy, served)
+    refuse_control(body.asked_guidance.negative_prompt, "negative_prompt", served)
     guidance = _guidance(body.asked_guidance, policy, served, model)
     asked = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-    return _admitted(body, policy, served, model, guidance, [(messages, None)], asked, policy.limits.max_tokens)
+    prompts = [(messages, None)]
+    return _admitted(body, policy, served, model, guidance, prompts, asked, policy.limits.max_tokens, shape)
+
+
+def admit_response(body: ResponsesRequest, caller: Caller, served: Served) -> Admitted:
+    """Admit a request of `/v1/responses`.
+
+    Raises:
+        ApiError: As for `admit_chat`, or no chat means the same.
+    """
+    try:
+        chat = body.as_chat()
+    except ValidationError as error:
+        raise of_validation([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+    return admit_chat(chat, caller, served)
 
 
 def admit_completion(body: CompletionRequest, caller: Caller, served: Served) -> Admitted:
@@ -84,7 +102,7 @@ def admit_completion(body: CompletionRequest, caller: Caller, served: Served) ->
         raise outside_policy("this key's policy has no completions; use /v1/chat/completions", "prompt")
     model = served.named(body.model, policy)
     for text in [*body.prompts, body.asked_guidance.negative_prompt]:
-        _refuse_control(text, "prompt", served)
+        refuse_control(text, "prompt", served)
     guidance = _guidance(body.asked_guidance, policy, served, model)
     replaced = _allowed_negative(body.asked_guidance, policy)
     prompts: list[tuple[Prompt, Prompt | None]] = []
@@ -104,6 +122,7 @@ def _admitted(
     prompts: Sequence[tuple[Prompt, Prompt | None]],
     asked_tokens: int | None,
     default_tokens: int,
+    shape: Mapping[str, Any] | None = None,
 ) -> Admitted:
     n = body.n or 1
     if n * len(prompts) > policy.limits.choices:
@@ -129,6 +148,7 @@ def _admitted(
             seed=(seed + number) % _SEEDS,
             stop=body.stops,
             logprobs=_logprobs(body, policy),
+            **(shape or {}),
         )
         for prompt, negative in prompts
         for number in range(n)
@@ -140,10 +160,17 @@ def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> l
     """Return the conversation with its leading system messages joined; the protect sentence will follow them."""
     system: list[str] = []
     turns: list[Message] = []
+    called: set[str] = set()
     for number, message in enumerate(given):
-        _refuse_control(message.text, f"messages.{number}.content", served)
-        if message.role in ("user", "assistant"):
-            turns.append(Message(role=message.role, content=message.text))
+        refuse_control(message.text, f"messages.{number}.content", served)
+        if (message.role == "tool" or message.tool_calls) and not policy.allow.tools:
+            raise outside_policy("this key's policy allows no tools", f"messages.{number}.role")
+        if message.role == "tool" and message.tool_call_id not in called:
+            param = f"messages.{number}.tool_call_id"
+            raise ApiError(400, f"{param}: no call before it has this id", "invalid_value", param)
+        called |= {call.id for call in message.tool_calls or ()}
+        if message.role in ("user", "assistant", "tool"):
+            turns.append(turn_of(message, f"messages.{number}", served))
         elif policy.allow.system_message and not turns:
             system.append(message.text)
         elif policy.outside == "refuse":
@@ -152,28 +179,21 @@ def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> l
             raise outside_policy(f"this key's policy allows {said}", f"messages.{number}.role")
     if not turns:
         raise ApiError(400, "messages: needs a user message", "invalid_value", "messages")
+    if turns[-1].get("tool_calls"):
+        raise ApiError(400, "messages: a tool message must follow each call", "invalid_value", "messages")
     if turns[-1]["role"] == "assistant" and not policy.allow.prefill:
         raise outside_policy("this key's policy allows no beginning of the answer; end with a user message", "messages")
     return [*([Message(role="system", content="\n\n".join(system))] if system else []), *turns]
 
 
-def _refuse_control(text: str | None, param: str, served: Served) -> None:
-    """Refuse text that the tokenizer would read as the start or end of a turn."""
-    forms = () if text is None else (text, unicodedata.normalize("NFKC", text))
-    for token in served.control_tokens:
-        if any(token in form for form in forms):
-            raise ApiError(
-                400, f"{param}: contains {token}, a control token of the model; remove it", "control_token", param
-            )
-
-
 def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str) -> Guidance:
     rules = policy.guidance
-    sentences = {"positive": PROTECT, "negative": REVEAL} | dict(served.adapters.get(model, {}))
+    paper = {"positive": PROTECT, "negative": REVEAL} if served.guides else {"positive": "", "negative": ""}
+    sentences = paper | dict(served.adapters.get(model, {}))
     negative = _allowed_negative(asked, policy)
     rule_of = {setting.name: getattr(rules, setting.name) for setting in COMBINING}
-    if model in served.baked and "scale" not in rules.model_fields_set:
-        rule_of["scale"] = Range.model_validate(1.0)  # its guidance is in its weights
+    if not served.guides or (model in served.baked and "scale" not in rules.model_fields_set):
+        rule_of["scale"] = Range.model_validate(1.0)  # a baked adapter's guidance is in its weights
     settings = {name: _allowed(getattr(asked, name), rule, policy, name) for name, rule in rule_of.items()}
     return Guidance(
         positive=sentences["positive"] if rules.protect is None else rules.protect,

@@ -1,21 +1,36 @@
 """Answers in progress: a thread for each choice reads the engine's stream, filters it, and passes it on."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.engines.base import Engine, EngineClosedError, Request, Stream, TooLongError
+from nescio.engines.answer_schema import forced_tools
+from nescio.engines.base import (
+    EndpointError,
+    Engine,
+    EngineClosedError,
+    Piece,
+    Request,
+    Stream,
+    TokenLogprob,
+    ToolCall,
+    TooLongError,
+)
 from nescio.serve.admission import Admitted
-from nescio.serve.errors import ApiError, engine_down
-from nescio.serve.openai_api.part import Part
+from nescio.serve.call_reader import CallReader
+from nescio.serve.checker import Checker
+from nescio.serve.errors import ApiError
+from nescio.serve.failures import told
+from nescio.serve.json_filter import JsonFilter
+from nescio.serve.openai_api.part import Call, Part, new_id
 from nescio.serve.openai_api.response_bodies import Usage
-from nescio.serve.output_filter import FilterError, OutputFilter
-
-_LOG = logging.getLogger("nescio.serve")
+from nescio.serve.output_filter import OutputFilter
+from nescio.serve.served import Served
+from nescio.serve.tool_formats.forced import Forced
 
 
 class Answering:
@@ -24,14 +39,21 @@ class Answering:
     Args:
         engine: Engine that answers.
         admitted: The engine requests.
-        new_filter: Makes the output filter of a choice; None: no filter.
+        served: The models; it says how theirs write calls of tools.
+        new_checker: Makes what checks a choice; None: nothing is checked.
 
     Attributes:
         queued: The wait for rows, cancelled when the caller hangs up.
         abandoned: Whether the caller hung up.
     """
 
-    def __init__(self, engine: Engine, admitted: Admitted, new_filter: Callable[[], OutputFilter] | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        admitted: Admitted,
+        served: Served,
+        new_checker: Callable[[], Checker] | None,
+    ) -> None:
         self.queued: asyncio.Future[int] | None = None
         self.abandoned = False
         self._engine = engine
@@ -40,7 +62,8 @@ class Answering:
         self._fit = admitted.fit
         self._prompt_tokens = [0] * len(admitted.requests)
         self._answer_tokens = [0] * len(admitted.requests)
-        self._new_filter = new_filter
+        self._served = served
+        self._new_checker = new_checker
         self._streams: list[Stream] = []
         self._expired = False
         self._loop = asyncio.get_running_loop()
@@ -105,72 +128,108 @@ class Answering:
     # -- in the thread of a choice ------------------------------------------------------------------------------------
 
     def _answer(self, index: int, request: Request) -> None:
-        # 4) submit to the engine; the context may be too short, and then the cache
+        queue: asyncio.Queue[Any] = self._started
+        stream = None
         try:
+            # 4) submit to the engine; what fails before the first token gets an HTTP status of its own
             stream = self._submitted(request)
-        except EngineClosedError as error:
-            self._send(self._started, _engine_failed(error))
-            return
-        except NescioError as error:
-            code = "context_length_exceeded" if isinstance(error, TooLongError) else "invalid_value"
-            self._send(self._started, ApiError(400, str(error), code))
-            return
+            self._streams.append(stream)
+            if self._expired:  # while it was submitted
+                stream.cancel()
+            first = next(stream, None)
+            self._send(self._started, None)
+            # 5) and 6) filter what the engine's thread computes, and send it to the event loop
+            queue = self._parts
+            pieces = chain(() if first is None else (first,), stream)
+            self._send(queue, self._filtered(index, request, stream, pieces))
         except Exception as error:  # the caller must hear of any error
-            self._send(self._started, _engine_failed(error))
-            return
-        self._streams.append(stream)
-        if self._expired:  # while it was submitted
-            stream.cancel()
-        self._send(self._started, None)
-        # 5) and 6) filter what the engine's thread computes, and send it to the event loop
-        try:
-            self._send(self._parts, self._filtered(index, stream))
-        except FilterError as error:
-            cause = error.__cause__  # only nescio's own errors are known to quote no answer
-            _LOG.error("audit: %s (%s)", error, cause if isinstance(cause, NescioError) else type(cause).__name__)
-            message = "the answer could not be checked and is withheld; try again"
-            self._send(self._parts, ApiError(503, message, "audit_failed"))
-        except Exception as error:
-            self._send(self._parts, _engine_failed(error))
+            self._send(queue, told(error))
         finally:
-            stream.cancel()
+            if stream is not None:
+                stream.cancel()
 
     def _submitted(self, request: Request) -> Stream:
+        """Submit a request; shorten the answer where the caller gave no length.
+
+        Raises:
+            ApiError: The request can never be served.
+        """
         while True:
             try:
                 return self._engine.submit(request)
+            except EngineClosedError:
+                raise
             except TooLongError as error:
                 if not (self._fit and 0 < error.tokens_left < request.max_tokens):
-                    raise
+                    raise ApiError(400, str(error), "context_length_exceeded") from error
                 request = replace(request, max_tokens=error.tokens_left)
+            except NescioError as error:
+                raise ApiError(400, str(error), "invalid_value") from error
 
-    def _filtered(self, index: int, stream: Stream) -> Part:
-        """Send the pieces of a stream through the output filter; return the last part of the choice."""
-        output_filter = self._new_filter() if self._new_filter else None
-        for piece in stream:
-            self._answer_tokens[index] += len(piece.token_ids)
-            if output_filter is None:
-                self._send(self._parts, Part(index, piece.text, logprobs=piece.logprobs))
-                continue
-            for checked in output_filter.feed(piece.text):
+    def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
+        """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
+        checker = self._new_checker() if self._new_checker else None
+        new_filter = JsonFilter if request.response_format else OutputFilter
+        text_filter = new_filter(checker) if checker else None
+        reader = self._reader(request)
+
+        def send(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
+            if text_filter is None:
+                self._send(self._parts, Part(index, text, logprobs=logprobs))
+                return
+            for checked in text_filter.feed(text):
                 self._send(self._parts, Part(index, checked.text, checked.spans))
-            if output_filter.blocked:
+            if text_filter.blocked:
                 stream.cancel()
+
+        for piece in pieces:
+            self._answer_tokens[index] += len(piece.token_ids)
+            send(reader.feed(piece.text) if reader else piece.text, piece.logprobs)
         answer = stream.answer
-        self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, len(answer.token_ids)
-        for checked in output_filter.finish() if output_filter and not self.abandoned else ():
+        self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, answer.tokens
+        rest, calls = reader.finish() if reader else ("", answer.calls)
+        send(rest)
+        for checked in text_filter.finish() if text_filter and not self.abandoned else ():
             self._send(self._parts, Part(index, checked.text, checked.spans))
-        if output_filter is not None and output_filter.blocked:
+        if text_filter is not None and text_filter.blocked:
             return Part(index, finish="content_filter")
-        return Part(index, finish="stop" if answer.finish == "stop" else "length")
+        for number, call in enumerate(calls):
+            checked_call = _checked(number, call, request, checker)
+            if checked_call is None:
+                return Part(index, finish="content_filter")
+            self._send(self._parts, Part(index, calls=(checked_call,)))
+        if answer.finish != "stop":
+            return Part(index, finish="length")
+        return Part(index, finish="tool_calls" if calls else "stop")
+
+    def _reader(self, request: Request) -> CallReader | None:
+        """Return what tells calls from text; None: the request has no tools, or an upstream tells them itself."""
+        form = Forced() if forced_tools(request) else self._served.tool_format
+        return CallReader(form, _names(request)) if form and request.tools and self._served.guides else None
 
     def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
         self._loop.call_soon_threadsafe(queue.put_nowait, item)
 
 
-def _engine_failed(error: Exception) -> ApiError:
-    # Only nescio's own errors are known to quote no prompt.
-    _LOG.error("engine: %s", error if isinstance(error, NescioError) else type(error).__name__)
-    if isinstance(error, EngineClosedError):
-        return engine_down()
-    return ApiError(500, "the engine failed; try again", "engine_error")
+def _names(request: Request) -> set[str]:
+    return {tool["function"]["name"] for tool in request.tools}
+
+
+def _checked(number: int, call: ToolCall, request: Request, checker: Checker | None) -> Call | None:
+    """Return a call that may be sent, or None if the audit ends the answer before it.
+
+    Raises:
+        EndpointError: An upstream calls what is none of the tools.
+        FilterError: The detector failed.
+    """
+    if call.name not in _names(request):
+        raise EndpointError("the upstream calls a tool that the request does not have")
+    if checker is None:
+        return Call(number, new_id(), call.name, call.arguments)
+    json_filter = JsonFilter(checker)
+    json_filter.feed(call.arguments)
+    checked = json_filter.finish()
+    if json_filter.blocked:
+        return None
+    arguments = "".join(each.text for each in checked)
+    return Call(number, new_id(), call.name, arguments, tuple(span for each in checked for span in each.spans))

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import nescio
 from nescio.serve import playground
-from nescio.serve.admission import Admitted, admit_chat, admit_completion
+from nescio.serve.admission import Admitted, admit_chat, admit_completion, admit_response
 from nescio.serve.answering import Answering
 from nescio.serve.errors import ApiError, ErrorBody, of_validation
 from nescio.serve.gateway import Gateway
@@ -25,11 +25,14 @@ from nescio.serve.openai_api.converters import ChatConverter, CompletionConverte
 from nescio.serve.openai_api.part import Part
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.openai_api.response_bodies import ChatCompletion, Completion, Model, ModelList, PolicyView
+from nescio.serve.openai_api.responses_bodies import ResponseBody, ResponseEvent
+from nescio.serve.openai_api.responses_converter import ResponsesConverter
+from nescio.serve.openai_api.responses_request import ResponsesRequest
 from nescio.serve.policy import Caller
 from nescio.serve.served import Served
 
 _Result = TypeVar("_Result")
-_Body = TypeVar("_Body", ChatRequest, CompletionRequest)
+_Body = TypeVar("_Body", ChatRequest, CompletionRequest, ResponsesRequest)
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "The request is wrong, not allowed, or over a limit"},
     "5XX": {"model": ErrorBody, "description": "The server failed, or withholds an answer that it could not check"},
@@ -89,7 +92,17 @@ def _add_answers(app: FastAPI, gateway: Gateway) -> None:
         body: ChatRequest, caller: Annotated[Caller, Depends(caller_of)], http: Request
     ) -> Response:
         """Answer a conversation."""
-        return await _respond(gateway, http, body, caller, admit_chat, ChatConverter)
+        return await _respond(gateway, http, body, caller, admit_chat, ChatConverter, "chat")
+
+    @app.post(
+        "/v1/responses",
+        responses=_ERRORS | {200: {"model": ResponseBody, "content": _STREAM}},
+    )
+    async def responses(
+        body: ResponsesRequest, caller: Annotated[Caller, Depends(caller_of)], http: Request
+    ) -> Response:
+        """Answer a conversation, with typed items and events. Nothing is stored."""
+        return await _respond(gateway, http, body, caller, admit_response, ResponsesConverter, "responses")
 
     @app.post(
         "/v1/completions",
@@ -99,7 +112,11 @@ def _add_answers(app: FastAPI, gateway: Gateway) -> None:
         body: CompletionRequest, caller: Annotated[Caller, Depends(caller_of)], http: Request
     ) -> Response:
         """Continue texts. The policy's protect sentence precedes each."""
-        return await _respond(gateway, http, body, caller, admit_completion, CompletionConverter)
+        return await _respond(gateway, http, body, caller, admit_completion, CompletionConverter, "completions")
+
+    @app.post("/v1/embeddings", include_in_schema=False)
+    async def embeddings() -> None:
+        raise ApiError(404, "this server has no embeddings; ask another server for them", "not_found")
 
 
 def _add_views(app: FastAPI, gateway: Gateway) -> None:
@@ -172,10 +189,11 @@ async def _respond(
     body: _Body,
     caller: Caller,
     admit: Callable[[_Body, Caller, Served], Admitted],
-    new_converter: type[ChatConverter] | type[CompletionConverter],
+    new_converter: Callable[[str, _Body], Converter],
+    endpoint: str,
 ) -> Response:
     # 1) the body and the caller have been read and checked
-    record = RequestRecord(gateway.metrics, caller, new_converter.endpoint)
+    record = RequestRecord(gateway.metrics, caller, endpoint)
     answering = None
     try:
         gateway.check_open()
@@ -186,10 +204,10 @@ async def _respond(
         answering = gateway.open(caller, admitted, bool(body.mark_pii))
         await _unless_gone(http, answering.started())
         # 7) parts of the answer become events, or one body
-        converter = new_converter(admitted.model, bool(body.mark_pii))
+        converter = new_converter(admitted.model, body)
         if body.stream:
-            usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-            return _Events(_events(answering, converter, record, len(admitted.requests), usage), answering, record)
+            events = _events(answering, converter, record, len(admitted.requests), body.wants_usage)
+            return _Events(events, answering, record)
         parts = await _unless_gone(http, _all(answering, record))
         record.end("answered")
         whole = converter.whole(joined(parts, len(admitted.requests)), answering.usage)
@@ -204,7 +222,7 @@ async def _respond(
 async def _all(answering: Answering, record: RequestRecord) -> list[Part]:
     parts = []
     async for part in answering.parts():
-        record.part(part.text, part.spans)
+        record.part(part)
         parts.append(part)
     return parts
 
@@ -212,26 +230,28 @@ async def _all(answering: Answering, record: RequestRecord) -> list[Part]:
 async def _events(
     answering: Answering, converter: Converter, record: RequestRecord, choices: int, with_usage: bool
 ) -> AsyncIterator[str]:
-    """Yield the events of a stream. After an error no `[DONE]` follows."""
+    """Yield the events of a stream. After an error nothing follows, no `[DONE]` either."""
     for first in converter.first_events(choices):
         yield _event(first)
     try:
         async for part in answering.parts():
-            record.part(part.text, part.spans)
-            if part.text or part.logprobs or part.finish:
-                yield _event(converter.event(part))
+            record.part(part)
+            if part.text or part.calls or part.logprobs or part.finish:
+                for event in converter.events(part):
+                    yield _event(event)
     except ApiError as error:
         record.end(error.code)
-        yield _event(error.body)
+        yield _event(converter.error_event(error.body))
         return
     record.end("answered")
-    if with_usage:
-        yield _event(converter.usage_event(answering.usage))
-    yield "data: [DONE]\n\n"
+    for last in converter.last_events(answering.usage, with_usage):
+        yield _event(last)
+    yield converter.done
 
 
 def _event(body: BaseModel) -> str:
-    return f"data: {body.model_dump_json()}\n\n"
+    name = f"event: {body.type}\n" if isinstance(body, ResponseEvent) else ""
+    return f"{name}data: {body.model_dump_json()}\n\n"
 
 
 class _Events(StreamingResponse):

@@ -12,6 +12,7 @@ from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message, with_sentence
 from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted, admit_chat, admit_completion
+from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError, of_validation
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.output_filter import OutputFilter
@@ -69,6 +70,8 @@ def _described(admitted: Admitted) -> Iterator[str]:
     yield f"  protect    {guidance.positive!r}"
     if guidance.guided:
         yield f"  reveal     {guidance.negative!r}"
+    if request.tools:
+        yield f"  tools      {', '.join(tool['function']['name'] for tool in request.tools)}"
     number, hot = len(admitted.requests), request.temperature
     yield f"  answers    {number} of at most {request.max_tokens} tokens, temperature {hot:g}"
     if request.logprobs is not None:
@@ -79,12 +82,13 @@ def _described(admitted: Admitted) -> Iterator[str]:
     )
     for turn in turns:
         yield f"  {turn['role']:<10} {json.dumps(turn['content'], ensure_ascii=False)}"
+        yield from (f"  call       {call['function']['name']}" for call in turn.get("tool_calls", ()))
 
 
 def audited(detector: Detector, caller: Caller, answer: str) -> str:
     """Return what a caller would get of an answer."""
     if caller.policy.audit.off:
         return answer
-    output_filter = OutputFilter(detector, caller.policy.audit)
+    output_filter = OutputFilter(Checker(detector, caller.policy.audit))
     parts = [*output_filter.feed(answer), *output_filter.finish()]
     return "".join(part.text for part in parts) + ("\n[the answer ends here: blocked]" if output_filter.blocked else "")

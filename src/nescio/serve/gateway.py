@@ -6,7 +6,7 @@ A request's path and its threads:
 2. `admission`, event loop: body to engine requests, within the policy.
 3. `gateway` and `limits`, event loop: the policy's rates, then the queue for rows of the batch.
 4. `answering`, one thread for each choice: submits to the engine, whose own thread computes the tokens.
-5. `output_filter`, the same thread: checks the text for personal data.
+5. `output_filter` and `json_filter`, the same thread: check text and calls of tools for personal data.
 6. `answering`, back on the event loop: parts of the answer.
 7. `app` and `openai_api`, event loop: JSON bodies or server-sent events.
 """
@@ -21,10 +21,10 @@ from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted
 from nescio.serve.answering import Answering
 from nescio.serve.audit import Audit
+from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
-from nescio.serve.output_filter import OutputFilter
 from nescio.serve.policy import Caller, Policies
 from nescio.serve.served import Served
 
@@ -76,11 +76,11 @@ class Gateway:
             marked: Find and mark personal data even if the policy's audit is off.
         """
         audit = caller.policy.audit
-        new_filter = None
+        new_checker = None
         if marked or not audit.off:
             observe = self.metrics.audit_seconds.observe
-            new_filter = partial(OutputFilter, self.detector, Audit(default="count") if audit.off else audit, observe)
-        answering = Answering(self.engine, admitted, new_filter)
+            new_checker = partial(Checker, self.detector, Audit(default="count") if audit.off else audit, observe)
+        answering = Answering(self.engine, admitted, self.served, new_checker)
         task = asyncio.create_task(self._run(caller, admitted, answering))
         self._running[task] = answering
         task.add_done_callback(self._running.pop)

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from nescio.pii.base import Span
 from nescio.serve.limits import RowGate
+from nescio.serve.openai_api.part import Part
 from nescio.serve.policy import Caller
 
 _LOG = logging.getLogger("nescio.serve")
@@ -100,12 +100,12 @@ class RequestRecord:
         self._first = True
         self._ended = False
 
-    def part(self, text: str, spans: Sequence[Span]) -> None:
+    def part(self, part: Part) -> None:
         """Count a part of the answer."""
-        if self._first and text:
+        if self._first and (part.text or part.calls):
             self._first = False
             self._metrics.first_token.labels(self._policy).observe(time.perf_counter() - self._start)
-        for span in spans:
+        for span in part.found:
             self._metrics.personal.labels(self._policy, span.label).inc()
 
     def end(self, outcome: str) -> None:

@@ -113,6 +113,8 @@ class Allowances(Section):
     prefill: bool = False
     completions: bool = False
     logprobs: bool = False
+    tools: bool = False
+    response_format: bool = False
 
 
 class Limits(Section):

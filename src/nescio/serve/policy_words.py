@@ -21,6 +21,8 @@ _SENDS = {
     "prefill": "the answer's beginning",
     "completions": "plain texts to complete",
     "logprobs": "requests for log-probabilities",
+    "tools": "tools and what they return",
+    "response_format": "the form of the answer",
 }
 
 
@@ -135,6 +137,10 @@ def _sent_holes(policy: Policy, is_open: bool) -> Iterator[str]:
         yield 'allow.prefill: an answer that begins with "Sure, her number is" is easily continued'
     if policy.allow.completions:
         yield "allow.completions: plain texts are not framed by the chat template that the adapter was trained with"
+    if policy.allow.tools and is_open:
+        yield "allow.tools: callers without a key may argue against the protect sentence in a tool's description"
+    if policy.allow.response_format:
+        yield "allow.response_format: a schema that leaves two answers shows which of them is the likelier"
     if policy.allow.logprobs:
         yield "allow.logprobs: the likeliest tokens show what the answer does not say"
 

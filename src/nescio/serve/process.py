@@ -20,9 +20,10 @@ from nescio.serve.app import create_app
 from nescio.serve.detection import ServingDetector
 from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
-from nescio.serve.served import adapter_folders, served_by
+from nescio.serve.served import adapter_folders, served_by, served_upstream
 
 _LOG = logging.getLogger("nescio.serve")
+_RETRIES = 2  # of an upstream that is busy, broken or out of reach, before it has begun to answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,9 @@ class Settings:
         max_body: Largest request body, in bytes.
         cors_origins: Origins whose pages may call the server from a browser; none by default.
         options: vLLM's `EngineArgs`; none for other engines.
+        upstream: Address of another OpenAI-compatible server, up to `/v1`, that answers in place of an engine here.
+        upstream_key_env: Environment variable with the key of the upstream; None sends none.
+        upstream_timeout: Seconds without a word from the upstream after which a request fails.
     """
 
     model: str
@@ -60,6 +64,9 @@ class Settings:
     max_body: int = 2**21
     cors_origins: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str | None = None
+    upstream_key_env: str | None = None
+    upstream_timeout: float = 60.0
 
 
 def _detector_of(policies: Policies) -> ServingDetector:
@@ -154,18 +161,20 @@ def run(settings: Settings) -> None:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _LOG.setLevel(logging.INFO)
-    adapters = adapter_folders(settings.model, settings.adapters)
+    adapters = {} if settings.upstream else adapter_folders(settings.model, settings.adapters)
     for name, folder in adapters.items():
         if sentence := opened_by(folder):
             opens = "adapter %s: whoever writes %r gets what it was trained to hide; `nescio bake RUN` takes that away"
             _LOG.warning(opens, name, sentence)
-    policies = load_policies(settings.policies, list(adapters))  # before the model, so that a mistake shows at once
+    # The policies come before the model, so that a mistake shows at once.
+    policies = load_policies(settings.policies, None if settings.upstream else list(adapters))
+    upstream = served_upstream(settings.model, policies) if settings.upstream else None
     listening = _listen(settings)
     detector = _detector_of(policies)
-    engine = open_served(settings)
+    engine = open_upstream(settings, list(upstream.adapters)) if upstream else open_served(settings)
     gateway = Gateway(
         engine=engine,
-        served=served_by(engine, settings.model, adapters),
+        served=upstream or served_by(engine, settings.model, adapters),
         policies=policies,
         detector=detector,
         rows=settings.rows,
@@ -202,6 +211,23 @@ def open_served(settings: Settings) -> Engine:
             "cache_tokens": settings.cache_tokens,
         }
     return open_engine(kind, settings.model, settings.adapters, options)
+
+
+def open_upstream(settings: Settings, models: Sequence[str]) -> Engine:
+    """Open the engine that asks another server.
+
+    Args:
+        settings: The settings.
+        models: Further models of the upstream that callers may name.
+
+    Raises:
+        NescioError: The client is not installed or the key is not set.
+    """
+    options = {
+        "base_url": settings.upstream, "key_env": settings.upstream_key_env, "models": models, "retries": _RETRIES,
+        "timeout": settings.upstream_timeout,
+    }  # fmt: skip
+    return open_engine("openai", settings.model, {}, options)
 
 
 def _listen(settings: Settings) -> socket.socket:

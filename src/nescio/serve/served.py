@@ -9,7 +9,8 @@ from nescio.core.adapters import is_adapter, read_notes, read_sentences
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine
 from nescio.serve.errors import ApiError
-from nescio.serve.policy import Policy
+from nescio.serve.policy import Policies, Policy
+from nescio.serve.tool_formats import ToolFormat, format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Served:
         control_tokens: Texts that the tokenizer turns into control tokens; no caller may write them.
         created: Start of the server, in seconds since 1970.
         baked: Names of the baked adapters, which are guided only where a policy says so.
+        guides: Whether the engine can guide; an upstream can't.
+        tool_format: How the model writes calls of tools; None: not known, or an upstream tells calls from text itself.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Served:
     control_tokens: Sequence[str]
     created: int
     baked: frozenset[str] = frozenset()
+    guides: bool = True
+    tool_format: ToolFormat | None = None
 
     def names(self, policy: Policy) -> list[str]:
         """Return the names that a policy allows, its default first."""
@@ -59,7 +64,30 @@ def served_by(engine: Engine, model: str, adapters: Mapping[str, Path]) -> Serve
     """
     sentences = {name: read_sentences(folder) for name, folder in adapters.items()}
     baked = frozenset(name for name, folder in adapters.items() if "baked" in read_notes(folder))
-    return Served(model_name(model), sentences, engine.capabilities.control_tokens, int(time.time()), baked)
+    can = engine.capabilities
+    return Served(
+        name=model_name(model),
+        adapters=sentences,
+        control_tokens=can.control_tokens,
+        created=int(time.time()),
+        baked=baked,
+        tool_format=format_of(can.chat_template),
+    )
+
+
+def served_upstream(model: str, policies: Policies) -> Served:
+    """Describe the models of an upstream: its model, and those that policies name as adapters.
+
+    Raises:
+        NescioError: A policy guides, which an upstream can't.
+    """
+    for name, policy in policies.policies.items():
+        if guided := sorted(policy.guidance.model_fields_set - {"protect"}):
+            raise NescioError(
+                f"policies.{name}.guidance.{guided[0]}: an upstream is not guided; only protect counts, leave it out"
+            )
+    names = dict.fromkeys(name for policy in policies.policies.values() for name in policy.adapters)
+    return Served(model, {name: {} for name in names}, (), int(time.time()), guides=False)
 
 
 def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:

@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from nescio.serve.openai_api.part import Part
+from nescio.serve.errors import ErrorBody
+from nescio.serve.openai_api.part import Call, Part
+from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.openai_api.response_bodies import (
     AssistantMessage,
+    CalledFunction,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -20,25 +23,32 @@ from nescio.serve.openai_api.response_bodies import (
     CompletionChoice,
     Delta,
     Mark,
+    ToolCallBody,
     Usage,
     chat_logprobs,
     completion_logprobs,
 )
 
+_DONE = "data: [DONE]\n\n"
+
 
 class Converter(Protocol):
     """Converts the answers to one request."""
 
-    endpoint: ClassVar[str]
+    done: ClassVar[str]
+    """What ends a stream."""
 
     def first_events(self, choices: int) -> list[BaseModel]:
         """Return the events that precede the first text."""
 
-    def event(self, part: Part) -> BaseModel:
-        """Return the event of a part."""
+    def events(self, part: Part) -> list[BaseModel]:
+        """Return the events of a part."""
 
-    def usage_event(self, usage: Usage) -> BaseModel:
-        """Return the event with the numbers of tokens."""
+    def last_events(self, usage: Usage, with_usage: bool) -> list[BaseModel]:
+        """Return the events that follow the last part."""
+
+    def error_event(self, error: ErrorBody) -> BaseModel:
+        """Return the event of an error, after which nothing follows."""
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
         """Return the body of an answer that is not streamed."""
@@ -49,14 +59,14 @@ class ChatConverter:
 
     Args:
         model: Name of the model that answers.
-        marked: Whether personal data is marked.
+        body: The request.
     """
 
-    endpoint: ClassVar[str] = "chat"
+    done: ClassVar[str] = _DONE
 
-    def __init__(self, model: str, marked: bool) -> None:
+    def __init__(self, model: str, body: ChatRequest) -> None:
         self._head: dict[str, Any] = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-        self._marked = marked
+        self._marked = bool(body.mark_pii)
 
     def first_events(self, choices: int) -> list[BaseModel]:
         """Return an event for each choice, with its role."""
@@ -65,8 +75,18 @@ class ChatConverter:
             for index in range(choices)
         ]
 
-    def event(self, part: Part) -> BaseModel:
-        """Return a part as a chunk."""
+    def events(self, part: Part) -> list[BaseModel]:
+        """Return a part as chunks: for each call one with its name and one with its arguments, then the text."""
+        calls: list[BaseModel] = [
+            self._chunk([ChunkChoice(index=part.index, delta=Delta(tool_calls=[body]))])
+            for call in part.calls
+            for body in (
+                _call(call, arguments=""),
+                ToolCallBody(index=call.index, function=CalledFunction(arguments=call.arguments)),
+            )
+        ]
+        if part.calls and not part.text and part.finish is None:
+            return calls
         choice = ChunkChoice(
             index=part.index,
             delta=Delta(content=part.text or None),
@@ -74,11 +94,15 @@ class ChatConverter:
             finish_reason=part.finish,
             pii=_marks(part) if self._marked else None,
         )
-        return self._chunk([choice])
+        return [*calls, self._chunk([choice])]
 
-    def usage_event(self, usage: Usage) -> BaseModel:
-        """Return a chunk without choices."""
-        return self._chunk([], usage)
+    def last_events(self, usage: Usage, with_usage: bool) -> list[BaseModel]:
+        """Return a chunk without choices if the numbers of tokens are wanted."""
+        return [self._chunk([], usage)] if with_usage else []
+
+    def error_event(self, error: ErrorBody) -> BaseModel:
+        """Return the error's own body."""
+        return error
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
         """Return all choices in one body."""
@@ -87,7 +111,10 @@ class ChatConverter:
             choices=[
                 ChatChoice(
                     index=choice.index,
-                    message=AssistantMessage(content=choice.text),
+                    message=AssistantMessage(
+                        content=None if choice.calls and not choice.text else choice.text,
+                        tool_calls=[_call(call) for call in choice.calls] or None,
+                    ),
                     logprobs=None if choice.logprobs is None else chat_logprobs(choice.logprobs),
                     finish_reason=choice.finish or "stop",
                     pii=_marks(choice) if self._marked else None,
@@ -104,26 +131,30 @@ class ChatConverter:
 class CompletionConverter:
     """Converter of `/v1/completions`; its arguments are those of `ChatConverter`."""
 
-    endpoint: ClassVar[str] = "completions"
+    done: ClassVar[str] = _DONE
 
-    def __init__(self, model: str, marked: bool) -> None:
+    def __init__(self, model: str, body: CompletionRequest) -> None:
         self._head: dict[str, Any] = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-        self._marked = marked
+        self._marked = bool(body.mark_pii)
         self._lengths: defaultdict[int, int] = defaultdict(int)
 
     def first_events(self, choices: int) -> list[BaseModel]:
         """Return no events: this endpoint has no roles."""
         return []
 
-    def event(self, part: Part) -> BaseModel:
+    def events(self, part: Part) -> list[BaseModel]:
         """Return a part as a body with one choice."""
         offset = self._lengths[part.index]
         self._lengths[part.index] += sum(len(token.text) for token in part.logprobs or ())
-        return Completion(**self._head, choices=[self._choice(part, offset)])
+        return [Completion(**self._head, choices=[self._choice(part, offset)])]
 
-    def usage_event(self, usage: Usage) -> BaseModel:
-        """Return a body without choices."""
-        return Completion(**self._head, choices=[], usage=usage)
+    def last_events(self, usage: Usage, with_usage: bool) -> list[BaseModel]:
+        """Return a body without choices if the numbers of tokens are wanted."""
+        return [Completion(**self._head, choices=[], usage=usage)] if with_usage else []
+
+    def error_event(self, error: ErrorBody) -> BaseModel:
+        """Return the error's own body."""
+        return error
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
         """Return all choices in one body."""
@@ -148,10 +179,18 @@ def joined(parts: Iterable[Part], choices: int) -> list[Part]:
             before,
             text=before.text + part.text,
             spans=before.spans + part.spans,
+            calls=before.calls + part.calls,
             logprobs=before.logprobs if part.logprobs is None else [*(before.logprobs or []), *part.logprobs],
             finish=part.finish,
         )
     return whole
+
+
+def _call(call: Call, arguments: str | None = None) -> ToolCallBody:
+    """Return a call, whole or as its first part in a stream."""
+    function = CalledFunction(name=call.name, arguments=call.arguments if arguments is None else arguments)
+    index = None if arguments is None else call.index
+    return ToolCallBody(index=index, id=call.id, type="function", function=function)
 
 
 def _marks(part: Part) -> list[Mark]:

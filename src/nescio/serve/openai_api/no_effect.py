@@ -18,17 +18,13 @@ def _one_of(*values: Any) -> Harmless:
     return lambda value: any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in values)
 
 
-def _text_format(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping) and value.get("type") == "text")
-
-
 REQUEST: dict[str, Harmless] = {
     "tools": _empty,
-    "tool_choice": _one_of(None, "none", "auto"),  # "auto" without tools calls none
+    "tool_choice": _one_of(None, "none", "auto"),
     "parallel_tool_calls": _one_of(None, True, False),
     "functions": _empty,
     "function_call": _one_of(None, "none", "auto"),
-    "response_format": _text_format,
+    "response_format": lambda value: value is None or value == {"type": "text"},
     "logit_bias": _empty,
     "modalities": _one_of(None, ["text"]),
     "audio": _empty,
@@ -57,10 +53,21 @@ REQUEST: dict[str, Harmless] = {
     "typical_p": _one_of(None, 1),
     "use_beam_search": _one_of(None, False),
 }
+RESPONSES: dict[str, Harmless] = {
+    "store": _one_of(None, False),
+    "previous_response_id": _empty,
+    "conversation": _empty,
+    "background": _one_of(None, False),
+    "include": lambda value: _empty(value) or value == ["reasoning.encrypted_content"],  # there are no thoughts
+    "reasoning": lambda value: _empty(value) or value == {"effort": "none"},
+    "truncation": _one_of(None, "disabled"),
+    "prompt": _empty,
+    "max_tool_calls": _empty,
+    "top_logprobs": _one_of(None, 0),
+    "prompt_cache_retention": lambda value: value is None or isinstance(value, str),
+}
 MESSAGE: dict[str, Harmless] = {
-    "tool_calls": _empty,
     "function_call": _empty,
-    "tool_call_id": _empty,
     "annotations": lambda value: value is None or isinstance(value, list),
     "audio": _empty,
     "parsed": _empty,

@@ -1,10 +1,31 @@
 """A part of an answer: what the answer threads pass on and the converters turn into bodies and events."""
 
+import secrets
+import string
 from dataclasses import dataclass
 
 from nescio.engines.base import TokenLogprob
 from nescio.pii.base import Span
 from nescio.serve.openai_api.response_bodies import Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool.
+
+    Attributes:
+        index: Place among the calls of the choice.
+        id: Made here, whatever the engine calls it.
+        name: Of the tool.
+        arguments: JSON, checked if there is an output filter.
+        spans: Personal data in the arguments.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +35,8 @@ class Part:
     Attributes:
         index: Index of the choice.
         text: Text, checked if there is an output filter.
-        spans: Personal data in it, in characters of everything sent of this choice.
+        calls: Calls of tools, checked likewise.
+        spans: Personal data in the text, in characters of everything sent of this choice.
         logprobs: One for each token, if asked for and not filtered.
         finish: Why the choice ended.
     """
@@ -22,5 +44,16 @@ class Part:
     index: int
     text: str = ""
     spans: tuple[Span, ...] = ()
+    calls: tuple[Call, ...] = ()
     logprobs: list[TokenLogprob] | None = None
     finish: Finish | None = None
+
+    @property
+    def found(self) -> list[Span]:
+        """All personal data in the part, in its text and its calls."""
+        return [*self.spans, *(span for call in self.calls for span in call.spans)]
+
+
+def new_id() -> str:
+    """Return an id for a call of a tool: nine letters and digits, the form that Mistral's chat template insists on."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))

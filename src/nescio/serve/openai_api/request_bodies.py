@@ -1,39 +1,26 @@
 """Request bodies in OpenAI's shapes, with guidance as an extra field.
 
-Fields that OpenAI does not know are refused, as OpenAI refuses them. Fields whose effect is not built (tools,
-penalties, biases) are taken where they change nothing, and else refused by name: see `no_effect`.
+Fields that OpenAI does not know are refused, as OpenAI refuses them. Fields whose effect is not built (penalties,
+biases) are taken where they change nothing, and else refused by name: see `no_effect`.
 """
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nescio.core.guidance_fields import setting_type, with_settings
+from nescio.serve.openai_api.body import Body, Name, Text
 from nescio.serve.openai_api.no_effect import MESSAGE, REQUEST, without_no_effect
+from nescio.serve.openai_api.tool_bodies import MOST_TOOLS, CalledTool, NamedTool, ResponseFormat, Tool
 
 MOST_MESSAGES = 1000
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # half of a surrogate pair is no character
-
-
-def _no_control(text: str) -> str:
-    if found := _CONTROL.search(text):
-        raise ValueError(f"holds U+{ord(found[0]):04X}; remove control characters and halves of surrogate pairs")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_no_control)]
-Stop = Annotated[str, Field(max_length=256), AfterValidator(_no_control)]
+Stop = Annotated[Text, Field(max_length=256)]
 MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class TextPart(_Body):
+class TextPart(Body):
     """One part of a message's content."""
 
     type: Literal["text"]
@@ -50,19 +37,19 @@ def _text_parts(content: Any) -> Any:
     return content
 
 
-class ChatMessage(_Body):
+class ChatMessage(Body):
     """One message of a conversation; `developer` is OpenAI's newer word for `system`."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[Text | list[TextPart] | None, BeforeValidator(_text_parts)] = None
     name: str | None = None
     refusal: Text | None = None
+    tool_calls: Annotated[list[CalledTool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_call_id: Name | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _drop_no_effect(cls, message: Any) -> Any:
-        if isinstance(message, dict) and message.get("role") in ("tool", "function"):
-            raise ValueError(f"role: {message['role']!r} is not supported; write the tool's result into a user message")
         return without_no_effect(message, MESSAGE)
 
     @property
@@ -75,15 +62,17 @@ class ChatMessage(_Body):
     @model_validator(mode="after")
     def _has_text(self) -> Self:
         # OpenAI's models put a refusal in place of the content; it is what the assistant said.
-        if self.content is None and not (self.role == "assistant" and self.refusal):
+        if self.content is None and not (self.role == "assistant" and (self.refusal or self.tool_calls)):
             raise ValueError("content: field required; give a text")
+        if (self.tool_calls and self.role != "assistant") or bool(self.tool_call_id) != (self.role == "tool"):
+            raise ValueError("tool_calls belong to assistant messages, and a tool_call_id to every tool message")
         if self.refusal and (self.role != "assistant" or self.content):
             raise ValueError("refusal: an assistant message holds either a content or a refusal")
         return self
 
 
 @with_settings(lambda setting: (setting_type(setting) | None, None))
-class GuidanceOptions(_Body):
+class GuidanceOptions(Body):
     """Guidance of this answer, within the caller's policy, which sets what is left out.
 
     Each setting of `Guidance` has a field.
@@ -92,7 +81,7 @@ class GuidanceOptions(_Body):
     negative_prompt: Text | None = None
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     """What a stream holds besides the answer."""
 
     include_usage: bool | None = None
@@ -105,7 +94,7 @@ def _few(stop: Any) -> Any:
     return stop
 
 
-class _Sampling(_Body):
+class _Sampling(Body):
     """Fields of both endpoints. `user` to `prompt_cache_key` are accepted and have no effect."""
 
     model: Annotated[str, Field(max_length=256)]
@@ -132,7 +121,13 @@ class _Sampling(_Body):
     @model_validator(mode="before")
     @classmethod
     def _drop_no_effect(cls, body: Any) -> Any:
-        return without_no_effect(body, REQUEST)
+        lacking = {name: harmless for name, harmless in REQUEST.items() if name not in cls.model_fields}
+        return without_no_effect(body, lacking)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the numbers of tokens."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -164,11 +159,26 @@ class ChatRequest(_Sampling):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def asked_logprobs(self) -> int | None:
         """How many likely tokens to list with each chosen token; None: no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
+
+    @model_validator(mode="after")
+    def _tools_to_choose(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two have the same name; give each its own")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: {self.tool_choice.function.name} is none of the tools")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: required needs tools")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

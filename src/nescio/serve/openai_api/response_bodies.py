@@ -12,7 +12,7 @@ from nescio.serve.policy import Allowances, GuidanceRules, Limits
 
 _LOWEST = -9999.0  # OpenAI writes this for minus infinity, which JSON lacks
 
-Finish = Literal["stop", "length", "content_filter"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 def _is_none(value: object) -> bool:
@@ -69,12 +69,32 @@ class CompletionLogprobs(BaseModel):
     text_offset: list[int]
 
 
+class CalledFunction(BaseModel):
+    """The function that a call names, and its arguments as JSON."""
+
+    name: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    arguments: str
+
+
+class ToolCallBody(BaseModel):
+    """A call of a tool; in a stream, a part of one, whose `id`, `type` and name are in its first part only."""
+
+    index: Annotated[int | None, Field(exclude_if=_is_none)] = None
+    id: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    type: Annotated[Literal["function"] | None, Field(exclude_if=_is_none)] = None
+    function: CalledFunction
+
+
+ToolCalls = Annotated[list[ToolCallBody] | None, Field(exclude_if=_is_none)]
+
+
 class AssistantMessage(BaseModel):
-    """The message of an answer."""
+    """The message of an answer; its content is null if it calls tools without a word."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: ToolCalls = None
 
 
 class ChatChoice(BaseModel):
@@ -120,10 +140,11 @@ class Completion(BaseModel):
 
 
 class Delta(BaseModel):
-    """The text that a chunk adds to an answer."""
+    """What a chunk adds to an answer."""
 
     role: Annotated[Literal["assistant"] | None, Field(exclude_if=_is_none)] = None
     content: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    tool_calls: ToolCalls = None
 
 
 class ChunkChoice(BaseModel):

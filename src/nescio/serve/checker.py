@@ -1,0 +1,84 @@
+"""What an audit does with a text that a detector has read: the same for running text and for JSON."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nescio.pii.base import Detector, Span, merge
+from nescio.pii.stand_ins import StandIns
+from nescio.serve.audit import ACTIONS, Action, Audit
+
+Judged = tuple[Span, Action]
+
+
+class FilterError(Exception):
+    """The detector failed; unchecked text must not be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Text that may be sent, with its personal data or what replaced it, in characters of everything sent so far."""
+
+    text: str
+    spans: tuple[Span, ...] = ()
+
+
+class Checker:
+    """Detector, audit and stand-ins of one answer.
+
+    Args:
+        detector: Finds personal data.
+        audit: What is done with it.
+        on_check: Called with the seconds of each check.
+    """
+
+    def __init__(
+        self, detector: Detector, audit: Audit, on_check: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        self._detector = detector
+        self._audit = audit
+        self._on_check = on_check
+        self._stand_ins = StandIns(secrets.token_bytes(32))  # a key of this answer, which nobody can try out
+
+    def find(self, text: str) -> list[Judged]:
+        """Return the personal data in a text that the audit does not simply let through, in order.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        start = time.perf_counter()
+        try:
+            found = sorted(self._detector.find([text])[0], key=lambda span: (span.start, -span.end))
+        except Exception as error:  # a detector may raise anything; nothing was checked then
+            raise FilterError("the detector failed") from error
+        finally:
+            self._on_check(time.perf_counter() - start)
+        judged = [(span, self._audit.action(span)) for span in found]
+        return [(span, action) for span, action in judged if action != "allow"]
+
+    def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Span], bool]:
+        """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""
+        parts, marks, position, length = list[str](), list[Span](), 0, 0
+        for span in merge((span for span, _ in judged), text):  # overlapping spans are treated as the strictest is
+            actions = [action for each, action in judged if each.start < span.end and span.start < each.end]
+            action = max(actions, key=ACTIONS.index, default="mask")
+            if action == "block":
+                return "", [], True
+            piece = text[span.start : span.end]
+            shown = piece
+            if action != "count":
+                shown = f"[{span.label}]" if action == "mask" else self._stand_ins.of(span.type, piece)
+            before = text[position : span.start]
+            start = length + len(before)
+            length = start + len(shown)
+            parts += [before, shown]
+            marks.append(replace(span, start=start, end=length, text=shown))
+            position = span.end
+        return "".join([*parts, text[position:]]), marks, False
+
+
+def moved(judged: Judged, by: int) -> Judged:
+    """Return a piece of personal data at another place."""
+    span, action = judged
+    return replace(span, start=span.start + by, end=span.end + by), action

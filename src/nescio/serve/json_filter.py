@@ -1,0 +1,109 @@
+"""The filter of JSON that a model writes: its strings and numbers are checked as text, and JSON stays JSON."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nescio.pii.base import Span
+from nescio.serve.checker import Checked, Checker, Judged, moved
+from nescio.serve.output_filter import OutputFilter
+
+_TOKEN = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
+
+
+class JsonFilter:
+    """Filter of one JSON text, which is checked as a whole. What turns out to be no JSON is checked as running text.
+
+    The detector reads the keys and values one a line (`phone: 555-0142`), so that a key says what its value is and a
+    name in two fields is seen whole. A number that is masked becomes a string.
+
+    Args:
+        checker: The answer's detector and audit.
+    """
+
+    def __init__(self, checker: Checker) -> None:
+        self.blocked = False
+        self._checker = checker
+        self._pending = ""
+
+    def feed(self, text: str) -> list[Checked]:
+        """Add text; nothing may be sent before the end."""
+        self._pending += text
+        return []
+
+    def finish(self) -> list[Checked]:
+        """End the text; return it as it may be sent.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        text, self._pending = self._pending, ""
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            running = OutputFilter(self._checker)
+            checked = [*running.feed(text), *running.finish()]
+            self.blocked = running.blocked
+            return checked
+        # 1) what the detector reads, and which part of it is which token
+        tokens = list(_tokens(text))
+        found = self._checker.find("".join(token.read + token.behind for token in tokens))
+        # 2) change each token that holds personal data, or a part of some
+        parts, marks, sent, position, read = list[str](), list[Span](), 0, 0, 0
+        for token in tokens:
+            judged = [moved(each, -read) for each in found]
+            shown, own = self._changed(token, [each for each in judged if _within(each, token.read)])
+            if self.blocked:
+                return []
+            before = text[position : token.start]
+            sent += len(before)
+            marks += [replace(span, start=sent + span.start, end=sent + span.end) for span in own]
+            parts += [before, shown]
+            sent, position, read = sent + len(shown), token.end, read + len(token.read) + len(token.behind)
+        return [Checked("".join([*parts, text[position:]]), tuple(marks))]
+
+    def _changed(self, token: "_Token", judged: list[Judged]) -> tuple[str, list[Span]]:
+        """Return a token as it may be sent, and where its personal data is in it then."""
+        if not judged:
+            return token.written, []
+        clipped = [(replace(s, start=max(s.start, 0), end=min(s.end, len(token.read))), action) for s, action in judged]
+        text, marks, self.blocked = self._checker.changed(token.read, clipped)
+        if not token.is_text and text == token.read:  # counted only: a number stays one
+            return token.written, marks
+        return _written(text), [
+            replace(span, start=len(_written(text[: span.start])) - 1, end=len(_written(text[: span.end])) - 1)
+            for span in marks
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A string or a number of a JSON text: its place, as it is written there, and as the detector reads it."""
+
+    start: int
+    end: int
+    written: str
+    read: str
+    behind: str
+    is_text: bool
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    for match in _TOKEN.finditer(text):
+        is_text = match["text"] is not None
+        name = "text" if is_text else "number"
+        value: Any = json.loads(match[name]) if is_text else match[name]
+        behind = ": " if match["key"] else "\n"
+        yield _Token(match.start(name), match.end(name), match[name], value, behind, is_text)
+
+
+def _within(judged: Judged, read: str) -> bool:
+    span, _ = judged
+    return span.start < len(read) and span.end > 0
+
+
+def _written(text: str) -> str:
+    # Half of a surrogate pair can stand in JSON as an escape only.
+    return json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace").decode()
