@@ -161,3 +161,21 @@ def test_a_model_that_writes_calls_in_no_known_form(server: Running, monkeypatch
     refused = ask(server)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
     assert "known here: hermes, llama, mistral" in refused.json()["error"]["message"]
+
+
+def test_langchain_calls_a_tool_and_reads_its_result(server: Running, engine: Says) -> None:
+    langchain = pytest.importorskip("langchain_openai", reason="not in vLLM's environment")
+    from langchain_core.messages import HumanMessage, ToolMessage
+
+    engine.says = lambda request: "it is sent" if request.prompt[-1]["role"] == "tool" else CALL  # type: ignore[index]
+    chat = langchain.ChatOpenAI(base_url=f"{server.url}/v1", api_key="nescio-masked", model="tiny").bind_tools(TOOLS)
+    turns: list[Any] = [HumanMessage("Mail her")]
+    asked = chat.invoke(turns)
+    assert [(call["name"], call["args"]) for call in asked.tool_calls] == [("mail", {"to": "[PII]", "n": 3})]
+    streamed = list(chat.stream(turns))
+    whole = streamed[0]
+    for part in streamed[1:]:
+        whole += part
+    assert whole.tool_calls[0]["args"] == {"to": "[PII]", "n": 3}
+    turns += [asked, ToolMessage("done", tool_call_id=asked.tool_calls[0]["id"])]
+    assert chat.invoke(turns).content == "it is sent"

@@ -1,5 +1,6 @@
 """Policies and the audit in front of another server: what it does wrong is an error, and nothing unchecked leaves."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from nescio.core.errors import NescioError
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
+from nescio.serve.process import reload
 from nescio.serve.served import served_upstream
 
 STAFF = "nescio-staff"
@@ -138,6 +140,7 @@ GARBAGE = {
     "no JSON": EVENTS + b"data: {ANNA\n\n",
     "other JSON": EVENTS + b'data: {"choices": [{"delta": "ANNA", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
     "a list": EVENTS + b'data: ["ANNA"]\n\ndata: [DONE]\n\n',
+    "no calls": EVENTS + event({"tool_calls": [{"function": "ANNA"}]}) + event({}, "tool_calls"),
     "nothing": EVENTS + b"data: [DONE]\n\n",
     "an error in the stream": EVENTS + b'data: {"error": {"message": "ANNA"}}\n\n',
     "500": error(500, "ANNA"),
@@ -226,6 +229,12 @@ def test_calls_of_tools_are_audited(server: Running, upstream: Upstream) -> None
     assert (unasked.status_code, unasked.json()["error"]["code"]) == (502, "upstream_failed")
 
 
+def test_counts_that_are_no_numbers_are_estimated(server: Running, upstream: Upstream) -> None:
+    usage = event(None, usage={"prompt_tokens": "ANNA", "completion_tokens": -3, "total_tokens": None})
+    upstream.script = lambda asked: [EVENTS + event({"content": "fine"}) + event({}, "stop") + usage]
+    assert ask(server).json()["usage"] == {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+
+
 def test_plain_completions(server: Running, upstream: Upstream) -> None:
     choice = {"index": 0, "text": "there", "finish_reason": "stop"}
     body = {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
@@ -264,7 +273,11 @@ def test_a_wrong_command_says_so(tmp_path: Path, more: list[str], message: str) 
     assert isinstance(got.exception, NescioError) and message in str(got.exception)
 
 
-def test_a_policy_that_guides_is_refused_at_the_start() -> None:
+def test_a_policy_that_guides_is_refused_at_the_start_and_at_a_reload(server: Running, tmp_path: Path) -> None:
+    before = server.gateway.policies
+    (tmp_path / "p.yaml").write_text("policies: {default: {base_model: true, guidance: {scale: 3}}}")
+    asyncio.run(reload(server.gateway, tmp_path / "p.yaml"))
+    assert server.gateway.policies is before
     policies = Policies.model_validate({"policies": {"default": {"base_model": True, "guidance": {"scale": 3}}}})
     with pytest.raises(NescioError, match=r"policies.default.guidance.scale: an upstream is not guided"):
         served_upstream("m", policies)

@@ -286,8 +286,7 @@ class OpenAIEngine(Engine):
         if cuts and "stop" in self._renamed:
             text, finish = text[: min(cuts)], "stop"
         # 2) count the tokens if the endpoint does not
-        prompt_tokens = getattr(usage, "prompt_tokens", None)
-        answer_tokens = getattr(usage, "completion_tokens", None)
+        prompt_tokens, answer_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         if not prompt_tokens or answer_tokens is None:
             self._say("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")
             prompt = request.prompt
@@ -317,6 +316,11 @@ def _wanted(request: Request) -> dict[str, Any]:
     if request.response_format:
         wanted["response_format"] = request.response_format
     return wanted
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _estimate(text: str) -> int:

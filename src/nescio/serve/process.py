@@ -20,7 +20,7 @@ from nescio.serve.app import create_app
 from nescio.serve.detection import ServingDetector
 from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
-from nescio.serve.served import adapter_folders, served_by, served_upstream
+from nescio.serve.served import adapter_folders, check_unguided, served_by, served_upstream
 
 _LOG = logging.getLogger("nescio.serve")
 _RETRIES = 2  # of an upstream that is busy, broken or out of reach, before it has begun to answer
@@ -92,6 +92,8 @@ async def reload(gateway: Gateway, path: Path) -> None:
     old = gateway.policies
     try:
         policies = await asyncio.to_thread(load_policies, path, list(gateway.served.adapters))
+        if not gateway.served.guides:
+            check_unguided(policies)
         named = [(each.detector, each.detector_settings) for each in (policies, old)]
         same = named[0] == named[1]
         same = same and (_audited(old) or not _audited(policies))  # a detector not loaded yet may fail to load

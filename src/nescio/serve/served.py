@@ -81,13 +81,22 @@ def served_upstream(model: str, policies: Policies) -> Served:
     Raises:
         NescioError: A policy guides, which an upstream can't.
     """
+    check_unguided(policies)
+    names = dict.fromkeys(name for policy in policies.policies.values() for name in policy.adapters)
+    return Served(model, {name: {} for name in names}, (), int(time.time()), guides=False)
+
+
+def check_unguided(policies: Policies) -> None:
+    """Check that no policy wants what an upstream can't do.
+
+    Raises:
+        NescioError: One of them guides.
+    """
     for name, policy in policies.policies.items():
         if guided := sorted(policy.guidance.model_fields_set - {"protect"}):
             raise NescioError(
                 f"policies.{name}.guidance.{guided[0]}: an upstream is not guided; only protect counts, leave it out"
             )
-    names = dict.fromkeys(name for policy in policies.policies.values() for name in policy.adapters)
-    return Served(model, {name: {} for name in names}, (), int(time.time()), guides=False)
 
 
 def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]:

@@ -1,0 +1,47 @@
+"""The files of deploy/: what they name is there."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from nescio.serve.limits import RowGate
+from nescio.serve.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    metrics = Metrics(RowGate(8, 8), lambda: 0)
+    for counter, labels in ((metrics.requests, 4), (metrics.tokens, 2), (metrics.personal, 2), (metrics.reloads, 1)):
+        counter.labels(*["x"] * labels).inc()
+    for histogram in (metrics.first_token, metrics.seconds):
+        histogram.labels("x").observe(1)
+    known = set(re.findall(r"^(nescio_\w+)", metrics.text().decode(), re.M))
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked = {name for query in queries for name in re.findall(r"nescio_\w+", query)}
+    assert asked and asked <= known, asked - known
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_the_container_copies_what_there_is_and_installs_extras_that_there_are() -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    for line in re.findall(r"^COPY (.+)$", text, re.M):
+        assert all((ROOT / each).exists() for each in line.split()[:-1])
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"\[([\w,]+)\]'", text)[0].split(",")) <= set(extras)
+    assert text.index("USER nescio") < text.index("ENTRYPOINT"), "not as root"
+
+
+def test_compose_mounts_what_the_container_reads() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    mounted = [volume.split(":")[-2] for volume in compose["nescio"]["volumes"]]
+    command = json.loads(re.findall(r"^CMD (.+)$", (DEPLOY / "Containerfile").read_text(), re.M)[0])
+    assert [each.removeprefix("careful=") for each in command if "/" in each] == mounted
+    assert (DEPLOY / compose["prometheus"]["volumes"][0].split(":")[0]).exists()
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["nescio:8000"]}]
