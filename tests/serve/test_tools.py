@@ -156,6 +156,19 @@ def test_tools_that_are_too_large_or_too_deep_to_read(server: Running) -> None:
     assert httpx.post(f"{server.url}/v1/chat/completions", content=text, headers=headers).status_code == 400
 
 
+def test_a_bug_is_json_and_says_nothing(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("Hello ANNA")
+
+    monkeypatch.setattr(server.gateway, "check_open", broken)
+    failed = ask(server)
+    assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal_error")
+    assert failed.headers["x-request-id"]
+    assert "RuntimeError in" in caplog.text and "ANNA" not in caplog.text + failed.text
+
+
 def test_a_model_that_writes_calls_in_no_known_form(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.gateway, "served", replace(server.gateway.served, tool_format=None))
     refused = ask(server)

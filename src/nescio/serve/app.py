@@ -60,6 +60,7 @@ def create_app(gateway: Gateway, max_body: int, cors_origins: Sequence[str] = ()
     app.add_exception_handler(ApiError, _error_response)
     app.add_exception_handler(HTTPException, _error_response)
     app.add_exception_handler(RequestValidationError, _error_response)
+    app.add_exception_handler(Exception, _bug_response)
     _add_answers(app, gateway)
     _add_views(app, gateway)
     guarded = Guard(app, max_body)
@@ -178,6 +179,11 @@ async def _error_response(http: Request, error: Exception) -> Response:
         error.headers.update(headers)
     assert isinstance(error, ApiError)
     return JSONResponse(error.body.model_dump(), error.status, error.headers)
+
+
+async def _bug_response(http: Request, error: Exception) -> Response:
+    """Answer a bug; Starlette raises it again for the guard, which logs its type and place."""
+    return await _error_response(http, ApiError(500, "the server failed; try again", "internal_error"))
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

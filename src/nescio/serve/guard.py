@@ -33,7 +33,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, started, taken = uuid.uuid4().hex, False, 0
+        request_id, started, ended, taken = uuid.uuid4().hex, False, False, 0
         # HEAD is GET without the body; FastAPI would refuse it.
         is_head = scope["method"] == "HEAD"
         scope = {**scope, "method": "GET"} if is_head else scope
@@ -41,15 +41,16 @@ class Guard:
             scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
 
         async def send_named(message: Message) -> None:
-            nonlocal started
+            nonlocal started, ended
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-            elif is_head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
+            elif message["type"] == "http.response.body":
+                ended = not message.get("more_body", False)
+                message = {**message, "body": b""} if is_head else message
             await send(message)
 
         async def receive_bounded() -> Message:
@@ -69,6 +70,8 @@ class Guard:
             await _answer(ApiError(error.status_code, error.detail, "body_too_large"))(scope, receive, send_named)
         except Exception as error:  # a bug; its text may quote a prompt, so only its type and place are logged
             _LOG.error("%s in %s, request %s", type(error).__name__, _place(error), request_id)
+            if ended:  # by the application's own answer to a bug
+                return
             if started:
                 raise ConnectionAbortedError("an answer broke off") from None
             await _answer(ApiError(500, "the server failed; try again", "internal_error"))(scope, receive, send_named)
