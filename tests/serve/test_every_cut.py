@@ -10,6 +10,7 @@ from nescio.pii.registry import load_detector
 from nescio.pii.taxonomy import COUNTED
 from nescio.serve import output_filter
 from nescio.serve.audit import Audit
+from nescio.serve.checker import Checker
 from nescio.serve.cuts import Cut
 from nescio.serve.output_filter import OutputFilter
 
@@ -61,7 +62,7 @@ AROUND = (
 
 
 def sent(*chunks: str) -> str:
-    filtering = OutputFilter(DETECTOR, Audit.model_validate("mask"))
+    filtering = OutputFilter(Checker(DETECTOR, Audit.model_validate("mask")))
     parts = [part for chunk in chunks for part in filtering.feed(chunk)] + filtering.finish()
     return "".join(part.text for part in parts)
 
