@@ -165,11 +165,15 @@ def _add_views(app: FastAPI, gateway: Gateway) -> None:
 
 
 async def _error_response(http: Request, error: Exception) -> Response:
-    if isinstance(error, RequestValidationError):
+    # A packed body is no JSON, or no text at all, which FastAPI tells apart.
+    unread = isinstance(error, RequestValidationError) or (
+        isinstance(error, HTTPException) and error.status_code == 400
+    )
+    if unread and (encoding := http.headers.get("content-encoding")):
+        error = ApiError(415, f"Content-Encoding: {encoding} is not read; send it plain", "unsupported_media_type")
+    elif isinstance(error, RequestValidationError):
         kind = http.headers.get("content-type", "missing")
-        if encoding := http.headers.get("content-encoding"):
-            error = ApiError(415, f"Content-Encoding: {encoding} is not read; send it plain", "unsupported_media_type")
-        elif kind.partition(";")[0].strip().lower() == "application/json":
+        if kind.partition(";")[0].strip().lower() == "application/json":
             error = of_validation(error.errors())
         else:
             error = ApiError(415, f"Content-Type: is {kind}; send application/json", "unsupported_media_type")

@@ -6,15 +6,15 @@ biases) are taken where they change nothing, and else refused by name: see `no_e
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nescio.core.guidance_fields import setting_type, with_settings
-from nescio.serve.openai_api.body import Body, Name, Text
+from nescio.serve.openai_api.body import Body, Name, Text, no_control
 from nescio.serve.openai_api.no_effect import MESSAGE, REQUEST, without_no_effect
 from nescio.serve.openai_api.tool_bodies import MOST_TOOLS, CalledTool, NamedTool, ResponseFormat, Tool
 
 MOST_MESSAGES = 1000
-Stop = Annotated[Text, Field(max_length=256)]
+Stop = Annotated[str, Field(max_length=256), AfterValidator(no_control)]
 MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
