@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from fake_hub import REPO, running
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_run import Quiet
@@ -140,6 +141,19 @@ def test_the_page_of_releases_runs(baked: Any, monkeypatch: pytest.MonkeyPatch) 
     assert len(blocks) == 3
     for block in blocks:
         exec(block, {})
+
+
+def test_an_export_is_pushed_with_its_card(baked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = baked
+    with running(monkeypatch) as fake:
+        assert export(run, run / "out", push=REPO).url == f"{fake.url}/{REPO}"
+        assert fake.private == {REPO: True}
+        assert {"model.safetensors", "tokenizer.json", "README.md", "LICENSE.txt"} <= fake.files.keys()
+        assert fake.files["README.md"] == (run / "out/README.md").read_bytes()
+        fake.private[REPO] = False
+        with pytest.raises(NescioError, match="the repository is public"):
+            export(run, run / "again", push=REPO)
+    assert not (run / "again").exists()
 
 
 # -- the check --------------------------------------------------------------------------------------------------------
