@@ -126,9 +126,10 @@ def _announced(planned: "Plan", cost: "Price | None", model: str | None) -> str:
     from nescio.pipeline.estimate import answering, duration
 
     prompts, answers = planned.tokens
+    asked = sum(bool(own) for own in planned.questions.values())
     lines = [
         f"{planned.total} questions at most: {len(planned.facts)} facts and as many made-up ones, "
-        f"{sum(bool(own) for own in planned.questions.values())} attacks"
+        f"{asked} {'attack' if asked == 1 else 'attacks'}"
     ]
     if model is not None:
         time = answering(model, planned.total, (prompts + answers) / max(planned.total, 1)).seconds
@@ -142,5 +143,5 @@ def _announced(planned: "Plan", cost: "Price | None", model: str | None) -> str:
     if planned.left_out:
         shown = "; ".join(f"{fact.value!r} of {fact.person} ({why})" for fact, why in planned.left_out[:3])
         more = ", …" if len(planned.left_out) > 3 else ""
-        lines.append(f"{len(planned.left_out)} facts prove nothing and are left out: {shown}{more}")
+        lines.append(f"Left out, {len(planned.left_out)} in all, because they prove nothing: {shown}{more}")
     return "\n".join(lines)
