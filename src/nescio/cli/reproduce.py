@@ -64,15 +64,15 @@ def reproduce(
 
     with as_file(files("nescio") / "recipes") as packaged:
         if is_benchmark:
-            from nescio.reproduction.benchmarks.compare import FULL, QUICK, compare
+            from nescio.reproduction.benchmarks.compare import Comparison
+            from nescio.reproduction.benchmarks.size import FULL, QUICK
 
             size, folder = QUICK if quick else FULL, out or Path("runs") / what.value
             common, reporter = recipe or packaged / "benchmark.yaml", Terminal(Console(stderr=True))
-            print(
-                compare(
-                    what.value, common, set_ or [], data, folder, size=size, methods=method or [], reporter=reporter
-                )
+            comparison = Comparison(
+                what.value, common, set_ or [], data, folder, size=size, methods=method or [], reporter=reporter
             )
+            print(comparison.make())
         else:
             from nescio.reproduction.make import make
 

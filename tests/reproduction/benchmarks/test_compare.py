@@ -13,8 +13,9 @@ from tiny_run import Quiet
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.reproduction.benchmarks import compare as comparing
-from nescio.reproduction.benchmarks.compare import QUICK, Comparison, Size, compare
+from nescio.reproduction.benchmarks.compare import Comparison
 from nescio.reproduction.benchmarks.methods import METHODS, chosen_methods
+from nescio.reproduction.benchmarks.size import QUICK, Size
 
 SMALL = Size(words=4, choosing_words=4, draws=2, rates=(1.0, 3.0), seeds=(0, 1))
 
@@ -32,7 +33,9 @@ def recipe(world: Path, folder: Path) -> Path:
 
 
 def made(world: Path, folder: Path, data: Path, size: Size, methods: list[str], reporter: Quiet, name: str) -> str:
-    return compare(name, recipe(world, folder), [], data, folder / "out", size=size, methods=methods, reporter=reporter)
+    return Comparison(
+        name, recipe(world, folder), [], data, folder / "out", size=size, methods=methods, reporter=reporter
+    ).make()
 
 
 def test_every_kind_of_method_is_compared_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

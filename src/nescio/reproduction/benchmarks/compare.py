@@ -22,6 +22,7 @@ from nescio.reproduction.benchmarks.asking import Asked, Said, ask, kept
 from nescio.reproduction.benchmarks.methods import Method, chosen_methods
 from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, choice, leaks, numbers
+from nescio.reproduction.benchmarks.size import Size
 from nescio.reproduction.benchmarks.unlearn import unlearn
 from nescio.training.trainer import DivergedError
 
@@ -29,44 +30,6 @@ LEARNED = 0.3
 """Share of the forget half's values that the tuned model has to give away."""
 USEFUL = 0.9
 """Share of the tuned model's words and retain half that a setting has to keep, to be chosen for its leak."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much is compared.
-
-    Attributes:
-        people: Of each half; None: all.
-        per_person: Questions about each; None: all.
-        variants: Paraphrases and wrong answers of each; None: all.
-        words: Plain questions that are measured.
-        choosing_words: Others, with which settings are chosen.
-        draws: Sampled answers to each question of the forget half.
-        rates: Learning rates, as factors of the recipe's.
-        all_epochs: Whether every epoch is a setting; else the last one alone.
-        seeds: Trainings of the chosen setting.
-    """
-
-    people: int | None = None
-    per_person: int | None = None
-    variants: int | None = None
-    words: int = 200
-    choosing_words: int = 60
-    draws: int = 4
-    rates: tuple[float, ...] = (1 / 3, 1.0, 3.0)
-    all_epochs: bool = True
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    @property
-    def chooses(self) -> bool:
-        """Whether there are settings to choose among."""
-        return len(self.rates) > 1 or self.all_epochs
-
-
-FULL = Size()
-QUICK = Size(
-    people=6, per_person=4, variants=2, words=60, choosing_words=0, draws=0, rates=(1.0,), all_epochs=False, seeds=(0,)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,11 +277,3 @@ class Comparison:
 
 def _mean(values: Sequence[Any]) -> Any:
     return None if any(value is None for value in values) else fmean(values)
-
-
-def compare(
-    name: str, recipe: Path, overrides: Sequence[str], data: Path | None, out: Path, *, size: Size,
-    methods: Sequence[str], reporter: Reporter,
-) -> str:  # fmt: skip
-    """Make a comparison; see `Comparison`."""
-    return Comparison(name, recipe, overrides, data, out, size=size, methods=methods, reporter=reporter).make()
