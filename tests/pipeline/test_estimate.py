@@ -7,7 +7,7 @@ import pytest
 from transformers import LlamaConfig
 
 from nescio.core.errors import NescioError
-from nescio.pipeline.estimate import Cost, describe, estimate
+from nescio.pipeline.estimate import Cost, describe, describe_fits, estimate
 from nescio.pipeline.recipe import load_recipe
 
 PAPER = Path(__file__).parents[2] / "recipes/paper"
@@ -47,6 +47,19 @@ def test_what_is_measured_beside_leakage_is_counted(tmp_path: Path, llama3: Any)
     ):  # fmt: skip
         more = costs_of(recipe, tmp_path, llama3, *none, f"evaluate.{change}")["evaluate"]
         assert more.tokens > few.tokens, change
+
+
+def test_what_fits_a_card_is_computed_in_bf16_whatever_this_machine_has(tmp_path: Path, llama3: Any) -> None:
+    costs = costs_of(PAPER / "llama-3-8b.yaml", tmp_path, llama3)
+    train, evaluate = costs["train"].on_gpu, costs["evaluate"].on_gpu
+    assert 5.3e9 < train["nf4"] < train["int8"] < train["bf16"] and train["bf16"] > 2 * 8.03e9
+    assert [*evaluate] == ["bf16"]
+    columns = [[str(cell) for cell in column.cells] for column in describe_fits(list(costs.values())).columns]
+    cards = {stage: fits for stage, *fits in zip(columns[0], *columns[-3:], strict=True)}
+    assert cards["train"][0].startswith("as nf4") and cards["train"][2] == "yes"
+    assert cards["evaluate"][0] == "no" and cards["evaluate"][2] == "yes"
+    on_int8 = costs_of(PAPER / "llama-3-8b.yaml", tmp_path, llama3, "train.quantize=int8")["train"]
+    assert on_int8.memory < costs["train"].memory and on_int8.on_gpu == pytest.approx(train)
 
 
 def test_vllm_answers_here_as_the_torch_engine_does(tmp_path: Path, llama3: Any) -> None:
