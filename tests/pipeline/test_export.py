@@ -150,6 +150,9 @@ def test_an_export_is_pushed_with_its_card(baked: Any, monkeypatch: pytest.Monke
         assert fake.private == {REPO: True}
         assert {"model.safetensors", "tokenizer.json", "README.md", "LICENSE.txt"} <= fake.files.keys()
         assert fake.files["README.md"] == (run / "out/README.md").read_bytes()
+        assert not [name for name, content in fake.files.items() if str(run).encode() in content], (
+            "a path of this machine"
+        )
         fake.private[REPO] = False
         with pytest.raises(NescioError, match="the repository is public"):
             export(run, run / "again", push=REPO)
