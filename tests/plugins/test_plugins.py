@@ -1,4 +1,4 @@
-"""A package of another author: its six plugins run in a recipe and on the command line."""
+"""A package of another author: its plugins run in a recipe and on the command line."""
 
 import json
 import os
@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent / "package"
 PLUGINS = {
     ("nescio.detectors", "orders"), ("nescio.losses", "margin"), ("nescio.formats", "tickets"),
     ("nescio.engines", "capitals"), ("nescio.measures", "capitals"), ("nescio.spaces", "mean"),
+    ("nescio.attacks", "shouted"),
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def test_they_are_listed_with_the_package_that_brings_them(tmp_path: Path, insta
     assert "shop-plugins 2.1" in nescio("plugins", cwd=tmp_path, installed=installed).stdout
 
 
-def test_a_recipe_uses_all_six(tmp_path: Path, installed: Path, world: Path) -> None:
+def test_a_recipe_uses_six_of_them(tmp_path: Path, installed: Path, world: Path) -> None:
     tickets = [
         {"ticket": [["customer", f"Where is my order? {CLEAN[n % 5]}"], ["agent", f"Your order AB-{n:05} is here."]]}
         for n in range(12)
@@ -85,6 +86,14 @@ def test_a_recipe_uses_all_six(tmp_path: Path, installed: Path, world: Path) -> 
         "scan", "run/data/test.jsonl", "--detector", "orders", "--field", "id", cwd=tmp_path, installed=installed
     )
     assert found.returncode == 0, found.stderr
+
+
+def test_an_audit_uses_the_attack(tmp_path: Path, installed: Path) -> None:
+    (tmp_path / "people.csv").write_text("name,phone\nAnna Ferrari,415-555-0101\nTom Hale,415-555-0102\n")
+    asked = ("audit", "m", "--people", "people.csv", "--base-url", "http://localhost/v1", "--detector", "orders:AB")
+    ended = nescio(*asked, "--attacks", "shouted", "--dry-run", cwd=tmp_path, installed=installed)
+    assert ended.returncode == 0, ended.stderr
+    assert "4 questions at most: 2 facts and as many made-up ones, 1 attack;" in ended.stdout
 
 
 def test_a_broken_plugin_is_one_line(tmp_path: Path, installed: Path) -> None:
