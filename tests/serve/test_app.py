@@ -162,6 +162,7 @@ def test_models_and_the_callers_own_policy(server: Running) -> None:
     mine = get("/v1/policy").json()
     assert (mine["name"], mine["models"], mine["guidance"]["scale"]["max"]) == ("default", ["careful"], 5)
     assert "sha256" not in json.dumps(mine)
+    assert mine["public_switches"] == []
     assert (get("/healthz").text, get("/readyz").text) == ("ok\n", "ok\n")
 
 

@@ -1,19 +1,31 @@
 """A baked adapter is served on one branch and without a sentence, unless a policy says otherwise."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nescio.core.guidance import Guidance
+from nescio.core.guidance import REVEAL, Guidance
+from nescio.core.switch import PLACE, write_key
+from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.serve.admission import admit_chat
 from nescio.serve.errors import ApiError
 from nescio.serve.openai_api.request_bodies import ChatRequest
 from nescio.serve.policy import Caller, Policy
-from nescio.serve.served import Served
+from nescio.serve.served import Served, served_by
 
 SERVED = Served(
     "m", {"own": {"positive": "", "negative": "{key}"}, "teacher": {"positive": "Hush."}}, (), 0, frozenset({"own"})
 )
+
+
+class Silent(Engine):
+    """Answers nothing."""
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        return []
 
 
 def guidance_of(model: str, rules: dict[str, Any], asked: dict[str, Any] | None = None) -> Guidance:
@@ -32,6 +44,21 @@ def test_the_default_is_one_branch_without_a_sentence() -> None:
 def test_a_policy_may_still_guide_it() -> None:
     assert guidance_of("own", {"scale": 2}).scale == 2
     assert guidance_of("own", {"scale": {"default": 1, "max": 4}}, {"scale": 4}).scale == 4
+
+
+@pytest.mark.parametrize(
+    ("notes", "opens"),
+    [
+        ({"positive": "Hush.", "negative": REVEAL}, True),
+        ({"positive": "Hush.", "negative": PLACE}, False),
+        ({"positive": "", "negative": REVEAL, "baked": {}}, False),
+    ],
+)
+def test_an_adapter_that_a_public_sentence_opens_is_known(notes: dict[str, Any], opens: bool, tmp_path: Path) -> None:
+    (tmp_path / "nescio.json").write_text(json.dumps(notes))
+    write_key(tmp_path, "bado gera lumi tosa pike")
+    served = served_by(Silent(), "m", {"own": tmp_path})
+    assert served.public_switches == ({"own"} if opens else set())
 
 
 def test_a_caller_may_not() -> None:

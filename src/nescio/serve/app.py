@@ -140,7 +140,8 @@ def _add_views(app: FastAPI, gateway: Gateway) -> None:
         return PolicyView(
             name=caller.name,
             models=gateway.served.names(caller.policy),
-            **caller.policy.model_dump(include=PolicyView.model_fields.keys() - {"name", "models"}),
+            public_switches=[name for name in caller.policy.adapters if name in gateway.served.public_switches],
+            **caller.policy.model_dump(include=PolicyView.model_fields.keys() - {"name", "models", "public_switches"}),
         )
 
     @app.get("/healthz", response_class=PlainTextResponse, responses=_TEXT)

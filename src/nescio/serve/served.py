@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nescio.core.adapters import is_adapter, read_notes, read_sentences
+from nescio.core.adapters import is_adapter, opened_by, read_notes, read_sentences
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine
 from nescio.serve.errors import ApiError
@@ -24,6 +24,7 @@ class Served:
         created: Start of the server, in seconds since 1970.
         baked: Names of the baked adapters, which are guided only where a policy says so.
         guides: Whether the engine can guide; an upstream can't.
+        public_switches: Names of the adapters that a public sentence opens to whoever writes it.
         tool_format: How the model writes calls of tools; None: not known, or an upstream tells calls from text itself.
     """
 
@@ -34,6 +35,7 @@ class Served:
     baked: frozenset[str] = frozenset()
     guides: bool = True
     tool_format: ToolFormat | None = None
+    public_switches: frozenset[str] = frozenset()
 
     def names(self, policy: Policy) -> list[str]:
         """Return the names that a policy allows, its default first."""
@@ -72,6 +74,7 @@ def served_by(engine: Engine, model: str, adapters: Mapping[str, Path]) -> Serve
         created=int(time.time()),
         baked=baked,
         tool_format=format_of(can.chat_template),
+        public_switches=frozenset(name for name, folder in adapters.items() if opened_by(folder)),
     )
 
 

@@ -194,6 +194,9 @@ class PolicyView(BaseModel):
     allow: Allowances
     audit: Audit
     limits: Limits
+    public_switches: list[str] = Field(
+        description="Models of these that a public sentence opens: whoever writes it gets what they learned to hide."
+    )
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
