@@ -16,50 +16,64 @@ if TYPE_CHECKING:
     from nescio.pii.base import Detector
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="Hub id, folder, .gguf file, adapter folder or smollm2; with --base-url, a name there."),
+]
+DialogsOption = Annotated[
+    Path | None, typer.Option(help="Conversations whose personal data is asked for, in any format.")
+]
+PeopleOption = Annotated[
+    Path | None, typer.Option(help="Instead: people and their facts, as CSV or JSON lines with a name.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the result; answers in it are not asked again.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="A first look: few facts and five attacks.")]
+AttacksOption = Annotated[
+    str | None, typer.Option(help="Attacks, as inverse,prefix. Default: all (nescio plugins lists them).")
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,half,detached (the adapter).")
+]
+FactsOption = Annotated[
+    int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
+]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")]
+BaseUrlOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")]
+KeyEnvOption = Annotated[str | None, typer.Option(help="Environment variable with the API's key.")]
+PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")]
+BudgetOption = Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")]
+EngineOption = Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")]
+DetectorOption = Annotated[str | None, typer.Option(help=DETECTOR)]
+SeedOption = Annotated[int, typer.Option(help="Of all draws.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")]
+
+
 def audit(
-    model: Annotated[
-        str,
-        typer.Argument(help="Hub id, folder, .gguf file, adapter folder or smollm2; with --base-url, a name there."),
-    ],
-    dialogs: Annotated[
-        Path | None, typer.Option(help="Conversations whose personal data is asked for, in any format.")
-    ] = None,
-    people: Annotated[
-        Path | None, typer.Option(help="Instead: people and their facts, as CSV or JSON lines with a name.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the result; answers in it are not asked again.")] = Path(
-        "runs/audit"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: few facts and five attacks.")] = False,
-    attacks: Annotated[
-        str | None, typer.Option(help="Attacks, as inverse,prefix. Default: all (nescio plugins lists them).")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,half,detached (the adapter).")
-    ] = None,
-    facts: Annotated[
-        int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
-    ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")] = 16,
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")] = None,
-    key_env: Annotated[str | None, typer.Option(help="Environment variable with the API's key.")] = None,
-    price: Annotated[
-        str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")
-    ] = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")] = None,
-    engine: Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")] = "torch",
-    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")] = False,
+    model: ModelArgument,
+    dialogs: DialogsOption = None,
+    people: PeopleOption = None,
+    out: OutOption = Path("runs/audit"),
+    quick: QuickOption = False,
+    attacks: AttacksOption = None,
+    weights: WeightsOption = None,
+    facts: FactsOption = None,
+    draws: DrawsOption = 16,
+    base_url: BaseUrlOption = None,
+    key_env: KeyEnvOption = None,
+    price: PriceOption = None,
+    budget: BudgetOption = None,
+    engine: EngineOption = "torch",
+    detector: DetectorOption = None,
+    seed: SeedOption = 0,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Audit what a model gives away about people: how much, of whom, under which attack. Needs no training.
 
     Every question is also asked about made-up people, which tells memory from guessing. Run the same command again to
     go on where it stopped. It ends with audit.html and audit.json.
     """
-    if (dialogs is None) == (people is None):
-        raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
-    cost = _price(price, budget)
+    cost, changes = _price(price, budget), weights.split(",") if weights else []
+    _check(dialogs, people, changes, base_url)
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
@@ -67,27 +81,20 @@ def audit(
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
-    from nescio.audit.weights import check
     from nescio.cli.scan import load
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
     from nescio.pipeline.progress import Terminal, standard
 
     terminal = Terminal(standard())
-    changes = weights.split(",") if weights else []
-    check(changes)
-    if changes and base_url:
-        raise NescioError("--weights: needs a model of this machine; leave --base-url out")
     # 1) What is asked, and what it costs.
     finder = load(detector)
     setup = None if base_url else setup_of(model)
-    setting = Setting(
-        tokenizer=load_tokenizer(setup.model) if setup else None, continues=base_url is None, draws=draws, seed=seed
-    )
+    tokenizer = load_tokenizer(setup.model) if setup else None
+    setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, seed=seed)
     names = attacks.split(",") if attacks else QUICK if quick else ()
-    planned = plan(
-        _people(dialogs, people, finder), names, facts or (QUICK_FACTS if quick else FACTS), setting, changes
-    )
+    most = facts or (QUICK_FACTS if quick else FACTS)
+    planned = plan(_people(dialogs, people, finder), names, most, setting, changes)
     terminal.note(_announced(planned, cost, setup.model if setup else None))
     if dry_run:
         return
@@ -99,6 +106,16 @@ def audit(
     # 3) The result.
     write_json(out / "audit.json", result)
     terminal.note(f"\n{sentence(result)}\nReport: {write(result, out)}")
+
+
+def _check(dialogs: Path | None, people: Path | None, changes: list[str], base_url: str | None) -> None:
+    from nescio.audit.weights import check
+
+    check(changes)
+    if (dialogs is None) == (people is None):
+        raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
+    if changes and base_url:
+        raise NescioError("--weights: needs a model of this machine; leave --base-url out")
 
 
 def _price(price: str | None, budget: float | None) -> "Price | None":

@@ -17,53 +17,70 @@ _UPSTREAM = re.compile(r"https?://\S+")
 _ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2; with --upstream, its name there."),
+]
+PoliciesOption = Annotated[Path, typer.Option(help="Policy file (YAML); SIGHUP makes the server read it again.")]
+AdapterOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
+]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one and prints it.")]
+EngineOption = Annotated[str, typer.Option(help="Engine that answers: torch, vllm or a plugin's.")]
+VllmOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable."),
+]
+UpstreamOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Put policies and the audit in front of another OpenAI-compatible server (…/v1)."),
+]
+UpstreamKeyEnvOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Environment variable with the upstream's API key.")
+]
+UpstreamTimeoutOption = Annotated[
+    float, typer.Option(min=0.1, help="Seconds without a word from the upstream after which a request fails.")
+]
+RowsOption = Annotated[int, typer.Option(min=2, help="Rows of the batch. A guided answer takes two.")]
+CacheTokensOption = Annotated[
+    int,
+    typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times."),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(help="Torch engine's weights on a CPU: full, or half (fp16, computed in fp32)."),
+]
+QueueOption = Annotated[int, typer.Option(min=0, help="Most rows that may wait. Further requests get 429.")]
+DrainOption = Annotated[float, typer.Option(min=0, help="Seconds that running answers have after a stop signal.")]
+MaxBodyOption = Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")]
+CorsOriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="Origin whose pages may call this server; * allows all. Repeatable.",
+    ),
+]
+
+
 def serve(
-    model: Annotated[
-        str,
-        typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2; with --upstream, its name there."),
-    ],
-    policies: Annotated[Path, typer.Option(help="Policy file (YAML); SIGHUP makes the server read it again.")],
-    adapter: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one and prints it.")] = 8000,
-    engine: Annotated[str, typer.Option(help="Engine that answers: torch, vllm or a plugin's.")] = "torch",
-    vllm: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Option of vLLM's EngineArgs. Repeatable."),
-    ] = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Put policies and the audit in front of another OpenAI-compatible server (…/v1)."
-        ),
-    ] = None,
-    upstream_key_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the upstream's API key.")
-    ] = None,
-    upstream_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a word from the upstream after which a request fails.")
-    ] = 60.0,
-    rows: Annotated[int, typer.Option(min=2, help="Rows of the batch. A guided answer takes two.")] = 32,
-    cache_tokens: Annotated[
-        int,
-        typer.Option(min=256, help="Most tokens in the torch engine's cache; a guided answer's count four times."),
-    ] = 1 << 15,
-    precision: Annotated[
-        str,
-        typer.Option(help="Torch engine's weights on a CPU: full, or half (fp16, computed in fp32)."),
-    ] = "full",
-    queue: Annotated[int, typer.Option(min=0, help="Most rows that may wait. Further requests get 429.")] = 128,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers have after a stop signal.")] = 30.0,
-    max_body: Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")] = 2**21,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ORIGIN",
-            help="Origin whose pages may call this server; * allows all. Repeatable.",
-        ),
-    ] = None,
+    model: ModelArgument,
+    policies: PoliciesOption,
+    adapter: AdapterOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    engine: EngineOption = "torch",
+    vllm: VllmOption = None,
+    upstream: UpstreamOption = None,
+    upstream_key_env: UpstreamKeyEnvOption = None,
+    upstream_timeout: UpstreamTimeoutOption = 60.0,
+    rows: RowsOption = 32,
+    cache_tokens: CacheTokensOption = 1 << 15,
+    precision: PrecisionOption = "full",
+    queue: QueueOption = 128,
+    drain: DrainOption = 30.0,
+    max_body: MaxBodyOption = 2**21,
+    cors_origin: CorsOriginOption = None,
 ) -> None:
     """Serve a model through OpenAI's API, with guidance and adapters by API key, and a playground at /."""
     for library in ("fastapi", "prometheus_client", "uvicorn"):

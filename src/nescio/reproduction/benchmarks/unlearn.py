@@ -23,21 +23,13 @@ from nescio.training.losses.registry import open_loss, restrict
 from nescio.training.reference import with_reference, with_targets
 from nescio.training.retain import retained
 from nescio.training.settings import LoraSettings, TrainingSettings
-from nescio.training.trainer import fit
+from nescio.training.trainer import Trained, fit
 
 
 def unlearn(
-    method: Method,
-    model: str,
-    forget: Sequence[Question],
-    retain: Sequence[Question],
-    folder: Path,
-    *,
-    section: TrainSection,
-    rate: float,
-    seed: int,
-    tick: Callable[[int, int, str], None],
-) -> list[Path]:
+    method: Method, model: str, forget: Sequence[Question], retain: Sequence[Question], folder: Path, *,
+    section: TrainSection, rate: float, seed: int, tick: Callable[[int, int, str], None],
+) -> list[Path]:  # fmt: skip
     """Return the adapter of each epoch; what is there is not trained again, and a killed training goes on.
 
     Args:
@@ -85,15 +77,21 @@ def unlearn(
         progress=lambda now, total: tick(now, total, f"{method.name}, rate {rate:g}, seed {seed}"),
     )  # fmt: skip
     # 4) keep what PEFT loads
+    _keep(done, model, adapters)
+    shutil.rmtree(work)
+    del loaded, done
+    release()
+    return adapters
+
+
+def _keep(done: Trained, model: str, adapters: Sequence[Path]) -> None:
+    """Write the adapter of each epoch, as PEFT loads it, and the log, all or none."""
+    folder = adapters[0].parent
     with atomic_write(folder) as unfinished:
         for adapter, checkpoint in zip(adapters, done.checkpoints, strict=True):
             copy_weights(checkpoint, unfinished / adapter.name)
             write_config(unfinished / adapter.name, read_config(checkpoint).values, model, adapter)
         write_jsonl(unfinished / "log.jsonl", done.log)
-    shutil.rmtree(work)
-    del loaded, done
-    release()
-    return adapters
 
 
 def pairs(tokenizer: Any, questions: Sequence[Question], max_length: int) -> list[Unit]:
