@@ -355,15 +355,15 @@ def test_the_wheel_runs_the_readmes_commands_without_a_checkout(scratch: Path, w
         if command[1] == "serve":
             serves(command, place, env)
             continue
-        # A test's model is too small to pass the verdict.
-        said = run([*command, *(["--anyway"] if command[1] == "export" else [])], "Hello\n\n")
+        if command[1] == "export":  # a test's model is too small to pass the verdict, and for blocks of 32 weights
+            command = [*("f16" if part == "q8_0" else part for part in command), "--anyway"]
+        said = run(command, "Hello\n\n")
         if command[1] == "init":
             (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         elif command[1] == "chat":
             assert said.strip()
-    # 3) an export, and the Python beneath
-    run(["nescio", "export", "runs/mine", "--out", "out/wheel", "--gguf", "f16", "--anyway"])
-    assert (place / "out/wheel/model-f16.gguf").is_file() and (place / "runs/mine/checks/gguf-f16.jsonl").is_file()
+    assert (place / "out/gguf/model-f16.gguf").is_file() and (place / "runs/mine/checks/gguf-f16.jsonl").is_file()
+    # 3) the Python beneath
     where = run([str(scratch / "python"), "-c", "import nescio; print(nescio.__file__)"])
     assert str(scratch.parent) in where
     run([str(scratch / "python"), "-c", snippet[1].replace("runs/demo", "runs/mine")])
