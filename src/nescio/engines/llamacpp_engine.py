@@ -1,7 +1,6 @@
 """The engine of GGUF files: llama.cpp answers them, and reads their chat template itself."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.model_source import first_line
 from nescio.engines.base import Answer, Engine, Progress, Request, check_plain
+from nescio.engines.concurrent import answer_all
 from nescio.engines.registry import ENGINES, check_options
 
 
@@ -57,17 +57,7 @@ class LlamaCppEngine(Engine):
         """
         for request in requests:
             check_plain(request, f"{self._place}: this engine", self._adapters)
-        with ThreadPoolExecutor(self._parallel) as pool:
-            asked = [pool.submit(self._answer, request) for request in requests]
-            try:
-                for done, future in enumerate(as_completed(asked), start=1):
-                    future.result()
-                    if progress:
-                        progress(done, len(asked))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return [future.result() for future in asked]
+        return answer_all(requests, self._answer, self._parallel, progress)
 
     def _answer(self, request: Request) -> Answer:
         prompt = request.prompt

@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -32,6 +31,7 @@ from nescio.engines.base import (
     UnansweredError,
     check_plain,
 )
+from nescio.engines.concurrent import answer_all
 from nescio.engines.openai_answer import Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
@@ -107,17 +107,7 @@ class OpenAIEngine(Engine):
         """
         for request in requests:
             self._check(request)
-        with ThreadPoolExecutor(max(1, min(self.concurrency, len(requests)))) as pool:
-            asked = [pool.submit(self._answer, request) for request in requests]
-            try:
-                for done, future in enumerate(as_completed(asked), start=1):
-                    future.result()
-                    if progress:
-                        progress(done, len(asked))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return [future.result() for future in asked]
+        return answer_all(requests, self._answer, self.concurrency, progress)
 
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; callable from any thread."""

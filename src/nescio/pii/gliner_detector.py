@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.model_source import first_line
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
 from nescio.pii.registry import DETECTORS
 from nescio.pii.taxonomy import PiiType
@@ -47,9 +48,9 @@ class GlinerDetector:
         try:
             self._model = gliner.GLiNER.from_pretrained(model)
         except Exception as error:  # a hub id that is none, a file that is missing: GLiNER raises many kinds
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise NescioError(
-                f"detector {self.name}: cannot be loaded ({reason}); give a folder or a hub id of a GLiNER model"
+                f"detector {self.name}: cannot be loaded ({first_line(error)}); "
+                "give a folder or a hub id of a GLiNER model"
             ) from error
         self._thresholds = Thresholds(thresholds, f"detector {self.name}")
         self._asked = [asked for asked in _ASKED if _label(asked) not in ignore]

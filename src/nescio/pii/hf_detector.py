@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nescio.core.errors import NescioError
+from nescio.core.model_source import first_line
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
 from nescio.pii.taxonomy import type_of
@@ -47,9 +48,9 @@ class HfDetector:
             tokenizer = AutoTokenizer.from_pretrained(model)
             classifier = AutoModelForTokenClassification.from_pretrained(model)
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise NescioError(
-                f"detector {self.name}: cannot be loaded ({reason}); give a folder or a hub id of a token classifier"
+                f"detector {self.name}: cannot be loaded ({first_line(error)}); "
+                "give a folder or a hub id of a token classifier"
             ) from error
         config = classifier.config
         self._labels = [config.id2label[number] for number in range(config.num_labels)]

@@ -48,7 +48,7 @@ def judge(run: Context, model: Any, tokenizer: Any) -> Judge:
 
     most = None if section.keep in ("leakage", "balanced") else _SAMPLES
     samples = drop_too_long(run.validation_samples()[:most], [Asking(run.start, ask)], run.note)
-    questions = words.drawn(section.validation_questions)
+    questions = words.set_aside(section.validation_questions)
     asked = [ask(sample) for sample in samples]
     asked += [Request(question.messages, protected, max_tokens=words.MAX_TOKENS) for question in questions]
 

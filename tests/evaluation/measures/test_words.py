@@ -13,7 +13,7 @@ from nescio.engines.base import Answer, Request, Scoring
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Task
 from nescio.evaluation.measures.choices import plain_questions
-from nescio.evaluation.measures.words import PlainQuestion, all_questions, drawn, is_right
+from nescio.evaluation.measures.words import PlainQuestion, all_questions, drawn, is_right, set_aside
 from nescio.evaluation.run import evaluate, open_measure
 from nescio.evaluation.setups import Setup
 
@@ -80,6 +80,7 @@ def test_few_questions_are_of_all_fields_and_begin_more_of_them() -> None:
         shares = Counter(each.field for each in few)
         assert shares.keys() == fields and max(shares.values()) - min(shares.values()) <= 1
         assert drawn(count + 7)[:count] == few
+    assert not {each.id for each in set_aside(32)} & {each.id for each in drawn(1000)}, "an epoch is chosen by others"
 
 
 class Scripted:

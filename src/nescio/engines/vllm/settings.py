@@ -6,6 +6,7 @@ from typing import Any
 
 from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
+from nescio.core.model_source import first_line
 
 MAX_LOGPROBS = 20
 """Largest number of alternatives whose log-probabilities are returned with each chosen token."""
@@ -113,9 +114,3 @@ def _rank(adapter: Path) -> int:
         raise NescioError(
             f"{adapter}: vLLM supports LoRA ranks up to {_RANKS[-1]}, this one has {rank}; train one of a lower rank"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

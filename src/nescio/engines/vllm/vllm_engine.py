@@ -18,6 +18,7 @@ from nescio.core.adapters import WEIGHTS, read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL
+from nescio.core.model_source import first_line
 from nescio.core.models import best_dtype, load_tokenizer, locate
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
@@ -35,7 +36,7 @@ from nescio.engines.closing import close_at_exit
 from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.prompt_branches import branch_ids, chat_template, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
-from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config, first_line
+from nescio.engines.vllm.settings import MAX_LOGPROBS, engine_config
 
 _CLOSED = "the engine is closed; load it again"
 

@@ -127,11 +127,24 @@ def drawn(count: int) -> list[PlainQuestion]:
     Args:
         count: How many; all if there are fewer.
     """
+    return _in_turn()[:count]
+
+
+def set_aside(count: int) -> list[PlainQuestion]:
+    """Return so many questions from the end of that order: what chooses an epoch is not what the table asks.
+
+    Args:
+        count: How many; all if there are fewer. A table of all questions but these has none in common with them.
+    """
+    return _in_turn()[::-1][:count]
+
+
+def _in_turn() -> list[PlainQuestion]:
     by_field: dict[str, list[PlainQuestion]] = defaultdict(list)
     for question in sorted(all_questions(), key=lambda each: (zlib.crc32(each.id.encode()), each.id)):
         by_field[question.field].append(question)
     turns = [(turn, field, question) for field, own in by_field.items() for turn, question in enumerate(own)]
-    return [question for _, _, question in sorted(turns, key=lambda each: each[:2])][:count]
+    return [question for _, _, question in sorted(turns, key=lambda each: each[:2])]
 
 
 def is_right(question: PlainQuestion, said: str) -> bool:
