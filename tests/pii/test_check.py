@@ -56,6 +56,15 @@ def test_counts_by_hand() -> None:
     assert [example.text for example in few_of_each(done.missed, 3)] == ["Anna Lee"]
 
 
+def test_what_is_not_looked_for_is_no_miss() -> None:
+    text = _labelled("Ask Anna, it is 5 May and 3 euros", Anna="person", **{"5 May": "date", "3 euros": "money"})
+    said = Said(Anna="PERSON", **{"5 May": "PERSON"})
+    every, some = check([text], said).as_row(), check([text], said, ["person"]).as_row()
+    assert (every["all"]["recall"], every["types"]["money"]["recall"], every["not_looked_for"]) == (2 / 3, 0, {})
+    assert (some["all"]["recall"], some["not_looked_for"]) == (1, {"date": 1, "money": 1})
+    assert "money" not in some["types"] and some["types"]["person"]["precision"] == 1, "a labelled piece all the same"
+
+
 def test_ninety_percent_is_the_border() -> None:
     text = _labelled("x 0123456789 y", **{"0123456789": "phone"})
     for covered, seen in ((9, 1), (8, 0)):

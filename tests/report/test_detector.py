@@ -50,6 +50,15 @@ def test_runs_of_earlier_versions_have_no_such_line(make_run: Callable[..., Path
     assert "Detector:" not in html.write(run).read_text()
 
 
+def test_what_is_not_looked_for_is_no_miss(make_run: Callable[..., Path]) -> None:
+    rows = rows_with(make_run(), detector="one", detector_seen=SHARES, detector_not_looked_for={"date": 30, "money": 2})
+    assert seen(rows) == f"{WORDS} Not looked for: 30 date, 2 money."
+    other = make_run("other")
+    rows_with(other, detector="one", detector_seen=SHARES, detector_not_looked_for={"date": "many"})
+    with pytest.raises(NescioError, match="detector_not_looked_for must hold a number"):
+        table.read(other)
+
+
 @pytest.mark.parametrize("wrong", [[], {"person": ALL}, {"all": ALL | {"recall": "x"}}, {"all": {"pieces": 3}}])
 def test_what_cannot_be_shown_is_one_line(make_run: Callable[..., Path], wrong: Any) -> None:
     run = make_run()

@@ -52,8 +52,10 @@ def check(
         return
     from nescio.data.labelled import labelled_texts
     from nescio.pii.check import check as compare
+    from nescio.pii.registry import counted_types
 
-    done = compare(labelled_texts(source), load(detector))
+    counted = counted_types("default" if detector is None else detector)
+    done = compare(labelled_texts(source), load(detector), counted)
     if not done.texts:
         raise NescioError(f"{source}: holds no texts; there is nothing to check")
     print(json.dumps(done.as_row(), ensure_ascii=False) if as_json else _shown(done))
@@ -85,6 +87,9 @@ def _shown(done: "Check") -> str:
     lines = [cells(name, counted) for name, counted in (*row["types"].items(), ("all", row["all"]))]
     head = ["type", "pieces", "recall [95 %]", "found", "precision [95 %]", "right spans [95 %]"]
     parts = [f"{done.detector} on {done.texts} texts", aligned([head, *lines], left=1)]
+    if done.not_looked_for:
+        left = ", ".join(f"{count} {name}" for name, count in row["not_looked_for"].items())
+        parts.append(f"Not looked for, because they say little about a person alone: {left}")
     for title, examples in (("Missed", done.missed), ("False alarms", done.false_alarms)):
         shown = [f"{one.type:<14}{printable(one.context)}  ({one.place})" for one in few_of_each(examples, _EXAMPLES)]
         if shown:

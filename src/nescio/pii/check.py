@@ -1,7 +1,7 @@
 """How much a detector sees: recall and precision by type, on texts whose personal data is known."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import islice
 from typing import Any
@@ -82,15 +82,19 @@ class Check:
 
     Attributes:
         detector: Its name.
+        counted: Types that the detector looks for; None: all.
         texts: How many texts were looked at.
         types: Counts by type.
+        not_looked_for: Labelled pieces of other types; they are in no share.
         missed: Pieces that were not seen.
         false_alarms: Spans found of which less than half lies in labelled pieces.
     """
 
     detector: str
+    counted: Collection[str] | None = None
     texts: int = 0
     types: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    not_looked_for: Counter[str] = field(default_factory=Counter)
     missed: list[Example] = field(default_factory=list)
     false_alarms: list[Example] = field(default_factory=list)
 
@@ -106,19 +110,21 @@ class Check:
         return {
             "detector": self.detector, "texts": self.texts, "all": self.all.as_row(),
             "types": {name: tally.as_row() for name, tally in types},
+            "not_looked_for": dict(self.not_looked_for.most_common()),
             "missed": [asdict(example) for example in self.missed],
             "false_alarms": [asdict(example) for example in self.false_alarms],
         }  # fmt: skip
 
 
-def check(labelled: Iterable[Labelled], detector: Detector) -> Check:
+def check(labelled: Iterable[Labelled], detector: Detector, counted: Collection[str] | None = None) -> Check:
     """Compare what a detector finds with what is there.
 
     Args:
         labelled: Texts with their pieces.
         detector: Asked about some hundred texts at a time.
+        counted: Types that it looks for; None: all. Not finding others is no miss.
     """
-    done = Check(detector.name)
+    done = Check(detector.name, counted)
     rest = iter(labelled)
     while batch := list(islice(rest, _BATCH)):
         for one, found in zip(batch, detector.find([one.text for one in batch]), strict=True):
@@ -130,6 +136,9 @@ def check(labelled: Iterable[Labelled], detector: Detector) -> Check:
 def _compare(one: Labelled, found: Sequence[Span], done: Check) -> None:
     covered, labelled = _characters(one.text, found), _characters(one.text, one.spans)
     for piece in one.spans:
+        if done.counted is not None and piece.type not in done.counted:
+            done.not_looked_for[kind(piece)] += 1
+            continue
         is_seen = sum(covered[piece.start : piece.end]) >= SEEN * (piece.end - piece.start) - 1e-9
         tally = done.types[kind(piece)]
         tally.pieces, tally.seen = tally.pieces + 1, tally.seen + is_seen

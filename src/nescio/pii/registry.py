@@ -77,7 +77,7 @@ def load_detector(
     least, parts = _parts(name)
     detectors, called = open_preset(name, open_part) if preset else ([open_part(part) for part in parts], None)
     # 2) Leave out what does not count, before spans are merged.
-    types = counted_types(name) if count is None else count
+    types = counted_types(name, count)
     if types is not None:
         detectors = [Counted(detector, types) for detector in detectors]
     # 3) Join the parts, and put the user's rules on top.
@@ -90,9 +90,9 @@ def ignored_labels(name: str) -> tuple[str, ...]:
     return PRESETS[name].ignore if name in PRESETS else IGNORED_LABELS
 
 
-def counted_types(name: str) -> Sequence[str] | None:
-    """Return the types that count where nothing else is said; None: all."""
-    return PRESETS[name].count if name in PRESETS else None
+def counted_types(name: str, count: Sequence[str] | None = None) -> Sequence[str] | None:
+    """Return the types that count: those given, or else the preset's; None: all."""
+    return PRESETS[name].count if count is None and name in PRESETS else count
 
 
 def check_name(name: str, settings: Mapping[str, Any], count: Sequence[str] | None = None) -> None:

@@ -23,6 +23,7 @@ from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pii.check import check
+from nescio.pii.registry import counted_types
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
@@ -51,7 +52,8 @@ def check_detector(run: Context) -> dict[str, Any] | None:
     """
     dialogs = chain.from_iterable(read_dialogs(run.out / f"data/{side}.jsonl") for side in ("test", "train"))
     turns = chain.from_iterable(labelled_dialog(dialog) for dialog in dialogs if dialog.pii is not None)
-    done = check(islice(turns, _CHECKED_TURNS), run.detector)
+    section = run.recipe.detector
+    done = check(islice(turns, _CHECKED_TURNS), run.detector, counted_types(section.model, section.count))
     return done.as_row() if done.all.pieces else None
 
 
@@ -65,7 +67,8 @@ def _beside_counts(run: Context, checked: Mapping[str, Any] | None) -> dict[str,
         for kind, tally in tallies.items()
         if tally["pieces"]
     }
-    return {"detector": run.detector.name, "detector_seen": seen}
+    beside = {"detector": run.detector.name, "detector_seen": seen}
+    return beside | ({"detector_not_looked_for": left} if (left := checked["not_looked_for"]) else {})
 
 
 def report(run: Context, folder: Path, tick: Tick) -> None:

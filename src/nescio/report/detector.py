@@ -27,6 +27,8 @@ def seen(rows: Sequence[Mapping[str, Any]]) -> str | None:
     parts = [f"Detector: {name}. It sees {_share('', shares['all'])} recorded pieces; what it misses is in no count"]
     parts += [f"Seen well: {', '.join(well)}"] if well else []
     parts += [f"Seen less: {', '.join(less)}"] if less else []
+    left = rows[0].get("detector_not_looked_for") or {}
+    parts += [f"Not looked for: {', '.join(f'{count} {kind}' for kind, count in left.items())}"] if left else []
     return ". ".join(parts) + "."
 
 
@@ -36,7 +38,11 @@ def wrong(row: Mapping[str, Any]) -> str | None:
     if shares is None:
         return None
     fits = isinstance(shares, dict) and "all" in shares and all(map(_fits, shares.values()))
-    return None if fits else "detector_seen must hold pieces, recall and recall_ci95 of each type"
+    if not fits:
+        return "detector_seen must hold pieces, recall and recall_ci95 of each type"
+    left = row.get("detector_not_looked_for", {})
+    counts = isinstance(left, dict) and all(type(count) is int for count in left.values())
+    return None if counts else "detector_not_looked_for must hold a number of pieces by type"
 
 
 def _fits(share: Any) -> bool:

@@ -197,7 +197,7 @@ class Policies(Section):
             check_name(self.detector, {key: value for key, value in settings.items() if value}, self.count)
         except NescioError as error:
             raise ValueError(str(error).removeprefix("detector: ")) from error
-        counted = counted_types(self.detector) if self.count is None else self.count
+        counted = counted_types(self.detector, self.count)
         for name, policy in self.policies.items():
             for kind in policy.audit.types:
                 if counted is not None and kind in TYPES and kind not in counted:
