@@ -16,6 +16,7 @@ from nescio.core.files import (
     atomic_write,
     file_hash,
     fingerprint,
+    read_appended,
     read_jsonl,
     write_json,
     write_jsonl,
@@ -50,6 +51,42 @@ def test_a_folder_replaces_a_folder_whole(tmp_path: Path) -> None:
             beside.mkdir()
             (beside / name).write_text(name)
     assert names(target) == ["new"]
+
+
+def test_a_folder_that_is_replaced_is_moved_away_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, seen = tmp_path / "d", list[list[str]]()
+    target.mkdir()
+    (target / "old").write_text("old")
+    move = Path.replace
+
+    def watched(source: Path, to: Path) -> Path:
+        if to == target:  # the moment before the new one is put into place
+            seen.extend(names(folder) for folder in source.parent.iterdir())
+        return move(source, to)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with atomic_write(target) as beside:
+        beside.mkdir()
+        (beside / "new").write_text("new")
+    assert sorted(seen) == [["new"], ["old"]], "a kill in that moment would have lost the old one"
+    assert names(target) == ["new"]
+
+
+def test_a_half_written_last_line_is_cut_off_and_nothing_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    append_jsonl(path, [{"key": "a"}, {"key": "b"}])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"key": "c", "te')
+
+    def full(path: Path, data: bytes) -> int:
+        path.open("wb").close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)  # as on a full disk, which is why the line is half written
+    assert read_appended(path) == [{"key": "a"}, {"key": "b"}]
+    assert path.read_bytes() == whole
 
 
 def test_a_full_disk_and_a_bad_place_are_one_line_and_leave_nothing(tmp_path: Path) -> None:

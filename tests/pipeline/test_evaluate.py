@@ -93,6 +93,22 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     assert not notes
 
 
+@pytest.mark.parametrize(("keep", "validation", "left"), [("last", 4, 9), ("loss", 4, 5), ("leakage", 5, 9)])
+def test_the_table_asks_no_dialog_that_chose_the_epoch(tmp_path: Path, keep: str, validation: int, left: int) -> None:
+    samples = [Sample(f"d{n}:0", f"d{n}", [{"role": "user", "content": "Hi."}], " Tom.", "X", "Tom") for n in range(9)]
+    write_jsonl(tmp_path / "samples/test.jsonl", map(asdict, samples))
+    notes: list[str] = []
+    recipe = context(tmp_path, notes).recipe
+    data = recipe.data.model_copy(update={"validation_samples": validation})
+    train = recipe.train.model_copy(update={"keep": keep})
+    run = Context(recipe.model_copy(update={"data": data, "train": train}), tmp_path, notes.append)
+    asked = {sample.dialog_id for sample in run.table_samples()}
+    assert len(asked) == left
+    chose = {sample.dialog_id for sample in run.validation_samples()}
+    assert asked.isdisjoint(chose) == (keep == "loss"), "with four dialogs no leak could be shown to be less"
+    assert [note.partition(" chose")[0] for note in notes] == (["train.keep: leakage"] if keep == "leakage" else [])
+
+
 class Sees:
     """Finds the words it is given."""
 

@@ -169,6 +169,17 @@ def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
     assert again.done == []
 
 
+def test_a_run_is_evaluated_when_its_conversations_are_deleted(world: Path, tmp_path: Path, finished: Path) -> None:
+    out, dialogs = tmp_path / "copy", tmp_path / "dialogs.jsonl"
+    shutil.copytree(finished, out)
+    recipe = load_recipe(world / "recipe.yaml", [f"data.dialogs={dialogs}"])
+    again = Quiet()
+    Run(recipe, out, again).evaluate()
+    assert again.done == [], "nothing of what it asks has changed"
+    with pytest.raises(NescioError, match=r"dialogs\.jsonl: no such dialog file"):
+        Run(recipe, out, again).execute()
+
+
 def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_path: Path) -> None:
     """A stage is done again when a model, an adapter or a question file that it reads has changed under its name."""
     model, adapter, questions = tmp_path / "model", tmp_path / "adapter", tmp_path / "q.jsonl"

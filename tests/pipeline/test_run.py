@@ -170,6 +170,29 @@ def test_another_recipe_is_not_mixed_in(world: Path, finished: Path) -> None:
         Run(Recipe.model_validate(other), finished, Quiet()).execute()
 
 
+def test_what_is_missing_is_said_at_once_and_the_folder_stays_free(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = "evaluate.rows=[{name: x, %s: lost}]"
+    for change, said in (
+        ("data.retain=lost.jsonl", r"data\.retain: .*lost\.jsonl: no such file"),
+        ("base=./lost", r"base: \./lost: no such model"),
+        ("generate.sources=[{name: s, model: ./lost}]", r"generate\.sources, s: model: \./lost: no such model"),
+        (rows % "model", r"evaluate\.rows, x: model: lost: no such model"),
+        (rows % "adapter", "lost: not a PEFT adapter"),
+        ("evaluate.questions=lost.jsonl", r"lost\.jsonl: no such file"),
+        ("evaluate.engine={kind: torch, options: {rows: 3}}", "engine torch: option 'rows' is unknown"),
+        ("train.patience=1", "train: patience: needs a measure to improve"),
+        ("evaluate.measures=[lost]", r"recipe\.yaml.*: evaluate: measures: measure 'lost': unknown"),
+    ):
+        with pytest.raises(NescioError, match=said):
+            Run(load_recipe(world / "recipe.yaml", [change]), out, Quiet()).execute()
+        assert not out.exists()
+    out.mkdir()
+    (out / "recipe.yaml").write_text("base: other\ntuned: model\n")  # of a run that made nothing
+    Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute("data")
+    assert load_recipe(out / "recipe.yaml") == load_recipe(world / "recipe.yaml")
+
+
 def _adapter(folder: Path, base: Path) -> Path:
     get_peft_model(load_model(str(base)).model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
     return folder

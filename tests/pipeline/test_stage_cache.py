@@ -7,7 +7,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.pipeline.stage_cache import Stage, StageCache, order
+from nescio.pipeline.stage_cache import Stage, StageCache, alone, order
 
 
 def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:
@@ -139,3 +139,13 @@ def test_all_processes_know_what_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     assert folder.exists() and StageCache(tmp_path, 0).working_folder(stage(Work())) is None
     StageCache(tmp_path, 0).run(stage(Work()))
     assert StageCache(tmp_path, 0).working_folder(stage(Work())) is None
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    with alone(tmp_path / "run"):
+        with pytest.raises(NescioError, match="another process works in this run folder"), alone(tmp_path / "run"):
+            pass
+        with alone(tmp_path / "other"):
+            pass
+    with alone(tmp_path / "run"):
+        assert not list((tmp_path / "run").iterdir()), "it leaves nothing"

@@ -87,10 +87,10 @@ def audit(
     from nescio.pipeline.progress import Terminal, standard
 
     terminal = Terminal(standard())
-    # 1) What is asked, and what it costs.
-    finder = load(detector)
+    # 1) What is asked, and what it costs. The detector takes longest to load, so what may be wrong comes before it.
     setup = None if base_url else setup_of(model)
     tokenizer = load_tokenizer(setup.model) if setup else None
+    finder = load(detector)
     setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, seed=seed)
     names = attacks.split(",") if attacks else QUICK if quick else ()
     most = facts or (QUICK_FACTS if quick else FACTS)

@@ -21,17 +21,17 @@ def bake(
     quiet_libraries()
     from nescio import compat
     from nescio.pipeline.progress import Terminal, standard
-    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
     from nescio.pipeline.stage_cache import read_manifest
     from nescio.report import table, verdict
 
-    recipe = load_recipe(run / "recipe.yaml", set_ or ())
+    recipe = recipe_of(run, set_ or ())
     before = compat.trained_before_anchors(read_manifest(run / "manifest.json")["stages"])
     if before or recipe.bake is None or recipe.train.anchors is None:
         # Anchors for baking alone: those of the training are a matter of the train stage, which is not done again.
         added = {"train.anchors.per_step": 0} if before or recipe.train.anchors is None else {}
-        recipe = load_recipe(run / "recipe.yaml", set_ or (), settings={"bake": {}} | added)
+        recipe = recipe_of(run, set_ or (), settings={"bake": {}} | added)
     Run(recipe, run, Terminal(standard())).bake()
     rows = table.read(run)
     print(f"\n{verdict.summary(rows)}\nReport: {run / 'report.html'}")

@@ -81,7 +81,7 @@ def evaluate(
     quiet_libraries()
     from nescio.pipeline.evaluate_sections import FULL
     from nescio.pipeline.progress import Terminal, standard
-    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
     from nescio.report import table, verdict
 
@@ -98,7 +98,7 @@ def evaluate(
     settings = {f"evaluate.{name}": value for name, value in chosen.items()}
     if questions is not None and question_count is None:
         settings["evaluate.question_count"] = None
-    recipe = load_recipe(run / "recipe.yaml", set_ or (), settings=settings)
+    recipe = recipe_of(run, set_ or (), settings=settings)
     Run(recipe, run, Terminal(standard())).evaluate()
     rows = table.read(run)
     print(f"\n{verdict.summary(rows)}\nReport: {run / 'report.html'}")

@@ -25,10 +25,10 @@ def rotate(
     """Draw a new secret for a run's guidance, and train and bake again with it; the old one opens nothing."""
     quiet_libraries()
     from nescio.pipeline.progress import Terminal, standard
-    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
 
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = recipe_of(run)
     if PLACE not in recipe.pairs.negative:
         raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
     read_key(run / FILE)

@@ -1,6 +1,5 @@
 """`nescio reproduce`: the paper's tables and figures again, and methods compared on public benchmarks."""
 
-from enum import StrEnum
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -11,24 +10,17 @@ from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
 
-class What(StrEnum):
-    """What can be reproduced."""
-
-    TABLE1 = "table1"
-    TABLE2 = "table2"
-    TABLE3 = "table3"
-    FIGURES = "figures"
-    LUME = "lume"
-    TOFU = "tofu"
-    UNLEARNPII = "unlearnpii"
-    KNOWUNDO = "knowundo"
-
-
-_BENCHMARKS = (What.LUME, What.TOFU, What.UNLEARNPII, What.KNOWUNDO)
+_OF_THE_PAPER = ("table1", "table2", "table3", "figures")
 
 
 def reproduce(
-    what: Annotated[What, typer.Argument(help="Table of the paper, its figures, or a public benchmark.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="Of the paper: table1, table2, table3, figures. A public benchmark: lume, tofu, unlearnpii, knowundo, "
+            "or a plugin's."
+        ),
+    ],
     recipe: Annotated[
         Path | None, typer.Option(help="Recipe that all trainings share. Default: a small one on the embedded model.")
     ] = None,
@@ -54,10 +46,14 @@ def reproduce(
     ] = None,
 ) -> None:
     """Reproduce a table of the paper next to the paper's numbers, or compare methods on a public benchmark."""
-    quiet_libraries()
-    is_benchmark = what in _BENCHMARKS
+    from nescio.data.benchmarks import BENCHMARKS
+
+    is_benchmark = what not in _OF_THE_PAPER
+    if is_benchmark and what not in BENCHMARKS:
+        raise NescioError(f"{what}: nothing to reproduce; there is {', '.join((*_OF_THE_PAPER, *BENCHMARKS))}")
     if not is_benchmark and (data or quick or method):
-        raise NescioError(f"{what.value}: --data, --quick and --method belong to {', '.join(_BENCHMARKS)}")
+        raise NescioError(f"{what}: --data, --quick and --method belong to {', '.join(BENCHMARKS)}")
+    quiet_libraries()
     from rich.console import Console
 
     from nescio.pipeline.progress import Terminal
@@ -67,13 +63,13 @@ def reproduce(
             from nescio.reproduction.benchmarks.compare import Comparison
             from nescio.reproduction.benchmarks.size import FULL, QUICK
 
-            size, folder = QUICK if quick else FULL, out or Path("runs") / what.value
+            size, folder = QUICK if quick else FULL, out or Path("runs") / what
             common, reporter = recipe or packaged / "benchmark.yaml", Terminal(Console(stderr=True))
             comparison = Comparison(
-                what.value, common, set_ or [], data, folder, size=size, methods=method or [], reporter=reporter
+                what, common, set_ or [], data, folder, size=size, methods=method or [], reporter=reporter
             )
             print(comparison.make())
         else:
             from nescio.reproduction.make import make
 
-            print(make(what.value, recipe or packaged / "reproduce.yaml", set_ or [], out or Path("runs/reproduce")))
+            print(make(what, recipe or packaged / "reproduce.yaml", set_ or [], out or Path("runs/reproduce")))

@@ -8,9 +8,11 @@ import typer
 
 from nescio.cli.quiet import quiet_libraries
 
+_STAGES = "data, tune, merge, subtract, samples, candidates, pairs, anchors, train, bake, evaluate or report"
+
 Out = Annotated[Path, typer.Option("--out", help="Run folder. Finished stages in it are skipped.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
-Until = Annotated[str | None, typer.Option("--until", help="Stop after this stage.")]
+Until = Annotated[str | None, typer.Option("--until", help=f"Stop after this stage: {_STAGES}.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Print stages, sizes, tokens, time and memory, and do nothing.")]
 
 

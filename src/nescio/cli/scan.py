@@ -41,12 +41,16 @@ def scan(
     ] = None,
 ) -> None:
     """Find the personal data in files, folders or standard input; say how much of which type, or where."""
+    from nescio.data.texts import check_exists
     from nescio.pii.scan import counts
     from nescio.pii.scan import scan as look
     from nescio.pii.taxonomy import checked_type
 
     if as_json + as_csv + marks > 1:
         raise NescioError("--json, --csv and --marks: use one at a time")
+    for source in sources:
+        if str(source) != "-":
+            check_exists(source)
     unwanted = {checked_type(name.strip(), "--fail-on") for name in fail_on.split(",")} if fail_on else set()
     finder = load(detector)
     seen: Counter[str] = Counter()

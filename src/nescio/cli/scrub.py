@@ -29,10 +29,12 @@ def scrub(
     the next call gives other stand-ins.
     """
     from nescio.data.scrub import Scrubber
+    from nescio.data.texts import check_exists
     from nescio.pii.stand_ins import StandIns, read_key
 
     if key is not None and not stand_ins:
         raise NescioError("--key: decides on stand-ins only; use it with --stand-ins")
+    check_exists(source)
     finder = load(detector)
     scrubber = Scrubber(finder, StandIns(read_key(key)) if stand_ins else None, field)
     count = scrubber.files(source, out, lambda line: print(f"nescio: {line}", file=sys.stderr))

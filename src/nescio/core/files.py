@@ -62,19 +62,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise _disk_error(path, error) from error
+        raise disk_error(path, error) from error
     try:
         yield scratch / path.name
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir():  # moved away whole: a kill between the two moves loses neither folder
+            path.replace(scratch / f".{path.name}")
         (scratch / path.name).replace(path)
     except OSError as error:
-        raise _disk_error(path, error) from error
+        raise disk_error(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _disk_error(path: Path, error: OSError) -> NescioError:
+def disk_error(path: Path, error: OSError) -> NescioError:
+    """Return the one line for a disk that is full, or a place that cannot be written."""
     if error.errno == errno.ENOSPC:
         return NescioError(f"{path}: no space left on the disk; free some and run again; finished work is kept")
     return NescioError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --out")
@@ -253,7 +254,7 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _disk_error(path, error) from error
+        raise disk_error(path, error) from error
 
 
 def read_appended(path: Path) -> list[dict[str, Any]]:
@@ -261,8 +262,8 @@ def read_appended(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     raw = path.read_bytes()
-    if not raw.endswith(b"\n"):
-        path.write_bytes(raw[: raw.rfind(b"\n") + 1])
+    if not raw.endswith(b"\n"):  # cut, not written again: on a full disk that would lose all rows
+        os.truncate(path, raw.rfind(b"\n") + 1)
     return [row for _, row in read_jsonl(path)]
 
 

@@ -58,6 +58,23 @@ def locate(name: str) -> tuple[str, Path | None]:
     return (adapter_base(adapter), adapter) if adapter else (source, None)
 
 
+def one_adapter(own: Path | None, given: Path | str | None) -> Path | None:
+    """Return the one adapter that a model is opened with: the model's name may be an adapter folder itself.
+
+    Args:
+        own: The adapter folder that the model's name is, as `locate` found it.
+        given: The adapter that is asked for beside it.
+
+    Raises:
+        NescioError: They are two; one of them would silently be left out.
+    """
+    if own is None or given is None:
+        return own if given is None else Path(given)
+    if own.resolve() != Path(given).resolve():
+        raise NescioError(f"{own}: is an adapter, and {given} is another; name one of them, or the base model with it")
+    return own
+
+
 def load_model(name: str, dtype: torch.dtype | None = None, quantize: Quantization | None = None) -> Loaded:
     """Load a model and its tokenizer onto the best device.
 

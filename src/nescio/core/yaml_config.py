@@ -127,9 +127,13 @@ def checked(
         if first["type"] in _UNKNOWN_KEY:
             message = f"unknown key; known here: {', '.join(_fields_at(schema, place[:-1]))}"
         else:
-            said = first["msg"].removeprefix("Value error, ")
+            is_section = first["type"] in ("model_type", "model_attributes_type", "dataclass_type")
+            said = (
+                "must be a section with keys of its own" if is_section else first["msg"].removeprefix("Value error, ")
+            )
             message = said[:1].lower() + said[1:]
-            if not isinstance(first["input"], dict) and not schema.model_config.get("hide_input_in_errors"):
+            is_shown = not isinstance(first["input"], dict) and not schema.model_config.get("hide_input_in_errors")
+            if is_shown and repr(first["input"]) not in message:
                 message += f", is {first['input']!r}"
         # The user wrote the old names of keys that were translated: errors use them too.
         for today, old in (written or {}).items():

@@ -53,6 +53,16 @@ def readable(source: Path, field: str | None, note: Callable[[str], None]) -> It
         yield path, _kind(path, field)
 
 
+def check_exists(source: Path) -> None:
+    """Check that a file, a folder or a glob stands for something, before a detector is loaded for it.
+
+    Raises:
+        NescioError: It does not.
+    """
+    if not source.exists():
+        _glob(source)
+
+
 def _glob(source: Path) -> Iterable[Path]:
     if not re.search(r"[*?\[]", str(source)):
         raise NescioError(f"{source}: no such file; check the path")

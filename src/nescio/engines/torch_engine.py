@@ -13,7 +13,7 @@ from nescio.core.adapters import read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import context, load_model
+from nescio.core.models import context, load_model, one_adapter
 from nescio.core.top_tokens import TopTokens
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
@@ -314,7 +314,7 @@ def load(
         NescioError: Something is missing, damaged, or does not fit.
     """
     loaded = load_model(model)
-    folder = Path(adapter) if adapter is not None else loaded.adapter
+    folder = one_adapter(loaded.adapter, adapter)
     pack(loaded.model, precision)
     engine = TorchEngine(
         loaded.model,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.pipeline.progress import Terminal, standard
-from nescio.pipeline.recipe import load_recipe, parse_recipe
+from nescio.pipeline.recipe import load_recipe, parse_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.report import table
 
@@ -50,5 +50,5 @@ def evaluate(run: Path | str, **settings: Any) -> list[dict[str, Any]]:
     """
     folder = Path(run)
     changed = {f"evaluate.{name}": value for name, value in settings.items()}
-    Run(load_recipe(folder / "recipe.yaml", settings=changed), folder, Terminal(standard())).evaluate()
+    Run(recipe_of(folder, settings=changed), folder, Terminal(standard())).evaluate()
     return table.read(folder)

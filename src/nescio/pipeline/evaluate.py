@@ -129,7 +129,7 @@ def task(
     section, seed, shared = run.recipe.evaluate, run.recipe.seed, shared or run.out
     # 1) Draw the samples, and drop those that are too long for a model.
     wanted = size or section.samples
-    samples = subsample(run.samples("test"), wanted, seed)
+    samples = subsample(run.table_samples(), wanted, seed)
     if not samples:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:

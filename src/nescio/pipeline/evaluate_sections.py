@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nescio.audit.base import ATTACKS
+from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.guidance_fields import GuidanceField, SpaceName
 from nescio.core.yaml_config import PathOrName, path_or_name
@@ -94,7 +95,10 @@ def _check_measures(measures: Sequence[MeasureSection]) -> None:
 
     names = [measure.name for measure in measures]
     for measure in measures:
-        made = open_measure(measure.name, **measure.options)
+        try:
+            made = open_measure(measure.name, **measure.options)
+        except NescioError as error:  # Pydantic adds file, line and field to a ValueError
+            raise ValueError(str(error).removeprefix("evaluate.")) from error
         if type(made).__module__.startswith("nescio.evaluation."):
             raise ValueError(f"measures: {measure.name} is built in; it has keys of its own under evaluate")
         if names.count(measure.name) > 1:

@@ -85,6 +85,10 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
     """
     adapter = source if is_adapter(source) else source / "adapter"
     run = adapter.parent
+    if not is_adapter(adapter):
+        raise NescioError(
+            f"{source}: neither a PEFT adapter's folder nor a run with one in adapter/; finish the run first"
+        )
     read_config(adapter)
     # 1) refuse what can be refused before minutes of work
     if out.exists():

@@ -145,6 +145,17 @@ def load_recipe(
     return checked(Recipe, again.content, str(path), text, path.parent, done.written | again.written)
 
 
+def recipe_of(run: Path, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read the recipe of a run folder; `overrides` and `settings` are as for `load_recipe`.
+
+    Raises:
+        NescioError: It is no run folder, or a key or a value is wrong.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise NescioError(f"{run}: no run folder, it has no recipe.yaml; name the --out of a `nescio run`")
+    return load_recipe(run / "recipe.yaml", overrides, settings=settings)
+
+
 def parse_recipe(keys: Mapping[str, Any]) -> Recipe:
     """Check a recipe that is given as a mapping; paths in it are relative to the working directory.
 

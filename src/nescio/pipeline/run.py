@@ -16,8 +16,9 @@ from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.stage_cache import Stage, StageCache, order, read_manifest
+from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
 from nescio.pipeline.stages import Work, source_of_dialogs, stages_of
 from nescio.training.processes import processes
 
@@ -93,16 +94,20 @@ class Run:
         self._do(last)
 
     def _do(self, stages: list[Stage]) -> None:
-        if any(stage.name == "report" for stage in stages):
-            require("matplotlib", "figures", "the report")  # before hours of training, not after
+        # Before hours of training, not after.
+        names = {stage.name for stage in stages}
+        if "report" in names:
+            require("matplotlib", "figures", "the report")
+        check_inputs(self.recipe, names)
         for name, section in (("tune", self.recipe.tune), ("train", self.recipe.train)):
-            if section and section.quantize and any(stage.name == name for stage in stages):
+            if section and section.quantize and name in names:
                 check_quantization(section.quantize, best_device(), f"{name}.quantize")
-        self._claim()
-        cache = StageCache(self.out, self.recipe.seed)
-        for stage in stages:
-            if not cache.run(stage):
-                self.reporter.skipped(stage.name)
+        with alone(self.out):
+            self._claim()
+            cache = StageCache(self.out, self.recipe.seed)
+            for stage in stages:
+                if not cache.run(stage):
+                    self.reporter.skipped(stage.name)
 
     def _train_together(self, stages: list[Stage]) -> None:
         """Take part in the train stage as one of several processes; one process alone does all other stages.
@@ -121,19 +126,20 @@ class Run:
         folder = cache.working_folder(last)
         processes().wait_for_everyone()  # before the first writes what the others look for
         if processes().is_main_process:
-            cache.run(last)
+            with alone(self.out):
+                cache.run(last)
         elif folder is not None:
             last.work(folder)
 
     def _claim(self) -> None:
-        """Write the recipe into the run folder, unless the folder holds a run on other models or dialogs."""
+        """Write the recipe into the run folder, unless the folder holds what was made with other models or dialogs."""
         path, mine = self.out / "recipe.yaml", self.recipe.plain()
         if path.exists():
-            theirs = _plain_yaml(path)
+            theirs, is_begun = _plain_yaml(path), bool(read_manifest(self.out / "manifest.json")["stages"])
             differs = [name for name in ("base", "tuned") if theirs.get(name) != mine[name]]
             if source_of_dialogs(theirs) != source_of_dialogs(mine):
                 differs.append("data")
-            if differs:
+            if differs and is_begun:
                 raise NescioError(
                     f"{self.out}: holds a run of another recipe ({differs[0]} differs); give another --out"
                 )

@@ -293,6 +293,12 @@ class TrainSection(_Fit):
         return self
 
     @model_validator(mode="after")
+    def _measure_to_improve(self) -> Self:
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("patience: needs a measure to improve; set keep to loss, leakage or balanced")
+        return self
+
+    @model_validator(mode="after")
     def _room_for_answers(self) -> Self:
         if self.max_prompt_length >= self.max_length:
             raise ValueError(

@@ -5,17 +5,18 @@ folder of its own. A killed stage leaves that folder, and the next run goes on i
 """
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.core.files import file_hash, fingerprint, write_json
+from nescio.core.files import disk_error, file_hash, fingerprint, write_json
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
 
@@ -109,6 +110,39 @@ class StageCache:
         self.manifest["stages"][stage.name] = {"key": key, "seconds": seconds, "outputs": outputs}
         self.manifest["versions"] = {name: _version(name) for name in _PACKAGES}
         write_json(self._path, self.manifest)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold a run folder inside the `with` block: two processes would write into each other's working folders.
+
+    Where the system has no `flock` (Windows), nothing is held.
+
+    Raises:
+        NescioError: Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = os.open(root, os.O_RDONLY)  # the folder itself, so that no lock file is left; a kill lets go of it
+    except OSError as error:
+        raise disk_error(root, error) from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NescioError(
+                f"{root}: another process works in this run folder; wait until it is done, or give another --out"
+            ) from error
+        except OSError:  # a network file system without locks
+            pass
+        yield
+    finally:
+        os.close(folder)
 
 
 def order(stages: Sequence[Stage], until: str | None) -> list[Stage]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nescio import compat
 from nescio.core.adapters import adapter_base
+from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
 from nescio.core.switch import FILE, PLACE
@@ -121,8 +122,10 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
 def _results(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any) -> Iterator[Stage]:
     """Yield the evaluation and its report."""
     models = dict.fromkeys((_trained(recipe), "adapter", *_tuned_here(recipe), *_start(recipe)))
+    keep = recipe.train.keep
+    chosen_by = [] if keep == "last" else [keep, recipe.data.validation_samples]  # samples that the table leaves out
     yield stage(
-        "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, _compared(recipe.evaluate)],
+        "evaluate", evaluate.evaluate, "evaluate detector pairs", [base, tuned, _compared(recipe.evaluate), *chosen_by],
         reads=(*SAMPLES, *SPLIT, *models), writes=("eval",),
     )  # fmt: skip
     yield stage(
@@ -146,7 +149,11 @@ def _trained(recipe: Recipe) -> str:
 
 
 def _dialog_hashes(data: DataSection) -> list[str]:
-    files = [] if data.dialogs is None else files_of(data.dialogs)
+    """Return the content of the dialogs; of files that are gone nothing: a finished run needs them no more."""
+    try:
+        files = [] if data.dialogs is None else files_of(data.dialogs)
+    except NescioError:
+        files = []
     return [file_hash(path) for path in (*files, data.pii, data.test) if path]
 
 

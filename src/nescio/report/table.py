@@ -76,7 +76,7 @@ def spoiled(path: Path, what: str) -> NescioError:
 
     A stage is done again when its output is gone, and the output of evaluation and training is the whole folder.
     """
-    gone = path.parent if path.parent.name in ("eval", "adapter") else path
+    gone = path.parent if path.parent.name in ("eval", "teacher", "adapter") else path
     fix = f"delete {gone} and run `nescio run` again" if gone.exists() else "run `nescio run` again"
     fix = f"delete {path}; exports are checked again" if path.parent.name == "checks" else fix
     return NescioError(f"{path}: {what}; {fix}")

@@ -19,7 +19,7 @@ from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.model_source import first_line
-from nescio.core.models import best_dtype, load_tokenizer, locate
+from nescio.core.models import best_dtype, load_tokenizer, locate, one_adapter
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
     Answer,
@@ -199,7 +199,8 @@ class VllmEngine(Engine):
         return self._checked(request, branches, tuple(answer))
 
     def _checked(self, request: Request, branches: list[list[int]], forced: tuple[int, ...] = ()) -> Job:
-        if request.adapter not in (None, "default", *self._adapters):
+        lora = self._adapters.get(request.adapter or "")  # looked up once: another thread may drop it meanwhile
+        if lora is None and request.adapter not in (None, "default"):
             raise NescioError(self._no_adapter(request.adapter))
         blocks = sum(-(-(len(branch) + request.max_tokens) // self._block_size) for branch in branches)
         if blocks > self._blocks:
@@ -214,7 +215,6 @@ class VllmEngine(Engine):
         name = f"nescio-{next(self._numbers)}"
         stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
         writing = Detokenizer(self.tokenizer, request, branches[0], stream)
-        lora = self._adapters.get(request.adapter or "")
         return Job(
             name=name,
             request=request,
@@ -344,6 +344,6 @@ def load(model: str, adapter: str | Path | None = None, options: Mapping[str, An
     if getattr(find_spec("vllm"), "origin", None) is None:  # a folder named vllm has no origin
         raise NescioError("vLLM is not installed; run pip install 'nescio[vllm]', preferably in a separate environment")
     weights, own = locate(model)
-    folder = Path(adapter) if adapter is not None else own
+    folder = one_adapter(own, adapter)
     dtype = str(best_dtype()).removeprefix("torch.")
     return VllmEngine(engine_config(weights, dtype, folder, options or {}), load_tokenizer(weights), folder)

@@ -1,0 +1,76 @@
+"""What a recipe names and a run needs: looked for before the first stage, not after hours of the others."""
+
+from collections.abc import Container, Mapping
+from pathlib import Path
+
+from nescio.core.adapters import read_config
+from nescio.core.errors import NescioError
+from nescio.core.extras import require
+from nescio.core.model_source import EMBEDDED, resolve
+from nescio.data.read_dialogs import files_of
+from nescio.engines.registry import check_options
+from nescio.engines.torch_engine import load
+from nescio.evaluation.measures.choices import chosen
+from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.sections import EngineSection
+
+_FROM_ELSEWHERE = ("plain", "validation", "test")  # questions that are no file
+_FILES = ("torch", "local", "vllm", "llamacpp", "transformers")  # engines whose models are those of `resolve`
+
+
+def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
+    """Check that what some stages read from outside the run folder is there.
+
+    Args:
+        recipe: The recipe.
+        stages: Names of the stages that are to be done.
+
+    Raises:
+        NescioError: Something is missing; its key in the recipe is named.
+    """
+    if "data" in stages:
+        _check_dialogs(recipe)
+        _check_models({"base": recipe.base, "tuned": recipe.tuned})
+        for source in recipe.generate.sources:
+            _check_engine(source.engine, {f"generate.sources, {source.name}: model": source.model})
+    for name, section in (("tune", recipe.tune), ("train", recipe.train)):
+        for reporter in section.report_to if section and name in stages else ():
+            require(reporter, reporter, f"{name}.report_to")
+    if "evaluate" in stages:
+        evaluated, judge = recipe.evaluate, recipe.evaluate.judge
+        _check_engine(evaluated.engine, {f"evaluate.rows, {row.name}: model": row.model for row in evaluated.rows})
+        if judge is not None and judge.kind in _FILES:
+            _check_models({"evaluate.judge.model": judge.model})
+        for row in evaluated.rows:
+            if row.adapter:
+                read_config(Path(row.adapter))
+        if evaluated.question_count != 0 and evaluated.questions not in _FROM_ELSEWHERE:
+            chosen(evaluated.questions, evaluated.question_count, recipe.seed)
+
+
+def _check_dialogs(recipe: Recipe) -> None:
+    if recipe.data.dialogs is not None:
+        files_of(recipe.data.dialogs)
+    for name in ("pii", "test", "retain"):
+        path = getattr(recipe.data, name)
+        if path is not None and not path.exists():
+            raise NescioError(f"data.{name}: {path}: no such file; correct the path")
+
+
+def _check_engine(section: EngineSection, models: Mapping[str, str | None]) -> None:
+    """Check the options of an engine, and its models by their place in the recipe."""
+    if section.kind in ("torch", "local"):  # others check their options when they are opened
+        check_options(section.kind, load, section.options)
+    if section.kind in _FILES:
+        _check_models(models)
+
+
+def _check_models(models: Mapping[str, str | None]) -> None:
+    for place, name in models.items():
+        # These are converted where they are needed, which takes its time.
+        if name is None or name == EMBEDDED or (name.endswith(".gguf") and Path(name).expanduser().is_file()):
+            continue
+        try:
+            resolve(name)
+        except NescioError as error:
+            raise NescioError(f"{place}: {error}") from error
