@@ -9,7 +9,6 @@ import typer
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
-
 _OF_THE_PAPER = ("table1", "table2", "table3", "figures")
 
 

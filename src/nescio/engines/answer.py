@@ -1,0 +1,141 @@
+"""What an engine gives: an answer, whole or in pieces, and the stream that carries them between threads."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from nescio.core.errors import NescioError
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool, as a model writes it: the tool's name, and its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and its log-probability.
+
+    Attributes:
+        token_id: Number of the token.
+        text: Text of the token; bytes that are no whole character are escaped (`\\xe2\\x82`).
+        logprob: Log-probability in the guided distribution, before temperature.
+        top: The most likely tokens at this position, most likely first.
+        data: The token's bytes, if they are no whole characters; None: those of its text.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an answer that ends at a whole character.
+
+    Attributes:
+        text: Text that the tokens add; may be empty in the last piece, when a stop text cuts it off.
+        token_ids: Tokens since the previous piece.
+        logprobs: One for each token, if the request asks for them.
+    """
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer.
+
+    Attributes:
+        text: The answer, without the stop text that ended it.
+        token_ids: Tokens of the answer, without an end token.
+        finish: `stop` (an end token or a stop text), `length` or `cancelled`.
+        logprobs: One for each token, if the request asks for them.
+        prompt_tokens: Length of the positive branch's prompt, in tokens.
+        answer_tokens: Length of the answer in tokens; None: the length of `token_ids`.
+        calls: Calls of tools, from an endpoint that gives them apart from the text.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish: str
+    logprobs: list[TokenLogprob] | None = None
+    prompt_tokens: int = 0
+    answer_tokens: int | None = None
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Length of the answer in tokens."""
+        return len(self.token_ids) if self.answer_tokens is None else self.answer_tokens
+
+
+class Stream(Iterator[Piece]):
+    """One answer in progress: an engine's thread puts pieces in, another thread iterates over them.
+
+    Args:
+        on_cancel: Called by each `cancel`, in the caller's thread, to wake the engine.
+    """
+
+    def __init__(self, on_cancel: Callable[[], None] = lambda: None) -> None:
+        self.cancelled = threading.Event()
+        self._on_cancel = on_cancel
+        self._pieces: SimpleQueue[Piece | Answer | NescioError] = SimpleQueue()
+        self._end: Answer | NescioError | None = None
+
+    def __next__(self) -> Piece:
+        """Wait for the next piece.
+
+        Raises:
+            NescioError: The engine failed.
+        """
+        if self._end is None:
+            got = self._pieces.get()
+            if isinstance(got, Piece):
+                return got
+            self._end = got
+        if isinstance(self._end, NescioError):
+            raise self._end
+        raise StopIteration
+
+    def texts(self) -> Iterator[str]:
+        """Yield the text of each piece; cancel the answer if the caller stops early."""
+        try:
+            for piece in self:
+                if piece.text:
+                    yield piece.text
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the answer early; callable from any thread, any number of times."""
+        self.cancelled.set()
+        self._on_cancel()
+
+    @property
+    def answer(self) -> Answer:
+        """The complete answer; waits for its end and discards pieces that were not read.
+
+        Raises:
+            NescioError: The engine failed.
+        """
+        for _ in self:
+            pass
+        assert isinstance(self._end, Answer)  # the iterator raises anything else
+        return self._end
+
+    def put(self, piece: Piece) -> None:
+        """Add a piece (called by the engine)."""
+        self._pieces.put(piece)
+
+    def end(self, result: Answer | NescioError) -> None:
+        """End with the complete answer or an error (called by the engine)."""
+        self._pieces.put(result)

@@ -1,0 +1,48 @@
+"""What can go wrong with a request: no answer came, the engine is closed, or it does not fit the context."""
+
+from nescio.core.errors import NescioError
+
+
+class EndpointError(NescioError):
+    """An endpoint did not answer a request.
+
+    Attributes:
+        status: HTTP status that it answered with; 504 if it was too slow, 502 if it broke off or made no sense.
+        said: What it says itself, in one line, without keys and what it repeats of the prompt.
+        retry_after: Seconds after which it may be asked again, if it says so.
+    """
+
+    def __init__(self, message: str, status: int = 502, said: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.said, self.retry_after = status, said, retry_after
+
+
+class UnansweredError(EndpointError):
+    """One request got no answer; others may still get theirs."""
+
+
+class EngineClosedError(NescioError):
+    """The engine was closed or failed; it takes no more requests."""
+
+
+class TooLongError(NescioError):
+    """A request that fits only with a shorter answer.
+
+    Attributes:
+        tokens_left: Number of new tokens that fit after the prompt; below 1 the prompt itself is too long.
+    """
+
+    def __init__(self, message: str, tokens_left: int) -> None:
+        super().__init__(message)
+        self.tokens_left = tokens_left
+
+
+class ContextExceededError(TooLongError):
+    """Prompt and new tokens exceed the model's context."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+        super().__init__(
+            f"a prompt of {prompt_tokens} tokens and {max_tokens} new ones exceed the model's context of {context}; "
+            "shorten one of them",
+            context - prompt_tokens,
+        )

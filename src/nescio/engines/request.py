@@ -1,0 +1,117 @@
+"""What an engine is asked: a request for an answer, or a continuation to score."""
+
+from collections.abc import Container, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from nescio.core.errors import NescioError
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import Message
+
+Prompt = str | list[Message]
+Tool = Mapping[str, Any]
+"""A function that a model may call: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for one answer.
+
+    Attributes:
+        prompt: A conversation (a last assistant message is continued), or text that is used unchanged.
+        guidance: None uses the prompt unchanged. Otherwise the positive sentence is added to the conversation's
+            system message, and at scales other than 1 a negative branch is computed too.
+        negative: Prompt of the negative branch, instead of the one with the negative sentence.
+        adapter: Name of the adapter to attach; None attaches none. `default` is the one that the engine was loaded
+            with, if any.
+        max_tokens: Maximum number of new tokens.
+        temperature: Sampling temperature; 0, and anything below 1e-5, is greedy.
+        top_p: Nucleus of the guided distribution to sample from.
+        top_k: Number of most likely tokens to sample from; 0 is all.
+        seed: Seed of this request's own random generator.
+        stop: Stop texts, or a single one; the answer ends before the first occurrence of one.
+        logprobs: Number of most likely tokens to return at each position, with log-probabilities of the guided
+            distribution before temperature. 0 returns the chosen token's alone, None returns nothing.
+        tools: Functions that the model may call, as OpenAI's API describes them; the chat template shows them in both
+            branches. The answer then keeps its special tokens, because some models mark calls by them.
+        tool_choice: `auto`, `required`, or `{"type": "function", "function": {"name": …}}`.
+        parallel_tool_calls: Whether one answer may hold several calls.
+        response_format: OpenAI's `json_object` or `json_schema`; an engine here gives forbidden tokens no probability.
+    """
+
+    prompt: Prompt
+    guidance: Guidance | None = None
+    negative: Prompt | None = None
+    _: KW_ONLY
+    adapter: str | None = "default"
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | Mapping[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    response_format: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise NescioError("an empty prompt; give a text or at least one message")
+        for prompt in (self.prompt, self.negative):
+            _check_messages(prompt)
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        if self.negative is not None and (self.guidance is None or not self.guidance.guided):
+            raise NescioError("a negative prompt without guidance; give a scale other than 1 with it")
+        if self.max_tokens < 1:
+            raise NescioError(f"max_tokens {self.max_tokens}: must be 1 or more")
+        if not 0 <= self.temperature < float("inf"):
+            raise NescioError(f"temperature {self.temperature}: must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise NescioError("top_p must lie in (0, 1] and top_k be 0 (all) or more")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise NescioError(f"logprobs {self.logprobs}: must be 0 or more, or left out")
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """A continuation of a prompt to score, guided or not."""
+
+    prompt: Prompt
+    continuation: str
+    guidance: Guidance | None = None
+    adapter: str | None = "default"
+
+
+def _check_messages(prompt: Any) -> None:
+    if prompt is None or isinstance(prompt, str):
+        return
+    for number, turn in enumerate(prompt, start=1):
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
+            raise NescioError(f"message {number}: must have a role and a content, both texts")
+
+
+def check_plain(
+    request: Request, who: str, adapters: Container[str | None] = (), more: Mapping[str, bool] | None = None
+) -> None:
+    """Refuse what an engine that answers in text alone can't do.
+
+    Args:
+        request: What is asked.
+        who: Engine, as it stands before "can't guide".
+        adapters: Names of adapters that it has.
+        more: What else it can't do, and whether the request asks for it.
+
+    Raises:
+        NescioError: The request asks for any of it.
+    """
+    wrong = {
+        "guide": request.guidance is not None,
+        "attach adapters": request.adapter not in (None, "default") and request.adapter not in adapters,
+        "return log-probabilities": request.logprobs is not None,
+        "call tools or follow a schema": bool(request.tools or request.response_format),
+    }
+    for what, asked in (wrong | dict(more or {})).items():
+        if asked:
+            raise NescioError(f"{who} can't {what}")
