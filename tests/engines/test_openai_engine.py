@@ -1,5 +1,6 @@
 """Answers from an endpoint, piece by piece."""
 
+import json
 import math
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from endpoint import ANSWER, running
 
 import nescio
 from nescio.core.errors import NescioError
+from nescio.core.guidance import PROTECT, Guidance
 from nescio.engines.base import Request, UnansweredError
 from nescio.engines.openai_engine import OpenAIEngine
 
@@ -31,6 +33,17 @@ def test_a_stream_left_early_is_paid_no_further() -> None:
 def test_a_stream_is_the_whole_answer() -> None:
     with running() as endpoint:
         assert "".join(OpenAIEngine("m", endpoint.url, key_env=None).stream(ASKED)).split() == ANSWER.split()
+
+
+@pytest.mark.parametrize(
+    ("guidance", "sentence"),
+    [(None, None), (Guidance(), PROTECT), (Guidance(positive="Hush."), "Hush."), (Guidance(positive=""), None)],
+)
+def test_the_protect_sentence_is_that_of_every_engine(guidance: Guidance | None, sentence: str | None) -> None:
+    with running() as endpoint:
+        OpenAIEngine("m", endpoint.url, key_env=None).generate([replace(ASKED, guidance=guidance)])
+    ((sent, _),) = map(json.loads, endpoint.came)
+    assert [turn["content"] for turn in sent if turn["role"] == "system"] == ([sentence] if sentence else [])
 
 
 def refuses(name: str, message: str) -> Callable[[dict[str, Any]], str | None]:

@@ -25,7 +25,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import Column
 from nescio.evaluation.columns import measures as registry
 from nescio.evaluation.one_engine import OneEngine
-from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.report import table
 
@@ -170,14 +170,15 @@ def test_a_run_by_relative_paths_is_evaluated_from_elsewhere(
 
 
 def test_a_run_is_evaluated_when_its_conversations_are_deleted(world: Path, tmp_path: Path, finished: Path) -> None:
-    out, dialogs = tmp_path / "copy", tmp_path / "dialogs.jsonl"
+    out = tmp_path / "copy"
     shutil.copytree(finished, out)
-    recipe = load_recipe(world / "recipe.yaml", [f"data.dialogs={dialogs}"])
+    text = (out / "recipe.yaml").read_text()
+    (out / "recipe.yaml").write_text(text.replace(str(world / "dialogs.jsonl"), str(tmp_path / "deleted.jsonl")))
     again = Quiet()
-    Run(recipe, out, again).evaluate()
+    Run(recipe_of(out), out, again).evaluate()
     assert again.done == [], "nothing of what it asks has changed"
-    with pytest.raises(NescioError, match=r"dialogs\.jsonl: no such dialog file"):
-        Run(recipe, out, again).execute()
+    with pytest.raises(NescioError, match=r"deleted\.jsonl: no such dialog file"):
+        Run(recipe_of(out), out, again).execute()
 
 
 def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_what_is_missing_is_said_at_once_and_the_folder_stays_free(world: Path, 
         ("evaluate.questions=lost.jsonl", r"lost\.jsonl: no such file"),
         ("evaluate.engine={kind: torch, options: {rows: 3}}", "engine torch: option 'rows' is unknown"),
         ("train.patience=1", "train: patience: needs a measure to improve"),
-        ("evaluate.measures=[lost]", r"recipe\.yaml.*: evaluate: measures: measure 'lost': unknown"),
+        ("evaluate.measures=[lost]", r"recipe\.yaml.*: evaluate: measure 'lost': unknown"),
     ):
         with pytest.raises(NescioError, match=said):
             Run(load_recipe(world / "recipe.yaml", [change]), out, Quiet()).execute()

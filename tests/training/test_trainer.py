@@ -258,7 +258,7 @@ class TwoGpus(TrainingArguments):  # type: ignore[misc]
 def test_one_process_trains_on_one_gpu(
     make_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nescio.training.trainer.TrainingArguments", TwoGpus)
+    monkeypatch.setattr("nescio.training.packed_trainer.TrainingArguments", TwoGpus)
     done = fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, epochs=1), work=tmp_path)
     assert len(done.log) == 3, "the batches of one device, in the place of twice as large ones cut in two"
 

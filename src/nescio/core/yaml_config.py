@@ -132,9 +132,10 @@ def checked(
                 "must be a section with keys of its own" if is_section else first["msg"].removeprefix("Value error, ")
             )
             message = said[:1].lower() + said[1:]
-            is_shown = not isinstance(first["input"], dict) and not schema.model_config.get("hide_input_in_errors")
-            if is_shown and repr(first["input"]) not in message:
-                message += f", is {first['input']!r}"
+            value, is_hidden = first["input"], schema.model_config.get("hide_input_in_errors")
+            is_named = isinstance(value, str) and repr(value) in message  # such as an unknown name
+            if not (is_hidden or is_named or isinstance(value, dict)):
+                message += f", is {value!r}"
         # The user wrote the old names of keys that were translated: errors use them too.
         for today, old in (written or {}).items():
             if place[: len(today)] == today:

@@ -19,6 +19,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.guidance import PROTECT
 from nescio.core.prompts import with_sentence
 from nescio.engines.base import (
     Answer,
@@ -149,9 +150,8 @@ class OpenAIEngine(Engine):
             create = self._client.completions.create
             prompt: dict[str, Any] = {"prompt": request.prompt}
         else:
-            sentence = request.guidance.positive if request.guidance else None
             create = self._client.chat.completions.create
-            prompt = {"messages": with_sentence(request.prompt, sentence)}
+            prompt = {"messages": with_sentence(request.prompt, _sentence(request))}
         model = request.adapter if request.adapter in self._models else self.model
         wanted = _wanted(request) | streaming
         while True:
@@ -285,6 +285,13 @@ class OpenAIEngine(Engine):
             if answer_tokens is None:
                 answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
         return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=said.tool_calls)
+
+
+def _sentence(request: Request) -> str | None:
+    """Return the sentence of the positive branch, the only one there is: the paper's where the guidance names none."""
+    if request.guidance is None:
+        return None
+    return PROTECT if request.guidance.positive is None else request.guidance.positive
 
 
 def _wanted(request: Request) -> dict[str, Any]:

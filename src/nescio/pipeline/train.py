@@ -111,6 +111,12 @@ def subtract(run: Context, folder: Path, tick: Tick) -> None:
 def train(run: Context, folder: Path, tick: Tick) -> None:
     """Train on the pairs: an adapter for each epoch, and the one that `train.keep` selects as the result."""
     section = run.recipe.train
+    chooses = section.keep in ("leakage", "balanced")
+    if chooses and sharded():
+        raise NescioError(
+            f"train.keep: {section.keep} needs an engine, which cannot answer with weights spread over processes; set "
+            "it to last or loss"
+        )
     loss, tokenizer = open_loss(section.method), load_tokenizer(run.start)
     # 1) the pairs as the loss sees them, and the model
     taught = _units(run, "train", tokenizer, loss)
@@ -127,7 +133,6 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
         held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
     # 2) what is measured after each epoch
-    chooses = section.keep in ("leakage", "balanced")
     measured = chooses or (section.validation_questions > 0 and not sharded())
     judged = judge(run, loaded.model, tokenizer) if held and measured else None
     # 3) train
