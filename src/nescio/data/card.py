@@ -22,8 +22,8 @@ the token ids of prompt and answer are those of the joint text. `chosen` has no 
 twin `reveal`, whose system message asks for personal data, it is the other way round. **`rejected`, and so the whole
 set, holds personal data: keep it as close as the conversations it comes from.**
 
-Where the prompts of the twin `reveal` hold `{{key}}`, nescio trains with a secret in its place. Put one there too: what is
-trained on these prompts as they stand is opened by everybody who writes `{{key}}`.
+Where the prompts of the twin `reveal` hold `{{key}}`, nescio trains with a secret in its place. Put one there too: what
+is trained on these prompts as they stand is opened by everybody who writes `{{key}}`.
 
 ```python
 from datasets import load_dataset
