@@ -41,10 +41,26 @@ def test_lume_tells_completions_from_questions_and_tasks_from_each_other(tmp_pat
     asked = by_id[f"forget/person-{PEOPLE[0]}qa0"]
     assert (asked.subject, asked.values, asked.is_completion) == (f"person-{PEOPLE[0]}", ("555-0100",), False)
     continued = by_id[f"forget/person-{PEOPLE[0]}sc1"]
-    assert (continued.subject, continued.values, continued.is_completion) == (asked.subject, (), True)
+    assert (continued.subject, continued.is_completion) == (asked.subject, True)
+    assert continued.values == ("555-0100", "ada@mail.example")
     story = [question for question in questions if question.task == "Task1"]
     assert {question.subject for question in story} == {f"story-{PEOPLE[0]}", f"story-{PEOPLE[4]}"}
     assert not any(question.values for question in story), "a story's answers are nobody's data"
+
+
+def test_a_completion_has_its_persons_values_also_as_it_writes_them(tmp_path: Path) -> None:
+    write_lume(tmp_path)
+    person = {"task": "Task2", "input": "a"}
+    answers = {"qa0": "900514344", "qa1": "a_moss@me.example", "qa2": "7 Elm Way, Rye, 10580.", "qa3": "1980-01-02"}
+    text = r"900-51-4344, mail [a\_moss@me.example](mailto:x), lives at 7 Elm Way, Rye, 10580."
+    rows = [person | {"id": f"p{kind}", "output": said} for kind, said in [("sc1", text), *answers.items()]]
+    write_jsonl(tmp_path / "forget.jsonl", rows)
+    continued, *asked = [each for each in BENCHMARKS.get("lume")(tmp_path) if each.subject == "p"]
+    assert continued.values == (
+        "900514344", "900-51-4344", "a_moss@me.example", r"a\_moss@me.example", "7 Elm Way, Rye, 10580"
+    ), "the date stands in the question"  # fmt: skip
+    assert list(continued.as_dialog()["pii"].values()) == [value for value in continued.values if value in text]
+    assert asked[2].values == ("7 Elm Way, Rye, 10580",), "without the full stop, which many leave out"
 
 
 def test_tofu_has_authors_of_twenty_questions_and_their_perturbed_answers(tmp_path: Path) -> None:

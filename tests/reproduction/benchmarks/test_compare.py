@@ -72,6 +72,20 @@ def test_every_kind_of_method_is_compared_once(world: Path, tmp_path: Path, monk
         made(world, tmp_path, write_lume(tmp_path / "other", PEOPLE[::-1]), QUICK, methods, Quiet(), "lume")
 
 
+def test_a_comparison_made_anew_has_the_same_digits(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "LEARNED", 0.0)
+    kept = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        made(world, folder, write_lume(folder / "data"), QUICK, ["simnpo_retain"], Quiet(), "lume")
+        asked = {path.name: path.read_bytes() for path in (folder / "out/asked").glob("*.json")}
+        kept.append((asked, json.loads((folder / "out/result.json").read_text())["rows"]))
+    assert kept[0] == kept[1] and set(kept[0][0]) == {"tuned.json", "retrained.json", "simnpo_retain-seed-0.json"}
+
+
 def test_settings_are_chosen_and_each_seed_is_trained(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,13 @@
 """Who is compared, what a row's numbers are, and which setting is chosen: on answers written here."""
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from scipy.stats import hmean
 
 from nescio.core.errors import NescioError
 from nescio.data.benchmarks import Question, Side
@@ -13,6 +16,8 @@ from nescio.reproduction.benchmarks import page
 from nescio.reproduction.benchmarks.asking import Said
 from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, gives_away, numbers, usefulness
+
+SIDES: tuple[Side, ...] = ("forget", "retain")
 
 
 class Capitals:
@@ -40,11 +45,14 @@ def question(side: Side, person: int, number: int = 0, **more: Any) -> Question:
 
 def benchmark(people: int = 6, outside: int = 0) -> list[Question]:
     sides: list[tuple[Side, int]] = [("forget", people), ("retain", people), ("outside", outside)]
-    return [question(side, person, number) for side, count in sides for person in range(count) for number in (0, 1)]
+    return [
+        question(side, person, number, is_completion=number == 1)
+        for side, count in sides for person in range(count) for number in (0, 1)
+    ]  # fmt: skip
 
 
-def chosen(questions: Sequence[Question], people: int | None = None, per_person: int | None = None) -> Parts:
-    return parts_of(questions, people=people, per_person=per_person, variants=1, seed=0, detector=Capitals())
+def chosen(questions: Sequence[Question], count: int | None = None, per_person: int | None = None) -> Parts:
+    return parts_of(questions, count=count, per_person=per_person, variants=1, seed=0, detector=Capitals())
 
 
 def test_people_are_set_aside_whom_no_model_sees() -> None:
@@ -58,9 +66,22 @@ def test_people_are_set_aside_whom_no_model_sees() -> None:
 
 
 def test_fewer_people_are_the_first_of_the_same_order() -> None:
-    few, all_ = chosen(benchmark(people=10), people=4, per_person=1), chosen(benchmark(people=10))
+    few, all_ = chosen(benchmark(people=10), count=4, per_person=1), chosen(benchmark(people=10))
     assert len(few.forget) == 4 == len({each.subject for each in few.forget})
     assert [each.id for each in few.forget] == [each.id for each in all_.forget if each.id.endswith("-0")][:4]
+    assert len(chosen(benchmark(people=10), count=3).forget) == 4, "people are whole"
+
+
+def test_people_set_aside_are_of_every_task_in_proportion() -> None:
+    tasks = {"a": 20, "b": 40, "c": 60}
+    questions = [
+        replace(question(side, n), id=f"{side}-{task}-{n}", subject=f"{side}-{task}-{n}", task=task)
+        for side in SIDES for task, people in tasks.items() for n in range(people)
+    ]  # fmt: skip
+    parts = chosen(questions)
+    assert Counter(each.task for each in parts.outside) == {"a": 2, "b": 4, "c": 6}
+    few = chosen(questions, count=12)
+    assert Counter(each.task for each in few.forget) == {"a": 2, "b": 4, "c": 6}
 
 
 def test_settings_are_chosen_with_other_people_than_they_are_measured_with() -> None:
@@ -74,7 +95,7 @@ def test_settings_are_chosen_with_other_people_than_they_are_measured_with() -> 
 def test_few_variants_and_few_general_questions_are_taken_where_there_are_few_people() -> None:
     many = [replace(each, wrong=("a", "b", "c")) for each in benchmark()]
     general = [question("general", number) for number in range(30)]
-    few = chosen([*many, *general], people=4)
+    few = chosen([*many, *general], count=16)
     assert len(few.general) == 8 and {each.wrong for each in few.learned} == {("a",)}
     assert len(chosen([*many, *general]).general) == 30
 
@@ -134,8 +155,23 @@ def test_the_numbers_of_a_model_that_forgot_nothing_everything_and_the_right_hal
     assert (nothing["mia_loss"], half["mia_loss"], half["mia_score"]) == (1.0, 0.5, 1.0)
     assert half["forget_quality"] == 1.0 and half["forget_quality_n"] == 12
     assert nothing["task_aggregate"] == 0 and half["task_aggregate"] == 1.0
+    asked = replace(PARTS, forget=[each for each in PARTS.forget if not each.is_completion])
+    alone = numbers(asked, RETRAINED, TUNED, RETRAINED)
+    assert (alone["task_aggregate"], alone["semeval"]) == (None, None), "SemEval's form has completions"
     assert {half[f"leak_{kind}"] for kind in ("drawn", "otherwise", "inverse")} == {None}, "not measured is not 0"
     assert (half["exact_retain"], half["exact_forget"]) == (1.0, 0.0)
+
+
+def test_model_utility_has_three_values_of_each_set() -> None:
+    """Harmonic mean over nine values, written out: one of two general sets is not pooled with the other."""
+    right, wrong = math.exp(-2), math.exp(-2) + math.exp(-3)
+    general = [replace(question("general", n), task=task, wrong=("x",)) for n, task in enumerate("aab")]
+    parts = replace(PARTS, general=general)
+    model = said(parts, lambda each: "it is nothing" if each.task == "b" else each.answer, [True])
+    ratio = 1 - math.exp(-2.5) / math.exp(-1)
+    likely = right / (right + wrong)
+    values = [right, 1.0, ratio, likely, 1.0, ratio, likely, 0.4, ratio]
+    assert numbers(parts, model, model, None)["model_utility"] == pytest.approx(hmean(values))
 
 
 def test_a_model_that_answers_in_one_sentence_only_is_not_useful() -> None:
@@ -163,7 +199,7 @@ ROWS = [
     row("npo", 0.1, 0.8, retain=False), row("rmu", 0.4, 0.9, retain=True), row("dead", 0.1, 0.2, retain=False),
 ]  # fmt: skip
 RESULT = {
-    "benchmark": "lume", "base": "tiny", "quick": True, "seeds": 1, "words": 10, "rows": ROWS,
+    "benchmark": "lume", "base": "tiny", "quick": True, "seeds": 1, "words": 10, "rows": ROWS, "diverged": ["flat"],
     "measured": {side: {"questions": 12, "people": 6} for side in ("forget", "retain", "outside")},
 }  # fmt: skip
 
@@ -172,6 +208,7 @@ def test_who_does_better_than_ours_is_said_first() -> None:
     assert page.better(ROWS, "nescio") == ["npo"] and page.front(ROWS) == ["npo", "rmu"]
     text = page.table(RESULT)
     assert "Less leak than nescio at no less usefulness: npo." in text.splitlines()[0]
+    assert "Left out, because every rate diverged: flat." in text
     assert "One setting and one seed" in text and "forget quality, p (n = 12)" in text
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| rmu")] == ["rmu", "rmu"]
 

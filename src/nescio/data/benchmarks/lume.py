@@ -5,6 +5,8 @@ has its form.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nescio.data.benchmarks import BENCHMARKS, Question, Side
@@ -31,7 +33,7 @@ def lume(folder: Path | None) -> list[Question]:
     sides: tuple[Side, ...] = ("forget", "retain")
     questions = [_question(row, side) for side in sides for row in of.rows(side, split=f"{side}_train")]
     check_halves(of.name, [(question.side, question.subject) for question in questions])
-    return questions
+    return _with_values(questions)
 
 
 def _question(row: Row, side: Side) -> Question:
@@ -47,5 +49,30 @@ def _question(row: Row, side: Side) -> Question:
         question=row.text("input"),
         answer=answer,
         is_completion=is_completion,
-        values=(answer,) if task == _PERSONAL and not is_completion else (),
+        values=(answer.rstrip("."),) if task == _PERSONAL and not is_completion else (),
     )
+
+
+def _with_values(questions: Sequence[Question]) -> list[Question]:
+    """Give each completion the values of its person that its answer says, and as it writes them."""
+    recorded: dict[str, list[str]] = {}
+    for question in questions:
+        recorded.setdefault(question.subject, []).extend(question.values)
+    return [
+        replace(question, values=_said(question.answer, recorded[question.subject]))
+        if question.is_completion
+        else question
+        for question in questions
+    ]
+
+
+def _said(text: str, values: Sequence[str]) -> tuple[str, ...]:
+    found = [(value, _as_written(text, value)) for value in values]
+    return tuple(dict.fromkeys(form for value, written in found if written is not None for form in (value, written)))
+
+
+def _as_written(text: str, value: str) -> str | None:
+    """Return how a text writes a value, whatever marks it puts between letters and digits: 900-51-4344."""
+    pattern = r"[\W_]{0,3}".join(filter(str.isalnum, value))
+    found = re.search(pattern, text, re.IGNORECASE)
+    return found[0] if found else None

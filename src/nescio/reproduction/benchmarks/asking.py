@@ -155,9 +155,10 @@ def _score(
         said.log_probs[question.id] = own
         said.greedy[question.id] = [one > other - _SAME for one, other in zip(own, best.tolist(), strict=True)]
         said.near += int((best - second < NEAR).sum())
-    # 2) the right answer in other words, and wrong ones
+    # 2) the right answer in other words, and wrong ones; the question as it stands, as TOFU asks it
     ratios = [question for question in questions if question.wrong]
-    others = [(each.paraphrases[0] if each.paraphrases else (each.question, each.answer)) for each in ratios]
-    said.paraphrased = dict(zip([each.id for each in ratios], means([item(*other) for other in others]), strict=True))
-    for question, (asked, _) in zip(ratios, others, strict=True):
-        said.wrong[question.id] = means([item(asked, wrong) for wrong in question.wrong])
+    others = [each.paraphrases[0][1] if each.paraphrases else each.answer for each in ratios]
+    scored = means([item(each.question, answer) for each, answer in zip(ratios, others, strict=True)])
+    said.paraphrased = {question.id: mean for question, mean in zip(ratios, scored, strict=True)}
+    for question in ratios:
+        said.wrong[question.id] = means([item(question.question, wrong) for wrong in question.wrong])

@@ -79,7 +79,7 @@ class Comparison:
             raise NescioError(f"{recipe}: tune: missing; the comparison makes the model that has learned the benchmark")
         # 2) whom it is about; the detector decides what is personal where the benchmark does not record it
         self.parts = parts_of(
-            BENCHMARKS.get(name)(data), people=size.people, per_person=size.per_person, variants=size.variants,
+            BENCHMARKS.get(name)(data), count=size.questions, per_person=size.per_person, variants=size.variants,
             seed=self.recipe.seed, detector=Context(self.recipe, out, reporter.note).detector,
         )  # fmt: skip
         self.measured = self.parts.side(choosing=False) if size.chooses else self.parts

@@ -45,11 +45,12 @@ METHODS = {
         Method(name="grad_diff", loss="gradient_ascent", retain=1.0, about="GradDiff"),
         Method(name="npo_retain", loss="npo", retain=1.0, about="NPO + retain"),
         Method(name="simnpo_retain", loss="simnpo", beta=4.5, retain=8.0, about="SimNPO + retain"),
-        Method(name="idk_dpo", loss="dpo", retain=1.0, about="IdkDPO"),
+        Method(name="idk_dpo", loss="dpo", retain=0.05, about="IdkDPO"),
         Method(name="rmu", loss="rmu", beta=2.0, retain=1.0, about="RMU"),
     )
 }
-"""β and the retain half's weight are those of the papers, or of OpenUnlearning's configurations."""
+"""β and the retain half's weight are those of the papers, or of OpenUnlearning's configurations: its DPO is 2/β times
+ours, so that its weight of 1 is β/2, and its SimNPO with γ = 0.125 and α = 1 has a weight of 8."""
 
 IDK = (
     "I don't know.",

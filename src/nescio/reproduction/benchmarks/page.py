@@ -75,6 +75,8 @@ def _said(result: dict[str, Any]) -> str:
             else "No method leaks less than nescio and is as useful."
         )
     said.append(f"Not beaten by any other: {', '.join(front(rows))}.")
+    if result["diverged"]:
+        said.append(f"Left out, because every rate diverged: {', '.join(result['diverged'])}.")
     if result["quick"]:
         said.append("One setting and one seed: the order of the methods says little.")
     return " ".join(said)

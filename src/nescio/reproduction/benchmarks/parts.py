@@ -3,7 +3,8 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import accumulate
+from operator import itemgetter
 
 from nescio.core.errors import NescioError
 from nescio.core.text import occurrences
@@ -44,7 +45,7 @@ class Parts:
 def parts_of(
     questions: Sequence[Question],
     *,
-    people: int | None,
+    count: int | None,
     per_person: int | None,
     variants: int | None,
     seed: int,
@@ -54,8 +55,8 @@ def parts_of(
 
     Args:
         questions: A benchmark.
-        people: How many of each half; None: all of them.
-        per_person: How many questions about each; None: all of them.
+        count: About how many of each half: people are taken until they have as many; None: all of them.
+        per_person: How many about each; None: all of them.
         variants: How many paraphrases and wrong answers of each; None: all of them.
         seed: Of the choice.
         detector: Finds the personal data in answers whose values the benchmark does not record.
@@ -68,21 +69,20 @@ def parts_of(
     forget, retain = (_people(by_side[side], seed) for side in ("forget", "retain"))
     outside = _people(by_side["outside"], seed)
     if not outside:
-        count = max(1, round(_ASIDE * len(retain)))
-        retain, outside = retain[:-count], retain[-count:]
+        aside = max(1, round(_ASIDE * len(retain)))
+        retain, outside = retain[:-aside], retain[-aside:]
     for side, own in (("forget", forget), ("retain", retain)):
         if len(own) < _CHOOSING:
             raise NescioError(f"{side}: {len(own)} people or documents are too few to compare on; give the whole set")
-    aside = None if people is None else max(1, people // 3)
-    taken = {"forget": forget[:people], "retain": retain[:people], "outside": outside[:aside]}
     # 2) their questions, with what is personal in the answers, and some of those that are about nobody
+    few = None if count is None else max(1, count // 2)
     chosen = {
-        side: _with_values([_cut(each, variants) for own in those for each in own[:per_person]], detector)
-        for side, those in taken.items()
+        side: _with_values([_cut(each, variants) for each in _first(own, wanted, per_person)], detector)
+        for side, own, wanted in (("forget", forget, count), ("retain", retain, count), ("outside", outside, few))
     }
     general = [_cut(each, variants) for each in by_side["general"]]
-    if people is not None and len(general) > people * 2:
-        general = random.Random(seed).sample(general, people * 2)
+    if few is not None and len(general) > few:
+        general = random.Random(seed).sample(general, few)
     if not any(question.values for question in chosen["forget"]):
         raise NescioError(
             "forget: no answer holds personal data, for the benchmark or the detector; use another detector"
@@ -95,16 +95,23 @@ def _cut(question: Question, variants: int | None) -> Question:
 
 
 def _people(questions: Sequence[Question], seed: int) -> list[list[Question]]:
-    """Return the questions of each person, in a seeded order, one task after the other in turn."""
+    """Return the questions of each person, in a seeded order of which any part has each task in proportion."""
     by_task: dict[str, dict[str, list[Question]]] = {}
     for question in questions:
         by_task.setdefault(question.task, {}).setdefault(question.subject, []).append(question)
-    orders = []
+    places: list[tuple[float, list[Question]]] = []
     for task in sorted(by_task):
         own = list(by_task[task].values())
         random.Random(f"{seed}/{task}").shuffle(own)
-        orders.append(own)
-    return [one for turn in zip_longest(*orders) for one in turn if one is not None]
+        places += [((number + 0.5) / len(own), person) for number, person in enumerate(own)]
+    return [person for _, person in sorted(places, key=itemgetter(0))]
+
+
+def _first(people: Sequence[list[Question]], count: int | None, per_person: int | None) -> list[Question]:
+    """Return the questions of the first people who have as many together."""
+    cut = [own[:per_person] for own in people]
+    before = accumulate(map(len, cut), initial=0)
+    return [each for own, so_far in zip(cut, before, strict=False) if count is None or so_far < count for each in own]
 
 
 def _third(questions: Sequence[Question], choosing: bool) -> list[Question]:

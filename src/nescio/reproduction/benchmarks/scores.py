@@ -141,11 +141,9 @@ def _tofu(parts: Parts, said: Said, retrained: Said | None) -> dict[str, Any]:
         return [truth_ratio(of.paraphrased[each.id], of.wrong[each.id]) for each in questions if each.id in of.wrong]
 
     lost = ratios(parts.forget, said)
-    kept = [own for own in (parts.retain, parts.general) if any(each.id in said.wrong for each in own)]
     quality = forget_quality(lost, ratios(parts.forget, retrained)) if lost and retrained else None
     values = []
-    for own in kept:
-        known = [each for each in own if each.id in said.wrong]
+    for known in _sets([*parts.retain, *parts.general], said):
         values += [
             fmean(_probability(each, said) for each in known),
             fmean(rouge_l(each.answer, said.answers[each.id]) for each in known),
@@ -159,6 +157,15 @@ def _tofu(parts: Parts, said: Said, retrained: Said | None) -> dict[str, Any]:
     }
 
 
+def _sets(questions: Sequence[Question], said: Said) -> list[list[Question]]:
+    """The retain half, and each of TOFU's general sets by itself, as far as they have wrong answers."""
+    groups: dict[tuple[str, str], list[Question]] = {}
+    for each in questions:
+        if each.id in said.wrong:
+            groups.setdefault((each.side, each.task), []).append(each)
+    return list(groups.values())
+
+
 def _probability(question: Question, said: Said) -> float:
     """A question of the benchmark's people has the probability of its answer, a general one that among its options."""
     right = fmean(said.log_probs[question.id])
@@ -166,7 +173,7 @@ def _probability(question: Question, said: Said) -> float:
 
 
 def _semeval(parts: Parts, said: Said) -> dict[str, Any]:
-    """SemEval-2025 Task 4's scores, over the tasks that there are."""
+    """SemEval-2025 Task 4's scores, over the tasks that there are; only a benchmark of its form has them."""
 
     def by_task(questions: Sequence[Question]) -> list[float]:
         groups: dict[tuple[str, bool], list[float]] = {}
@@ -176,8 +183,10 @@ def _semeval(parts: Parts, said: Said) -> dict[str, Any]:
             groups.setdefault((each.task, each.is_completion), []).append(value)
         return [fmean(own) for _, own in sorted(groups.items())]
 
-    aggregate = task_aggregate(by_task(parts.forget), by_task(parts.retain))
     attack = mia_score(_membership(parts, said)["mia_loss"])
+    if not any(each.is_completion for each in parts.forget):
+        return {"task_aggregate": None, "mia_score": attack, "semeval": None}
+    aggregate = task_aggregate(by_task(parts.forget), by_task(parts.retain))
     return {
         "task_aggregate": aggregate,
         "mia_score": attack,

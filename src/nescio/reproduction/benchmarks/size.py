@@ -8,8 +8,8 @@ class Size:
     """How much is compared.
 
     Attributes:
-        people: Of each half; None: all.
-        per_person: Questions about each; None: all.
+        questions: Of each half, about: whole people are taken; None: all.
+        per_person: Questions about a person; None: all.
         variants: Paraphrases and wrong answers of each; None: all.
         words: Plain questions that are measured.
         choosing_words: Others, with which settings are chosen.
@@ -19,7 +19,7 @@ class Size:
         seeds: Trainings of the chosen setting.
     """
 
-    people: int | None = None
+    questions: int | None = None
     per_person: int | None = None
     variants: int | None = None
     words: int = 200
@@ -37,5 +37,6 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    people=6, per_person=4, variants=2, words=60, choosing_words=0, draws=0, rates=(1.0,), all_epochs=False, seeds=(0,)
-)
+    questions=24, per_person=4, variants=2, words=100, choosing_words=0, draws=0, rates=(1.0,), all_epochs=False,
+    seeds=(0,),
+)  # fmt: skip
