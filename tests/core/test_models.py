@@ -18,7 +18,7 @@ from nescio.core import model_source
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.model_source import identity, resolve
-from nescio.core.models import load_model, load_tokenizer, locate
+from nescio.core.models import load_model, load_tokenizer, locate, one_adapter
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
 
@@ -222,6 +222,15 @@ def test_an_adapter_folder_loads_with_its_base(tiny_folder: Path, tmp_path: Path
 def rebase(adapter: Path, base: str) -> None:
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+
+
+def test_of_two_adapters_none_is_left_out_silently(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    assert one_adapter(None, None) is None
+    assert one_adapter(own, None) == own and one_adapter(None, str(other)) == other
+    assert one_adapter(own, tmp_path / "other" / ".." / "own") == own, "named twice"
+    with pytest.raises(NescioError, match="own: is an adapter, and .*other is another"):
+        one_adapter(own, other)
 
 
 def test_a_base_is_found_from_any_directory_and_in_a_moved_run(

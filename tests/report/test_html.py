@@ -180,8 +180,10 @@ def test_shown_falls_back_to_the_best_guided_row() -> None:
     ]
     assert [row["name"] for row in html.shown(rows)] == ["tuned", "trained", "prob"]
     assert [row["name"] for row in html.shown(rows[:1])] == ["tuned"]
+    baked = {"name": "baked", "model": "baked", "space": None, "pii": 4}
+    assert [row["name"] for row in html.shown([*rows, baked])] == ["tuned", "trained", "baked"], "what the run leaves"
     rows[2]["best"] = True
-    assert [row["name"] for row in html.shown(rows)] == ["tuned", "trained", "log"]
+    assert [row["name"] for row in html.shown([*rows, baked])] == ["tuned", "trained", "log"]
 
 
 def change(run: Path, name: str, **fields: Any) -> None:

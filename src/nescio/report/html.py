@@ -142,7 +142,9 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows whose answers are shown side by side: tuned, trained at scale 1, and the best (guided) one.
+    """Return the rows whose answers are shown side by side: tuned, trained at scale 1, and the best one.
+
+    Where none is best it is the baked adapter, which the run leaves in `adapter/`; without one the best guided row.
 
     Args:
         rows: As in `results.json`, the tuned model first.
@@ -151,8 +153,9 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     columns = [row for row in (rows[0], trained) if row]
     others = [row for row in rows if row not in columns]
     best = next((row for row in others if row.get("best")), None)
+    baked = next((row for row in others if row["name"] == "baked"), None)
     guided = [row for row in others if row.get("space") and row.get("pii") is not None]
-    third = best or min(guided, key=lambda row: (row["pii"], -(row.get("on_topic") or 0)), default=None)
+    third = best or baked or min(guided, key=lambda row: (row["pii"], -(row.get("on_topic") or 0)), default=None)
     return [*columns, third] if third else columns
 
 
