@@ -74,9 +74,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
 
 
 def test_chat_answers_on_the_embedded_model(tmp_path: Path) -> None:
-    ended = nescio(
-        "chat", "--message", "What is the capital of France?", "--max-tokens", "12", "--no-protect", cwd=tmp_path
-    )
+    ended = nescio("chat", "--message", "What is the capital of France?", "--max-tokens", "12", cwd=tmp_path)
     assert "Paris" in ended.stdout
     talk = nescio("chat", "--max-tokens", "4", cwd=tmp_path, stdin="Hello\nAnd you?\n\n")
     assert len(talk.stdout.splitlines()) >= 2

@@ -229,7 +229,7 @@ def test_of_two_adapters_none_is_left_out_silently(tmp_path: Path) -> None:
     assert one_adapter(None, None) is None
     assert one_adapter(own, None) == own and one_adapter(None, str(other)) == other
     assert one_adapter(own, tmp_path / "other" / ".." / "own") == own, "named twice"
-    with pytest.raises(NescioError, match="own: is an adapter, and .*other is another"):
+    with pytest.raises(NescioError, match=r"own: is an adapter, and .*other is another"):
         one_adapter(own, other)
 
 

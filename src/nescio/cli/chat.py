@@ -14,7 +14,13 @@ def chat(
     model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2.")] = "smollm2",
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter folder to attach.")] = None,
     message: Annotated[str | None, typer.Option(help="Answer this one message and end.")] = None,
-    protect: Annotated[bool, typer.Option(help="Add the protect sentence, which guidance needs.")] = True,
+    protect: Annotated[
+        bool | None,
+        typer.Option(
+            "--protect/--no-protect",
+            help="Add the protect sentence. Default: where guidance needs it, or the adapter was trained with one.",
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens in an answer.")] = 256,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,

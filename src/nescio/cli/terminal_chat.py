@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
+from nescio.core.models import locate, one_adapter
 from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import load
@@ -14,22 +16,28 @@ from nescio.engines.torch_engine import load
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How answers are asked for.
+    """How answers are asked for; `protect` None asks a model as its row in a run's table is asked.
 
     Raises:
         NescioError: Guidance is asked for without the protect sentence.
     """
 
     guidance: Guidance
-    protect: bool
+    protect: bool | None
     max_tokens: int
     temperature: float
     seed: int
 
     def __post_init__(self) -> None:
-        if self.guidance.guided and not self.protect:
+        if self.guidance.guided and self.protect is False:
             scale = f"--scale {self.guidance.scale:g}"
             raise NescioError(f"{scale}: guides by the protect sentence; leave --no-protect out")
+
+    def of(self, adapter: Path | None) -> "Settings":
+        """Return the settings for an adapter, or for a model without one: with or without the protect sentence."""
+        own = read_sentences(adapter).get("positive") if adapter else None
+        needed = self.guidance.guided or self.guidance.positive is not None or bool(own)
+        return replace(self, protect=needed if self.protect is None else self.protect)
 
     def request(self, messages: list[Message]) -> Request:
         """The request for the next answer."""
@@ -44,6 +52,7 @@ def talk(model: str, adapter: Path | None, settings: Settings, message: str | No
         NescioError: A setting is out of range, or the model can't be loaded.
     """
     settings.request([Message(role="user", content="-")])
+    settings = settings.of(one_adapter(locate(model)[1], adapter))
     engine = load(model, adapter)
     messages: list[Message] = []
     for line in [message] if message is not None else _lines():

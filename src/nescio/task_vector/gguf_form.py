@@ -1,6 +1,7 @@
 """Write a Llama-architecture model, with an adapter merged or without, as GGUF for llama.cpp, Ollama and LM Studio."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,8 @@ def _numpy_type(name: str) -> Any:
 
 
 def _bytes(gguf: Any, shape: tuple[int, ...], kind: str) -> int:
-    count = 1
-    for size in shape:
-        count *= size
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-    return count // int(block) * int(size)
+    return math.prod(shape) // int(block) * int(size)
 
 
 def llama_config(folder: Path) -> Any:
