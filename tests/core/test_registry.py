@@ -4,6 +4,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,3 +60,26 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(package: str) -> None:
         things(package).get("fast")
     with pytest.raises(NescioError, match="thing 'slow' is registered twice"):
         things(package).register("slow")(2)
+
+
+class Point:
+    """An entry point of a package."""
+
+    def __init__(self, name: str, package: str, version: str = "1") -> None:
+        self.name, self.value, self.dist = name, package, SimpleNamespace(name=package, version=version)
+
+    def load(self) -> str:
+        return f"of {self.value}"
+
+
+def test_a_built_in_name_is_listed_as_what_it_is(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [Point("slow", "theirs"), Point("fast", "theirs"), Point("odd", "theirs"), Point("odd", "others")]
+    registry = things(package)
+    assert registry.get("slow") == 1
+    monkeypatch.setattr("nescio.core.registry.entry_points", lambda group: points)
+    assert registry.get("slow") == 1 and registry.get("fast") == "of theirs"
+    assert {each.name: each.origin for each in registry.listings()} | {"odd": ""} == {
+        "slow": "nescio", "fast": "theirs 1", "odd": "",
+    }  # fmt: skip
+    with pytest.raises(NescioError, match="thing 'odd': brought by others 1 and by theirs 1; uninstall one"):
+        registry.get("odd")

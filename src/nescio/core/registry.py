@@ -46,7 +46,8 @@ class Registry(Generic[Item]):
     def __init__(self, group: str, noun: str, package: str, pattern: str = "*") -> None:
         self.group, self.noun = group, noun
         self._package, self._pattern = package, pattern
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, Item] = {}  # registered in this process
+        self._loaded: dict[str, Item] = {}  # by entry points
         self._is_scanned = self._is_scanning = False
         self._lock = RLock()
 
@@ -70,15 +71,19 @@ class Registry(Generic[Item]):
         """Return the item of a name; a built-in one takes precedence over an entry point.
 
         Raises:
-            NescioError: The name is unknown, or its package cannot be imported.
+            NescioError: The name is unknown, its package cannot be imported, or two packages bring it.
         """
         self._scan()
-        if name not in self._items:
-            found = self._entry_points().get(name)
-            if found is None:
+        if name in self._items:
+            return self._items[name]
+        if name not in self._loaded:
+            found = [point for point in entry_points(group=self.group) if point.name == name]
+            if not found:
                 raise NescioError(f"{self.noun} {name!r}: unknown; known here: {', '.join(self.names())}")
-            self._items[name] = _load(found, self.noun)
-        return self._items[name]
+            if len(origins := sorted(set(map(_origin, found)))) > 1:
+                raise NescioError(f"{self.noun} {name!r}: brought by {' and by '.join(origins)}; uninstall one of them")
+            self._loaded[name] = _load(found[0], self.noun)
+        return self._loaded[name]
 
     def __contains__(self, name: str) -> bool:
         self._scan()
@@ -93,9 +98,10 @@ class Registry(Generic[Item]):
         return sorted({*self._items, *self._entry_points()})
 
     def listings(self) -> list[Listing]:
-        """Return where each name comes from."""
+        """Return where each name comes from; an entry point that has a built-in one's name is never used."""
         outside = {name: _origin(point) for name, point in self._entry_points().items()}
-        return [Listing(self.group, name, outside.get(name, "nescio")) for name in self.names()]
+        names = self.names()
+        return [Listing(self.group, name, "nescio" if name in self._items else outside[name]) for name in names]
 
     def _scan(self) -> None:
         """Import the modules of the package once; other threads wait until it is done."""
