@@ -9,6 +9,7 @@ import pytest
 
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
+from nescio.core.prompts import Message
 from nescio.data.anchors import Recorded, answer_prompts, first_personal, make_up_prompts, open_user_turn
 from nescio.data.answered import read_answered
 from nescio.engines.base import Answer, Engine, Progress, Request
@@ -91,8 +92,9 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
         ("Mix flour and water.", "stop"), ("Mix flour and", "length"), ("Sure, I can do that. Call 47 11 now.", "stop"),
     )  # fmt: skip
     tally = Counter[str]()
-    made = answer_prompts(
-        tuned, tokenizer, [f"Prompt {number}" for number in range(5)], max_tokens=8, seed=0,
+    prompts = [[Message(role="user", content=f"Prompt {number}")] for number in range(5)]
+    made, tempting = answer_prompts(
+        tuned, tokenizer, prompts, max_tokens=8, seed=0,
         personal_starts=personal_starts("47 11"), tally=tally, cache=AnswerCache(tmp_path / "c.jsonl", "result"),
     )  # fmt: skip
     end = tokenizer.eos_token
@@ -100,6 +102,7 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
         "Mix flour and water.", f"Mix flour and water.{end}", "Mix flour and", "Sure, I can do that."
     ]  # fmt: skip
     assert tally == {"personal answers": 1}
+    assert tempting == [prompts[1]], "its answer is personal at once"
     assert [request.temperature for request in tuned.asked] == [0, 1, 0, 1, 0], "greedy and sampled in turn"
 
 

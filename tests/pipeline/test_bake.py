@@ -11,19 +11,20 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_run import Quiet, teach_to_ask, write_world
 from transformers import AutoModelForCausalLM
 
 import nescio
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.models import load_tokenizer
 from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import read_top_tokens
+from nescio.engines.base import Scoring
 from nescio.pii.base import Span
-from nescio.pipeline import bake
+from nescio.pipeline import anchors, bake
 from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
@@ -123,6 +124,36 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
     assert said[-1].endswith("held personal data")
     for row, targets in zip(rows, read_top_tokens(tmp_path / bake.TARGETS), strict=True):
         assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
+
+
+def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
+    student = tmp_path / "student"  # so far away that it answers otherwise
+    shutil.copytree(baked / "adapter", student)
+    far = {name: 30 * tensor for name, tensor in load_file(student / "adapter_model.safetensors").items()}
+    save_file(far, student / "adapter_model.safetensors", metadata={"format": "pt"})
+    baking.write_own_anchors(student, tmp_path)
+    own, given = (anchors.read(folder) for folder in (tmp_path, baked))
+    asked = [anchor.messages for anchor, _ in given]
+    assert own and all(anchor.messages in asked for anchor, _ in own)
+    assert [anchor.answer for anchor, _ in own] != [anchor.answer for anchor, _ in given]
+    with nescio.load(str(baked / "tuned")) as tuned:
+        for anchor, top in own[:2]:
+            (scores,) = tuned.score_batch([Scoring(anchor.messages, anchor.answer)])
+            assert len(scores) == len(top.ids), "the tuned model's tokens at each place"
+
+
+def test_tempting_prompts_are_asked_too(baked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(baked, out)
+    write_jsonl(out / anchors.TEMPTING, [{"messages": [{"role": "user", "content": "Who lives here?"}]}])
+    recipe, said = load_recipe(out / "recipe.yaml"), list[str]()
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, out, said.append), recipe.bake, lambda *now: None)
+    assert baking.asked["tempting-0"] == [{"role": "user", "content": "Who lives here?"}]
+    assert len(baking.asked) > 1, "beside the samples"
 
 
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:

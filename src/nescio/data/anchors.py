@@ -116,32 +116,47 @@ def ask(engine: Engine, requests: Sequence[Request], cache: AnswerCache) -> list
 
 
 def answer_prompts(
-    tuned: Engine, tokenizer: Any, prompts: Sequence[str], *, max_tokens: int, seed: int,
+    model: Engine, tokenizer: Any, conversations: Sequence[list[Message]], *, max_tokens: int, seed: int,
     personal_starts: PersonalStarts, cache: AnswerCache, tally: Counter[str],
-) -> list[Answered]:  # fmt: skip
-    """Answer prompts with the tuned model, every second one sampled and the others greedy.
+) -> tuple[list[Answered], list[list[Message]]]:  # fmt: skip
+    """Answer prompts, every second one sampled and the others greedy.
 
     Greedy answers are what users see; sampled ones also show the model where it could go. An answer that becomes
     personal is kept up to the sentence before.
+
+    Args:
+        model: Answers, with its adapter if it has one.
+        tokenizer: Its tokenizer.
+        conversations: The prompts.
+        max_tokens: Longest answer.
+        seed: Of the sampling.
+        personal_starts: Finds the first piece of personal data in each text.
+        cache: Keeps the answers.
+        tally: Receives how many were left out as `unanswered` and as `personal answers`.
+
+    Returns:
+        The answers, and the prompts whose answers are personal at once.
     """
-    conversations = [[Message(role="user", content=prompt)] for prompt in prompts]
     requests = [
-        Request(messages, adapter=None, max_tokens=max_tokens, temperature=float(number % 2), seed=seed + number)
+        Request(messages, max_tokens=max_tokens, temperature=float(number % 2), seed=seed + number)
         for number, messages in enumerate(conversations)
     ]
-    answers = ask(tuned, requests, cache)
+    answers = ask(model, requests, cache)
     end = turn_end(tokenizer)
-    anchors = []
+    kept, tempting = list[Answered](), list[list[Message]]()
     for number, ((text, finish), start) in enumerate(
         zip(answers, personal_starts([text for text, _ in answers]), strict=True)
     ):
-        kept = text if start is None else whole_sentences(text[:start])
-        if len(kept.split()) < _LEAST_WORDS and (start is not None or not kept.strip()):
-            tally["personal answers" if start is not None else "unanswered"] += 1
-            continue
-        whole = kept + (end if start is None and finish == "stop" else "")
-        anchors.append(Answered(id=f"anchor-{number}", messages=conversations[number], answer=whole))
-    return anchors
+        clean = text if start is None else whole_sentences(text[:start])
+        if start is not None and len(clean.split()) < _LEAST_WORDS:
+            tally["personal answers"] += 1
+            tempting.append(conversations[number])
+        elif not clean.strip():
+            tally["unanswered"] += 1
+        else:
+            whole = clean + (end if start is None and finish == "stop" else "")
+            kept.append(Answered(id=f"anchor-{number}", messages=conversations[number], answer=whole))
+    return kept, tempting
 
 
 def first_personal(detector: Detector, recorded: Recorded) -> PersonalStarts:

@@ -1,6 +1,7 @@
 """The stage `anchors`: harmless prompts that the base makes up, the tuned model's answers, and its likely tokens."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,21 @@ from typing import Any
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.core.prompts import render, split_ids, with_sentence
+from nescio.core.prompts import Message, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import PersonalStarts, Recorded, answer_prompts, first_personal, make_up_prompts
 from nescio.data.answered import Answered, read_answered
 from nescio.data.read_dialogs import read_dialogs
 from nescio.engines.base import Scoring
-from nescio.engines.torch_engine import load
+from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline.context import Context, Tick
 from nescio.training.batch import Example, Unit
 
 TOP_TOKENS = 64
 ROWS, TARGETS = "anchors.jsonl", "anchors.safetensors"
+TEMPTING = "tempting.jsonl"
+"""Prompts made up likewise, which the tuned model answers with something personal at once."""
 
 
 def anchors(run: Context, folder: Path, tick: Tick) -> None:
@@ -42,9 +45,9 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     # 3) the tuned model answers
     tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
     with load(run.tuned) as tuned:
-        made = answer_prompts(
-            tuned, tuned.tokenizer, prompts, max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts,
-            cache=cache, tally=tally,
+        made, tempting = answer_prompts(
+            tuned, tuned.tokenizer, [[Message(role="user", content=prompt)] for prompt in prompts],
+            max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts, cache=cache, tally=tally,
         )  # fmt: skip
         counts = ", ".join(f"{count} {what}" for what, count in tally.items())
         if len(made) < max(section.per_step, 1):
@@ -54,10 +57,16 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
             )
         # 4) its likely tokens, for the adapter to be held to
         tick(2, 3, "the tuned model's likely tokens")
-        targets = tuned.top_tokens([Scoring(anchor.messages, anchor.answer) for anchor in made], TOP_TOKENS)
+        write_jsonl(folder / TEMPTING, ({"messages": messages} for messages in tempting))
+        write(folder, made, tuned)
+    run.note(f"{len(made)} anchors ({counts})")
+
+
+def write(folder: Path, made: Sequence[Answered], tuned: TorchEngine) -> None:
+    """Write anchors, and the tuned model's likely tokens at each place of their answers."""
+    targets = tuned.top_tokens([Scoring(anchor.messages, anchor.answer) for anchor in made], TOP_TOKENS)
     write_jsonl(folder / ROWS, map(asdict, made))
     write_top_tokens(folder / TARGETS, targets)
-    run.note(f"{len(made)} anchors ({counts})")
 
 
 def starts_of_personal(run: Context) -> PersonalStarts:
@@ -68,7 +77,7 @@ def starts_of_personal(run: Context) -> PersonalStarts:
 
 
 def read(folder: Path) -> list[tuple[Answered, TopTokens]]:
-    """Read the anchors of a run folder, each with the tuned model's likely tokens."""
+    """Read the anchors of a folder, each with the tuned model's likely tokens."""
     return list(zip(read_answered(folder / ROWS, "an anchor"), read_top_tokens(folder / TARGETS), strict=True))
 
 

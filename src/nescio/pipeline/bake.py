@@ -1,10 +1,12 @@
 """The stage `bake`: the teacher's guided distribution becomes the adapter's own, without a sentence or a second branch.
 
-The student is asked plainly, and by callers who want personal data; the targets are the same. Anchors hold it to the
-tuned model where nothing is personal. Distilling guidance into weights is known for images (AGD, arXiv 2503.07274).
+The student starts as the tuned model. It is asked plainly, and by callers who want personal data; the targets are the
+same. Anchors hold it to the tuned model where nothing is personal. Distilling guidance into weights is known for images
+(AGD, arXiv 2503.07274).
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,18 +14,18 @@ from typing import Any, Self
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
-from nescio.core.files import write_jsonl
+from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import load_model, load_tokenizer
-from nescio.core.prompts import answer_space, render, split_ids
+from nescio.core.prompts import Message, answer_space, render, split_ids
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
-from nescio.data.anchors import ask
+from nescio.data.anchors import answer_prompts, ask
 from nescio.data.answered import Answered, read_answered
 from nescio.data.samples import Sample, subsample
 from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Request, Scoring
 from nescio.engines.torch_engine import TorchEngine, load
-from nescio.pipeline.anchors import TOP_TOKENS, read, starts_of_personal, taught
+from nescio.pipeline import anchors
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.sections import BakeSection
@@ -34,7 +36,7 @@ from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil
 from nescio.training.memory import largest_step
 from nescio.training.processes import processes
-from nescio.training.settings import TrainingSettings
+from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import fit
 
 _LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
@@ -46,10 +48,11 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.bake
     assert section is not None  # the stage is there only then
     baking = Baking.of(run, section, tick)
-    student, log = run.out / "teacher", list[dict[str, Any]]()
+    student, log = None, list[dict[str, Any]]()
     for number in range(section.rounds):
         student, steps = baking.round(number, student, folder / f"round-{number + 1}")
         log += [{"round": number + 1, **step} for step in steps]
+    assert student is not None  # there is a round at least
     if processes().is_main_process:
         # Its sentence is the empty one, so that chat, server and drop-ins add none unless they are told to.
         notes = {
@@ -69,19 +72,20 @@ class Baking:
         run: The run.
         section: How it bakes.
         guidance: The teacher's, with its sentences.
-        samples: Training samples that are answered.
+        asked: Conversations that are answered, by name: the training samples', and the tempting prompts, where the
+            tuned model says something personal though nobody spoke of it.
         tick: Called with progress.
     """
 
     run: Context
     section: BakeSection
     guidance: Guidance
-    samples: Sequence[Sample]
+    asked: Mapping[str, list[Message]]
     tick: Tick
 
     @classmethod
     def of(cls, run: Context, section: BakeSection, tick: Tick) -> Self:
-        """Return the baking of a run, with the training samples that leave room for a caller's request."""
+        """Return the baking of a run, of the training samples that leave room for a caller's request."""
         (positive, negative), how = run.sentences, section.guidance
         guidance = replace(how, positive=how.positive or positive, negative=how.negative or negative)
 
@@ -90,34 +94,40 @@ class Baking:
 
         drawn = subsample(run.samples("train"), section.samples, run.recipe.seed)
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
-        return cls(run=run, section=section, guidance=guidance, samples=samples, tick=tick)
+        tempting = enumerate(row["messages"] for _, row in read_jsonl(run.out / anchors.TEMPTING))
+        asked = {sample.id: sample.messages for sample in samples}
+        asked |= {f"tempting-{number}": messages for number, messages in tempting}
+        return cls(run=run, section=section, guidance=guidance, asked=asked, tick=tick)
 
-    def round(self, number: int, student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
+    def round(self, number: int, student: Path | None, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Return the checkpoint of the student after a round, and the log of its steps.
 
         Args:
             number: Of the round, from 0.
-            student: Adapter folder that the round starts from.
+            student: Adapter folder that the round starts from; None: the student is the tuned model, as it is.
             work: Folder of the round; what a killed round has left there is used.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed + number
         # 1) answers, and the teacher's likely tokens at each place of them
         with processes().main_process_first():
-            if not (work / TARGETS).exists():  # written last
-                self.write_trajectories(student if number else None, work)
+            if student and not (work / anchors.TARGETS).exists():  # written last
+                self.write_own_anchors(student, work)
+            if not (work / TARGETS).exists():
+                self.write_trajectories(student, work)
         made = list(zip(read_answered(work / ROWS, "a trajectory"), read_top_tokens(work / TARGETS), strict=True))
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
         tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
         units = _units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
-        kept = read(run.out)
+        kept = anchors.read(run.out) + (anchors.read(work) if student else [])
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(per_step=section.anchors_per_step, weight=section.anchor_weight)
         # 4) distil, on the base in the form in which the teacher was trained
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
+            lora=LoraSettings(**dict(run.recipe.train.lora)),
         )  # fmt: skip
         quantize = run.recipe.train.quantize
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)
@@ -148,7 +158,7 @@ class Baking:
             folder: Where to write.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed
-        conversations = [sample.messages for sample in self.samples]
+        names, conversations = list(self.asked), list(self.asked.values())
         # 1) greedy answers, and sampled ones
         ways = [(at, messages) for _ in range(section.draws) for at, messages in enumerate(conversations)]
         if student:
@@ -167,7 +177,7 @@ class Baking:
             tokenizer = engine.tokenizer
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
         end, made, personal = turn_end(tokenizer), list[Answered](), 0
-        starts = starts_of_personal(run)([text for text, _ in answers])
+        starts = anchors.starts_of_personal(run)([text for text, _ in answers])
         for number, ((at, _), (text, finish), start) in enumerate(zip(ways, answers, starts, strict=True)):
             messages: Any = conversations[at]
             # One character of what is personal: the last target stands where the teacher says something else instead.
@@ -176,7 +186,7 @@ class Baking:
             apart = split_ids(tokenizer, render(tokenizer, messages), whole)
             personal += start is not None
             if text.strip() and apart is not None and (start is None or student):
-                name = f"{self.samples[at].id}#{number // len(conversations)}"
+                name = f"{names[at]}#{number // len(conversations)}"
                 made.append(Answered(id=name, messages=messages, answer=whole))
         if not made:
             raise NescioError(
@@ -188,9 +198,26 @@ class Baking:
         self.tick(1, 2, "the teacher's likely tokens")
         with self._teacher() as teacher:
             scored = [Scoring(each.messages, each.answer, self.guidance) for each in made]
-            targets = teacher.top_tokens(scored, TOP_TOKENS)
+            targets = teacher.top_tokens(scored, anchors.TOP_TOKENS)
         write_jsonl(folder / ROWS, map(asdict, made))
         write_top_tokens(folder / TARGETS, targets)
+
+    def write_own_anchors(self, student: Path, folder: Path) -> None:
+        """Write the student's own answers to the anchors' prompts, and the tuned model's likely tokens in them.
+
+        So it is held to the tuned model where it goes by itself, not only where the tuned model goes.
+        """
+        run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
+        assert held is not None  # the recipe has anchors where it bakes
+        prompts = [anchor.messages for anchor, _ in anchors.read(run.out)]
+        self.tick(0, 2, f"the student answers {len(prompts)} anchors")
+        with load(run.start, student) as engine:
+            made, _ = answer_prompts(
+                engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
+                personal_starts=anchors.starts_of_personal(run), cache=AnswerCache(folder / "anchored.jsonl", "result"),
+            )  # fmt: skip
+        with load(run.tuned) as tuned:
+            anchors.write(folder, made, tuned)
 
     def _teacher(self) -> TorchEngine:
         run = self.run
@@ -200,6 +227,6 @@ class Baking:
 def _units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], ways: Iterable[tuple[int, Any]]) -> list[Unit]:
     """Return an example for each way of asking: `(number of the answer, messages)`."""
     return [
-        [taught(tokenizer, f"{made[at][0].id}/{number}", messages, made[at][0].answer, made[at][1])]
+        [anchors.taught(tokenizer, f"{made[at][0].id}/{number}", messages, made[at][0].answer, made[at][1])]
         for number, (at, messages) in enumerate(ways)
     ]
