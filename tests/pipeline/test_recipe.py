@@ -120,6 +120,15 @@ def test_set(tmp_path: Path) -> None:
         load_recipe(path, ["train.lr=3"])
 
 
+def test_a_setting_changes_one_of_two_sections_that_are_one_alias(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "base: smollm2\ntune: {epochs: 2, lora: &small {r: 4}}\ntrain: {epochs: 3, lora: *small}\n"
+        "data: {synthetic: {}}\n"
+    )
+    recipe = load_recipe(tmp_path / "r.yaml", ["train.lora.r=8"])
+    assert recipe.tune and (recipe.tune.lora.r, recipe.train.lora.r) == (4, 8)
+
+
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     recipe = load_recipe(write(tmp_path, GOOD.replace("tuned: smollm2", "tuned: mine")))

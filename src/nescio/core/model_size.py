@@ -9,6 +9,14 @@ from torch import nn
 from nescio.core.quantization import BYTES_EACH, Quantization
 
 
+def bare_model(config: Any) -> Any:
+    """Return the causal LM that Transformers makes of a configuration, without memory for its weights."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSize:
     """The numbers that decide a model's memory.
@@ -34,11 +42,9 @@ class ModelSize:
     @classmethod
     def of(cls, config: Any) -> Self:
         """Return the size of the causal LM that Transformers makes of a configuration."""
-        from transformers import AutoModelForCausalLM
         from transformers.pytorch_utils import Conv1D
 
-        with torch.device("meta"):
-            bare: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        bare = bare_model(config)
         head = bare.get_output_embeddings()
         matrices = [
             module.weight for module in bare.modules() if isinstance(module, nn.Linear | Conv1D) and module is not head

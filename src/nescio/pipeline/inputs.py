@@ -6,13 +6,17 @@ from pathlib import Path
 from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.model_size import bare_model
 from nescio.core.model_source import EMBEDDED, resolve
+from nescio.core.models import config_of
 from nescio.data.read_dialogs import files_of
-from nescio.engines.registry import check_options
+from nescio.engines.registry import check_options, open_engine
 from nescio.engines.torch_engine import load
+from nescio.engines.vllm import settings as vllm
 from nescio.evaluation.measures.choices import chosen
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import EngineSection
+from nescio.pipeline.sections import EngineSection, TrainSection, TuneSection
+from nescio.training.lora import check_targets
 
 _FROM_ELSEWHERE = ("plain", "validation", "test")  # questions that are no file
 _FILES = ("torch", "local", "vllm", "llamacpp", "transformers")  # engines whose models are those of `resolve`
@@ -23,7 +27,7 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
 
     Args:
         recipe: The recipe.
-        stages: Names of the stages that are to be done.
+        stages: Names of the stages that are looked after.
 
     Raises:
         NescioError: Something is missing; its key in the recipe is named.
@@ -31,21 +35,13 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
     if "data" in stages:
         _check_dialogs(recipe)
         _check_models({"base": recipe.base, "tuned": recipe.tuned})
-        for source in recipe.generate.sources:
-            _check_engine(source.engine, {f"generate.sources, {source.name}: model": source.model})
+    if "candidates" in stages:
+        _check_sources(recipe)
     for name, section in (("tune", recipe.tune), ("train", recipe.train)):
-        for reporter in section.report_to if section and name in stages else ():
-            require(reporter, reporter, f"{name}.report_to")
+        if section is not None and name in stages:
+            _check_training(name, section, recipe.base)
     if "evaluate" in stages:
-        evaluated, judge = recipe.evaluate, recipe.evaluate.judge
-        _check_engine(evaluated.engine, {f"evaluate.rows, {row.name}: model": row.model for row in evaluated.rows})
-        if judge is not None and judge.kind in _FILES:
-            _check_models({"evaluate.judge.model": judge.model})
-        for row in evaluated.rows:
-            if row.adapter:
-                read_config(Path(row.adapter))
-        if evaluated.question_count != 0 and evaluated.questions not in _FROM_ELSEWHERE:
-            chosen(evaluated.questions, evaluated.question_count, recipe.seed)
+        _check_evaluation(recipe)
 
 
 def _check_dialogs(recipe: Recipe) -> None:
@@ -57,10 +53,38 @@ def _check_dialogs(recipe: Recipe) -> None:
             raise NescioError(f"data.{name}: {path}: no such file; correct the path")
 
 
+def _check_sources(recipe: Recipe) -> None:
+    for source in recipe.generate.sources:
+        if source.engine.kind == "openai":  # its key must be set; no connection is made yet
+            open_engine("openai", str(source.model), {}, source.engine_options).close()
+        _check_engine(source.engine, {f"generate.sources, {source.name}: model": source.model})
+
+
+def _check_training(name: str, section: TuneSection | TrainSection, base: str) -> None:
+    for reporter in section.report_to:
+        require(reporter, reporter, f"{name}.report_to")
+    if isinstance(section.lora.targets, list):
+        check_targets(bare_model(config_of(base)), section.lora.targets, f"{name}.lora.targets")
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    section, judge = recipe.evaluate, recipe.evaluate.judge
+    _check_engine(section.engine, {f"evaluate.rows, {row.name}: model": row.model for row in section.rows})
+    if judge is not None and judge.kind in _FILES:
+        _check_models({"evaluate.judge.model": judge.model})
+    for row in section.rows:
+        if row.adapter:
+            read_config(Path(row.adapter))
+    if section.question_count != 0 and section.questions not in _FROM_ELSEWHERE:
+        chosen(section.questions, section.question_count, recipe.seed)
+
+
 def _check_engine(section: EngineSection, models: Mapping[str, str | None]) -> None:
     """Check the options of an engine, and its models by their place in the recipe."""
-    if section.kind in ("torch", "local"):  # others check their options when they are opened
+    if section.kind in ("torch", "local"):
         check_options(section.kind, load, section.options)
+    if section.kind == "vllm":
+        vllm.check(section.options)
     if section.kind in _FILES:
         _check_models(models)
 

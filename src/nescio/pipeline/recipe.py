@@ -178,9 +178,9 @@ def _parsed(override: str) -> tuple[str, Any]:
 def _set(content: dict[str, Any], name: str, value: Any) -> None:
     *parents, last = compat.recipe_place(tuple(name.split(".")), value)
     for parent in parents:
-        if content.get(parent) is None:
-            content[parent] = {}
-        content = content[parent]
-        if not isinstance(content, dict):
+        section = content.get(parent)
+        if section is not None and not isinstance(section, dict):
             raise NescioError(f"--set {name}: {parent} is not a section")
+        content[parent] = dict(section or {})  # a copy: sections that are one YAML alias are one mapping
+        content = content[parent]
     content[last] = value

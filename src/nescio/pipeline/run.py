@@ -98,7 +98,8 @@ class Run:
         names = {stage.name for stage in stages}
         if "report" in names:
             require("matplotlib", "figures", "the report")
-        check_inputs(self.recipe, names)
+        done = read_manifest(self.out / "manifest.json")["stages"]
+        check_inputs(self.recipe, {name for name in names if name == "evaluate" or name not in done})
         for name, section in (("tune", self.recipe.tune), ("train", self.recipe.train)):
             if section and section.quantize and name in names:
                 check_quantization(section.quantize, best_device(), f"{name}.quantize")

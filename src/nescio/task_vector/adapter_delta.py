@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nescio.core.adapters import base_weight_of, factor_names, read_config, read_weights
 from nescio.core.errors import NescioError
+from nescio.core.model_size import bare_model
 from nescio.core.model_source import first_line
 from nescio.core.one_bit import is_one_bit
 from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, first_three
@@ -132,14 +133,11 @@ def module_kinds(base: Checkpoint) -> dict[str, str]:
     Raises:
         NescioError: Transformers does not know the architecture.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
     from transformers.pytorch_utils import Conv1D
 
     try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                AutoConfig.from_pretrained(base.folder)
-            )
+        model = bare_model(AutoConfig.from_pretrained(base.folder))
     except Exception as error:  # Transformers raises what each architecture raises
         raise NescioError(f"{base.name}: Transformers cannot build it ({first_line(error)}); {_MERGE}") from error
     kinds = {torch.nn.Linear: "linear", Conv1D: "conv1d", torch.nn.Embedding: "embedding"}

@@ -16,11 +16,7 @@ def with_lora(model: Any, lora: LoraSettings) -> Any:
     Raises:
         NescioError: A target names no module of the model.
     """
-    if isinstance(lora.targets, list):
-        known = [f".{name}" for name, _ in model.named_modules()]
-        missing = [target for target in lora.targets if not any(name.endswith(f".{target}") for name in known)]
-        if missing or not lora.targets:  # PEFT skips those that match nothing
-            raise _unknown_targets(model, missing)
+    check_targets(model, lora.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         target_modules=lora.targets,
@@ -43,6 +39,25 @@ def with_trained(model: Any, folder: Path) -> Any:
     return adapted
 
 
-def _unknown_targets(model: Any, targets: str | list[str]) -> NescioError:
+def check_targets(model: Any, targets: str | list[str], place: str = "train.lora.targets") -> None:
+    """Check that each target names a module; PEFT skips those that match nothing.
+
+    Args:
+        model: The model, with or without its weights.
+        targets: Names of modules, or what PEFT has a word for.
+        place: Where the user wrote them, for the error.
+
+    Raises:
+        NescioError: One names none.
+    """
+    if isinstance(targets, str):
+        return
+    known = [f".{name}" for name, _ in model.named_modules()]
+    missing = [target for target in targets if not any(name.endswith(f".{target}") for name in known)]
+    if missing or not targets:
+        raise _unknown_targets(model, missing, place)
+
+
+def _unknown_targets(model: Any, targets: str | list[str], place: str = "train.lora.targets") -> NescioError:
     linear = sorted({name.rsplit(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
-    return NescioError(f"train.lora.targets: {targets} fits no module of the model; it has {', '.join(linear)}")
+    return NescioError(f"{place}: {targets} fits no module of the model; it has {', '.join(linear)}")
