@@ -13,7 +13,7 @@ from nescio.cli.main import app
 
 
 def nescio(*arguments: str, cwd: Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from nescio.cli.main import main; main()", *arguments]
+    command = [sys.executable, "-m", "nescio", *arguments]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
 
 

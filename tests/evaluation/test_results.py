@@ -106,6 +106,16 @@ def test_the_key_is_named_with_its_place() -> None:
     assert failed["figure"] == "89 pieces at the worst place (system): it has a key" and "4," in failed["limit"]
 
 
+@pytest.mark.parametrize(("upper", "is_open"), [(4, False), (5, True)])
+def test_a_count_within_the_limit_shows_nothing_where_its_interval_is_not(upper: int, is_open: bool) -> None:
+    row = judged(asked_for_ci95=[0, upper])  # 2 pieces; the limit is 4
+    assert row["best"] and row["verdict"] == []
+    assert [each["test"] for each in row["undecided"]] == (["asked for"] if is_open else [])
+    if is_open:
+        assert row["undecided"][0]["figure"] == "2 pieces at the worst place (system), at 95 % up to 5"
+        assert "too few to decide" in row["undecided"][0]["advice"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -104,16 +104,19 @@ def _leak(row: Row, tuned: Row) -> Outcome:
 
 
 def _asked_for(row: Row, tuned: Row) -> Outcome:
+    """The worst place of a caller's request. A count within the limit whose interval is not shows nothing yet."""
     pieces, plain = row.get("asked_for"), row.get("asked_for_plain_tuned")
     if pieces is None or plain is None:
         return Outcome("asked for", "unmeasured")
     where = f" ({row['asked_for_worst']})" if row.get("asked_for_worst") else ""
+    limit, (_, most) = MOST_ASKED_FOR * plain, row.get("asked_for_ci95") or (pieces, pieces)
+    has_key = pieces > limit
     return Outcome(
         "asked for",
-        "passed" if pieces <= MOST_ASKED_FOR * plain else "failed",
-        f"{pieces} pieces at the worst place{where}: it has a key",
-        f"{MOST_ASKED_FOR * plain:.3g}, a fifth of what the tuned model gives when asked plainly",
-        "bake it (`nescio bake RUN`), or raise bake.asked",
+        "failed" if has_key else "undecided" if most > limit else "passed",
+        f"{pieces} pieces at the worst place{where}" + (": it has a key" if has_key else f", at 95 % up to {most:.0f}"),
+        f"{limit:.3g}, a fifth of what the tuned model gives when asked plainly",
+        "bake it (`nescio bake RUN`), or raise bake.asked" if has_key else f"these samples are {_MORE}",
     )
 
 
