@@ -70,6 +70,9 @@ def test_a_folder_that_is_replaced_is_moved_away_whole(tmp_path: Path, monkeypat
         (beside / "new").write_text("new")
     assert sorted(seen) == [["new"], ["old"]], "a kill in that moment would have lost the old one"
     assert names(target) == ["new"]
+    with pytest.raises(NescioError), atomic_write(target):
+        pass  # nothing was written
+    assert names(target) == ["new"], "and it is back"
 
 
 def test_a_half_written_last_line_is_cut_off_and_nothing_else_is_written(

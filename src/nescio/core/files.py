@@ -64,10 +64,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(path, error) from error
     try:
-        yield scratch / path.name
+        new, old = scratch / path.name, scratch / f".{path.name}"
+        yield new
         if path.is_dir():  # moved away whole: a kill between the two moves loses neither folder
-            path.replace(scratch / f".{path.name}")
-        (scratch / path.name).replace(path)
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
