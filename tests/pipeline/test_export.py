@@ -83,7 +83,7 @@ def test_a_gguf_is_written(baked: Any) -> None:
 def test_what_should_not_leave_is_refused(baked: Any) -> None:
     run, _ = baked
     out, notes = run / "out", json.loads((run / "adapter/nescio.json").read_text())
-    with pytest.raises(NescioError, match="not a PEFT adapter"):
+    with pytest.raises(NescioError, match="neither a PEFT adapter's folder nor a run with one"):
         export(run / "nowhere", out)
     failed = [{"test": "words", "figure": "10 %", "limit": "50 %", "advice": "train shorter"}]
     rows = [{"name": name, "model": name, "pii": 1, "verdict": failed} for name in ("tuned", "baked")]
