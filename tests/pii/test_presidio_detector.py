@@ -32,6 +32,21 @@ def test_a_number_without_right_check_digits_or_context_stays_below_the_threshol
     assert found("presidio", text, thresholds={"default": 0.0}) != set()
 
 
+def test_a_language_without_a_model_is_said_once_and_patterns_still_work(caplog: pytest.LogCaptureFixture) -> None:
+    text = "Proszę pisać na anna@example.com, PESEL 44051401359."
+    with caplog.at_level("WARNING"):
+        detector = load_detector("presidio:en_core_web_sm + regex", languages=["en", "pl"])
+        kinds = {span.type for _ in range(2) for span in detector.find([text])[0]}
+    assert kinds == {"email", "national_id"}
+    assert [record.getMessage() for record in caplog.records if record.name == "nescio.pii"] == [
+        "detector presidio:en_core_web_sm + regex: no model of it reads pl; "
+        "names are not found there, what has a form is"
+    ]
+    caplog.clear()
+    load_detector("presidio:en_core_web_sm", languages=["en"])
+    assert not [record for record in caplog.records if record.name == "nescio.pii"], "what is read is not said"
+
+
 def test_thresholds_are_by_type() -> None:
     kinds = {kind for kind, _ in found("presidio", TEXT, thresholds={"phone": 0.95})}
     assert "phone" not in kinds and {"email", "card"} <= kinds

@@ -1,11 +1,14 @@
 """Detectors by name: unions with a vote, presets and what they leave out, settings and where they go."""
 
+import re
+import sys
 from collections.abc import Sequence
 
 import pytest
 
 from nescio.core.errors import NescioError, NotInstalledError
 from nescio.pii.base import IGNORED_LABELS, Detector, Span
+from nescio.pii.presets import missing_parts
 from nescio.pii.registry import DETECTORS, load_detector
 from nescio.pii.spacy_detector import SpacyDetector
 
@@ -75,6 +78,15 @@ def test_the_papers_detector_is_spacy_alone_and_says_which() -> None:
         assert paper.name == "paper, reduced to spacy:en_core_web_sm (spacy:en_core_web_trf not installed)"
         texts = [TEXT, "She paid $ 300 to Acme Ltd. on Monday.", ""]
         assert paper.find(texts) == small.find(texts)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_what_is_missing_is_known_without_loading_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = re.search(r"\((.*) not installed\)", load_detector(name).name)
+    assert missing_parts(name) == (said[1].split(", ") if said else [])
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    assert ("presidio" in missing_parts(name)) == (name == "default")
+    assert missing_parts("spacy:en_core_web_sm") == []
 
 
 def test_the_default_leaves_out_what_is_not_installed_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

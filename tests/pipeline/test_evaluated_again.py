@@ -25,6 +25,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import Column
 from nescio.evaluation.columns import measures as registry
 from nescio.evaluation.one_engine import OneEngine
+from nescio.pipeline import stages
 from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.report import table
@@ -204,6 +205,18 @@ def test_what_is_named_by_its_place_is_known_by_its_content(world: Path, tmp_pat
         before = depends()
         path.write_text("2")
         assert {stage for stage, key in depends().items() if key != before[stage]} == {name}
+
+
+def test_a_part_of_the_detector_that_is_installed_later_redoes_what_it_decides(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(load_recipe(world / "recipe.yaml", ["detector.model=default"]), tmp_path / "out", Quiet())
+    keys = []
+    for missing in ([], ["rampart"]):
+        monkeypatch.setattr(stages, "missing_parts", lambda name, missing=missing: missing if name == "default" else [])
+        keys.append({stage.name: fingerprint(stage.depends) for stage in run.stages()})
+    changed = {name for name, key in keys[0].items() if key != keys[1][name]}
+    assert {"samples", "candidates", "evaluate"} <= changed and "data" not in changed
 
 
 def test_one_overlong_dialog_does_not_end_a_run(world: Path, tmp_path: Path, finished: Path) -> None:

@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 
 import pytest
 
-from nescio.pii.base import Detector, Span
+from nescio.pii.base import Detector, Span, mask
 from nescio.pii.registry import load_detector
 from nescio.pii.taxonomy import COUNTED
 from nescio.serve import output_filter
@@ -18,12 +18,12 @@ NAMES = ("Dr. Anna Ferrari", "Ng", "St. Gallen", "Reykjavík", "Acme Corp. of Le
 
 
 class Remembers:
-    """Patterns for what has a form, a list for what has none; an answer's checks are much the same for all cuts."""
+    """Asks a detector once about each text: an answer's checks are much the same for all cuts."""
 
     name = "remembers"
 
-    def __init__(self) -> None:
-        self._find = lru_cache(maxsize=None)(partial(_first, load_detector("regex", deny=NAMES)))
+    def __init__(self, detector: Detector) -> None:
+        self._find = lru_cache(maxsize=None)(partial(_first, detector))
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         return [self._find(text) for text in texts]
@@ -33,7 +33,7 @@ def _first(detector: Detector, text: str) -> list[Span]:
     return detector.find([text])[0]
 
 
-DETECTOR = Remembers()
+DETECTOR = Remembers(load_detector("regex", deny=NAMES))  # patterns for what has a form, a list for what has none
 
 PIECES = {
     "person": ("Dr. Anna Ferrari", "Ng"),
@@ -61,8 +61,8 @@ AROUND = (
 )
 
 
-def sent(*chunks: str) -> str:
-    filtering = OutputFilter(Checker(DETECTOR, Audit.model_validate("mask")))
+def sent(*chunks: str, detector: Detector) -> str:
+    filtering = OutputFilter(Checker(detector, Audit.model_validate("mask")))
     parts = [part for chunk in chunks for part in filtering.feed(chunk)] + filtering.finish()
     return "".join(part.text for part in parts)
 
@@ -73,14 +73,18 @@ def telling(piece: str) -> set[str]:
     return {secret[start : start + 6] for start in range(max(1, len(secret) - 5))}
 
 
-def leaks(piece: str, around: str) -> Iterator[str]:
+def leaks(piece: str, around: str, detector: Detector = DETECTOR) -> Iterator[str]:
     """Yield what was sent of an answer wherever a telling part of the piece is in it, for every cut."""
     text = around.format(piece)
     start = len(around.partition("{}")[0])
     cuts = range(max(1, start - 12), min(len(text), start + len(piece) + 12))
     for chunks in [(text,), tuple(text), *((text[:cut], text[cut:]) for cut in cuts)]:
-        if any(part in (said := sent(*chunks)) for part in telling(piece)):
+        if says(piece, said := sent(*chunks, detector=detector)):
             yield said
+
+
+def says(piece: str, text: str) -> bool:
+    return any(part in text for part in telling(piece))
 
 
 def test_every_type_that_counts_is_planted() -> None:
@@ -93,9 +97,26 @@ def test_none_leaves_however_the_answer_is_cut(kind: str, piece: str) -> None:
     assert [said for around in AROUND for said in leaks(piece, around)] == []
 
 
+@pytest.fixture(scope="module")
+def default() -> Remembers:
+    detector = load_detector("default")
+    if "reduced" in detector.name:
+        pytest.skip(detector.name)
+    return Remembers(detector)
+
+
+def test_what_the_default_detector_sees_in_a_whole_answer_never_leaves(default: Remembers) -> None:
+    whole = {(each, around): around.format(each[1]) for each in PLANTED for around in AROUND}
+    seen = [key for key, text in whole.items() if not says(key[0][1], mask(text, default.find([text])[0]))]
+    assert {kind for (kind, _), _ in seen} == set(COUNTED) and len(seen) > 0.85 * len(whole)
+    assert [said for (_, piece), around in seen for said in leaks(piece, around, default)] == []
+
+
 def test_a_filter_that_sends_what_has_come_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        output_filter, "next_cut", lambda pending, after=0: Cut(len(pending), len(pending)) if pending else None
+        output_filter,
+        "next_cut",
+        lambda pending, after=0, first=False: Cut(len(pending), len(pending)) if pending else None,
     )
     caught = [piece for _, piece in PLANTED if len(piece) > 10 and any(leaks(piece, AROUND[1]))]
     assert len(caught) > len(PLANTED) / 2

@@ -96,7 +96,8 @@ def test_nothing_is_sent_before_it_was_seen(text: str) -> None:
         for part in audit.feed(character):
             sent += part.text
             assert part.text in detector.seen[-1]
-    assert len(text) - len(sent) <= 400, "what is held back is bounded"
+    longest = max(map(len, text.split()), default=0)
+    assert len(text) - len(sent) <= 400 + longest, "what is held back is bounded; no word is cut"
 
 
 def test_a_name_across_chunks_and_across_a_forced_cut() -> None:
@@ -192,7 +193,54 @@ def test_no_planted_piece_leaves_wherever_the_answer_is_cut(kind: str) -> None:
             assert len(sent) <= start, "nothing of the piece, however little"
 
 
-def test_personal_data_in_small_letters_is_seen_whole() -> None:
-    detector = Whole("so called bank of the west coast and of the east")
-    text = f"I think that the {detector.piece} is not what you want to know about here, so let us go on"
-    assert run(list(text), "mask", detector)[0] == text.replace(detector.piece, "[PII]")
+@pytest.mark.parametrize(
+    "piece",
+    ["anna ferrari", "anna von ferrari", "maria de la cruz", "bank of the west", "marks and spencer",
+     "twelve baker street", "born on may third", "correct horse battery staple"],
+)  # fmt: skip
+def test_personal_data_in_small_letters_is_seen_whole(piece: str) -> None:
+    for before in ("", "i think that the ", "so it goes on and on, with a word for each of us, " * 4):
+        text = f"{before}{piece} is not what you want to know about here, so let us go on"
+        assert run(list(text), "mask", Whole(piece))[0] == text.replace(piece, "[PII]")
+
+
+def test_the_first_clause_leaves_early_and_later_ones_where_a_sentence_is_long() -> None:
+    audit = OutputFilter(Checker(Known(), Audit.model_validate("mask")))
+    text = "The story of a walk by the sea " + "is long and it goes on for the whole of the day " * 5
+    parts = [(at, part.text) for at in range(len(text)) for part in audit.feed(text[at])]
+    assert parts[0] == (len("The story of a walk by "), "The story of a ")
+    assert [len(part) >= 160 for _, part in parts[1:]] == [True], "each check costs time"
+
+
+def test_what_lies_across_a_clause_s_end_is_waited_for() -> None:
+    text = "we saw that anna maria of the sea was at the house and it was fine"
+    assert (
+        run(list(text), "mask", Whole("anna maria of the sea was at the house"))[0]
+        == "we saw that [PII] and it was fine"
+    )
+
+
+@pytest.mark.parametrize("length", [300, 500, 3000])
+def test_a_long_word_is_never_cut(length: int) -> None:
+    key = "eyJ" + "x7" * (length // 2)
+    for around in ("The key is {} and no other.", "{}", "a word " * 40 + "{}"):
+        assert run(list(around.format(key)), "mask", Whole(key))[0] == around.format("[PII]")
+
+
+def test_a_mark_before_a_small_letter_ends_no_sentence() -> None:
+    piece = "Acme Corp. of Leeds"
+    assert run(list(f"It is {piece}. And so on"), "mask", Whole(piece))[0] == "It is [PII]. And so on"
+
+
+def test_what_the_answer_follows_is_read_with_it() -> None:
+    detector = load_detector("regex")
+
+    def answer(asked: str, text: str) -> str:
+        audit = OutputFilter(Checker(detector, Audit.model_validate("mask")), asked)
+        return "".join(part.text for part in [*audit.feed(text), *audit.finish()])
+
+    assert answer("When was she born? What is her date of birth?\n", "3 May 1981.") == "[BIRTH_DATE]."
+    assert answer("Her telephone number is 020 79", "46 0018, I think.") == "[PHONE], I think."
+    assert answer("Write to me at anna.ferr", "ari@example.com") == "[EMAIL]"
+    assert answer("order number ", "020 7946 0018") == "[PHONE]", "the caller takes nothing away"
+    assert answer("Write to me@example.com.\n", "I will.") == "I will."

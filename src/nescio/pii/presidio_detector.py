@@ -44,6 +44,8 @@ class PresidioDetector:
         self._thresholds = Thresholds(thresholds, f"detector {self.name}")
         self._languages = _checked_languages(languages, self.name)
         self._batches = _engine(model, self.name, self._languages, Path(recognizers) if recognizers else None)
+        pipelines = self._batches.analyzer_engine.nlp_engine.nlp
+        self.reads = tuple(language for language, pipeline in pipelines.items() if "ner" in pipeline.pipe_names)
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:

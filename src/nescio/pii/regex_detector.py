@@ -26,6 +26,7 @@ class RegexDetector:
     """
 
     name = "regex"
+    reads = ()  # patterns are of any language
 
     def __init__(self, model: str = "", ignore: Sequence[str] = IGNORED_LABELS) -> None:
         if model:

@@ -1,6 +1,7 @@
 """Detectors by name: the registry, and the loading of one, of several as a union, and of a user's rules on top."""
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ from nescio.pii.union import Union
 OpenDetector = Callable[..., Detector]
 """What is registered: a class or function `(model, ignore)` that opens a detector. `model` is what follows the colon of
 its name, empty where none does; `ignore` holds labels that do not count. One that also has the parameter `thresholds`,
-`languages` or `recognizers` gets what the user set, if anything."""
+`languages` or `recognizers` gets what the user set, if anything. What it opens may have the attribute `reads`: the
+languages in which it finds names."""
 
 DETECTORS: Registry[OpenDetector] = Registry("nescio.detectors", "detector", "nescio.pii", "*_detector")
 
+_LOG = logging.getLogger("nescio.pii")
 _VOTE = re.compile(r"(\d+) of ")
 
 
@@ -72,10 +75,15 @@ def load_detector(
         kind, _, model = part.partition(":")
         own = {key: value for key, value in settings.items() if key in _settings(kind)}
         detector = DETECTORS.get(kind)(model, ignored, **own)
+        unread.difference_update(getattr(detector, "reads", languages or ()))
         return Careful(detector, kind in preset.english) if preset and kind in preset.careful else detector
 
     least, parts = _parts(name)
+    unread = set(languages or ())
     detectors, called = open_preset(name, open_part) if preset else ([open_part(part) for part in parts], None)
+    if unread:
+        said = "detector %s: no model of it reads %s; names are not found there, what has a form is"
+        _LOG.warning(said, name, ", ".join(sorted(unread)))
     # 2) Leave out what does not count, before spans are merged.
     types = counted_types(name, count)
     if types is not None:

@@ -29,6 +29,7 @@ class SpacyDetector:
     def __init__(self, model: str, ignore: Sequence[str] = IGNORED_LABELS) -> None:
         self.name = f"spacy:{model}"
         self._nlp = open_pipeline(model, self.name)
+        self.reads = (self._nlp.lang,)
         self._ignore = frozenset(ignore)
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:

@@ -11,6 +11,7 @@ from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
 from nescio.core.switch import FILE, PLACE
 from nescio.data.read_dialogs import files_of
+from nescio.pii.presets import missing_parts
 from nescio.pipeline import anchors, bake, evaluate, prepare, train
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.evaluate_sections import EvaluateSection
@@ -40,6 +41,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
         NescioError: A model is an adapter, or a file of the recipe is missing.
     """
     sections = compat.stage_sections(recipe.plain(), unset().plain())
+    sections["detector"] = _made_of(sections["detector"])
     # What the recipe names by its place decides by its content.
     base = identity(whole(recipe.base, "base"))
     tuned = None if recipe.tuned is None else identity(recipe.tuned)
@@ -98,7 +100,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     quantized = (recipe.train.quantize,) if recipe.train.quantize else ()
     # The detector decides about training only where it chooses the epoch or masks the answers.
     by_leakage = recipe.train.keep in ("leakage", "balanced")
-    judging = [plain["detector"], recipe.data.validation_samples, recipe.evaluate.max_tokens]
+    judging = [_made_of(plain["detector"]), recipe.data.validation_samples, recipe.evaluate.max_tokens]
     judging += [recipe.train.validation_questions] if recipe.train.keep == "balanced" else []
     judging = judging if by_leakage or open_loss(recipe.train.method).scrubs_chosen else []
     if held:
@@ -134,6 +136,12 @@ def _results(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any)
         "report", evaluate.report, "evaluate", None,
         reads=("eval", f"{_trained(recipe)}/log.jsonl"), writes=("figures", "report.html"),
     )  # fmt: skip
+
+
+def _made_of(detector: dict[str, Any]) -> dict[str, Any]:
+    """Return a detector's section with the parts that are not installed, as far as its name stands for some."""
+    missing = missing_parts(detector["model"])
+    return detector | ({"missing": missing} if missing else {})
 
 
 def _tuned_here(recipe: Recipe) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from nescio.engines.base import (
     Engine,
     EngineClosedError,
     Piece,
+    Prompt,
     Request,
     Stream,
     TokenLogprob,
@@ -169,8 +170,10 @@ class Answering:
     def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
         checker = self._new_checker() if self._new_checker else None
-        new_filter = JsonFilter if request.response_format else OutputFilter
-        text_filter = new_filter(checker) if checker else None
+        text_filter: JsonFilter | OutputFilter | None = None
+        if checker:
+            is_json = request.response_format is not None
+            text_filter = JsonFilter(checker) if is_json else OutputFilter(checker, _asked(request.prompt))
         reader = self._reader(request)
 
         def send(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
@@ -209,6 +212,13 @@ class Answering:
 
     def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
         self._loop.call_soon_threadsafe(queue.put_nowait, item)
+
+
+def _asked(prompt: Prompt) -> str:
+    """Return what an answer follows: the text that it goes on with, or the last message and the end of its line."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[-1]["content"] + ("" if prompt[-1]["role"] == "assistant" else "\n")
 
 
 def _names(request: Request) -> set[str]:

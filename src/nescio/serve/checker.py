@@ -41,15 +41,27 @@ class Checker:
         self._on_check = on_check
         self._stand_ins = StandIns(secrets.token_bytes(32))  # a key of this answer, which nobody can try out
 
-    def find(self, text: str) -> list[Judged]:
+    def find(self, text: str, asked: str = "") -> list[Judged]:
         """Return the personal data in a text that the audit does not simply let through, in order.
+
+        Args:
+            text: The text.
+            asked: What the text follows. The caller wrote it, so it adds to what is found and takes nothing away.
 
         Raises:
             FilterError: The detector failed.
         """
         start = time.perf_counter()
         try:
-            found = sorted(self._detector.find([text])[0], key=lambda span: (span.start, -span.end))
+            found, *more = self._detector.find([text, asked + text] if asked else [text])
+            placed = (
+                replace(span, start=span.start - len(asked), end=span.end - len(asked))
+                for each in more
+                for span in each
+            )
+            found = sorted(
+                [*found, *(span for span in placed if span.end > 0)], key=lambda span: (span.start, -span.end)
+            )
         except Exception as error:  # a detector may raise anything; nothing was checked then
             raise FilterError("the detector failed") from error
         finally:

@@ -3,14 +3,25 @@
 import re
 from dataclasses import dataclass
 
-from nescio.core.text import sure_sentence_end
+from nescio.core.text import UNSPACED, sure_sentence_end
+from nescio.pii.english import SMALL_WORDS
 
 LONGEST = 400
-"""Most characters held back without a cut; then the text is cut at a word."""
+"""Characters that are held back without a cut; then the text is cut at a word, or where the word ends."""
 
+_CLAUSE = 160  # a longer clause is not waited for
 _AFTER = 3  # words behind the end of a line that are seen with it
+_BESIDE = 2  # plain words on each side of a quiet border
 _LINE = re.compile(r"[^\s.!?…。！？][\"')\]]*\s*\n\s*$")  # a line that ends without the mark of a sentence
+_GOES_ON = re.compile(r"[a-z\d]")  # "Acme Corp. of Leeds"
 _WORDS = re.compile(rf"(?:\S+\s+){{{_AFTER}}}(?=\S)")
+_IN_NAMES = frozenset(
+    re.findall(r"\w+", "of the and y e et und en von van der den de del della di da do dos das du la le el al")
+)
+"""Small words that names have inside."""
+_SPACE = re.compile(r"\s")
+_WORD = re.compile(r"\S+\s+(?=\S)")
+_PLAIN = re.compile(r"([^\W\d_]+)(?:['’][^\W\d_]+)?[,;:]?\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +39,61 @@ class Cut:
     sure: bool = True
 
 
-def next_cut(pending: str, after: int = 0) -> Cut | None:
+def next_cut(pending: str, after: int = 0, *, first: bool = False) -> Cut | None:
     """Return the first place at which pending text may be cut, or None while there is none.
 
-    It is the end of a sentence, or the end of a line seen with the words that follow, as an address may have several
-    lines. The place depends on the text alone, not on how much of it has come.
+    It is the end of a sentence; the end of a line, seen with the words that follow, as an address may have several
+    lines; or, at the beginning of an answer and in a long sentence, a quiet border. The place depends on the text
+    alone, not on how much of it has come.
 
     Args:
         pending: What was not sent yet.
         after: Places up to here were tried already.
+        first: Nothing was sent yet: the reader waits.
     """
+    cuts = (_sentence(pending, after), _quiet(pending, max(after + 1, 0 if first else _CLAUSE)))
+    if known := [cut for cut in cuts if cut is not None]:
+        return min(known, key=lambda cut: cut.seen)
+    return _forced(pending) if len(pending) >= LONGEST else None
+
+
+def _sentence(pending: str, after: int) -> Cut | None:
     end = sure_sentence_end(pending, LONGEST, after)
-    if end is not None and not _LINE.search(pending, 0, end):
-        return Cut(end, end)
-    if end is not None and (follows := _WORDS.match(pending, end, LONGEST)):
-        return Cut(end, follows.end(), sure=False)
-    if len(pending) < LONGEST:
+    if end is None:
         return None
-    # The second half is checked again with the text that follows, so a name across this cut is seen whole.
-    return Cut(pending.rfind(" ", LONGEST // 4, LONGEST // 2) + 1 or LONGEST // 2, LONGEST)
+    if not _LINE.search(pending, 0, end) and not _GOES_ON.match(pending, end):
+        return Cut(end, end)
+    follows = _WORDS.match(pending, end, LONGEST)
+    return Cut(end, follows.end(), sure=False) if follows else None
+
+
+def _quiet(pending: str, least: int) -> Cut | None:
+    """Return the first quiet border at `least` or later: only plain words beside it, with a small one on each side.
+
+    Plain words are in small letters: names, numbers and addresses are written otherwise. Where names are in small
+    letters too, the small words are none of them, but for those that names have inside, which stand at no border.
+    """
+    words = list(_WORD.finditer(pending, 0, LONGEST))
+    if not words or words[-1].end() < least:
+        return None
+    plain = [match[1] if (match := _PLAIN.fullmatch(word[0])) and word[0].islower() else "" for word in words]
+    for index in range(_BESIDE, len(words) - _BESIDE + 1):
+        sides = plain[index - _BESIDE : index], plain[index : index + _BESIDE]
+        is_quiet = all(all(side) and not SMALL_WORDS.isdisjoint(side) for side in sides)
+        is_quiet = is_quiet and _IN_NAMES.isdisjoint(plain[index - 1 : index + 1])
+        if is_quiet and words[index].start() >= least:
+            return Cut(words[index].start(), words[index + _BESIDE - 1].end(), sure=False)
+    return None
+
+
+def _forced(pending: str) -> Cut | None:
+    """Return a cut at a word in the first half of what is held back; the other half is checked again with what follows.
+
+    A word that is longer than that, such as a key or a URL, is waited for, unless its script has no spaces.
+    """
+    if space := pending.rfind(" ", LONGEST // 4, LONGEST // 2) + 1:
+        return Cut(space, LONGEST)
+    if UNSPACED.search(pending, LONGEST // 4, LONGEST):
+        return Cut(LONGEST // 2, LONGEST)
+    end = _SPACE.search(pending, LONGEST // 2)
+    return Cut(end.end(), max(end.end(), LONGEST)) if end else None

@@ -13,18 +13,20 @@ _BORDER = re.compile(r"[\s。！？]")  # no place to cut becomes known inside a
 class OutputFilter:
     """Filter of one answer's text.
 
-    The output does not depend on how the answer was cut into chunks. Text is checked sentence by sentence, each with
-    the text before it, so that the detector sees a name across a cut whole.
+    The output does not depend on how the answer was cut into chunks. Text is checked clause by clause, each with the
+    text before it, so that the detector sees a name across a cut whole.
 
     Args:
         checker: The answer's detector and audit.
+        asked: What the answer follows: a question says what a bare number is, and a text may break off within a piece.
     """
 
-    def __init__(self, checker: Checker) -> None:
+    def __init__(self, checker: Checker, asked: str = "") -> None:
         self.blocked = False
         self._checker = checker
         self._pending = ""
         self._before = ""  # the end of the sent text, before it was changed
+        self._asked = _from_a_word(asked)
         self._sent = 0  # characters sent
         self._tried = 0  # places up to here lie inside personal data
 
@@ -39,7 +41,7 @@ class OutputFilter:
         checked = []
         if not is_new_word and len(self._pending) < LONGEST:
             return []
-        while not self.blocked and (cut := next_cut(self._pending, self._tried)):
+        while not self.blocked and (cut := next_cut(self._pending, self._tried, first=not self._before)):
             checked += self._check(cut)
         return checked
 
@@ -55,7 +57,9 @@ class OutputFilter:
     def _check(self, cut: Cut) -> list[Checked]:
         # 1) find personal data in what was sent last, what may be sent now, and what follows
         offset, at = len(self._before), cut.at
-        found = [moved(each, -offset) for each in self._checker.find(self._before + self._pending[: cut.seen])]
+        asked = "" if self._before else self._asked
+        judged = self._checker.find(self._before + self._pending[: cut.seen], asked)
+        found = [moved(each, -offset) for each in judged]
         judged = [(span, action) for span, action in found if span.end > 0 and span.start < at]
         # 2) personal data across the cut: take it whole where a sentence has ended, else wait for what follows it
         if across := [span.end for span, _ in judged if span.end > at]:
