@@ -242,5 +242,6 @@ def test_what_the_answer_follows_is_read_with_it() -> None:
     assert answer("When was she born? What is her date of birth?\n", "3 May 1981.") == "[BIRTH_DATE]."
     assert answer("Her telephone number is 020 79", "46 0018, I think.") == "[PHONE], I think."
     assert answer("Write to me at anna.ferr", "ari@example.com") == "[EMAIL]"
+    assert answer("The password is hunt3", "rabcd, as you know") == "[PASSWORD], as you know"
     assert answer("order number ", "020 7946 0018") == "[PHONE]", "the caller takes nothing away"
     assert answer("Write to me@example.com.\n", "I will.") == "I will."

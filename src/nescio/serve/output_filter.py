@@ -41,7 +41,7 @@ class OutputFilter:
         checked = []
         if not is_new_word and len(self._pending) < LONGEST:
             return []
-        while not self.blocked and (cut := next_cut(self._pending, self._tried, first=not self._before)):
+        while not self.blocked and (cut := next_cut(self._pending, self._tried, first=not self._sent)):
             checked += self._check(cut)
         return checked
 
@@ -57,9 +57,8 @@ class OutputFilter:
     def _check(self, cut: Cut) -> list[Checked]:
         # 1) find personal data in what was sent last, what may be sent now, and what follows
         offset, at = len(self._before), cut.at
-        asked = "" if self._before else self._asked
-        judged = self._checker.find(self._before + self._pending[: cut.seen], asked)
-        found = [moved(each, -offset) for each in judged]
+        seen = self._before + self._pending[: cut.seen]
+        found = [moved(each, -offset) for each in self._checker.find(seen, self._asked_of(at))]
         judged = [(span, action) for span, action in found if span.end > 0 and span.start < at]
         # 2) personal data across the cut: take it whole where a sentence has ended, else wait for what follows it
         if across := [span.end for span, _ in judged if span.end > at]:
@@ -80,6 +79,17 @@ class OutputFilter:
         self._before = _from_a_word(self._before + text)
         self._pending = self._pending[at:]
         return [checked]
+
+    def _asked_of(self, at: int) -> str:
+        """Return what text at the beginning of the answer is read with; plain words need no question."""
+        if self._sent or not self._asked:
+            return ""
+        goes_on = not self._asked.endswith("\n")
+        return self._asked if goes_on or any(map(_tells, self._pending[1:at])) else ""
+
+
+def _tells(letter: str) -> bool:
+    return letter.isdigit() or letter.isupper()
 
 
 def _from_a_word(sent: str) -> str:
