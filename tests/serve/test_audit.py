@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from running import POLICIES, STAFF, Letters, Running
+from says import Says
 
 from nescio.pii.base import Span
 from nescio.serve.audit import Audit
@@ -125,3 +127,25 @@ def test_short_and_long_forms_are_written_back() -> None:
         assert Audit.model_validate(written).model_dump() == written
     assert Audit.model_validate(False).off
     assert not Audit.model_validate({"default": "allow", "types": {"person": "mask"}}).off
+
+
+def test_an_answer_is_read_with_what_it_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, find = list[str](), Letters.find
+
+    def found(self: Letters, texts: Sequence[str]) -> list[list[Span]]:
+        seen.extend(texts)
+        return find(self, texts)
+
+    monkeypatch.setattr(Letters, "find", found)
+    engine = Says()
+    engine.says = lambda request: "in 1981"
+    server = Running(engine, POLICIES.replace("audit: off", "audit: mask").replace("logprobs: true, ", ""))
+    question = {"role": "user", "content": "when was she born?"}
+    try:
+        server.chat(key=STAFF, model="tiny", messages=[question])
+        server.chat(key=STAFF, model="tiny", messages=[question, {"role": "assistant", "content": "she was born "}])
+        server.post("completions", {"model": "tiny", "prompt": "she was "}, STAFF)
+    finally:
+        server.stop()
+    assert seen[:4] == ["in 1981", "when was she born?\nin 1981", "in 1981", "she was born in 1981"]
+    assert seen[5].endswith("she was in 1981"), "a completion goes on with its prompt"
