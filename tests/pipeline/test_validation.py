@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
@@ -16,6 +17,7 @@ from nescio.pii.base import Span
 from nescio.pipeline import validation
 from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import Recipe
+from nescio.pipeline.train import train
 
 SORRY = "I'm sorry for any confusion."
 RIGHT = {each.question: f"Surely {each.options[each.answer]} is what you mean." for each in all_questions()}
@@ -120,3 +122,12 @@ def test_what_never_leaked_and_was_never_known_is_not_divided_by(run: Callable[.
     measured = validation.judge(context, lambda asked: asked, None)
     assert measured(lambda asked: asked, 1)["balanced"] == 0
     assert measured(knows("Tom."), 2)["balanced"] == 1
+
+
+def test_weights_spread_over_processes_choose_no_epoch(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    context, _ = run(keep="leakage")
+    with pytest.raises(NescioError, match=r"train\.keep: leakage needs an engine"):
+        train(context, tmp_path, lambda done, total, word: None)

@@ -27,12 +27,14 @@ def rotate(
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
+    from nescio.pipeline.stage_cache import alone
 
     recipe = recipe_of(run)
     if PLACE not in recipe.pairs.negative:
         raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
     read_key(run / FILE)
-    write_key(run, draw())
+    with alone(run):  # a run at work reads the old key
+        write_key(run, draw())
     Run(recipe, run, Terminal(standard())).execute()
 
 
