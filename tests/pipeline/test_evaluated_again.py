@@ -95,7 +95,7 @@ def test_a_measure_of_another_package_needs_no_edit_of_ours(
     point = SimpleNamespace(name="questions", load=lambda: Questions, dist=None, value="elsewhere:Questions")
     outside = lambda group: [point] if group == "nescio.measures" else []  # noqa: E731
     monkeypatch.setattr("nescio.core.registry.entry_points", outside)
-    monkeypatch.setattr(registry, "_items", dict(registry._items))
+    monkeypatch.setattr(registry, "_loaded", {})
     for entry, words in (("questions", "Who are you?"), ("{name: questions, prompt: Hi}", "Hi")):
         recipe = load_recipe(world / "recipe.yaml", [f"evaluate.measures=[{entry}]"])
         Run(recipe, out, Quiet()).evaluate()
@@ -105,7 +105,7 @@ def test_a_measure_of_another_package_needs_no_edit_of_ours(
     assert "| asks |" in table.markdown(rows).replace("  ", "").replace("  ", "")
     page = (out / "report.html").read_text()
     assert "share of the answers that ask something back" in page and "Own words</th>" in page
-    with pytest.raises(NescioError, match=r"evaluate\.measures: questions: .*'promt'"):
+    with pytest.raises(NescioError, match=r"recipe\.yaml.*: evaluate: measures: questions: .*'promt'"):
         load_recipe(world / "recipe.yaml", ["evaluate.measures=[{name: questions, promt: x}]"])
     for given, said in (
         ("question", "measure 'question': unknown; known here: .*questions"),
