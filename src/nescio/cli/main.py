@@ -8,11 +8,14 @@ from rich.console import Console
 from nescio.cli import adapter, data, detect, key, policy
 from nescio.cli.audit import audit
 from nescio.cli.bake import bake
+from nescio.cli.certificate import certificate
 from nescio.cli.chat import chat
 from nescio.cli.evaluate import evaluate
 from nescio.cli.export import export
+from nescio.cli.forget import forget
 from nescio.cli.init import init
 from nescio.cli.plugins import plugins
+from nescio.cli.purge import purge
 from nescio.cli.report import report
 from nescio.cli.reproduce import reproduce
 from nescio.cli.run import demo, run
@@ -38,8 +41,11 @@ for command in (
     bake,
     evaluate,
     audit,
+    forget,
+    certificate,
     export,
     report,
+    purge,
     chat,
     serve,
     scan,

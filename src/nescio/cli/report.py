@@ -9,6 +9,9 @@ import typer
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     compare: Annotated[list[Path] | None, typer.Option(help="Another run folder to compare with. Repeatable.")] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Also write a copy that can be shown: what it quotes is masked.")
+    ] = False,
 ) -> None:
     """Draw the figures and the report of a run again, and print its table."""
     from nescio.report import figures, html, table, verdict
@@ -17,3 +20,10 @@ def report(
     figures.draw(run_folder)
     page = html.write(run_folder, *(compare or ()))
     print(f"{verdict.summary(rows)}\nReport: {page}")
+    if redact:
+        from nescio.pipeline.context import Context
+        from nescio.pipeline.purge import masked_report
+        from nescio.pipeline.recipe import load_recipe
+
+        context = Context(load_recipe(run_folder / "recipe.yaml"), run_folder, print)
+        print(f"To be shown: {masked_report(context)}")

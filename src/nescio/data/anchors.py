@@ -36,11 +36,11 @@ class Recorded:
             if words := fold(value)[0].split():
                 self._by_word.setdefault(words[0], set()).add(value)
 
-    def starts(self, text: str) -> list[int]:
-        """Return where one of the values occurs in a text, as whole words in any Unicode form and spacing."""
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Return where the values occur in a text, `(start, end)`: as whole words in any Unicode form and spacing."""
         words = {word.strip(".,;:!?()'\"") for word in fold(text)[0].split()} | set(fold(text)[0].split())
         near = (value for word in words for value in self._by_word.get(word, ()))
-        return [start for value in near for start, _ in occurrences(text, value)]
+        return [place for value in near for place in occurrences(text, value)]
 
 
 def open_user_turn(tokenizer: Any) -> str:
@@ -165,7 +165,7 @@ def first_personal(detector: Detector, recorded: Recorded) -> PersonalStarts:
     def starts(texts: list[str]) -> list[int | None]:
         found = detector.find(texts)
         return [
-            min([*(span.start for span in spans), *recorded.starts(text)], default=None)
+            min([*(span.start for span in spans), *(start for start, _ in recorded.places(text))], default=None)
             for text, spans in zip(texts, found, strict=True)
         ]
 

@@ -118,7 +118,7 @@ class Baking:
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
         tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
-        units = _units(tokenizer, made, ways)
+        units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
         kept = anchors.read(run.out) + (anchors.read(work) if student else [])
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
@@ -141,7 +141,7 @@ class Baking:
             settings=replace(settings, row_tokens=rows),
             work=work / "checkpoints",
             progress=lambda now, total: self.tick(now, total, word),
-            anchors=Anchors(_units(tokenizer, kept, held), weights, seed=seed, row_tokens=rows),
+            anchors=Anchors(answer_units(tokenizer, kept, held), weights, seed=seed, row_tokens=rows),
             start=student,
         )
         return done.checkpoints[-1], done.log
@@ -224,7 +224,7 @@ class Baking:
         return load(run.tuned) if self.section.teacher == "tuned" else load(run.start, run.out / "teacher")
 
 
-def _units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], ways: Iterable[tuple[int, Any]]) -> list[Unit]:
+def answer_units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], ways: Iterable[tuple[int, Any]]) -> list[Unit]:
     """Return an example for each way of asking: `(number of the answer, messages)`."""
     return [
         [anchors.taught(tokenizer, f"{made[at][0].id}/{number}", messages, made[at][0].answer, made[at][1])]

@@ -16,6 +16,7 @@ from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
@@ -81,6 +82,19 @@ class Run:
                 shutil.copytree(adapter, beside)
         self._do_last("anchors", "bake", "evaluate", "report")
 
+    def forget(self, erasure: Erasure) -> Path:
+        """Carry out an erasure request on the adapter of a trained run; return the folder of its certificate.
+
+        Raises:
+            NescioError: The training is not finished, or the request is wrong.
+        """
+        with alone(self.out):
+            stage = erasure_stage(self._context, erasure, self._reported)
+            self._claim()
+            if not StageCache(self.out, self.recipe.seed).run(stage):
+                self.reporter.skipped(stage.name)
+        return next(self.out / name for name in stage.outputs if name.startswith(CERTIFICATES))
+
     def _do_last(self, *names: str) -> None:
         last = [stage for stage in self.stages() if stage.name in names]
         made = {name for stage in last for name in stage.outputs}
@@ -107,8 +121,21 @@ class Run:
             self._claim()
             cache = StageCache(self.out, self.recipe.seed)
             for stage in stages:
+                self._keep_forgotten(stage, cache)
                 if not cache.run(stage):
                     self.reporter.skipped(stage.name)
+
+    def _keep_forgotten(self, stage: Stage, cache: StageCache) -> None:
+        """Refuse to write the adapter again after an erasure request.
+
+        Raises:
+            NescioError: The stage would.
+        """
+        if "adapter" in stage.outputs and (self.out / CERTIFICATES).exists() and not cache.is_done(stage):
+            raise NescioError(
+                f"{self.out}: the stage {stage.name} would bring back people whom the adapter was made to forget; give "
+                f"another --out and dialogs without them, or delete {CERTIFICATES}/ and send the requests again"
+            )
 
     def _train_together(self, stages: list[Stage]) -> None:
         """Take part in the train stage as one of several processes; one process alone does all other stages.
@@ -124,6 +151,7 @@ class Run:
                 f"{self.out}: several processes share the train stage only; run --until {before_it} in one process, "
                 "then --until train in several"
             )
+        self._keep_forgotten(last, cache)
         folder = cache.working_folder(last)
         processes().wait_for_everyone()  # before the first writes what the others look for
         if processes().is_main_process:

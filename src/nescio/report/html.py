@@ -20,18 +20,21 @@ from nescio.core.files import write_text
 from nescio.report import detector, exports, figures, page_tables, style, table, tradeoffs, verdict
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
+from nescio.report.redact import Masked, redacted, redacted_row
 from nescio.report.spans import parts
 from nescio.report.table import Row
 
 MOST_SAMPLES = 40
 
 
-def write(run: Path, *others: Path) -> Path:
-    """Write a run's `report.html`.
+def write(run: Path, *others: Path, masked: Masked | None = None, name: str = "report.html") -> Path:
+    """Write a run's report.
 
     Args:
         run: The run folder.
         *others: Folders of other runs, to compare with.
+        masked: Masks the personal data in all that is quoted; None: it is shown.
+        name: Of the file.
 
     Returns:
         The file.
@@ -39,18 +42,18 @@ def write(run: Path, *others: Path) -> Path:
     Raises:
         NescioError: A file of the run is missing or damaged.
     """
-    contents = _contents(run) | {"compared": [compare(run, other) for other in others]}
-    write_text(run / "report.html", environment().get_template("report.html").render(contents))
-    return run / "report.html"
+    contents = _contents(run, masked) | {"compared": [compare(run, other) for other in others]}
+    write_text(run / name, environment().get_template("report.html").render(contents))
+    return run / name
 
 
-def _contents(run: Path) -> dict[str, Any]:
+def _contents(run: Path, masked: Masked | None) -> dict[str, Any]:
     """The values that the template shows."""
-    rows = table.read(run)
+    rows = [redacted_row(row, masked) if masked else row for row in table.read(run)]
     recipe, manifest = _mapping(run / "recipe.yaml"), _mapping(run / "manifest.json")
     columns, versions = shown(rows), manifest.get("versions")
     worst = next((at for at, row in enumerate(columns) if row.get("best")), len(columns) - 1)
-    samples = _samples(run, columns, worst)
+    samples = _samples(run, columns, worst, masked)
     checked = exports.shown(run, rows)
     return {
         "title": run.resolve().name,
@@ -79,7 +82,7 @@ def _contents(run: Path) -> dict[str, Any]:
         "worst": columns[worst],
         "samples": samples[:MOST_SAMPLES],
         "sample_count": len(samples),
-        "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
+        "recipe": yaml.safe_dump(_without_denied(recipe) if masked else recipe, sort_keys=False, allow_unicode=True),
         "seed": manifest.get("seed"),
         "versions": versions if isinstance(versions, dict) else {},
     }
@@ -99,6 +102,12 @@ def _stages(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name, record in stages
         if name != "report" and isinstance(record, dict)
     ]
+
+
+def _without_denied(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a recipe without the texts that its detector always counts: they are personal data."""
+    detector = recipe.get("detector")
+    return {**recipe, "detector": {**detector, "deny": []}} if isinstance(detector, dict) else recipe
 
 
 def _duration(seconds: Any) -> str:
@@ -159,15 +168,19 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return [*columns, third] if third else columns
 
 
-def _samples(run: Path, columns: Sequence[Row], worst: int) -> list[dict[str, Any]]:
+def _samples(run: Path, columns: Sequence[Row], worst: int, masked: Masked | None) -> list[dict[str, Any]]:
     """One entry a sample, sorted by what one column and then the tuned model leak: the page cuts off the least."""
     answers = [read_answers(run, row) for row in columns]
     for row, column in zip(columns, answers, strict=True):
         if sample_keys(column) != sample_keys(answers[0]):
             path = run / f"eval/{row['name']}.jsonl"
             raise table.spoiled(path, f"other samples than in {columns[0]['name']}.jsonl")
-    samples = [_sample(same) for same in zip(*answers, strict=True)]
-    return sorted(samples, key=lambda sample: [-sample["answers"][at]["count"] for at in (worst, 0)])
+    samples = sorted(zip(*answers, strict=True), key=lambda same: [-len(same[at]["spans"]) for at in (worst, 0)])
+    if masked:  # those that the page shows; a detector takes its time
+        samples = [tuple(redacted(each, masked) for each in same) for same in samples[:MOST_SAMPLES]] + samples[
+            MOST_SAMPLES:
+        ]
+    return [_sample(same) for same in samples]
 
 
 def _sample(same: Sequence[Answer]) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""The certificate of an erasure: about whom, by keyed hashes, what was tried, and what came out before and after."""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from nescio.audit.attacks.many_draws import DRAWS
+from nescio.audit.people import Fact
+from nescio.core.errors import NescioError
+from nescio.core.files import atomic_write, read_object, write_json, write_text
+from nescio.core.switch import read_key
+from nescio.core.text import fold
+from nescio.evaluation.statistics import at_most
+from nescio.report.html import environment
+from nescio.report.table import percent
+
+NAME = "certificate"
+"""Of the files, without suffix."""
+
+PLAIN_WORDS = (
+    "What was changed is an adapter. The model under it still knows what it knew: whoever takes the adapter off has it "
+    "back. So this is a barrier, not an erasure.",
+    "An erasure needs weights that never learned the data: train again without it. Weaker, but nothing to take off:"
+    " bake, merge the adapter into the weights (nescio export), hand out nothing else, and delete the model under it.",
+    "The counts hold for the attacks that are named here, and for so many questions. Another attack may find more.",
+)
+_SHOWN = (
+    "name", "title", "knows", "questions", "facts", "found", "share", "partial", "guessed", "memorised", "not_asked",
+    "leak_at",
+)  # fmt: skip
+
+
+def open_key(path: Path) -> bytes:
+    """Read the key of certificates; draw one, for its owner's eyes alone, where there is none.
+
+    Raises:
+        NescioError: It is empty, or readable by others.
+    """
+    if not path.exists():
+        with atomic_write(path) as beside:
+            beside.touch(mode=0o600)
+            beside.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+    return read_key(path).encode()
+
+
+def keyed(key: bytes, *parts: str) -> str:
+    """Return a keyed hash (HMAC-SHA256, RFC 2104) of texts, in any case and Unicode form.
+
+    A hash without a key would tell: there are few enough names and telephone numbers to try them all.
+    """
+    plain = json.dumps([fold(part, ignore_case=True)[0].strip() for part in parts], ensure_ascii=False)
+    return hmac.new(key, plain.encode(), hashlib.sha256).hexdigest()
+
+
+def hashed(key: bytes, own: Sequence[Fact]) -> dict[str, Any]:
+    """Return a person of a list as the certificate names her: hashes of the name, and of the name with each fact."""
+    name = own[0].person
+    facts = [{"what": fact.noun, "value": keyed(key, name, fact.noun, fact.value)} for fact in own]
+    return {"who": keyed(key, name), "facts": facts}
+
+
+def shown(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the certificate holds of an audit: its figures, without names, questions and answers."""
+    attacks = [{key: row[key] for key in _SHOWN if key in row} for row in result["attacks"]]
+    draws = next((row for row in attacks if row["name"] == DRAWS and row.get("facts")), None)
+    return {
+        "facts": result["all"]["facts"],
+        "found": result["all"]["found"],
+        "guessed": result["all"]["guessed"],
+        "people": result["all"]["people"],
+        "people_found": result["all"]["people_found"],
+        "people_at_most": result["all"]["people_at_most"],
+        "questions": result["questions"],
+        "answer_at_most": _answer_at_most(result) if draws else None,
+        "attacks": attacks,
+    }
+
+
+def _answer_at_most(result: Mapping[str, Any]) -> float:
+    """Bound, at 95 %, of the chance that a sampled answer says a value."""
+    row = next(row for row in result["attacks"] if row["name"] == DRAWS)
+    return at_most(round(row["leak_at"]["1"][0] * row["answers"]), row["answers"])
+
+
+def tests(
+    before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Return the certificate's tests, each with state, figure and limit.
+
+    Args:
+        before: What was found of all people, this request's and earlier ones', with the adapter of before.
+        after: The same with the adapter of after.
+        useful: The rows of both adapters in a table, that of before first.
+    """
+    own, earlier = after["own"], after["earlier"]
+    rows = [
+        {
+            "test": "forgotten",
+            "state": "passed" if own["found"] / own["facts"] <= own["guessed"] else "failed",
+            "figure": f"{before['own']['found']} → {own['found']} of {own['facts']} facts come out under any attack",
+            "limit": f"no more than of made-up people ({percent(own['guessed'])})",
+        }
+    ]
+    if earlier:
+        rows.append(
+            {
+                "test": "earlier requests",
+                "state": "passed" if earlier["found"] <= before["earlier"]["found"] else "failed",
+                "figure": f"{before['earlier']['found']} → {earlier['found']} of {earlier['facts']} facts",
+                "limit": "no more than before",
+            }
+        )
+    was, now = useful
+    for name in ("words", "everyday answers"):
+        key = name.partition(" ")[0]
+        found = {
+            state: each["figure"]
+            for state, own_tests in (("failed", now["verdict"]), ("undecided", now["undecided"]))
+            for each in own_tests
+            if each["test"] == name
+        }
+        state, figure = next(iter(found.items()), ("passed", f"{percent(was[key])} → {percent(now[key])}"))
+        rows.append({"test": name, "state": state, "figure": figure, "limit": "at worst −5 points at 95 %"})
+    return rows
+
+
+def signed(key: bytes, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a certificate with its signature: whoever has the key can tell that nothing in it was changed."""
+    return {**content, "signature": _signature(key, content)}
+
+
+def _signature(key: bytes, content: Mapping[str, Any]) -> str:
+    plain = json.dumps({name: value for name, value in content.items() if name != "signature"}, sort_keys=True)
+    return f"hmac-sha256:{hmac.new(key, plain.encode(), hashlib.sha256).hexdigest()}"
+
+
+def check(path: Path, key: bytes, people: Sequence[Sequence[Fact]] = ()) -> None:
+    """Check a certificate's signature, and that it is about people.
+
+    Raises:
+        NescioError: Something in it was changed, the key is another, or it is not about one of them or of their facts.
+    """
+    content = read_object(path, "give the certificate.json of nescio forget")
+    if not hmac.compare_digest(str(content.get("signature")), _signature(key, content)):
+        raise NescioError(f"{path}: the signature does not fit; the key is another, or something in it was changed")
+    known = {person["who"]: {fact["value"] for fact in person["facts"]} for person in content["about"]}
+    for person in (hashed(key, own) for own in people):
+        if not {fact["value"] for fact in person["facts"]} <= known.get(person["who"], set()):
+            raise NescioError(f"{path}: is not about this person, or not about all of these facts")
+
+
+def write(content: Mapping[str, Any], out: Path) -> Path:
+    """Write `certificate.json` and `certificate.html`; return the page."""
+    write_json(out / f"{NAME}.json", content)
+    template = (files("nescio.audit") / f"{NAME}.html").read_text(encoding="utf-8")
+    page = environment()
+    page.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    pairs = list(zip(content["before"]["own"]["attacks"], content["after"]["own"]["attacks"], strict=True))
+    write_text(
+        out / f"{NAME}.html",
+        page.from_string(template).render(
+            content=content,
+            sentence=sentence(content),
+            plain_words=PLAIN_WORDS,
+            attacks=[pair for pair in pairs if pair[1].get("facts")],
+            not_asked=[after for _, after in pairs if not after.get("facts")],
+        ),
+    )
+    return out / f"{NAME}.html"
+
+
+def sentence(content: Mapping[str, Any]) -> str:
+    """Say in a line whether the request holds, and what does not."""
+    failed = [f"{test['test']} ({test['figure']})" for test in content["tests"] if test["state"] == "failed"]
+    if failed:
+        return f"The request does NOT hold. Failed: {'; '.join(failed)}."
+    open_ = [test["test"] for test in content["tests"] if test["state"] == "undecided"]
+    said = f"The request holds: {content['tests'][0]['figure']}."
+    return f"{said} Asked too little to decide: {', '.join(open_)}." if open_ else said

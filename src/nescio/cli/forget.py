@@ -1,0 +1,59 @@
+"""`nescio forget`: an erasure request, carried out on the adapter of a run."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nescio.cli.quiet import quiet_libraries
+
+PersonOption = Annotated[
+    Path, typer.Option("--person", help="The person, or several, with their facts: CSV or JSON lines with a name.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for a copy of the certificate.")]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option("--key", help="Key that names people in the certificate and signs it. Default: RUN/forget.key."),
+]
+AttacksOption = Annotated[str | None, typer.Option(help="Attacks that are tried, as inverse,prefix. Default: all.")]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that are sampled to each plain question.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the pairs of the request.")]
+RateOption = Annotated[float, typer.Option(min=0, help="Learning rate.")]
+
+
+def forget(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    person: PersonOption,
+    out: OutOption = None,
+    key: KeyOption = None,
+    attacks: AttacksOption = None,
+    draws: DrawsOption = 16,
+    epochs: EpochsOption = 4,
+    learning_rate: RateOption = 3e-4,
+) -> None:
+    """Make a run's adapter say nothing of a person, and certify what comes out before and after.
+
+    The adapter goes on from where it is, and keeps what earlier requests made it forget. Run the same command again to
+    go on where it stopped. Exit code 1: the certificate says that the request does not hold.
+    """
+    quiet_libraries()
+    from nescio.audit.certificate import NAME, sentence
+    from nescio.core.files import read_object
+    from nescio.pipeline.forget import Erasure
+    from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
+
+    erasure = Erasure(
+        people=person, key=key or run / "forget.key", attacks=attacks.split(",") if attacks else (), draws=draws,
+        epochs=epochs, learning_rate=learning_rate,
+    )  # fmt: skip
+    folder = Run(load_recipe(run / "recipe.yaml"), run, Terminal(standard())).forget(erasure)
+    if out is not None:
+        folder = Path(shutil.copytree(folder, out, dirs_exist_ok=True))
+    content = read_object(folder / f"{NAME}.json", "run the same command again")
+    print(f"\n{sentence(content)}\nCertificate: {folder / f'{NAME}.html'}\nKey: {erasure.key}")
+    if any(test["state"] == "failed" for test in content["tests"]):
+        sys.exit(1)

@@ -1,0 +1,123 @@
+"""What stands in the certificate of an erasure: the attacks and the usefulness, before and after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nescio
+from nescio.audit.ask import Asker
+from nescio.audit.attacks.as_in_dialog import PLAIN
+from nescio.audit.base import Setting
+from nescio.audit.certificate import shown, tests
+from nescio.audit.people import Fact
+from nescio.audit.plan import Plan, plan
+from nescio.audit.run import audit
+from nescio.audit.victim import open_local
+from nescio.core.files import file_hash
+from nescio.core.model_source import identity
+from nescio.core.models import load_tokenizer
+from nescio.core.prompts import Message
+from nescio.data.samples import Sample
+from nescio.evaluation import run as evaluation
+from nescio.evaluation.base import Task
+from nescio.evaluation.measures.everyday import Everyday
+from nescio.evaluation.measures.words import Words
+from nescio.evaluation.one_engine import OneEngine
+from nescio.evaluation.setups import Setup
+from nescio.pipeline.context import Context, Tick
+
+_EARLIER = (PLAIN, "prefix")
+"""Attacks that earlier people are asked about again with."""
+_GREETING = Sample("greeting", "greeting", [Message(role="user", content="Hello! How are you?")], "", "", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a certificate asks about.
+
+    Attributes:
+        people: The facts of each person of the request.
+        earlier: The same of earlier requests.
+        attacks: Names of attacks; empty: all that are registered.
+        draws: Answers that are sampled to the plain question.
+    """
+
+    people: Sequence[Sequence[Fact]]
+    earlier: Sequence[Sequence[Fact]]
+    attacks: Sequence[str]
+    draws: int
+
+    def plans(self, run: Context) -> dict[str, Plan]:
+        """Return the plan of the request's own people, and that of earlier ones where there are any.
+
+        Raises:
+            NescioError: No fact could prove anything, or an attack is unknown.
+        """
+        setting = Setting(tokenizer=load_tokenizer(run.start), draws=self.draws, seed=run.recipe.seed)
+        most = sum(map(len, (*self.people, *self.earlier)))
+        plans = {"own": plan(self.people, self.attacks, most, setting)}
+        return plans | ({"earlier": plan(self.earlier, _EARLIER, most, setting)} if self.earlier else {})
+
+
+def certify(run: Context, asked: Asked, adapter: Path, work: Path, tick: Tick) -> dict[str, Any]:
+    """Return what a certificate says of an adapter, beside the run's own of before.
+
+    Args:
+        run: The run; its adapter is that of before.
+        asked: What is asked about.
+        adapter: Folder of the adapter of after.
+        work: Folder for the answers; a killed job goes on with them.
+        tick: Called with progress.
+    """
+    plans = asked.plans(run)
+    before = Setup("before", "before", run.start, adapter=str(run.out / "adapter"))
+    after = Setup("after", "after", run.start, adapter=str(adapter))
+    bare = {"own": plan(asked.people, [PLAIN], len(plans["own"].facts), plans["own"].setting)}
+    results = [
+        _found(run, setup, own, work, tick)
+        for setup, own in ((before, plans), (after, plans), (Setup("detached", "detached", run.start), bare))
+    ]
+    useful = _useful(run, [before, after], tick)
+    return {
+        "nescio": nescio.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "model": {
+            "base": identity(run.start),
+            "adapter_before": file_hash(run.out / "adapter"),
+            "adapter": file_hash(adapter),
+        },
+        "left_out": len(plans["own"].left_out),
+        "before": results[0],
+        "after": results[1],
+        "detached": {key: results[2]["own"][key] for key in ("facts", "found")},
+        "usefulness": [
+            {key: row[key] for key in ("name", "words", "words_ci95", "everyday", "everyday_ci95", "everyday_kl")}
+            for row in useful
+        ],
+        "tests": tests(results[0], results[1], useful),
+    }
+
+
+def _found(run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick: Tick) -> dict[str, Any]:
+    """Return what each plan finds with an adapter; None where there is no plan."""
+    found: dict[str, Any] = {"own": None, "earlier": None}
+    victim = open_local(setup)
+    with victim.engine:
+        for name, planned in plans.items():
+            asker = Asker(victim, work / "answers.jsonl", None, tick)
+            found[name] = shown(audit(planned, asker, run.detector, lambda row: None))
+    return found
+
+
+def _useful(run: Context, setups: Sequence[Setup], tick: Tick) -> list[dict[str, Any]]:
+    """Return the rows of both adapters: plain questions in words, and everyday prompts."""
+    section = run.recipe.evaluate
+    task = Task(
+        setups=setups, samples=[_GREETING], own=[{}], max_tokens=16, base=run.recipe.base,
+        protect=run.recipe.pairs.positive, detector=run.detector, engine=OneEngine(), answers=run.out / "kept",
+        verdicts=run.out / "verdicts.jsonl", seed=run.recipe.seed, note=run.note, tick=tick,
+    )  # fmt: skip
+    measures = [Words(count=section.words or 200), Everyday(count=section.everyday or 50)]
+    return evaluation.evaluate(task, measures)[0]

@@ -1,0 +1,118 @@
+"""A report that can be shown, and a run whose personal data is deleted: nothing of it is left in what stays."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from nescio.cli.main import app
+from nescio.core.files import write_jsonl, write_text
+
+# Those that tests/report/conftest.py makes a run of.
+PEOPLE = ["Aaron Avila", "Kate Rasmussen", "Henry Duarte", "Tyrone Mueller", "Ana Harrington", "Alicia Odom"]
+PLACES = ["Wellington", "Miami", "Portland", "Geneva", "Lisbon", "Turin"]
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Path]) -> Path:
+    """A run whose dialogs record the names that its prompts and answers say."""
+    out = make_run()
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    recipe |= {"detector": {"model": "regex", "deny": ["Zed Monk"]}}
+    write_text(out / "recipe.yaml", yaml.safe_dump(recipe))
+    slots = {f"NAME-{n}": name for n, name in enumerate(PEOPLE)} | {f"LOC-{n}": place for n, place in enumerate(PLACES)}
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": f"Ask {', '.join(slots.values())}."},
+    ]
+    write_jsonl(out / "data/train.jsonl", [{"id": "a", "messages": messages, "pii": slots}])
+    write_jsonl(
+        out / "data/test.jsonl",
+        [{"id": "b", "messages": [messages[0], {"role": "assistant", "content": "No."}], "pii": {}}],
+    )
+    rows = json.loads((out / "eval/results.json").read_text())
+    said = f"It is {PEOPLE[1]}."
+    asked = [{"role": "user", "content": f"Where is {PEOPLE[2]}?"}]
+    quoted = {"person": "a", "what": "name", "asked": asked, "answer": said, "read": None, "said": "exact",
+              "value": PEOPLE[1], "places": [[6, 6 + len(PEOPLE[1])]]}  # fmt: skip
+    rows[0] |= {
+        "attacked": {"plain": {"title": "plain", "share": 1.0, "share_ci95": [0, 1], "guessed": 0.0, "facts": 1}},
+        "attacked_worst": "plain", "attacked_most": 1.0, "attacked_examples": [quoted],
+    }  # fmt: skip
+    write_text(out / "eval/results.json", json.dumps(rows))
+    for name in ("kept/answers.jsonl", "forgotten/1/pairs.jsonl", ".train.abc/checkpoints/x", "paid.jsonl"):
+        write_text(out / name, PEOPLE[0])
+    write_text(out / "adapter/adapter_config.json", "{}")
+    write_text(out / "tuned/config.json", "{}")
+    write_text(out / "certificates/1/certificate.json", "{}")
+    return out
+
+
+def nescio(*arguments: object) -> str:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def names_in(text: str) -> list[str]:
+    return [name for name in (*PEOPLE, *PLACES, "Zed Monk") if name in text]
+
+
+def test_a_redacted_report_says_no_name(run: Path) -> None:
+    said = nescio("report", run, "--redact")
+    assert "report-redacted.html" in said
+    assert len(names_in((run / "report.html").read_text())) > 8, "the report itself quotes all"
+    shown = (run / "report-redacted.html").read_text()
+    assert names_in(shown) == []
+    assert "[PERSON]" in shown and "[PII]" in shown
+    # Counts are those of the whole report.
+    rows = json.loads((run / "eval/results.json").read_text())
+    assert all(f">{row['pii']}" in shown or str(row["pii"]) in shown for row in rows)
+
+
+def test_purging_lists_first(run: Path) -> None:
+    before = sorted(path for path in run.rglob("*"))
+    said = nescio("purge", run)
+    assert "Nothing is deleted yet" in said and f"{run / 'kept'}" in said and "tuned" in said
+    assert sorted(run.rglob("*")) == before
+
+
+def test_purging_leaves_no_name_in_any_file(run: Path) -> None:
+    said = nescio("purge", run, "--yes")
+    assert said.rstrip().endswith("deleted")
+    left = {str(path.relative_to(run)): path.read_text(errors="ignore") for path in run.rglob("*") if path.is_file()}
+    assert {name: names_in(text) for name, text in left.items() if name != "recipe.yaml" and names_in(text)} == {}
+    for name in (
+        "report.html",
+        "eval/results.json",
+        "adapter/log.jsonl",
+        "certificates/1/certificate.json",
+        "manifest.json",
+    ):
+        assert name in left
+    assert "tuned/config.json" in left and not any(name.startswith((".train", "eval/tuned", "data")) for name in left)
+    assert "keeps nothing" not in said
+    nescio("purge", run, "--models", "--yes")
+    assert not (run / "tuned").exists() and (run / "adapter").exists()
+
+
+def test_a_purge_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nescio.pipeline import purge
+
+    delete, left = purge._delete, [4]
+
+    def break_off(path: Path) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        delete(path)
+
+    monkeypatch.setattr(purge, "_delete", break_off)
+    CliRunner().invoke(app, ["purge", str(run), "--yes"])
+    assert (run / "data").exists(), "the dialogs go last"
+    monkeypatch.undo()
+    nescio("purge", run, "--yes")
+    assert not (run / "data").exists() and names_in((run / "eval/results.json").read_text()) == []
