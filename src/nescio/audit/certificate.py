@@ -158,12 +158,12 @@ def write(content: Mapping[str, Any], out: Path) -> Path:
     """Write `certificate.json` and `certificate.html`; return the page."""
     write_json(out / f"{NAME}.json", content)
     template = (files("nescio.audit") / f"{NAME}.html").read_text(encoding="utf-8")
-    page = environment()
-    page.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     pairs = list(zip(content["before"]["own"]["attacks"], content["after"]["own"]["attacks"], strict=True))
     write_text(
         out / f"{NAME}.html",
-        page.from_string(template).render(
+        environment()
+        .from_string(template)
+        .render(
             content=content,
             sentence=sentence(content),
             plain_words=PLAIN_WORDS,

@@ -42,9 +42,7 @@ def write(result: Row, out: Path) -> Path:
         "examples": [(row, [each | {"parts": _marked(each)} for each in row["examples"]]) for row in ranked],
         "titles": {row["name"]: row["title"] for row in result["attacks"]},
     }
-    page = environment()
-    page.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    write_text(out / "audit.html", page.from_string(template).render(contents))
+    write_text(out / "audit.html", environment().from_string(template).render(contents))
     return out / "audit.html"
 
 

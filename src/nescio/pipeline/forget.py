@@ -140,7 +140,7 @@ class _Request:
         own, earlier, held = self._units(pairs), self._earlier_units(), self._anchors()
         adapter = folder / "adapter"
         if not (adapter / "log.jsonl").exists():  # written last
-            done = self._train(own, spread(earlier, _request, _EARLIER * len(own), Random(run.recipe.seed)), held)
+            done = self._train(own, spread(earlier, _request_of, _EARLIER * len(own), Random(run.recipe.seed)), held)
             notes = {name: value for name, value in read_notes(run.out / "adapter").items() if name != "base"}
             copy_adapter(run, done.checkpoints[-1], adapter, run.out / "adapter", **notes | {"forgotten": self.number})
             write_jsonl(kept / "log.jsonl", done.log)
@@ -208,6 +208,6 @@ class _Request:
         )
 
 
-def _request(unit: Unit) -> str:
+def _request_of(unit: Unit) -> str:
     """Return the request that a unit is of, so that each earlier one has its share."""
     return unit[0].name.partition("/")[0]

@@ -135,6 +135,7 @@ def environment() -> Environment:
     )
     filters = (table.measured, table.model_name, table.guidance, table.described, table.interval, table.count)
     environment.filters |= {each.__name__: each for each in (*filters, table.percent)}
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     return environment
 
 
