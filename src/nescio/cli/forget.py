@@ -43,14 +43,14 @@ def forget(
     from nescio.core.files import read_object
     from nescio.pipeline.forget import Erasure
     from nescio.pipeline.progress import Terminal, standard
-    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
 
     erasure = Erasure(
         people=person, key=key or run / "forget.key", attacks=attacks.split(",") if attacks else (), draws=draws,
         epochs=epochs, learning_rate=learning_rate,
     )  # fmt: skip
-    folder = Run(load_recipe(run / "recipe.yaml"), run, Terminal(standard())).forget(erasure)
+    folder = Run(recipe_of(run), run, Terminal(standard())).forget(erasure)
     if out is not None:
         folder = Path(shutil.copytree(folder, out, dirs_exist_ok=True))
     content = read_object(folder / f"{NAME}.json", "run the same command again")

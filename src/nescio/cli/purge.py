@@ -23,9 +23,10 @@ def purge(
     from nescio.pipeline.context import Context
     from nescio.pipeline.purge import kept, personal
     from nescio.pipeline.purge import purge as delete
-    from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.recipe import recipe_of
+    from nescio.pipeline.stage_cache import alone
 
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = recipe_of(run)
     entries = personal(run, models)
     for entry in entries:
         print(f"{entry.path}  ({entry.size / 2**20:.1f} MiB): {entry.holds}")
@@ -34,7 +35,8 @@ def purge(
     if not entries:
         print(f"{run}: keeps nothing of personal data")
     elif yes:
-        delete(Context(recipe, run, print), entries)
+        with alone(run):
+            delete(Context(recipe, run, print), entries)
         print("deleted")
     else:
         print("Nothing is deleted yet. Do it with --yes; it can't be undone.")

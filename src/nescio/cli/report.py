@@ -23,7 +23,7 @@ def report(
     if redact:
         from nescio.pipeline.context import Context
         from nescio.pipeline.purge import masked_report
-        from nescio.pipeline.recipe import load_recipe
+        from nescio.pipeline.recipe import recipe_of
 
-        context = Context(load_recipe(run_folder / "recipe.yaml"), run_folder, print)
+        context = Context(recipe_of(run_folder), run_folder, print)
         print(f"To be shown: {masked_report(context)}")
