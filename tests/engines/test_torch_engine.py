@@ -45,6 +45,35 @@ def two_forwards(engine: TorchEngine, request: Request, tokens: int) -> list[int
     return found
 
 
+def test_penalties_and_bias_change_the_guided_distribution(tiny: Make) -> None:
+    engine = tiny("llama")
+    plain = guided(1, tokens=16)
+    first = engine.generate([plain])[0].token_ids[0]
+    request = replace(plain, presence_penalty=0.4, frequency_penalty=0.3, logit_bias={first: -3.0, 11: 0.2}, logprobs=0)
+    texts = engine.branches(request.prompt, request.guidance, request.negative)
+    branches, found, said = [encode(engine.tokenizer, text) for text in texts], list[int](), list[float]()
+    with torch.no_grad():
+        for _ in range(16):
+            both = [engine.model(torch.tensor([b + found])).logits[:, -1] for b in branches]
+            log_probs = guide(both[0], both[1], request.guidance)[0]
+            scores = log_probs.tolist()
+            for token in range(len(scores)):
+                scores[token] -= 0.4 * (token in found) + 0.3 * found.count(token)
+            scores[first] -= 3.0
+            scores[11] += 0.2
+            token = max(range(len(scores)), key=scores.__getitem__)
+            if token == engine.tokenizer.eos_token_id:
+                break
+            found.append(token)
+            said.append(float(log_probs[token]))
+    alone, other = engine.generate([request, plain])
+    assert alone.token_ids == found != other.token_ids
+    assert [one.logprob for one in alone.logprobs] == pytest.approx(said, abs=1e-4), "those before the penalties"
+    assert other.token_ids == engine.generate([plain])[0].token_ids, "a neighbour is left alone"
+    with pytest.raises(NescioError, match="the model has no token 9999999; its ids end at"):
+        engine.generate([replace(plain, logit_bias={9999999: 1.0})])
+
+
 def transformers_guided(engine: TorchEngine, request: Request) -> list[int]:
     texts = engine.branches(request.prompt, request.guidance, request.negative)
     prompt, negative = (torch.tensor([encode(engine.tokenizer, text)]) for text in texts)

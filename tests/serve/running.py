@@ -42,7 +42,7 @@ policies:
     limits: {{choices: 4}}
     allow:
       {{system_message: true, negative_prompt: true, completions: true, logprobs: true, prefill: true, tools: true,
-       response_format: true}}
+       response_format: true, logit_bias: true}}
   audited:
     keys: ['{hash_key("nescio-audited")}']
     base_model: true

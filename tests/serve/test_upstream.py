@@ -56,6 +56,14 @@ def ask(server: Running, key: str | None = None, **fields: Any) -> httpx.Respons
     return server.chat(key=key, **{"model": "m", "max_tokens": 64} | fields)
 
 
+def test_sampling_goes_to_the_upstream(server: Running, upstream: Upstream) -> None:
+    upstream.script = lambda asked: [stream("Hello.")]
+    sampling = {"presence_penalty": 0.5, "frequency_penalty": -1, "min_p": 0.1, "top_k": 7}
+    assert ask(server, **sampling).status_code == 200
+    assert upstream.asked[-1].items() >= sampling.items()
+    assert ask(server, logit_bias={"5": 2}).status_code == 403
+
+
 def events(response: httpx.Response) -> list[Any]:
     """The events of a stream."""
     data = [line.removeprefix("data: ") for line in response.text.splitlines() if line]

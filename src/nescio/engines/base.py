@@ -18,12 +18,12 @@ from nescio.engines.errors import (
     TooLongError,
     UnansweredError,
 )
-from nescio.engines.request import Prompt, Request, Scoring, Tool, check_plain
+from nescio.engines.request import Prompt, Request, Scoring, Tool, check_bias, check_plain
 
 __all__ = [
     "Answer", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError", "Piece",
     "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob", "TooLongError", "Tool",
-    "ToolCall", "UnansweredError", "check_plain",
+    "ToolCall", "UnansweredError", "check_bias", "check_plain",
 ]  # fmt: skip
 
 Precision = Literal["full", "half"]

@@ -63,7 +63,9 @@ class LlamaCppEngine(Engine):
         prompt = request.prompt
         body: dict[str, Any] = {
             "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
-            "top_k": request.top_k, "min_p": 0.0, "seed": request.seed, "stop": list(request.stop),
+            "top_k": request.top_k, "min_p": request.min_p, "seed": request.seed, "stop": list(request.stop),
+            "presence_penalty": request.presence_penalty, "frequency_penalty": request.frequency_penalty,
+            "logit_bias": [[token, bias] for token, bias in request.logit_bias.items()],
             "lora": [
                 {"id": number, "scale": float(name == request.adapter)} for number, name in enumerate(self._adapters)
             ],

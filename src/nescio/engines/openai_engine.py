@@ -40,6 +40,7 @@ _LOG = logging.getLogger("nescio.engines")
 _MALFORMED_TRIES = 3
 _NO_KEY = "none"  # sent to a server without keys, because the client insists on one
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
+_EXTRA = ("top_k", "min_p")  # OpenAI's client does not know them
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
     r"only the default|deprecated",
@@ -158,8 +159,8 @@ class OpenAIEngine(Engine):
             with self._lock:
                 names = {name: self._renamed.get(name, name) for name in wanted}
             options = {new: wanted[name] for name, new in names.items() if new}
-            if "top_k" in options:
-                options["extra_body"] = {"top_k": options.pop("top_k")}
+            if more := {name: options.pop(name) for name in _EXTRA if name in options}:
+                options["extra_body"] = more
             try:
                 return create(model=model, extra_headers=self._headers, **prompt, **options)
             except self._openai.APIResponseValidationError:
@@ -302,8 +303,11 @@ def _wanted(request: Request) -> dict[str, Any]:
     }  # fmt: skip
     if request.stop:
         wanted["stop"] = list(request.stop)
-    if request.top_k:
-        wanted["top_k"] = request.top_k
+    for name in ("top_k", "min_p", "presence_penalty", "frequency_penalty"):
+        if value := getattr(request, name):
+            wanted[name] = value
+    if request.logit_bias:
+        wanted["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
     if request.tools:
         wanted["tools"] = list(request.tools)
         if request.tool_choice != "auto":

@@ -1,7 +1,8 @@
 """What an engine is asked: a request for an answer, or a continuation to score."""
 
 from collections.abc import Container, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from math import isfinite
 from typing import Any
 
 from nescio.core.errors import NescioError
@@ -28,10 +29,15 @@ class Request:
         temperature: Sampling temperature; 0, and anything below 1e-5, is greedy.
         top_p: Nucleus of the guided distribution to sample from.
         top_k: Number of most likely tokens to sample from; 0 is all.
+        min_p: Least probability of a token that is sampled, as a share of the likeliest token's.
+        presence_penalty: Taken off the log-probability of each token that the answer has already.
+        frequency_penalty: Taken off it as often as the answer has the token.
+        logit_bias: Added to the log-probability of each of these tokens, by id. It and the penalties change the guided
+            distribution, and give a token that a schema forbids no probability.
         seed: Seed of this request's own random generator.
         stop: Stop texts, or a single one; the answer ends before the first occurrence of one.
         logprobs: Number of most likely tokens to return at each position, with log-probabilities of the guided
-            distribution before temperature. 0 returns the chosen token's alone, None returns nothing.
+            distribution before penalties, bias and temperature. 0 returns the chosen token's alone, None nothing.
         tools: Functions that the model may call, as OpenAI's API describes them; the chat template shows them in both
             branches. The answer then keeps its special tokens, because some models mark calls by them.
         tool_choice: `auto`, `required`, or `{"type": "function", "function": {"name": …}}`.
@@ -48,6 +54,10 @@ class Request:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
@@ -70,8 +80,23 @@ class Request:
             raise NescioError(f"temperature {self.temperature}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1 or self.top_k < 0:
             raise NescioError("top_p must lie in (0, 1] and top_k be 0 (all) or more")
+        if not 0 <= self.min_p <= 1:
+            raise NescioError(f"min_p {self.min_p}: must lie in [0, 1]")
+        if not all(map(isfinite, (self.presence_penalty, self.frequency_penalty, *self.logit_bias.values()))):
+            raise NescioError("presence_penalty, frequency_penalty and logit_bias must be finite numbers")
         if self.logprobs is not None and self.logprobs < 0:
             raise NescioError(f"logprobs {self.logprobs}: must be 0 or more, or left out")
+
+
+def check_bias(request: Request, vocabulary: int) -> None:
+    """Check that each token of a request's bias is one of the vocabulary.
+
+    Raises:
+        NescioError: One is not.
+    """
+    for token in request.logit_bias:
+        if not 0 <= token < vocabulary:
+            raise NescioError(f"logit_bias: the model has no token {token}; its ids end at {vocabulary - 1}")
 
 
 @dataclass(frozen=True, slots=True)

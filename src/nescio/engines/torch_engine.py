@@ -29,6 +29,7 @@ from nescio.engines.base import (
     Scoring,
     Stream,
     TooLongError,
+    check_bias,
 )
 from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.cpu_linear import pack
@@ -221,6 +222,7 @@ class TorchEngine(Engine):
 
     def _job(self, request: Request, stream: Stream) -> Job:
         branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
+        check_bias(request, self.model.config.get_text_config().vocab_size)
         adapter = self._adapter(request.adapter)
         answer = Detokenizer(self.tokenizer, request, branches[0], stream)
 

@@ -45,7 +45,10 @@ class TransformersEngine(Engine):
             NescioError: A request asks for guidance, an adapter by name, log-probabilities or sampling.
         """
         for request in requests:
-            more = {"sample or stop at a text": request.temperature >= 1e-5 or bool(request.stop)}
+            more = {
+                "sample or stop at a text": request.temperature >= 1e-5 or bool(request.stop),
+                "bias tokens": bool(request.logit_bias or request.presence_penalty or request.frequency_penalty),
+            }
             check_plain(request, f"{self._place}: this engine", more=more)
         prompts = [
             encode(

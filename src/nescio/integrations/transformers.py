@@ -37,6 +37,7 @@ class _Sampling:
     top_p: float
     top_k: int
     seed: int
+    min_p: float = 0.0
 
 
 class GuidanceProcessor(LogitsProcessor):

@@ -145,6 +145,10 @@ def _admitted(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=1.0 if body.top_p is None else max(body.top_p, _LEAST_TOP_P),
             top_k=max(body.top_k or 0, 0),
+            min_p=body.min_p or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            logit_bias=_bias(body, policy),
             seed=(seed + number) % _SEEDS,
             stop=body.stops,
             logprobs=_logprobs(body, policy),
@@ -245,6 +249,14 @@ def _logprobs(body: ChatRequest | CompletionRequest, policy: Policy) -> int | No
     if policy.outside == "refuse":
         raise outside_policy("this key's policy allows no log-probabilities", "logprobs")
     return None
+
+
+def _bias(body: ChatRequest | CompletionRequest, policy: Policy) -> dict[int, float]:
+    if not body.logit_bias or policy.allow.logit_bias:
+        return {int(token): bias for token, bias in (body.logit_bias or {}).items()}
+    if policy.outside == "refuse":
+        raise outside_policy("this key's policy allows no bias of single tokens", "logit_bias")
+    return {}
 
 
 def _after(sentence: str | None, text: str) -> str:

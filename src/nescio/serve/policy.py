@@ -115,6 +115,7 @@ class Allowances(Section):
     logprobs: bool = False
     tools: bool = False
     response_format: bool = False
+    logit_bias: bool = False
 
 
 class Limits(Section):

@@ -23,6 +23,7 @@ _SENDS = {
     "logprobs": "requests for log-probabilities",
     "tools": "tools and what they return",
     "response_format": "the form of the answer",
+    "logit_bias": "biases of single tokens",
 }
 
 
@@ -141,6 +142,8 @@ def _sent_holes(policy: Policy, is_open: bool) -> Iterator[str]:
         yield "allow.tools: callers without a key may argue against the protect sentence in a tool's description"
     if policy.allow.response_format:
         yield "allow.response_format: a schema that leaves two answers shows which of them is the likelier"
+    if policy.allow.logit_bias:
+        yield "allow.logit_bias: it takes away the tokens that the model likes to say instead of personal data"
     if policy.allow.logprobs:
         yield "allow.logprobs: the likeliest tokens show what the answer does not say"
 

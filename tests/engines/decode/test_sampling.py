@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from nescio.engines.decode.sampling import choose, draw, uniform
+from nescio.engines.base import Request
+from nescio.engines.decode.sampling import bias_of, biased, choose, draw, uniform
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Draw:
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    min_p: float = 0.0
 
 
 def log_probs(rows: int = 1, vocab: int = 16, seed: int = 0) -> torch.Tensor:
@@ -23,23 +25,33 @@ def log_probs(rows: int = 1, vocab: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 8, 1.0), (1.3, 0, 0.8), (1.0, 9, 0.9)]
+    ("temperature", "top_k", "top_p", "min_p"),
+    [
+        (1.0, 0, 1.0, 0.0),
+        (0.7, 8, 1.0, 0.0),
+        (1.3, 0, 0.8, 0.0),
+        (1.0, 9, 0.9, 0.0),
+        (1.2, 0, 1.0, 0.2),
+        (1.5, 7, 0.9, 0.1),
+    ],
 )
-def test_seeded_draws_follow_the_restricted_distribution(temperature: float, top_k: int, top_p: float) -> None:
+def test_seeded_draws_follow_the_restricted_distribution(
+    temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
     given, count = log_probs(), 3000
-    how = [Draw(temperature, top_p, top_k, seed) for seed in range(count)]
+    how = [Draw(temperature, top_p, top_k, seed, min_p) for seed in range(count)]
     drawn = choose(given.expand(count, -1), how, [3] * count)
-    expected = _restricted(given[0], temperature, top_k, top_p)
+    expected = _restricted(given[0], temperature, top_k, top_p, min_p)
     counts = torch.bincount(drawn, minlength=16).double()
     assert counts[expected == 0].sum() == 0
     likely = expected > 0
     assert chisquare(counts[likely].numpy(), (expected[likely] * count).numpy()).pvalue > 0.001
 
 
-def _restricted(given: torch.Tensor, temperature: float, top_k: int, top_p: float) -> torch.Tensor:
+def _restricted(given: torch.Tensor, temperature: float, top_k: int, top_p: float, min_p: float) -> torch.Tensor:
     """The distribution to draw from, token by token from the likeliest on."""
     probs = (given.double() / temperature).softmax(-1)
-    order = probs.argsort(descending=True).tolist()
+    order = [token for token in probs.argsort(descending=True).tolist() if probs[token] >= min_p * probs.max()]
     kept = order[:top_k] if top_k else order
     total, mass, nucleus = float(probs[kept].sum()), 0.0, []
     for token in kept:
@@ -80,7 +92,8 @@ def test_greedy_takes_the_first_of_equals_and_a_token_ruled_out_is_never_drawn()
 def test_the_ends_of_the_unit_interval_give_the_first_and_the_last_token_of_any_mass() -> None:
     given = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]]).log()
     plain: dict[str, Any] = {
-        "temperature": torch.ones(1), "top_p": torch.ones(1), "top_k": torch.zeros(1, dtype=torch.long)
+        "temperature": torch.ones(1), "top_p": torch.ones(1), "top_k": torch.zeros(1, dtype=torch.long),
+        "min_p": torch.zeros(1),
     }  # fmt: skip
     for value, token in ((0.0, 1), (1 - 1e-16, 3)):
         assert draw(given, **plain, uniforms=torch.full((1,), value, dtype=torch.double)).tolist() == [token]
@@ -91,3 +104,26 @@ def test_seeds_and_positions_give_different_numbers_and_any_seed_will_do() -> No
     assert len(numbers) == 12
     assert all(0 <= number < 1 for number in numbers)
     assert uniform(7, 5) == uniform(7, 5)
+
+
+def test_bias_and_penalties_are_those_of_openais_formula() -> None:
+    given = log_probs(3, 16)
+    answers = [[3, 3, 7], [3, 3, 7], []]
+    requests = [
+        Request("a", presence_penalty=0.5, frequency_penalty=-0.25, logit_bias={3: 2.0, 9: -100.0}),
+        Request("a"),
+        Request("a", presence_penalty=2.0, logit_bias={0: 1.0}),
+    ]
+    before = given.clone()
+    after = biased(given, [bias_of(one, answer) for one, answer in zip(requests, answers, strict=True)])
+    assert torch.equal(given, before), "the distribution that log-probabilities are read from stays"
+    for row, (one, answer) in enumerate(zip(requests, answers, strict=True)):
+        for token in range(16):
+            count = answer.count(token)
+            expected = float(given[row, token]) - count * one.frequency_penalty - (count > 0) * one.presence_penalty
+            assert float(after[row, token]) == pytest.approx(expected + one.logit_bias.get(token, 0.0), abs=1e-5)
+
+
+def test_no_bias_brings_back_what_a_schema_forbids() -> None:
+    given = torch.tensor([[0.0, -torch.inf]])
+    assert int(choose(biased(given, [{0: -100.0, 1: 100.0}]), [Draw(0.0)], [0])) == 0

@@ -79,17 +79,28 @@ def test_a_continuation_that_is_scored_is_emitted_with_its_log_probability_even_
 
 def test_sampled_tokens_are_those_of_every_other_engine() -> None:
     given, how = logits(vocab=50), Guidance(2.0, "log")
-    own = {"temperature": 1.5, "top_p": 0.9, "top_k": 20, "seed": 7}
+    own = {"temperature": 1.5, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "seed": 7}
     after = choose_tokens(given.clone(), rows_in_step(pair("a", 0, 1, 4, how=how, **own)))
     alone = choose(guide(given[:1], given[1:2], how), [row("a", "positive", **own)], [4])
     assert [int(after[0].argmax()), int(after[1].argmax())] == [int(alone)] * 2
+
+
+def test_a_bias_is_added_to_the_guided_distribution() -> None:
+    given, how = logits(), Guidance(2.0, "log")
+    log_probs = guide(given[:1], given[1:2], how)
+    log_probs[0, 5] += 40
+    after = choose_tokens(given.clone(), rows_in_step(pair("a", 0, 1, how=how, logit_bias=((5, 40.0),))))
+    assert [int(after[0].argmax()), int(after[1].argmax())] == [int(log_probs.argmax())] * 2 == [5, 5]
 
 
 def test_a_row_survives_vllms_parameters_and_anything_else_is_refused() -> None:
     class Params:
         extra_args: Any = None
 
-    params, own = Params(), row("a", "negative", Guidance(2.0, "log", adaptive=True), seed=3, forced=(1, 2))
+    params, own = (
+        Params(),
+        row("a", "negative", Guidance(2.0, "log", adaptive=True), seed=3, forced=(1, 2), logit_bias=((4, 0.5),)),
+    )
     assert BranchRow.of(params) is None
     params.extra_args = json.loads(json.dumps(own.extra_args()))
     assert BranchRow.of(params) == own

@@ -19,7 +19,7 @@ from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
 from nescio.engines.decode.prefix_cache import PrefixCache
-from nescio.engines.decode.sampling import choose
+from nescio.engines.decode.sampling import bias_of, biased, choose
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -198,8 +198,10 @@ class Loop:
         """Choose a token for each request and yield whether the request goes on."""
         for jobs, log_probs in self._distributions(logits):
             most = log_probs.amax(-1)  # [requests]; NaN where a row has one
-            lengths = [len(job.rows[0].ids) - job.prompt_tokens for job in jobs]
-            tokens = choose(log_probs, [job.request for job in jobs], lengths)
+            requests = [job.request for job in jobs]
+            answers = [job.rows[0].ids[job.prompt_tokens :] for job in jobs]
+            added = [bias_of(request, answer) for request, answer in zip(requests, answers, strict=True)]
+            tokens = choose(biased(log_probs, added), requests, list(map(len, answers)))
             for job, row, top, token in zip(jobs, log_probs, most.tolist(), tokens.tolist(), strict=True):
                 goes_on = False
                 try:

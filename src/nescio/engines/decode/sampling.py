@@ -1,11 +1,14 @@
 """Sampling a token of each row of a batch; all but vLLM's unguided requests draw here."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from nescio.engines.request import Request
 
 COLDEST = 1e-5
 """A lower temperature is greedy: log-probabilities divided by it would overflow."""
@@ -29,15 +32,52 @@ class SamplingSettings(Protocol):
         """That many most likely tokens; 0 keeps all."""
 
     @property
+    def min_p(self) -> float:
+        """Least probability of a token, as a share of the likeliest token's; 0 keeps all."""
+
+    @property
     def seed(self) -> int:
         """Of the request; any integer."""
+
+
+def bias_of(request: Request, answer: Sequence[int]) -> dict[int, float]:
+    """Return what a request adds to log-probabilities, by token: its bias minus its penalties.
+
+    They are those of OpenAI's API; tokens of the prompt don't count.
+
+    Args:
+        request: Its bias and penalties.
+        answer: Tokens that the answer already has.
+    """
+    added = dict(request.logit_bias)
+    if request.presence_penalty or request.frequency_penalty:
+        for token, count in Counter(answer).items():
+            penalty = request.presence_penalty + request.frequency_penalty * count
+            added[token] = added.get(token, 0.0) - penalty
+    return added
+
+
+def biased(log_probs: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
+    """Return log-probabilities with the bias of each row, no longer normalised.
+
+    Args:
+        log_probs: `[rows, vocab]`; not changed.
+        added: To each row, by token.
+    """
+    if any(added):
+        log_probs = log_probs.clone()
+    for row, own in enumerate(added):
+        if own:
+            tokens = torch.tensor([*own], device=log_probs.device)
+            log_probs[row, tokens] += torch.tensor([*own.values()], dtype=log_probs.dtype, device=log_probs.device)
+    return log_probs
 
 
 def choose(log_probs: Tensor, settings: Sequence[SamplingSettings], positions: Sequence[int]) -> Tensor:
     """Choose one token for each row; the greedy choice is the first of equals.
 
     Args:
-        log_probs: `[rows, vocab]`, normalised.
+        log_probs: `[rows, vocab]`, normalised or `biased`.
         settings: Of each row.
         positions: Number of tokens that each row's answer already has. Seed and position decide a draw, so it is the
             same in any batch and in any engine.
@@ -56,22 +96,26 @@ def choose(log_probs: Tensor, settings: Sequence[SamplingSettings], positions: S
             temperature=torch.tensor([one.temperature for one in own], device=device),
             top_p=torch.tensor([one.top_p for one in own], device=device),
             top_k=torch.tensor([one.top_k for one in own], device=device),
+            min_p=torch.tensor([one.min_p for one in own], device=device),
             uniforms=torch.tensor(marks, dtype=torch.double, device=device),
         ).to(tokens.device)
     return tokens
 
 
-def draw(log_probs: Tensor, *, temperature: Tensor, top_p: Tensor, top_k: Tensor, uniforms: Tensor) -> Tensor:
+def draw(
+    log_probs: Tensor, *, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor, uniforms: Tensor
+) -> Tensor:
     """Draw a token of each row by inverting its distribution function in the order of the vocabulary.
 
     A row's draw depends on no other row. The order of the vocabulary needs no sorting, and a small change of the
     probabilities moves the draw to a neighbour only at the edges.
 
     Args:
-        log_probs: `[rows, vocab]`, normalised.
+        log_probs: `[rows, vocab]`, normalised or `biased`.
         temperature: `[rows]`, not below `COLDEST`.
         top_p: `[rows]`: the smallest set of most likely tokens whose mass reaches this.
         top_k: `[rows]`: that many most likely tokens; 0 keeps all.
+        min_p: `[rows]`: least share of the likeliest token's probability; 0 keeps all.
         uniforms: `[rows]` in [0, 1), fp64.
 
     Returns:
@@ -79,7 +123,8 @@ def draw(log_probs: Tensor, *, temperature: Tensor, top_p: Tensor, top_k: Tensor
     """
     # 1) temperature
     probs = (log_probs.float() / temperature[:, None]).softmax(-1)
-    # 2) top-k and top-p, where a row has one
+    # 2) min-p, then top-k and top-p of what it leaves, where a row has one
+    probs = probs.masked_fill(probs < min_p[:, None] * probs.amax(-1, keepdim=True), 0)
     restricted = (top_k > 0) | (top_p < 1)
     if bool(restricted.any()):
         own = probs[restricted]

@@ -28,6 +28,8 @@ class BranchRow:
         temperature: 0 is greedy, and so is any value below 1e-5.
         top_p: Nucleus of the guided distribution.
         top_k: Most likely tokens to draw from; 0 is all.
+        min_p: Least share of the likeliest token's probability; 0 is all.
+        logit_bias: Added to the guided log-probabilities: tokens and numbers.
         seed: With the token's position in the answer, it decides the draw.
         forced: Tokens to emit instead of choosing, when a given continuation is scored.
     """
@@ -38,6 +40,8 @@ class BranchRow:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
     forced: tuple[int, ...] = ()
 
@@ -56,9 +60,13 @@ class BranchRow:
         if carried is None:
             return None
         try:
-            own = {"guidance": Guidance(**carried["guidance"]), "forced": tuple(carried["forced"])}
+            own = {
+                "guidance": Guidance(**carried["guidance"]),
+                "logit_bias": tuple((token, added) for token, added in carried["logit_bias"]),
+                "forced": tuple(carried["forced"]),
+            }
             return cls(**{**carried, **own})
-        except (TypeError, KeyError, NescioError) as error:
+        except (TypeError, ValueError, KeyError, NescioError) as error:
             raise ValueError(f"extra_args[{_KEY!r}] is not what nescio writes: {error}") from error
 
 

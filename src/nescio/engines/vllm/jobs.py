@@ -59,10 +59,15 @@ class Job:
             "output_kind": RequestOutputKind.FINAL_ONLY if role == "negative" else RequestOutputKind.DELTA,
         }
         if role == "alone" and request.logprobs is None:  # vLLM samples it by itself
+            common |= {
+                "presence_penalty": request.presence_penalty,
+                "frequency_penalty": request.frequency_penalty,
+                "logit_bias": dict(request.logit_bias) or None,
+            }
             if request.temperature < COLDEST:  # vLLM would raise it to 0.01
                 return SamplingParams(temperature=0, **common)
             draw = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
-            return SamplingParams(seed=request.seed & _SEED_BITS, **draw, **common)
+            return SamplingParams(seed=request.seed & _SEED_BITS, min_p=request.min_p, **draw, **common)
         if request.logprobs is not None and role != "negative":
             common["logprobs"] = request.logprobs + 1  # the chosen token and its alternatives
         return SamplingParams(temperature=0, extra_args=self.row(role).extra_args(), **common)
@@ -78,6 +83,8 @@ class Job:
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=request.top_k,
+            min_p=request.min_p,
+            logit_bias=tuple(request.logit_bias.items()),
             seed=request.seed,
             forced=self.forced,
         )

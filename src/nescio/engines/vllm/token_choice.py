@@ -31,7 +31,7 @@ def choose_tokens(logits: Tensor, requests: Sequence[RequestRows]) -> Tensor:
     # 1) combine the branches, [requests, vocab]
     log_probs = guide(logits[positive], logits[negative], [row.guidance for row in rows])
     # 2) choose; where a continuation is scored, its token is taken instead
-    tokens = sampling.choose(log_probs, rows, positions)
+    tokens = sampling.choose(sampling.biased(log_probs, [dict(row.logit_bias) for row in rows]), rows, positions)
     forced = [index for index, row in enumerate(rows) if positions[index] < len(row.forced)]
     if forced:
         tokens[forced] = _tensor([rows[index].forced[positions[index]] for index in forced], logits)

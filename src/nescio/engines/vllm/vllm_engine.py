@@ -31,6 +31,7 @@ from nescio.engines.base import (
     Scoring,
     Stream,
     TooLongError,
+    check_bias,
 )
 from nescio.engines.closing import close_at_exit
 from nescio.engines.detokenizer import Detokenizer
@@ -68,6 +69,7 @@ class VllmEngine(Engine):
             raise NescioError(f"{config.model_config.model}: vLLM cannot start ({first_line(error)})") from error
         self._scheduler = self._llm.engine_core.engine_core.scheduler
         self._context = int(config.model_config.max_model_len)  # tokens
+        self._vocabulary = int(config.model_config.get_vocab_size())
         groups = len(self._scheduler.kv_cache_config.kv_cache_groups)
         self._blocks = (int(config.cache_config.num_gpu_blocks) - 1) // groups  # vLLM keeps one block empty
         self._block_size = int(self._scheduler.block_size)  # tokens
@@ -185,9 +187,16 @@ class VllmEngine(Engine):
             raise NescioError(f"logprobs {request.logprobs}: vLLM returns at most {MAX_LOGPROBS}; ask for fewer")
         if schema_of(request) is not None:
             raise NescioError("the vllm engine follows no schema, and forces no tool; use the torch engine")
-        return self._checked(
-            request, branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
-        )
+        check_bias(request, self._vocabulary)
+        branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
+        if (request.presence_penalty or request.frequency_penalty) and (
+            len(branches) > 1 or request.logprobs is not None
+        ):
+            raise NescioError(
+                "presence_penalty, frequency_penalty: the vllm engine has them without guidance and logprobs only; "
+                "use the torch engine"
+            )
+        return self._checked(request, branches)
 
     def _scoring_job(self, item: Scoring) -> Job:
         branches, answer = scored_ids(self.tokenizer, self._sentences_of(item.adapter), item)

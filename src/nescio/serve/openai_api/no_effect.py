@@ -25,7 +25,6 @@ REQUEST: dict[str, Harmless] = {
     "functions": _empty,
     "function_call": _one_of(None, "none", "auto"),
     "response_format": lambda value: value is None or value == {"type": "text"},
-    "logit_bias": _empty,
     "modalities": _one_of(None, ["text"]),
     "audio": _empty,
     "prediction": lambda value: value is None or isinstance(value, Mapping),  # it saves time only
@@ -33,10 +32,7 @@ REQUEST: dict[str, Harmless] = {
     "reasoning_effort": _one_of(None, "none"),
     "verbosity": _one_of(None, "medium"),
     "prompt_cache_retention": lambda value: value is None or isinstance(value, str),
-    "presence_penalty": _one_of(None, 0),
-    "frequency_penalty": _one_of(None, 0),
     "repetition_penalty": _one_of(None, 1),
-    "min_p": _one_of(None, 0),
     "best_of": _one_of(None, 1),
     "echo": _one_of(None, False),
     "suffix": _one_of(None, ""),

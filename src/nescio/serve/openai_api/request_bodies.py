@@ -1,7 +1,7 @@
 """Request bodies in OpenAI's shapes, with guidance as an extra field.
 
-Fields that OpenAI does not know are refused, as OpenAI refuses them. Fields whose effect is not built (penalties,
-biases) are taken where they change nothing, and else refused by name: see `no_effect`.
+Fields that OpenAI does not know are refused, as OpenAI refuses them. Fields whose effect is not built are taken where
+they change nothing, and else refused by name: see `no_effect`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +18,9 @@ Stop = Annotated[str, Field(max_length=256), AfterValidator(no_control)]
 MOST_STOPS = 4  # as at OpenAI
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[Finite, Field(ge=0)]
+Penalty = Annotated[Finite, Field(ge=-2, le=2)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[Finite, Field(ge=-100, le=100)]
 
 
 class TextPart(Body):
@@ -107,6 +110,10 @@ class _Sampling(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    min_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=1024)] | None = None
     guidance: GuidanceOptions | None = None
     guidance_scale: Scale | None = None
     negative_prompt: Text | None = None
