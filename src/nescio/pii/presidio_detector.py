@@ -1,5 +1,6 @@
 """Presidio: recognisers of e-mail addresses, cards, identity numbers and more, by pattern, checksum and context."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def _engine(model: str, detector: str, languages: Sequence[str], recognizers: Pa
     tldextract = require("tldextract", "presidio", f"detector {detector}")
     # Its check of e-mail addresses would fetch a list of domains; a detector makes no requests.
     tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)  # it warns of each recogniser of other languages
     # 1) Pipelines: the model's for its own language, words alone for the others.
     pipelines = _pipelines(model, detector, languages)
     nlp = nlp_engine.SpacyNlpEngine(models=[{"lang_code": language, "model_name": ""} for language in languages])
