@@ -1,7 +1,7 @@
 """Answers in progress: a thread for each choice reads the engine's stream, filters it, and passes it on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import chain
@@ -23,13 +23,15 @@ from nescio.engines.base import (
 )
 from nescio.serve.admission import Admitted
 from nescio.serve.call_reader import CallReader
-from nescio.serve.checker import Checker
+from nescio.serve.checker import Checked, Checker
 from nescio.serve.errors import ApiError
 from nescio.serve.failures import told
 from nescio.serve.json_filter import JsonFilter
 from nescio.serve.openai_api.part import Call, Part, new_id
 from nescio.serve.openai_api.response_bodies import Usage
 from nescio.serve.output_filter import OutputFilter
+from nescio.serve.put_back import PutBack
+from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 from nescio.serve.tool_formats.forced import Forced
 
@@ -41,7 +43,8 @@ class Answering:
         engine: Engine that answers.
         admitted: The engine requests.
         served: The models; it says how theirs write calls of tools.
-        new_checker: Makes what checks a choice; None: nothing is checked.
+        new_checker: Makes what checks a choice, given the request's own stand-ins; None: nothing is checked.
+        request_filter: Checks what the caller sends; None: it is sent as it is.
 
     Attributes:
         queued: The wait for rows, cancelled when the caller hangs up.
@@ -53,7 +56,8 @@ class Answering:
         engine: Engine,
         admitted: Admitted,
         served: Served,
-        new_checker: Callable[[], Checker] | None,
+        new_checker: Callable[..., Checker] | None,
+        request_filter: RequestFilter | None = None,
     ) -> None:
         self.queued: asyncio.Future[int] | None = None
         self.abandoned = False
@@ -65,6 +69,8 @@ class Answering:
         self._answer_tokens = [0] * len(admitted.requests)
         self._served = served
         self._new_checker = new_checker
+        self._request_filter = request_filter
+        self._pieces: Mapping[str, str] = {}  # of the caller, by stand-in
         self._streams: list[Stream] = []
         self._expired = False
         self._loop = asyncio.get_running_loop()
@@ -72,7 +78,18 @@ class Answering:
         self._started: asyncio.Queue[ApiError | None] = asyncio.Queue()
 
     async def run(self, threads: Executor) -> None:
-        """Answer all choices, each in a thread; return when the engine has finished the last one."""
+        """Answer all choices, each in a thread; return when the engine has finished the last one.
+
+        Raises:
+            ApiError: The request must not be sent, or could not be checked.
+        """
+        if self._request_filter is not None:
+            try:
+                checking = self._loop.run_in_executor(threads, self._request_filter.changed, self._requests)
+                self._requests = await checking
+            except Exception as error:  # the caller must hear of any error
+                raise told(error) from None
+            self._pieces = self._request_filter.pieces
         answers = (
             self._loop.run_in_executor(threads, self._answer, index, request)
             for index, request in enumerate(self._requests)
@@ -169,19 +186,24 @@ class Answering:
 
     def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
-        checker = self._new_checker() if self._new_checker else None
+        checker = self._new_checker(own=self._pieces) if self._new_checker else None
         text_filter: JsonFilter | OutputFilter | None = None
         if checker:
             is_json = request.response_format is not None
             text_filter = JsonFilter(checker) if is_json else OutputFilter(checker, _asked(request.prompt))
         reader = self._reader(request)
+        put_back = PutBack(self._pieces, in_json=bool(request.response_format)) if self._pieces else None
+
+        def emit(checked: Checked, logprobs: list[TokenLogprob] | None = None, *, last: bool = False) -> None:
+            checked = put_back.feed(checked.text, checked.spans, last=last) if put_back else checked
+            self._send(self._parts, Part(index, checked.text, checked.spans, logprobs=logprobs))
 
         def send(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
             if text_filter is None:
-                self._send(self._parts, Part(index, text, logprobs=logprobs))
+                emit(Checked(text), logprobs)
                 return
             for checked in text_filter.feed(text):
-                self._send(self._parts, Part(index, checked.text, checked.spans))
+                emit(checked)
             if text_filter.blocked:
                 stream.cancel()
 
@@ -193,13 +215,17 @@ class Answering:
         rest, calls = reader.finish() if reader else ("", answer.calls)
         send(rest)
         for checked in text_filter.finish() if text_filter and not self.abandoned else ():
-            self._send(self._parts, Part(index, checked.text, checked.spans))
+            emit(checked)
+        emit(Checked(""), last=True)
         if text_filter is not None and text_filter.blocked:
             return Part(index, finish="content_filter")
         for number, call in enumerate(calls):
             checked_call = _checked(number, call, request, checker)
             if checked_call is None:
                 return Part(index, finish="content_filter")
+            if self._pieces:
+                back = PutBack(self._pieces, in_json=True).feed(checked_call.arguments, checked_call.spans, last=True)
+                checked_call = replace(checked_call, arguments=back.text, spans=back.spans)
             self._send(self._parts, Part(index, calls=(checked_call,)))
         if answer.finish != "stop":
             return Part(index, finish="length")

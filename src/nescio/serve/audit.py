@@ -1,4 +1,4 @@
-"""The output audit of a policy: what is done with each type of personal data in an answer."""
+"""The audits of a policy: what is done with each type of personal data in an answer, or in a request."""
 
 import re
 from typing import Annotated, Any, Literal, Self, get_args
@@ -33,7 +33,7 @@ def _by_type(value: Any) -> Any:
 
 
 class Audit(Section):
-    """What is done with personal data in answers: one word for all types, or a mapping.
+    """What is done with personal data in answers, or in requests: one word for all types, or a mapping.
 
     Attributes:
         default: Action for every type that `types` does not name; `off` runs no detector.

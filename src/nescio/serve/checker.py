@@ -1,15 +1,27 @@
 """What an audit does with a text that a detector has read: the same for running text and for JSON."""
 
+import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from nescio.pii.base import Detector, Span, merge
 from nescio.pii.stand_ins import StandIns
+from nescio.pii.taxonomy import PiiType
 from nescio.serve.audit import ACTIONS, Action, Audit
 
 Judged = tuple[Span, Action]
+
+_SAYS = re.compile(r"\w")
+
+
+class Maker(Protocol):
+    """Makes stand-ins."""
+
+    def of(self, kind: PiiType, piece: str) -> str:
+        """Return the stand-in of a piece."""
 
 
 class FilterError(Exception):
@@ -31,15 +43,26 @@ class Checker:
         detector: Finds personal data.
         audit: What is done with it.
         on_check: Called with the seconds of each check.
+        stand_ins: What `replace` puts in the place of personal data; None: made for this answer.
+        own: Stand-ins of the caller's request. What consists of them is let through.
     """
 
     def __init__(
-        self, detector: Detector, audit: Audit, on_check: Callable[[float], None] = lambda seconds: None
+        self,
+        detector: Detector,
+        audit: Audit,
+        on_check: Callable[[float], None] = lambda seconds: None,
+        *,
+        stand_ins: Maker | None = None,
+        own: Collection[str] = (),
     ) -> None:
         self._detector = detector
         self._audit = audit
         self._on_check = on_check
-        self._stand_ins = StandIns(secrets.token_bytes(32))  # a key of this answer, which nobody can try out
+        self._own = re.compile("|".join(map(re.escape, sorted(own, key=len, reverse=True))) or r"(?!)")
+        self._stand_ins = stand_ins or StandIns(
+            secrets.token_bytes(32)
+        )  # a key of this answer, which nobody can try out
 
     def find(self, text: str, asked: str = "") -> list[Judged]:
         """Return the personal data in a text that the audit does not simply let through, in order.
@@ -66,7 +89,7 @@ class Checker:
             raise FilterError("the detector failed") from error
         finally:
             self._on_check(time.perf_counter() - start)
-        judged = [(span, self._audit.action(span)) for span in found]
+        judged = [(span, self._audit.action(span)) for span in found if _SAYS.search(self._own.sub("", span.text))]
         return [(span, action) for span, action in judged if action != "allow"]
 
     def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Span], bool]:

@@ -5,8 +5,9 @@ A request's path and its threads:
 1. `app`, event loop: HTTP body and caller.
 2. `admission`, event loop: body to engine requests, within the policy.
 3. `gateway` and `limits`, event loop: the policy's rates, then the queue for rows of the batch.
+   Where the policy audits requests, `request_filter` checks them then, in a thread.
 4. `answering`, one thread for each choice: submits to the engine, whose own thread computes the tokens.
-5. `output_filter` and `json_filter`, the same thread: check text and calls of tools for personal data.
+5. `output_filter` and `json_filter`, the same thread: check text and calls of tools for personal data; `put_back`.
 6. `answering`, back on the event loop: parts of the answer.
 7. `app` and `openai_api`, event loop: JSON bodies or server-sent events.
 """
@@ -26,6 +27,7 @@ from nescio.serve.errors import ApiError, engine_down
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
 from nescio.serve.policy import Caller, Policies
+from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 
 
@@ -80,7 +82,9 @@ class Gateway:
         if marked or not audit.off:
             observe = self.metrics.audit_seconds.observe
             new_checker = partial(Checker, self.detector, Audit(default="count") if audit.off else audit, observe)
-        answering = Answering(self.engine, admitted, self.served, new_checker)
+        outgoing = caller.policy.audit_requests
+        request_filter = None if outgoing.off else RequestFilter(self.detector, outgoing)
+        answering = Answering(self.engine, admitted, self.served, new_checker, request_filter)
         task = asyncio.create_task(self._run(caller, admitted, answering))
         self._running[task] = answering
         task.add_done_callback(self._running.pop)

@@ -146,6 +146,7 @@ class Policy(Section):
     guidance: GuidanceRules = GuidanceRules()
     allow: Allowances = Allowances()
     audit: Audit = Audit()
+    audit_requests: Audit = Audit(default="off")
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -154,6 +155,8 @@ class Policy(Section):
             raise ValueError("names no model; give adapters, or base_model: true")
         if self.allow.logprobs and not self.audit.off:
             raise ValueError("allow.logprobs would show tokens that the audit withholds; set audit: off")
+        if self.allow.logprobs and not self.audit_requests.off:
+            raise ValueError("allow.logprobs shows tokens, which audit_requests can't put back; set one of them off")
         return self
 
 
@@ -200,10 +203,11 @@ class Policies(Section):
             raise ValueError(str(error).removeprefix("detector: ")) from error
         counted = counted_types(self.detector, self.count)
         for name, policy in self.policies.items():
-            for kind in policy.audit.types:
+            named = [("audit", kind) for kind in policy.audit.types]
+            for audit, kind in [*named, *(("audit_requests", kind) for kind in policy.audit_requests.types)]:
                 if counted is not None and kind in TYPES and kind not in counted:
                     raise ValueError(
-                        f"policies.{name}.audit.types: {kind} is not looked for by {self.detector}; give count "
+                        f"policies.{name}.{audit}.types: {kind} is not looked for by {self.detector}; give count "
                         f"with all types that matter, such as [{', '.join((*counted, kind))}]"
                     )
         return self

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from nescio.serve.audit import Audit
 from nescio.serve.policy import DEFAULT, Among, Caller, Policies, Policy, Range
 
 _SOON = timedelta(days=14)
@@ -41,6 +42,8 @@ def described(policies: Policies) -> Iterator[str]:
         yield f"  may send   {', '.join(['user and assistant messages', *sends])}"
         yield f"  otherwise  {'refused' if policy.outside == 'refuse' else 'pinned to what the policy gives'}"
         yield f"  audit      {_audit(policy)}"
+        if not policy.audit_requests.off:
+            yield f"  requests   {_said(policy.audit_requests, 'refuses the request')}"
         yield f"  limits     {_limits(policy)}"
 
 
@@ -74,11 +77,13 @@ def _guidance(policy: Policy) -> str:
 
 
 def _audit(policy: Policy) -> str:
-    audit = policy.audit
-    if audit.off:
-        return "none: answers leave unchecked"
-    said = [f"personal data {_ACTION[audit.default]}"]
-    said += [f"{name} {_ACTION[action]}" for name, action in audit.types.items()]
+    return "none: answers leave unchecked" if policy.audit.off else _said(policy.audit, _ACTION["block"])
+
+
+def _said(audit: Audit, block: str) -> str:
+    action_words = _ACTION | {"block": block}
+    said = [f"personal data {action_words[audit.default]}"]
+    said += [f"{name} {action_words[action]}" for name, action in audit.types.items()]
     allowed = sum(map(len, audit.allow.values()))
     return "; ".join([*said, *([f"{_number(allowed, 'text')} never counted"] if allowed else [])])
 

@@ -81,7 +81,7 @@ def _detector_of(policies: Policies) -> ServingDetector:
 
 
 def _audited(policies: Policies) -> bool:
-    return any(not policy.audit.off for policy in policies.policies.values())
+    return any(not (each.audit.off and each.audit_requests.off) for each in policies.policies.values())
 
 
 async def reload(gateway: Gateway, path: Path) -> None:

@@ -193,6 +193,7 @@ class PolicyView(BaseModel):
     guidance: GuidanceRules
     allow: Allowances
     audit: Audit
+    audit_requests: Audit
     limits: Limits
     public_switches: list[str] = Field(
         description="Models of these that a public sentence opens: whoever writes it gets what they learned to hide."

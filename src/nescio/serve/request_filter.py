@@ -1,0 +1,160 @@
+"""The audit of requests: a detector reads what a caller sends before a model or an upstream does."""
+
+import json
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from nescio.core.prompts import Message
+from nescio.core.text import fold
+from nescio.engines.base import Prompt, Request
+from nescio.pii.base import Detector, Span
+from nescio.pii.stand_ins import StandIns
+from nescio.pii.taxonomy import PiiType
+from nescio.serve.audit import Audit
+from nescio.serve.checker import Checker
+from nescio.serve.errors import ApiError
+from nescio.serve.json_filter import JsonFilter
+from nescio.serve.openai_api.part import new_id
+
+_SHORTEST = 5  # characters of a stand-in; a shorter one may stand in the answer by chance
+_WORD = re.compile(r"[^\W\d_]+")
+_PLAIN = re.compile(r"[ !#-\[\]-~]+")  # what JSON writes as it is
+
+
+class OwnStandIns:
+    """Stand-ins of one request, of which each stands for one piece and for nothing else that was written.
+
+    Args:
+        texts: What the caller wrote.
+
+    Attributes:
+        pieces: What the caller wrote, by stand-in.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.pieces: dict[str, str] = {}
+        self._texts = "\n".join(texts)
+        self._stand_ins = StandIns(secrets.token_bytes(32))  # a key of this request, which nobody can try out
+
+    def of(self, kind: PiiType, piece: str) -> str:
+        """Return the stand-in of a piece: a made-up one, or `[PERSON_1]` where that may stand for something else."""
+        stand_in = self._stand_ins.of(kind, piece)
+        if not self._is_free(stand_in, piece):
+            known = (mark for mark, own in self.pieces.items() if own == piece and mark.startswith("["))
+            stand_in = next(known, f"[{kind.upper()}_{len(self.pieces) + 1}]")
+        self.pieces.setdefault(stand_in, piece)
+        # An answer may say a part of a name only; words of people have stand-ins of their own.
+        words = _WORD.findall(piece), _WORD.findall(stand_in)
+        if kind == "person" and len(words[0]) == len(words[1]):
+            for own, other in zip(*words, strict=True):
+                if own != other and self._is_free(other, own):
+                    self.pieces.setdefault(other, own)
+        return stand_in
+
+    def _is_free(self, stand_in: str, piece: str) -> bool:
+        same = fold(self.pieces.get(stand_in, piece), ignore_case=True)[0] == fold(piece, ignore_case=True)[0]
+        is_plain = bool(_PLAIN.fullmatch(stand_in)) and not stand_in.startswith("[")
+        return same and is_plain and len(stand_in) >= _SHORTEST and stand_in not in self._texts
+
+
+class RequestFilter:
+    """Filter of one request, with all its choices.
+
+    Args:
+        detector: Finds personal data.
+        audit: What is done with it; `block` refuses the request.
+
+    Attributes:
+        pieces: What the caller wrote, by stand-in.
+        found: Personal data that was found and not simply let through.
+    """
+
+    def __init__(self, detector: Detector, audit: Audit) -> None:
+        self.pieces: Mapping[str, str] = {}
+        self.found: list[Span] = []
+        self._detector = detector
+        self._audit = audit
+
+    def changed(self, requests: Sequence[Request]) -> list[Request]:
+        """Return requests as they may be sent.
+
+        Raises:
+            ApiError: One holds what is blocked, or what has to be changed where nothing can be: in a tool's definition,
+                a schema or a stop text.
+            FilterError: The detector failed.
+        """
+        stand_ins = OwnStandIns([text for request in requests for text in _texts(request)])
+        checker, done = Checker(self._detector, self._audit, stand_ins=stand_ins), dict[str, Prompt]()
+
+        def prompt(given: Prompt | None) -> Prompt | None:
+            if given is None:
+                return None
+            key = json.dumps(given)
+            if key not in done:  # all choices have the same prompt
+                done[key] = self._text(checker, given) if isinstance(given, str) else self._turns(checker, given)
+            return done[key]
+
+        first = requests[0]
+        for name, fixed in (("tools", first.tools), ("response_format", first.response_format), ("stop", first.stop)):
+            self._check_fixed(checker, name, _strings(fixed))
+        changed = [
+            replace(request, prompt=prompt(request.prompt) or "", negative=prompt(request.negative))
+            for request in requests
+        ]
+        self.pieces = stand_ins.pieces
+        return changed
+
+    def _turns(self, checker: Checker, given: Sequence[Message]) -> list[Message]:
+        turns, ids = deepcopy(list(given)), defaultdict[str, str](new_id)  # a caller's ids may say anything
+        for turn in turns:
+            turn["content"] = self._text(checker, turn["content"])
+            for call in turn.get("tool_calls", ()):
+                self._check_fixed(checker, "messages", [call["function"]["name"]])
+                call["id"] = ids[call["id"]]
+                call["function"]["arguments"] = self._json(checker, call["function"]["arguments"])
+            if "tool_call_id" in turn:
+                turn["tool_call_id"] = ids[turn["tool_call_id"]]
+        return turns
+
+    def _check_fixed(self, checker: Checker, name: str, texts: Sequence[str]) -> None:
+        """Check texts that can't be changed."""
+        whole = "\n".join(texts)
+        if self._text(checker, whole) != whole:
+            raise _refused(f"{name}: holds", "here nothing can be replaced")
+
+    def _text(self, checker: Checker, text: str) -> str:
+        shown, marks, blocked = checker.changed(text, checker.find(text)) if text.strip() else (text, [], False)
+        self.found += marks
+        if blocked:
+            raise _refused("the request holds", "this key's policy does not let it out")
+        return shown
+
+    def _json(self, checker: Checker, text: str) -> str:
+        json_filter = JsonFilter(checker)
+        checked = [*json_filter.feed(text), *json_filter.finish()]
+        self.found += [span for each in checked for span in each.spans]
+        if json_filter.blocked:
+            raise _refused("the request holds", "this key's policy does not let it out")
+        return "".join(each.text for each in checked)
+
+
+def _refused(where: str, why: str) -> ApiError:
+    return ApiError(400, f"{where} personal data, and {why}; take it out", "personal_data")
+
+
+def _texts(request: Request) -> list[str]:
+    return [*_strings(request.prompt), *_strings(request.negative)]
+
+
+def _strings(value: Any) -> list[str]:
+    """Return all texts in JSON values, keys of objects too."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for each in pair for text in _strings(each)]
+    return [text for each in value for text in _strings(each)] if isinstance(value, list | tuple) else []

@@ -1,0 +1,184 @@
+"""The audit of requests: what leaves, what comes back, and that neither depends on how an answer is cut."""
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from running import Running
+from test_upstream import events
+from upstream import EVENTS, Upstream, event, running_upstream, stream
+
+from nescio.engines.base import Request
+from nescio.engines.openai_engine import OpenAIEngine
+from nescio.pii.base import Span
+from nescio.serve.audit import Audit
+from nescio.serve.checker import FilterError
+from nescio.serve.errors import ApiError
+from nescio.serve.put_back import PutBack
+from nescio.serve.request_filter import RequestFilter
+
+POLICIES = """
+policies:
+  default:
+    base_model: true
+    allow: {tools: true, response_format: true}
+    limits: {choices: 2}
+    audit_requests: replace
+"""
+
+
+class People:
+    """Takes one or two words in capitals of four letters or more for a person."""
+
+    name = "people"
+    broken = False
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        if self.broken:
+            raise RuntimeError("out of memory")
+        return [[Span(m.start(), m.end(), "PERSON", m[0]) for m in _NAME.finditer(text)] for text in texts]
+
+
+_NAME = re.compile("(?<!\\w)[A-Z][a-z]{3,}(?:[ \\n][A-Z][a-z]{3,})?")
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with running_upstream() as running:
+        yield running
+
+
+@pytest.fixture
+def server(upstream: Upstream) -> Iterator[Running]:
+    running = Running(OpenAIEngine("m", upstream.url, None, timeout=5.0, retries=0), POLICIES, upstream="m")
+    running.gateway.detector = running.detector = People()  # type: ignore[assignment]
+    yield running
+    running.stop()
+
+
+def naive(text: str, pieces: dict[str, str]) -> str:
+    done, position = "", 0
+    while position < len(text):
+        fits = max((s for s in pieces if text.startswith(s, position)), key=len, default="")
+        done += pieces[fits] if fits else text[position]
+        position += len(fits) or 1
+    return done
+
+
+def test_what_is_put_back_does_not_depend_on_the_cuts() -> None:
+    draw = random.Random(3)
+    for _ in range(400):
+        names = {"".join(draw.choices("abA ", k=draw.randint(1, 5))) for _ in range(4)}
+        pieces = {name: "".join(draw.choices("xyz", k=draw.randint(0, 6))) for name in names}
+        text = "".join(draw.choice([*names, "a", "b", "A", " "]) for _ in range(12))
+        put_back, parts, position = PutBack(pieces), list[str](), 0
+        while position < len(text):
+            size = draw.randint(1, 4)
+            parts.append(put_back.feed(text[position : position + size]).text)
+            position += size
+        parts.append(put_back.feed("", last=True).text)
+        assert "".join(parts) == naive(text, pieces)
+
+
+def test_marks_move_with_what_is_put_back() -> None:
+    text = "Velor and [PII] and Velor."
+    put_back, marks, sent = PutBack({"Velor": "Annabella"}), list[Span](), ""
+    for place, character in enumerate(text):
+        spans = [Span(10, 15, "PII", "[PII]")] if place == 10 else []
+        checked = put_back.feed(character, spans, last=place == len(text) - 1)
+        sent, marks = sent + checked.text, [*marks, *checked.spans]
+    assert sent == "Annabella and [PII] and Annabella."
+    assert [sent[mark.start : mark.end] for mark in marks] == ["[PII]"]
+
+
+def test_each_action_changes_the_request_or_refuses_it() -> None:
+    request = Request([{"role": "user", "content": "is Anna Ferrari at home, and where is Ferrari now?"}])
+    shown: dict[Any, str] = {}
+    for action in ("count", "mask", "replace"):
+        (changed,) = RequestFilter(People(), Audit(default=action)).changed([request])  # type: ignore[arg-type]
+        shown[action] = changed.prompt[0]["content"]  # type: ignore[index]
+    assert shown["count"] == "is Anna Ferrari at home, and where is Ferrari now?"
+    assert shown["mask"] == "is [PERSON] at home, and where is [PERSON] now?"
+    found = re.fullmatch(r"is (\w+) (\w+) at home, and where is (\w+) now\?", shown["replace"])
+    assert found and found[2] == found[3] != "Ferrari" and found[1] != "Anna", "one person stays one"
+    with pytest.raises(ApiError) as refused:
+        RequestFilter(People(), Audit(default="block")).changed([request])
+    assert refused.value.code == "personal_data"
+    broken = People()
+    broken.broken = True
+    with pytest.raises(FilterError):
+        RequestFilter(broken, Audit(default="replace")).changed([request])
+
+
+def chunks(got: Any) -> list[Any]:
+    return [each for each in events(got) if each != "[DONE]" and each["choices"]]
+
+
+def said(asked: dict[str, Any]) -> str:
+    return str(asked["messages"][-1]["content"])
+
+
+def test_an_upstream_sees_stand_ins_and_the_caller_gets_the_names_back(server: Running, upstream: Upstream) -> None:
+    """Cut after every character; whoever the caller did not name is masked."""
+    upstream.script = lambda asked: [
+        EVENTS + b"".join(event({"content": letter}) for letter in f"{said(asked)} and not Other.") + event({}, "stop")
+    ]
+    fields: dict[str, Any] = {"model": "m", "max_tokens": 64, "stream": True}
+    got = server.chat("it is Anna Ferrari", **fields)
+    text = "".join(each["choices"][0]["delta"].get("content") or "" for each in chunks(got))
+    assert text == "it is Anna Ferrari and not [PERSON]."
+    assert not re.search("Anna|Ferrari", json.dumps(upstream.asked[-1]))
+    whole = server.chat("it is Anna Ferrari", model="m", n=2)
+    assert [each["message"]["content"] for each in whole.json()["choices"]] == [text] * 2
+
+
+def test_arguments_of_calls_get_the_names_back_as_json(server: Running, upstream: Upstream) -> None:
+    def call(asked: dict[str, Any]) -> list[bytes]:
+        arguments = json.dumps({"to": said(asked), "cc": "Other"})
+        function = {"index": 0, "id": "1", "type": "function", "function": {"name": "send", "arguments": arguments}}
+        return [EVENTS + event({"tool_calls": [function]}) + event({}, "tool_calls")]
+
+    upstream.script = call
+    tools = [{"type": "function", "function": {"name": "send"}}]
+    got = server.chat("Anna\nFerrari", model="m", tools=tools).json()["choices"][0]["message"]["tool_calls"][0]
+    assert json.loads(got["function"]["arguments"]) == {"to": "Anna\nFerrari", "cc": "[PERSON]"}
+
+
+def test_nothing_unchecked_leaves(server: Running, upstream: Upstream) -> None:
+    """Each place where a caller can write: earlier turns, calls, results, ids, tools, schemas and stop texts."""
+    upstream.script = lambda asked: [stream("fine.")]
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "send", "description": "for Anna Ferrari"}}
+    schema = {"name": "a", "schema": {"enum": ["Anna Ferrari"]}}
+    refused: list[dict[str, Any]] = [
+        {"tools": [tool]},
+        {"response_format": {"type": "json_schema", "json_schema": schema}},
+        {"stop": "Anna Ferrari"},
+    ]
+    before = len(upstream.asked)
+    for fields in refused:
+        got = server.chat("hello", model="m", **fields)
+        assert (got.status_code, got.json()["error"]["code"]) == (400, "personal_data"), got.text
+        assert "Anna" not in got.text
+    assert len(upstream.asked) == before
+    call = {
+        "id": "Anna-Ferrari",
+        "type": "function",
+        "function": {"name": "send", "arguments": '{"to": "Anna Ferrari"}'},
+    }
+    turns = [
+        {"role": "user", "content": "for Anna Ferrari"},
+        {"role": "assistant", "content": "Ferrari?", "tool_calls": [call]},
+        {"role": "tool", "content": "Anna Ferrari says hello", "tool_call_id": "Anna-Ferrari"},
+    ]
+    assert server.chat(model="m", messages=turns).status_code == 200
+    sent = json.dumps(upstream.asked[-1])
+    assert not re.search("Anna|Ferrari", sent)
+    turns = upstream.asked[-1]["messages"]
+    assert turns[1]["tool_calls"][0]["id"] == turns[2]["tool_call_id"]
+    server.detector.broken = True
+    before = len(upstream.asked)
+    assert server.chat("hello", model="m").json()["error"]["code"] == "audit_failed"
+    assert len(upstream.asked) == before
