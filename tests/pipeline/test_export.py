@@ -67,7 +67,9 @@ def test_the_adapter_runs_in_plain_peft(baked: Any) -> None:
     read = AutoPeftModelForCausalLM.from_pretrained(run / "out", dtype=torch.float32).eval()
     with torch.no_grad():
         assert torch.allclose(read(IDS).logits, logits, atol=1e-3)
-    assert done.path == run / "out" and not (run / "out/nescio.json").exists()
+    assert done.path == run / "out"
+    notes = json.loads((run / "out/nescio.json").read_text())
+    assert notes == {"positive": "", "negative": "x", "baked": {}}, "served without a sentence, on one branch"
     assert AutoTokenizer.from_pretrained(run / "out").chat_template and (run / "out/LICENSE.txt").exists()
 
 

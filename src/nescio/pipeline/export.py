@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nescio.core.adapters import CONFIG, WEIGHTS, adapter_base, is_adapter, opened_by, read_config, read_notes
+from nescio.core.adapters import CONFIG, NOTES, WEIGHTS, adapter_base, is_adapter, opened_by, read_config, read_notes
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -179,6 +179,8 @@ def _write(adapter: Path, base: str, export: Export, folder: Path, wanted: Wante
         shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
         values = read_object(adapter / CONFIG, "write the adapter again")
         write_json(folder / CONFIG, values | {"base_model_name_or_path": base})
+        if "baked" in (notes := read_notes(adapter)):  # so that `serve` and `chat` still add no sentence and no branch
+            write_json(folder / NOTES, {name: value for name, value in notes.items() if name != "base"})
         tokenizer.save_pretrained(folder)
     else:
         merge_adapter(base, adapter, folder)
