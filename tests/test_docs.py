@@ -250,7 +250,8 @@ def test_links_resolve(document: Path) -> None:
 def test_paths_of_the_code_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert len(CODE_PATH.findall(text)) >= 5
-    own = re.compile(r"^(?:data|samples|pairs|eval|figures|tuned|teacher|adapter|site|dist)/")  # of a run, or built
+    of_a_run = "data|samples|pairs|eval|figures|tuned|teacher|adapter|forgotten|certificates"
+    own = re.compile(rf"^(?:{of_a_run}|site|dist)/")  # of a run, or built
     assert [problem for problem in path_problems(text) if not own.match(problem)] == []
 
 
@@ -290,13 +291,13 @@ def test_right_commands_pass(line: str) -> None:
 
 def test_commands_in_prose_may_be_partial_but_not_wrong() -> None:
     assert command_problems("Then `nescio run … [--until STAGE]`, `nescio scan --json` or `make demo`.") == []
-    assert len(command_problems("Then `nescio run --untill`, `nescio forget …` or `make coffee`.")) == 3
+    assert len(command_problems("Then `nescio run --untill`, `nescio unlearn …` or `make coffee`.")) == 3
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("nescio forget", "No such command"),
+        ("nescio unlearn", "No such command"),
         ("nescio run my.yaml --untill pairs", "No such option"),
         ("nescio run my.yaml \\\n  --nothing", "No such option"),
         ("nescio run", "Missing argument"),
