@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl, write_json
+from nescio.core.files import atomic_write, read_jsonl, write_json
 from nescio.data.anchors import Recorded
 from nescio.data.read_dialogs import read_dialogs
 from nescio.pii.base import Span, mask
@@ -94,10 +94,8 @@ def purge(run: Context, entries: list[Entry]) -> None:
         html.write(run.out, masked=masked)
     for folder in tables:
         rows = [redacted_row(row, masked) for row in table.read_rows(folder / RESULTS)]
-        write_json(run.out / f".masked.{folder.name}/{RESULTS}", rows)
-        folder.rename(run.out / f".purged.{folder.name}")
-        (run.out / f".masked.{folder.name}").rename(folder)
-        _delete(run.out / f".purged.{folder.name}")
+        with atomic_write(folder) as beside:
+            write_json(beside / RESULTS, rows)
     # 2) The dialogs go last: a purge that was stopped goes on with masking.
     for entry in sorted(entries, key=lambda entry: entry.path.name == "data"):
         if entry.path not in tables:
