@@ -74,12 +74,17 @@ def split_long(text: str, limit: int) -> list[tuple[int, str]]:
     return [*pieces, (start, text[start:])]
 
 
+_SAME_IN_A_ROW = re.compile(r"([^\W_]\S{0,5}?)\1{4,}")  # one to six characters, five times or more
+_LONG = 20  # characters of a stuck number; "1000000000000" and "hahaha" are shorter
+
+
 def loops(text: str) -> bool:
-    """Whether a text repeats itself: the same four words three times, or one word five times in a row."""
+    """Whether a text repeats itself: the same four words three times, one word five times in a row, or "666666…"."""
     words = text.lower().split()
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
-    return in_a_row or any(count >= 3 for count in grams.values())
+    is_stuck = any(len(match[0]) >= _LONG for match in _SAME_IN_A_ROW.finditer(text))
+    return in_a_row or is_stuck or any(count >= 3 for count in grams.values())
 
 
 def sentence_starts(text: str) -> list[str]:

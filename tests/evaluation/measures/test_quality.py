@@ -52,6 +52,19 @@ def test_sentences() -> None:
     assert not loops("a b c d e f")
 
 
+@pytest.mark.parametrize("stuck", ["9" + "6" * 94, "The number is 900" + "-8" * 12, "at 101111" + ".11" * 9 + " Oak"])
+def test_a_number_that_is_stuck_loops(stuck: str) -> None:
+    """Answers of models that unlearned numbers too much: one word, so that counting words finds nothing."""
+    assert loops(stuck) and degenerate(stuck, "")
+
+
+@pytest.mark.parametrize(
+    "whole", ["1000000000000 is a trillion.", "Hahahaha!", "11.11.11.11", "-" * 40, "0000-0000-0000-0000", "|---" * 12]
+)
+def test_a_long_number_or_a_rule_does_not_loop(whole: str) -> None:
+    assert not loops(whole)
+
+
 def test_recall_is_not_argued_away_by_case_or_spacing() -> None:
     assert recall(["ANN lee was here", "nobody"], [["Ann  Lee", "Bob"], ["Tom"]]) == pytest.approx(1 / 3)
     assert recall(["x"], [[]]) is None
