@@ -209,6 +209,7 @@ def test_who_does_better_than_ours_is_said_first() -> None:
     text = page.table(RESULT)
     assert "Less leak than nescio at no less usefulness: npo." in text.splitlines()[0]
     assert "Left out, because every rate diverged: flat." in text
+    assert "Not compared: gradient_ascent, simnpo, dpo, sft" in text
     assert "One setting and one seed" in text and "forget quality, p (n = 12)" in text
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| rmu")] == ["rmu", "rmu"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nescio.core.files import atomic_write, write_json, write_text
 from nescio.report.style import PALETTE, new_figure, safe_label, styled
 from nescio.report.table import MISSING, aligned
+from nescio.reproduction.benchmarks.methods import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,9 @@ def _said(result: dict[str, Any]) -> str:
     said.append(f"Not beaten by any other: {', '.join(front(rows))}.")
     if result["diverged"]:
         said.append(f"Left out, because every rate diverged: {', '.join(result['diverged'])}.")
+    asked = {*result["diverged"], *(row["method"] for row in rows)}
+    if missing := [name for name in METHODS if name not in asked]:
+        said.append(f"Not compared: {', '.join(missing)}.")
     if result["quick"]:
         said.append("One setting and one seed: the order of the methods says little.")
     return " ".join(said)
