@@ -42,6 +42,10 @@ UpstreamKeyEnvOption = Annotated[
 UpstreamTimeoutOption = Annotated[
     float, typer.Option(min=0.1, help="Seconds without a word from the upstream after which a request fails.")
 ]
+TelemetryOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send traces to OpenTelemetry's collector (http://host:4318/v1/traces)."),
+]
 RowsOption = Annotated[int, typer.Option(min=2, help="Rows of the batch. A guided answer takes two.")]
 CacheTokensOption = Annotated[
     int,
@@ -81,6 +85,7 @@ def serve(
     drain: DrainOption = 30.0,
     max_body: MaxBodyOption = 2**21,
     cors_origin: CorsOriginOption = None,
+    telemetry: TelemetryOption = None,
 ) -> None:
     """Serve a model through OpenAI's API, with guidance and adapters by API key, and a playground at /."""
     for library in ("fastapi", "prometheus_client", "uvicorn"):
@@ -100,12 +105,15 @@ def serve(
         if not _ORIGIN.fullmatch(origin):
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
     _check_upstream(upstream, adapters, vllm)
+    if telemetry is not None and not _UPSTREAM.fullmatch(telemetry):
+        raise NescioError(f"--telemetry {telemetry}: must read http://host:port/v1/traces")
     run(
         Settings(
             model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,
             cache_tokens=cache_tokens, precision=cast(Precision, precision), queue=queue, drain=drain,
             max_body=max_body, cors_origins=cors_origin or (), options=_engine_options(vllm or ()),
             upstream=upstream, upstream_key_env=upstream_key_env, upstream_timeout=upstream_timeout,
+            telemetry=telemetry,
         )
     )  # fmt: skip
 

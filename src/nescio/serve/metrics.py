@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from nescio.serve.limits import RowGate
 from nescio.serve.openai_api.part import Part
 from nescio.serve.policy import Caller
+from nescio.serve.telemetry import Trace
 
 _LOG = logging.getLogger("nescio.serve")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -22,9 +23,13 @@ class Metrics:
     Args:
         gate: The rows of the batch.
         replays: Returns how often the engine replayed a guided request because its branches were out of step.
+
+    Attributes:
+        trace: Called at the end of each request; None without OpenTelemetry.
     """
 
     def __init__(self, gate: RowGate, replays: Callable[[], int]) -> None:
+        self.trace: Trace | None = None
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "nescio_requests",
@@ -117,4 +122,11 @@ class RequestRecord:
         guided = "true" if self.guided else "false"
         self._metrics.requests.labels(self._policy, self._endpoint, guided, outcome).inc()
         self._metrics.seconds.labels(self._policy).observe(seconds)
+        if self._metrics.trace is not None:
+            attributes: dict[str, str | bool] = {
+                "nescio.policy": self._policy,
+                "nescio.guided": self.guided,
+                "nescio.outcome": outcome,
+            }
+            self._metrics.trace(self._endpoint, seconds, attributes)
         _LOG.info("%s policy=%s guided=%s %s in %.3f s", self._endpoint, self._who, guided, outcome, seconds)

@@ -21,6 +21,7 @@ from nescio.serve.detection import ServingDetector
 from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
 from nescio.serve.served import adapter_folders, check_unguided, served_by, served_upstream
+from nescio.serve.telemetry import tracing
 
 _LOG = logging.getLogger("nescio.serve")
 _RETRIES = 2  # of an upstream that is busy, broken or out of reach, before it has begun to answer
@@ -48,6 +49,7 @@ class Settings:
         upstream: Address of another OpenAI-compatible server, up to `/v1`, that answers in place of an engine here.
         upstream_key_env: Environment variable with the key of the upstream; None sends none.
         upstream_timeout: Seconds without a word from the upstream after which a request fails.
+        telemetry: Where a collector of OpenTelemetry takes traces; None sends none.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Settings:
     upstream: str | None = None
     upstream_key_env: str | None = None
     upstream_timeout: float = 60.0
+    telemetry: str | None = None
 
 
 def _detector_of(policies: Policies) -> ServingDetector:
@@ -171,6 +174,7 @@ def run(settings: Settings) -> None:
     # The policies come before the model, so that a mistake shows at once.
     policies = load_policies(settings.policies, None if settings.upstream else list(adapters))
     upstream = served_upstream(settings.model, policies) if settings.upstream else None
+    trace, end_tracing = tracing(settings.telemetry) if settings.telemetry else (None, lambda: None)
     listening = _listen(settings)
     detector = _detector_of(policies)
     engine = open_upstream(settings, list(upstream.adapters)) if upstream else open_served(settings)
@@ -182,6 +186,7 @@ def run(settings: Settings) -> None:
         rows=settings.rows,
         queue=settings.queue,
     )
+    gateway.metrics.trace = trace
     config = uvicorn.Config(
         create_app(gateway, settings.max_body, settings.cors_origins),
         log_config=None,
@@ -190,6 +195,7 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=5,
     )
     _Server(config, gateway, settings).run([listening])
+    end_tracing()
 
 
 def open_served(settings: Settings) -> Engine:
