@@ -21,6 +21,9 @@ from nescio.pii.plain_text import plain_text
         ("Jose\u0301", "José"),
         ("𝐀𝐧𝐧 ＠ｍａｉｌ", "Ann @mail"),
         ("\u202a+49 30\u202c", "+49 30"),
+        (r'{"to": "\u0061nna@example.org', '{"to": "anna@example.org'),
+        (r"4\u0663 \u00e9", "43 é"),
+        (r"half of a pair: \ud83d", r"half of a pair: \ud83d"),
     ],
 )
 def test_it_reads_as_people_read_it(text: str, plain: str) -> None:
