@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,11 @@ async def reload(gateway: Gateway, path: Path) -> None:
 class _Server(uvicorn.Server):
     """Uvicorn that, when it is told to stop, refuses new requests and first finishes the running ones."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, settings: Settings, end_tracing: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._end_tracing = end_tracing
         self._gateway = gateway
         self._settings = settings
         self._stopping: asyncio.Task[None] | None = None
@@ -156,6 +159,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         await self._gateway.close()
+        await asyncio.to_thread(self._end_tracing)  # here, because a signal ends the process right after
 
 
 def run(settings: Settings) -> None:
@@ -194,8 +198,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    _Server(config, gateway, settings).run([listening])
-    end_tracing()
+    _Server(config, gateway, settings, end_tracing).run([listening])
 
 
 def open_served(settings: Settings) -> Engine:
