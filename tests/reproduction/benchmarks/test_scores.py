@@ -207,7 +207,9 @@ RESULT = {
 def test_who_does_better_than_ours_is_said_first() -> None:
     assert page.better(ROWS, "nescio") == ["npo"] and page.front(ROWS) == ["npo", "rmu"]
     text = page.table(RESULT)
-    assert "Less leak than nescio at no less usefulness: npo." in text.splitlines()[0]
+    equal = [*ROWS, row("grad_diff", 0.2, 0.9, retain=True)]
+    assert page.better(equal, "nescio") == ["npo", "grad_diff"], "as much leak, and more useful"
+    assert "Better than nescio in leak or usefulness, and worse in neither: npo." in text.splitlines()[0]
     assert "Left out, because every rate diverged: flat." in text
     assert "Not compared: gradient_ascent, simnpo, dpo, sft" in text
     assert "One setting and one seed" in text and "forget quality, p (n = 12)" in text

@@ -46,19 +46,15 @@ def front(rows: Sequence[Row]) -> list[str]:
 
 
 def better(rows: Sequence[Row], name: str) -> list[str]:
-    """Return the methods that leak less than one and are at least as useful."""
+    """Return the methods that beat one: in leak or in usefulness, and are worse in neither."""
     found = [row for row in rows if row["method"] == name]
     own = [row for row in rows if row["method"] not in (*GOLD, name)]
-    return [row["method"] for row in own for one in found if row["leak"] < one["leak"] and _as_useful(row, one)]
+    return [row["method"] for row in own for one in found if _beats(row, one)]
 
 
 def _beats(one: Row, other: Row) -> bool:
-    at_least = one["leak"] <= other["leak"] and _as_useful(one, other)
-    return at_least and (one["leak"] < other["leak"] or one["usefulness"] > other["usefulness"])
-
-
-def _as_useful(one: Row, other: Row) -> bool:
-    return bool(one["usefulness"] >= other["usefulness"])
+    at_least = one["leak"] <= other["leak"] and one["usefulness"] >= other["usefulness"]
+    return bool(at_least and (one["leak"] < other["leak"] or one["usefulness"] > other["usefulness"]))
 
 
 def _said(result: dict[str, Any]) -> str:
@@ -71,9 +67,9 @@ def _said(result: dict[str, Any]) -> str:
     if any(row["method"] == "nescio" for row in rows):
         ahead = better(rows, "nescio")
         said.append(
-            f"Less leak than nescio at no less usefulness: {', '.join(ahead)}."
+            f"Better than nescio in leak or usefulness, and worse in neither: {', '.join(ahead)}."
             if ahead
-            else "No method leaks less than nescio and is as useful."
+            else "No method is better than nescio in leak or usefulness and worse in neither."
         )
     said.append(f"Not beaten by any other: {', '.join(front(rows))}.")
     if result["diverged"]:
