@@ -320,9 +320,9 @@ class BakeSection(Section):
     rounds: Positive = 2
     epochs: Positive = 2
     batch_size: Positive = 4
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = 3e-4
     row_tokens: Positive = 1024
     gradient_checkpointing: bool = False
     save_steps: Positive = 50
-    anchors_per_step: Positive = 3
+    anchors_per_step: Positive = 2
     anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
