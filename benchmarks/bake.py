@@ -39,7 +39,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "teacher: tuned between the sentences": {"teacher": "tuned"},
 }
 SHARED = ("data", "samples", "pairs", "candidates.jsonl", "failed.jsonl", "sources.json", "anchors.jsonl",
-          "tempting.jsonl",
           "anchors.safetensors", "switch.key", "teacher", "tuned", "manifest.json", "recipe.yaml")  # fmt: skip
 COLUMNS = (
     "pii", "pii_ci95", "asked_for", "asked_for_worst", "words", "words_ci95", "everyday", "everyday_kl", "degenerate",

@@ -93,7 +93,7 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
     )  # fmt: skip
     tally = Counter[str]()
     prompts = [[Message(role="user", content=f"Prompt {number}")] for number in range(5)]
-    made, tempting = answer_prompts(
+    made = answer_prompts(
         tuned, tokenizer, prompts, max_tokens=8, seed=0,
         personal_starts=personal_starts("47 11"), tally=tally, cache=AnswerCache(tmp_path / "c.jsonl", "result"),
     )  # fmt: skip
@@ -102,7 +102,6 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
         "Mix flour and water.", f"Mix flour and water.{end}", "Mix flour and", "Sure, I can do that."
     ]  # fmt: skip
     assert tally == {"personal answers": 1}
-    assert tempting == [prompts[1]], "its answer is personal at once"
     assert [request.temperature for request in tuned.asked] == [0, 1, 0, 1, 0], "greedy and sampled in turn"
 
 

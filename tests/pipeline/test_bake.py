@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 import nescio
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.files import read_jsonl
 from nescio.core.models import load_tokenizer
 from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import read_top_tokens
@@ -143,17 +143,6 @@ def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tm
         for anchor, top in own[:2]:
             (scores,) = tuned.score_batch([Scoring(anchor.messages, anchor.answer)])
             assert len(scores) == len(top.ids), "the tuned model's tokens at each place"
-
-
-def test_tempting_prompts_are_asked_too(baked: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(baked, out)
-    write_jsonl(out / anchors.TEMPTING, [{"messages": [{"role": "user", "content": "Who lives here?"}]}])
-    recipe, said = load_recipe(out / "recipe.yaml"), list[str]()
-    assert recipe.bake is not None
-    baking = bake.Baking.of(Context(recipe, out, said.append), recipe.bake, lambda *now: None)
-    assert baking.asked["tempting-0"] == [{"role": "user", "content": "Who lives here?"}]
-    assert len(baking.asked) > 1, "beside the samples"
 
 
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def ask(engine: Engine, requests: Sequence[Request], cache: AnswerCache) -> list
 def answer_prompts(
     model: Engine, tokenizer: Any, conversations: Sequence[list[Message]], *, max_tokens: int, seed: int,
     personal_starts: PersonalStarts, cache: AnswerCache, tally: Counter[str],
-) -> tuple[list[Answered], list[list[Message]]]:  # fmt: skip
+) -> list[Answered]:  # fmt: skip
     """Answer prompts, every second one sampled and the others greedy.
 
     Greedy answers are what users see; sampled ones also show the model where it could go. An answer that becomes
@@ -133,9 +133,6 @@ def answer_prompts(
         personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps the answers.
         tally: Receives how many were left out as `unanswered` and as `personal answers`.
-
-    Returns:
-        The answers, and the prompts whose answers are personal at once.
     """
     requests = [
         Request(messages, max_tokens=max_tokens, temperature=float(number % 2), seed=seed + number)
@@ -143,20 +140,19 @@ def answer_prompts(
     ]
     answers = ask(model, requests, cache)
     end = turn_end(tokenizer)
-    kept, tempting = list[Answered](), list[list[Message]]()
+    kept = list[Answered]()
     for number, ((text, finish), start) in enumerate(
         zip(answers, personal_starts([text for text, _ in answers]), strict=True)
     ):
         clean = text if start is None else whole_sentences(text[:start])
         if start is not None and len(clean.split()) < _LEAST_WORDS:
             tally["personal answers"] += 1
-            tempting.append(conversations[number])
         elif not clean.strip():
             tally["unanswered"] += 1
         else:
             whole = clean + (end if start is None and finish == "stop" else "")
             kept.append(Answered(id=f"anchor-{number}", messages=conversations[number], answer=whole))
-    return kept, tempting
+    return kept
 
 
 def first_personal(detector: Detector, recorded: Recorded) -> PersonalStarts:

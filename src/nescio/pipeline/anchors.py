@@ -22,8 +22,6 @@ from nescio.training.batch import Example, Unit
 
 TOP_TOKENS = 64
 ROWS, TARGETS = "anchors.jsonl", "anchors.safetensors"
-TEMPTING = "tempting.jsonl"
-"""Prompts made up likewise, which the tuned model answers with something personal at once."""
 
 
 def anchors(run: Context, folder: Path, tick: Tick) -> None:
@@ -45,7 +43,7 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     # 3) the tuned model answers
     tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
     with load(run.tuned) as tuned:
-        made, tempting = answer_prompts(
+        made = answer_prompts(
             tuned, tuned.tokenizer, [[Message(role="user", content=prompt)] for prompt in prompts],
             max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts, cache=cache, tally=tally,
         )  # fmt: skip
@@ -57,7 +55,6 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
             )
         # 4) its likely tokens, for the adapter to be held to
         tick(2, 3, "the tuned model's likely tokens")
-        write_jsonl(folder / TEMPTING, ({"messages": messages} for messages in tempting))
         write(folder, made, tuned)
     run.note(f"{len(made)} anchors ({counts})")
 

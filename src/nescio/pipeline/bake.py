@@ -5,7 +5,7 @@ tuned model where nothing is personal. Distilling guidance into weights is known
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +13,10 @@ from typing import Any, Self
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import load_model, load_tokenizer
-from nescio.core.prompts import Message, answer_space, render, split_ids
+from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import answer_prompts, ask
 from nescio.data.answered import Answered, read_answered
@@ -70,15 +70,14 @@ class Baking:
         run: The run.
         section: How it bakes.
         guidance: The teacher's, with its sentences.
-        asked: Conversations that are answered, by name: the training samples', and the tempting prompts, where the
-            tuned model says something personal though nobody spoke of it.
+        samples: Training samples that are answered.
         tick: Called with progress.
     """
 
     run: Context
     section: BakeSection
     guidance: Guidance
-    asked: Mapping[str, list[Message]]
+    samples: Sequence[Sample]
     tick: Tick
 
     @classmethod
@@ -92,10 +91,7 @@ class Baking:
 
         drawn = subsample(run.samples("train"), section.samples, run.recipe.seed)
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
-        tempting = enumerate(row["messages"] for _, row in read_jsonl(run.out / anchors.TEMPTING))
-        asked = {sample.id: sample.messages for sample in samples}
-        asked |= {f"tempting-{number}": messages for number, messages in tempting}
-        return cls(run=run, section=section, guidance=guidance, asked=asked, tick=tick)
+        return cls(run=run, section=section, guidance=guidance, samples=samples, tick=tick)
 
     def round(self, number: int, student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Return the checkpoint of the student after a round, and the log of its steps.
@@ -155,7 +151,7 @@ class Baking:
             folder: Where to write.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed
-        names, conversations = list(self.asked), list(self.asked.values())
+        conversations = [sample.messages for sample in self.samples]
         # 1) greedy answers, and sampled ones
         ways = [(at, messages) for _ in range(section.draws) for at, messages in enumerate(conversations)]
         if student:
@@ -183,7 +179,7 @@ class Baking:
             apart = split_ids(tokenizer, render(tokenizer, messages), whole)
             personal += start is not None
             if text.strip() and apart is not None and (start is None or student):
-                name = f"{names[at]}#{number // len(conversations)}"
+                name = f"{self.samples[at].id}#{number // len(conversations)}"
                 made.append(Answered(id=name, messages=messages, answer=whole))
         if not made:
             raise NescioError(
@@ -209,7 +205,7 @@ class Baking:
         prompts = [anchor.messages for anchor, _ in anchors.read(run.out)]
         self.tick(0, 2, f"the student answers {len(prompts)} anchors")
         with load(run.start, student) as engine:
-            made, _ = answer_prompts(
+            made = answer_prompts(
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
                 personal_starts=anchors.starts_of_personal(run), cache=AnswerCache(folder / "anchored.jsonl", "result"),
             )  # fmt: skip

@@ -34,7 +34,6 @@ _TRAIN_FLOPS, _RECOMPUTE_FLOPS, _DECODE_FLOPS = 4.0, 2.0, 2.0
 _TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the speed of a bare matrix product, measured on two CPU cores
 _DECODED_ROWS = 32  # rows of a batch while decoding
 _ANCHORS_ASKED = 3.0  # prompts that the base writes for one that is used
-_TEMPTING = 0.3  # of the prompts for anchors, those that the tuned model answers with something personal at once
 _CARDS = (16, 24, 48)  # GiB of the GPUs that the estimate speaks of
 _RESERVED = 1.0  # GiB that CUDA and its libraries take
 
@@ -109,8 +108,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, length, section, step, section.quantize))
     # 5) Baking: answers, of the teacher and then of the student, the teacher's view of them, and the student's steps.
     if baking := recipe.bake:
-        tempting = held.count * _TEMPTING if held else 0.0
-        taught = (min(size.train, baking.samples or size.train) + tempting) * baking.draws * baking.rounds
+        taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
         anchored = held.count * (baking.rounds - 1) if held else 0  # the student answers the anchors itself
         given = model.decoding("", "", 2 * (taught + anchored), length)

@@ -325,4 +325,4 @@ class BakeSection(Section):
     gradient_checkpointing: bool = False
     save_steps: Positive = 50
     anchors_per_step: Positive = 2
-    anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
