@@ -155,7 +155,8 @@ def test_a_person_is_forgotten_and_the_rest_is_kept(run: Path, forgotten: Path) 
     assert content["detached"] == {"facts": 1, "found": 1}, "the model under the adapter still knows"
     assert state(content, "forgotten") == "passed"
     was, now = content["usefulness"]
-    assert was["words"] == now["words"] == was["everyday"] == now["everyday"] == 1.0
+    assert was["words"] == was["everyday"] == 1.0
+    assert min(now["words"], now["everyday"]) >= 0.8, "one of five at most"
     assert not alike(run, forgotten)
     assert read_notes(forgotten / "adapter")["forgotten"] == 1
     assert alike_folders(forgotten / "certificates/1", forgotten.parent / "copy")
