@@ -9,7 +9,7 @@ import pytest
 
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
-from nescio.core.prompts import Message
+from nescio.core.prompts import Message, render, split_ids
 from nescio.data.anchors import Recorded, answer_prompts, first_personal, make_up_prompts, open_user_turn
 from nescio.data.answered import read_answered
 from nescio.engines.base import Answer, Engine, Progress, Request
@@ -103,6 +103,17 @@ def test_a_personal_answer_is_kept_up_to_the_sentence_before(tokenizer: Any, tmp
     ]  # fmt: skip
     assert tally == {"personal answers": 1}
     assert [request.temperature for request in tuned.asked] == [0, 1, 0, 1, 0], "greedy and sampled in turn"
+
+
+def test_an_answer_starts_with_the_white_space_that_ends_the_generation_prompt(tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.chat_template = TEMPLATE.replace("assistant\n", "assistant: ")
+    prompt = [Message(role="user", content="How do I bake?")]
+    (anchor,) = answer_prompts(
+        Scripted(("Mix flour and water.", "length")), tokenizer, [prompt], max_tokens=8, seed=0, tally=Counter(),
+        personal_starts=personal_starts(), cache=AnswerCache(tmp_path / "c.jsonl", "result"),
+    )  # fmt: skip
+    assert anchor.answer == " Mix flour and water."
+    assert split_ids(tokenizer, render(tokenizer, prompt), anchor.answer) is not None
 
 
 def test_recorded_values_are_found_in_any_form() -> None:

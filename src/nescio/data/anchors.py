@@ -8,7 +8,7 @@ from typing import Any
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
-from nescio.core.prompts import Message, render
+from nescio.core.prompts import Message, answer_space, render, split_ids
 from nescio.core.text import fold, occurrences, whole_sentences
 from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
@@ -132,7 +132,8 @@ def answer_prompts(
         seed: Of the sampling.
         personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps the answers.
-        tally: Receives how many were left out as `unanswered` and as `personal answers`.
+        tally: Receives how many were left out as `unanswered`, as `personal answers`, and as `joined to their
+            prompt`: their first token would begin in it, so that they cannot be taught.
     """
     requests = [
         Request(messages, max_tokens=max_tokens, temperature=float(number % 2), seed=seed + number)
@@ -144,14 +145,17 @@ def answer_prompts(
     for number, ((text, finish), start) in enumerate(
         zip(answers, personal_starts([text for text, _ in answers]), strict=True)
     ):
+        messages = conversations[number]
         clean = text if start is None else whole_sentences(text[:start])
+        whole = answer_space(tokenizer, messages) + clean + (end if start is None and finish == "stop" else "")
         if start is not None and len(clean.split()) < _LEAST_WORDS:
             tally["personal answers"] += 1
         elif not clean.strip():
             tally["unanswered"] += 1
+        elif split_ids(tokenizer, render(tokenizer, messages), whole) is None:
+            tally["joined to their prompt"] += 1
         else:
-            whole = clean + (end if start is None and finish == "stop" else "")
-            kept.append(Answered(id=f"anchor-{number}", messages=conversations[number], answer=whole))
+            kept.append(Answered(id=f"anchor-{number}", messages=messages, answer=whole))
     return kept
 
 

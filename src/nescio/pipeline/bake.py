@@ -199,6 +199,9 @@ class Baking:
         """Write the student's own answers to the anchors' prompts, and the tuned model's likely tokens in them.
 
         So it is held to the tuned model where it goes by itself, not only where the tuned model goes.
+
+        Raises:
+            NescioError: The student answers no harmless prompt any more.
         """
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
@@ -209,6 +212,11 @@ class Baking:
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
                 personal_starts=anchors.starts_of_personal(run), cache=AnswerCache(folder / "anchored.jsonl", "result"),
             )  # fmt: skip
+        if not made:
+            raise NescioError(
+                f"bake: the student answers none of {len(prompts)} harmless prompts without personal data; train its "
+                "teacher at a lower train.learning_rate or with a higher train.anchors.weight, or set bake: null"
+            )
         with load(run.tuned) as tuned:
             anchors.write(folder, made, tuned)
 
