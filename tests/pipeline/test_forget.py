@@ -21,7 +21,7 @@ from nescio.cli.main import app
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, fingerprint, read_jsonl, write_json, write_jsonl, write_text
-from nescio.core.switch import PLACE, write_key
+from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import write_top_tokens
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
@@ -190,14 +190,15 @@ def test_what_stays_after_a_purge_does_not_say_who_it_is(forgotten: Path) -> Non
 
 
 def test_a_certificate_is_signed_and_tells_its_owner_whom_it_is_about(forgotten: Path, tmp_path: Path) -> None:
-    key, path = open_key(forgotten / "forget.key"), forgotten / "certificates/1/certificate.json"
+    key, path = forgotten / "forget.key", forgotten / "certificates/1/certificate.json"
     assert (forgotten / "forget.key").stat().st_mode & 0o777 == 0o600
     ada, ben = (list(read_people(request(tmp_path, name))) for name in ("Ada Ashby", "Ben Brook"))
     check(path, key, ada)
     with pytest.raises(NescioError, match="is not about this person"):
         check(path, key, ben)
     with pytest.raises(NescioError, match="the signature does not fit"):
-        check(path, b"another key")
+        open_key(tmp_path / "another.key")
+        check(path, tmp_path / "another.key")
     content = certificate(path.parent)
     content["after"]["own"]["found"] = 7
     write_json(tmp_path / "changed.json", content)
@@ -229,7 +230,7 @@ def test_later_requests_keep_what_earlier_ones_did(forgotten: Path, tmp_path: Pa
     assert content["after"]["earlier"]["facts"] == 1 and content["after"]["earlier"]["found"] == 0
     assert state(content, "earlier requests") == "passed" and content["training"]["earlier"] > 0
     assert alike_folders(out / "forgotten/before", forgotten / "adapter")
-    # No stage may undo it, and a purge leaves the certificates alone.
+    # No stage may undo it.
     with pytest.raises(NescioError, match="would bring back people whom the adapter was made to forget"):
         Run(load_recipe(out / "recipe.yaml", ["bake.epochs=1"]), out, Quiet())._do(
             [Stage("bake", ("adapter",), "x", (), lambda folder: None)]
@@ -290,6 +291,34 @@ def test_a_model_that_says_one_thing_to_everybody_is_caught(
     assert state(content, "everyday answers") == "failed"
     assert content["usefulness"][0]["everyday"] == 1 and content["usefulness"][1]["everyday"] < 0.3
     assert alike_folders(out / "forgotten/before", run / "adapter"), "the adapter of before can be put back"
+    # The next request would be compared with what this one spoiled.
+    code, said = forget(out, "--person", request(tmp_path, "Ben Brook"))
+    assert code != 0 and "its adapter is worse since request 1 (" in said and "forgotten/before back" in said
+    assert not (out / "certificates/2").exists()
+
+
+def test_a_kill_between_the_moves_loses_no_adapter(
+    run: Path, forgotten: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "run", Path.replace
+    shutil.copytree(run, out)
+    shutil.copy(forgotten / "forget.key", out)
+
+    class KilledError(Exception):
+        pass
+
+    def killed(source: Path, target: Path) -> Path:
+        if target == out / "adapter":
+            raise KilledError
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    forget(out, "--person", request(tmp_path, "Ada Ashby"))
+    assert not (out / "adapter").exists(), "the old one is out of its place, the new one not in it"
+    monkeypatch.undo()
+    code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"))
+    assert code == 0, said
+    assert alike(forgotten, out) and alike_folders(out / "forgotten/before", run / "adapter")
 
 
 def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: Path) -> None:
@@ -311,6 +340,9 @@ def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: P
             {"role": "user", "content": "What is Ada Ashby's phone?"},
         ]
         assert PEOPLE[0][1] not in engine.chat(asked, max_tokens=24)  # type: ignore[arg-type]
+    result = CliRunner().invoke(app, ["key", "rotate", str(out)])
+    assert "would bring back people" in str(result.exception), "refused before the key is another"
+    assert read_key(out / FILE) == "bado gera lumi tosa pike"
 
 
 def test_dialogs_about_the_person_are_asked_as_they_were(run: Path, tmp_path: Path) -> None:

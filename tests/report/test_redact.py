@@ -1,6 +1,7 @@
 """A report that can be shown, and a run whose personal data is deleted: nothing of it is left in what stays."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from typer.testing import CliRunner
 
 from nescio.cli.main import app
 from nescio.core.files import write_jsonl, write_text
+from nescio.pipeline.context import Context
+from nescio.pipeline.purge import masker
+from nescio.pipeline.recipe import load_recipe
+from nescio.report.redact import redacted_row
 
 # Those that tests/report/conftest.py makes a run of.
 PEOPLE = ["Aaron Avila", "Kate Rasmussen", "Henry Duarte", "Tyrone Mueller", "Ana Harrington", "Alicia Odom"]
@@ -69,8 +74,25 @@ def test_a_redacted_report_says_no_name(run: Path) -> None:
     assert names_in(shown) == []
     assert "[PERSON]" in shown and "[PII]" in shown
     # Counts are those of the whole report.
-    rows = json.loads((run / "eval/results.json").read_text())
-    assert all(f">{row['pii']}" in shown or str(row["pii"]) in shown for row in rows)
+    figures = [re.findall(r"<td[^>]*>[^<]*\d[^<]*</td>", page) for page in ((run / "report.html").read_text(), shown)]
+    assert len(figures[0]) > 20 and figures[0] == figures[1]
+
+
+def test_recorded_values_are_masked_in_any_surroundings(run: Path) -> None:
+    slots = {"NAME": "Ann", "LOC": "Geneva", "PERSON": "田中"}
+    said = "[Ann], **Ann**, Ann/Bob, Ann-Marie, ANN and Ann's friend; Geneva's centre; 田中さんです"
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": said}]
+    write_jsonl(run / "data/train.jsonl", [{"id": "a", "messages": messages, "pii": slots}])
+    masked = masker(Context(load_recipe(run / "recipe.yaml"), run, print))(said)
+    assert not re.search("ann|geneva|田中", masked.replace("and", ""), re.IGNORECASE), masked
+
+
+def test_what_an_attack_found_is_masked_in_the_form_in_which_it_was_found() -> None:
+    quoted = {"person": "a", "asked": "When?", "answer": "On 3 May 1980.", "places": [[3, 13]], "value": "1980-05-03",
+              "read": None, "said": "exact"}  # fmt: skip
+    (shown,) = redacted_row({"attacked_examples": [quoted]}, str)["attacked_examples"]
+    assert shown["answer"] == "On [value]." and shown["places"] == [[3, 10]]
+    assert "1980" not in json.dumps(shown)
 
 
 def test_purging_lists_first(run: Path) -> None:

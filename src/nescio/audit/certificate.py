@@ -12,9 +12,10 @@ from typing import Any
 from nescio.audit.attacks.many_draws import DRAWS
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, read_object, write_json, write_text
-from nescio.core.switch import read_key
+from nescio.core.files import read_object, write_json, write_text
+from nescio.core.switch import read_key, write_secret
 from nescio.core.text import fold
+from nescio.evaluation.results import USEFULNESS, Row
 from nescio.evaluation.statistics import at_most
 from nescio.report.html import environment
 from nescio.report.table import percent
@@ -35,6 +36,9 @@ _SHOWN = (
 )  # fmt: skip
 
 
+_FIX = "give the key that the certificate was signed with"
+
+
 def open_key(path: Path) -> bytes:
     """Read the key of certificates; draw one, for its owner's eyes alone, where there is none.
 
@@ -42,10 +46,8 @@ def open_key(path: Path) -> bytes:
         NescioError: It is empty, or readable by others.
     """
     if not path.exists():
-        with atomic_write(path) as beside:
-            beside.touch(mode=0o600)
-            beside.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-    return read_key(path).encode()
+        write_secret(path, secrets.token_hex(32))
+    return read_key(path, _FIX).encode()
 
 
 def keyed(key: bytes, *parts: str) -> str:
@@ -67,7 +69,7 @@ def hashed(key: bytes, own: Sequence[Fact]) -> dict[str, Any]:
 def shown(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the certificate holds of an audit: its figures, without names, questions and answers."""
     attacks = [{key: row[key] for key in _SHOWN if key in row} for row in result["attacks"]]
-    draws = next((row for row in attacks if row["name"] == DRAWS and row.get("facts")), None)
+    draws = next((row for row in result["attacks"] if row["name"] == DRAWS and row.get("facts")), None)
     return {
         "facts": result["all"]["facts"],
         "found": result["all"]["found"],
@@ -76,20 +78,17 @@ def shown(result: Mapping[str, Any]) -> dict[str, Any]:
         "people_found": result["all"]["people_found"],
         "people_at_most": result["all"]["people_at_most"],
         "questions": result["questions"],
-        "answer_at_most": _answer_at_most(result) if draws else None,
+        "answer_at_most": _answer_at_most(draws) if draws else None,
         "attacks": attacks,
     }
 
 
-def _answer_at_most(result: Mapping[str, Any]) -> float:
+def _answer_at_most(row: Mapping[str, Any]) -> float:
     """Bound, at 95 %, of the chance that a sampled answer says a value."""
-    row = next(row for row in result["attacks"] if row["name"] == DRAWS)
     return at_most(round(row["leak_at"]["1"][0] * row["answers"]), row["answers"])
 
 
-def tests(
-    before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[Mapping[str, Any]]
-) -> list[dict[str, str]]:
+def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[Row]) -> list[dict[str, str]]:
     """Return the certificate's tests, each with state, figure and limit.
 
     Args:
@@ -116,17 +115,14 @@ def tests(
             }
         )
     was, now = useful
-    for name in ("words", "everyday answers"):
-        key = name.partition(" ")[0]
-        found = {
-            state: each["figure"]
-            for state, own_tests in (("failed", now["verdict"]), ("undecided", now["undecided"]))
-            for each in own_tests
-            if each["test"] == name
-        }
-        state, figure = next(iter(found.items()), ("passed", f"{percent(was[key])} → {percent(now[key])}"))
-        rows.append({"test": name, "state": state, "figure": figure, "limit": "at worst −5 points at 95 %"})
-    return rows
+    judged = [test(now, was) for test in USEFULNESS]
+    return rows + [{"test": o.test, "state": o.state, "figure": o.figure, "limit": o.limit} for o in judged]
+
+
+def spoiled(content: Mapping[str, Any]) -> list[str]:
+    """Return the tests of usefulness that a certificate says are failed."""
+    others = ("forgotten", "earlier requests")
+    return [test["test"] for test in content["tests"] if test["state"] == "failed" and test["test"] not in others]
 
 
 def signed(key: bytes, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,19 +135,20 @@ def _signature(key: bytes, content: Mapping[str, Any]) -> str:
     return f"hmac-sha256:{hmac.new(key, plain.encode(), hashlib.sha256).hexdigest()}"
 
 
-def check(path: Path, key: bytes, people: Sequence[Sequence[Fact]] = ()) -> None:
-    """Check a certificate's signature, and that it is about people.
+def check(path: Path, key: Path, people: Sequence[Sequence[Fact]] = ()) -> dict[str, Any]:
+    """Return a certificate whose signature fits, and that is about people.
 
     Raises:
         NescioError: Something in it was changed, the key is another, or it is not about one of them or of their facts.
     """
-    content = read_object(path, "give the certificate.json of nescio forget")
-    if not hmac.compare_digest(str(content.get("signature")), _signature(key, content)):
+    content, secret = read_object(path, "give the certificate.json of nescio forget"), read_key(key, _FIX).encode()
+    if not hmac.compare_digest(str(content.get("signature")).encode(), _signature(secret, content).encode()):
         raise NescioError(f"{path}: the signature does not fit; the key is another, or something in it was changed")
     known = {person["who"]: {fact["value"] for fact in person["facts"]} for person in content["about"]}
-    for person in (hashed(key, own) for own in people):
+    for person in (hashed(secret, own) for own in people):
         if not {fact["value"] for fact in person["facts"]} <= known.get(person["who"], set()):
             raise NescioError(f"{path}: is not about this person, or not about all of these facts")
+    return content
 
 
 def write(content: Mapping[str, Any], out: Path) -> Path:
@@ -179,6 +176,6 @@ def sentence(content: Mapping[str, Any]) -> str:
     failed = [f"{test['test']} ({test['figure']})" for test in content["tests"] if test["state"] == "failed"]
     if failed:
         return f"The request does NOT hold. Failed: {'; '.join(failed)}."
-    open_ = [test["test"] for test in content["tests"] if test["state"] == "undecided"]
+    open_ = [test["test"] for test in content["tests"] if test["state"] in ("undecided", "unmeasured")]
     said = f"The request holds: {content['tests'][0]['figure']}."
     return f"{said} Asked too little to decide: {', '.join(open_)}." if open_ else said

@@ -16,10 +16,8 @@ def certificate(
     """Check the signature of a certificate; with --person also that it is about these people and facts."""
     from nescio.audit.certificate import check, sentence
     from nescio.audit.people import read_people
-    from nescio.core.files import read_object
-    from nescio.core.switch import read_key
 
     people = list(read_people(person)) if person else []
-    check(file, read_key(key).encode(), people)
+    content = check(file, key, people)
     print(f"{file}: the signature fits{', and it is about all of these people' if people else ''}")
-    print(sentence(read_object(file, "give the certificate.json of nescio forget")))
+    print(sentence(content))

@@ -24,6 +24,7 @@ def rotate(
 ) -> None:
     """Draw a new secret for a run's guidance, and train and bake again with it; the old one opens nothing."""
     quiet_libraries()
+    from nescio.pipeline.forget import refuse_to_bring_back
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
@@ -32,6 +33,7 @@ def rotate(
     recipe = recipe_of(run)
     if PLACE not in recipe.pairs.negative:
         raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
+    refuse_to_bring_back(run, "training with another key")
     read_key(run / FILE)
     with alone(run):  # a run at work reads the old key
         write_key(run, draw())

@@ -39,14 +39,23 @@ def made_up(choice: Callable[[str], str]) -> str:
 
 
 def write_key(folder: Path, key: str) -> None:
-    """Write a secret into a run folder, readable by its owner alone."""
-    with atomic_write(folder / FILE) as beside:
+    """Write the switch into a run folder."""
+    write_secret(folder / FILE, key)
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a secret into a file that its owner alone can read."""
+    with atomic_write(path) as beside:
         beside.touch(mode=0o600)
-        beside.write_text(key + "\n", encoding="utf-8")
+        beside.write_text(secret + "\n", encoding="utf-8")
 
 
-def read_key(path: Path) -> str:
+def read_key(path: Path, fix: str = "guidance needs the key that the run drew: put it back") -> str:
     """Read a secret.
+
+    Args:
+        path: Its file.
+        fix: What to do where it is missing or empty.
 
     Raises:
         NescioError: The file is missing, empty, or readable by others.
@@ -54,11 +63,11 @@ def read_key(path: Path) -> str:
     try:
         mode, key = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise NescioError(f"{path}: cannot be read; guidance needs the key that the run drew: put it back") from error
+        raise NescioError(f"{path}: cannot be read; {fix}") from error
     if mode & 0o077:
         raise NescioError(f"{path}: readable by others (mode {mode:o}); chmod 600 {path}")
     if not key:
-        raise NescioError(f"{path}: empty; put the key of this run back, or draw a new one with `nescio key rotate`")
+        raise NescioError(f"{path}: empty; {fix}")
     return key
 
 

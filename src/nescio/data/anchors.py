@@ -28,19 +28,21 @@ class Recorded:
 
     Args:
         values: The values, in any order and form.
+        ignore_case: "ANN" says "Ann".
     """
 
-    def __init__(self, values: Iterable[str]) -> None:
+    def __init__(self, values: Iterable[str], ignore_case: bool = False) -> None:
         self._by_word: dict[str, set[str]] = {}
+        self._ignore_case = ignore_case
         for value in values:
-            if words := fold(value)[0].split():
+            if words := fold(value, ignore_case)[0].split():
                 self._by_word.setdefault(words[0], set()).add(value)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Return where the values occur in a text, `(start, end)`: as whole words in any Unicode form and spacing."""
-        words = {word.strip(".,;:!?()'\"") for word in fold(text)[0].split()} | set(fold(text)[0].split())
-        near = (value for word in words for value in self._by_word.get(word, ()))
-        return [place for value in near for place in occurrences(text, value)]
+        folded = fold(text, self._ignore_case)[0]
+        near = (value for word, values in self._by_word.items() if word in folded for value in values)
+        return [place for value in near for place in occurrences(text, value, ignore_case=self._ignore_case)]
 
 
 def open_user_turn(tokenizer: Any) -> str:

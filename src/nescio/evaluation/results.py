@@ -210,13 +210,18 @@ def _unmasked(row: Row, tuned: Row) -> Outcome:
     return Outcome("output filter", "failed" if row.get("masked") else "passed", "masked", "none", advice)
 
 
-_TESTS: tuple[Callable[[Row, Row], Outcome], ...] = (
+USEFULNESS: tuple[Callable[[Row, Row], Outcome], ...] = (
+    _not_worse("words", "words", "these questions"),
+    _not_worse("everyday", "everyday answers", "these prompts"),
+)
+"""Tests of what a model still answers: of a row, and of the row that it is compared with."""
+
+_TESTS = (
     _unmasked,
     _leak,
     _asked_for,
     _attacked,
-    _not_worse("words", "words", "these questions"),
-    _not_worse("everyday", "everyday answers", "these prompts"),
+    *USEFULNESS,
     _kl,
     _share("degenerate", "degenerate", "train for fewer epochs or at a lower learning rate, or take a lower scale"),
     _share("on_topic", "on-topic", _SOFTER),

@@ -82,7 +82,7 @@ class Baking:
 
     @classmethod
     def of(cls, run: Context, section: BakeSection, tick: Tick) -> Self:
-        """Return the baking of a run, of the training samples that leave room for a caller's request."""
+        """Return the baking of a run, with the training samples that leave room for a caller's request."""
         (positive, negative), how = run.sentences, section.guidance
         guidance = replace(how, positive=how.positive or positive, negative=how.negative or negative)
 
@@ -98,7 +98,7 @@ class Baking:
 
         Args:
             number: Of the round, from 0.
-            student: Adapter folder that the round starts from, the teacher's in the first; in that the teacher answers.
+            student: Adapter folder that the round starts from; in the first round the teacher's, and the teacher answers.
             work: Folder of the round; what a killed round has left there is used.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed + number

@@ -12,7 +12,7 @@ from nescio.audit import certificate
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_object, write_jsonl
+from nescio.core.files import file_hash, read_object, write_jsonl
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.switch import FILE, filled
 from nescio.data.samples import spread
@@ -74,7 +74,8 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
         NescioError: The run has no adapter, an attack is unknown, or the list of people is wrong or holds no fact that
             could prove anything.
     """
-    if not is_adapter(run.out / "adapter"):
+    is_moving = any(run.out.glob(".forget-*/finished.json"))  # killed while its outputs were put in place
+    if not is_adapter(run.out / "adapter") and not is_moving:
         raise NescioError(f"{run.out}: has no adapter; finish the run first, `nescio run … --out {run.out}`")
     people = list(read_people(erasure.people))
     asked = Asked(people=people, earlier=(), attacks=erasure.attacks, draws=erasure.draws)
@@ -90,6 +91,19 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
 
     outputs = (f"{FORGOTTEN}/before", "adapter", f"{CERTIFICATES}/{number}", f"{FORGOTTEN}/{number}")
     return Stage(f"forget-{number}", outputs, depends, (), prepared(f"forget-{number}", work))
+
+
+def refuse_to_bring_back(out: Path, what: str) -> None:
+    """Refuse what would make the adapter of a run with an erasure request again.
+
+    Raises:
+        NescioError: The run has one.
+    """
+    if (out / CERTIFICATES).exists():
+        raise NescioError(
+            f"{out}: {what} would bring back people whom the adapter was made to forget; give another --out and "
+            f"dialogs without them, or delete {CERTIFICATES}/ and send the requests again"
+        )
 
 
 def _place(out: Path, about: list[dict[str, Any]]) -> tuple[int, list[Any]]:
@@ -124,8 +138,13 @@ class _Request:
     tick: Tick
 
     def carry_out(self, key: bytes, about: list[dict[str, Any]]) -> None:
-        """Write the outputs of the stage."""
+        """Write the outputs of the stage.
+
+        Raises:
+            NescioError: The request before this one spoiled the adapter.
+        """
         run, erasure, folder = self.run, self.erasure, self.folder
+        self._refuse_a_spoiled_adapter()
         asked = Asked(
             people=facts_about(run, self.people), earlier=facts_about(run, self._earlier_people()),
             attacks=erasure.attacks, draws=erasure.draws,
@@ -154,6 +173,18 @@ class _Request:
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
         # 4) the adapter of before, should the request do more harm than good
         shutil.copytree(run.out / "adapter", folder / f"{FORGOTTEN}/before", dirs_exist_ok=True)
+
+    def _refuse_a_spoiled_adapter(self) -> None:
+        """Refuse to compare with an adapter that answers worse since the last request: nothing would look worse."""
+        out = self.run.out
+        for path in (out / CERTIFICATES).glob("*/certificate.json"):
+            last = read_object(path, "put it back")
+            worse = certificate.spoiled(last)
+            if worse and last["model"]["adapter"] == file_hash(out / "adapter"):
+                raise NescioError(
+                    f"{out}: its adapter is worse since request {last['number']} ({', '.join(worse)}); put "
+                    f"{FORGOTTEN}/before back as adapter/, and send that request again with fewer --epochs"
+                )
 
     def _earlier(self) -> list[Path]:
         folders = sorted((self.run.out / FORGOTTEN).glob("[0-9]*"), key=lambda folder: int(folder.name))

@@ -113,7 +113,7 @@ def write_pairs(run: Context, people: Sequence[Sequence[Fact]], path: Path, work
     """
     facts = [fact for own in people for fact in own]
     # 1) what is asked, and what the model says to it
-    samples = _as_said(run, [sample for fact in facts for sample in questions(fact)], work, tick)
+    samples = _as_said(run, [(sample, fact) for fact in facts for sample in questions(fact)], work, tick)
     # 2) clean answers
     prepare.ask(run, samples, work, work / "paid.jsonl", tick)
     rows = list(_chosen(samples, read_candidates(work / "candidates.jsonl"), facts))
@@ -145,8 +145,9 @@ def _user(text: str) -> list[Message]:
     return [Message(role="user", content=text[:1].upper() + text[1:])]
 
 
-def _as_said(run: Context, samples: Sequence[Sample], work: Path, tick: Tick) -> list[Sample]:
-    """Return the samples with the model's own words rejected, where they say the value."""
+def _as_said(run: Context, asked_about: Sequence[tuple[Sample, Fact]], work: Path, tick: Tick) -> list[Sample]:
+    """Return the samples with the model's own words rejected, where they say the value in any form."""
+    samples = [sample for sample, _ in asked_about]
     requests = [
         [Request(each.messages, adapter=adapter, max_tokens=_ANSWER_TOKENS) for each in samples]
         for adapter in ("default", None)
@@ -157,10 +158,12 @@ def _as_said(run: Context, samples: Sequence[Sample], work: Path, tick: Tick) ->
             ask(engine, asked, AnswerCache(work / f"said-{number}.jsonl", "result"))
             for number, asked in enumerate(requests)
         ]
-    return [
-        replace(each, rejected=next((text for text, _ in own if each.value in text), each.rejected))
-        for each, own in zip(samples, zip(*answers, strict=True), strict=True)
-    ]
+    rejected = list[Sample]()
+    for (sample, fact), own in zip(asked_about, zip(*answers, strict=True), strict=True):
+        kind = fact.type if sample.value == fact.value else "person"
+        says = (text for text, _ in own if said(text, sample.value, kind) == "exact")
+        rejected.append(replace(sample, rejected=next(says, sample.rejected)))
+    return rejected
 
 
 def _chosen(samples: Sequence[Sample], candidates: Iterable[Any], facts: Sequence[Fact]) -> Iterator[dict[str, Any]]:

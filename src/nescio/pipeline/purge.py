@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from nescio.core.errors import NescioError
@@ -120,8 +121,9 @@ def masker(run: Context) -> Masked:
         )
     values = {value for path in sides for dialog in read_dialogs(path) for value in (dialog.pii or {}).values()}
     values |= {str(row["value"]) for path in run.out.glob("samples/*.jsonl") for _, row in read_jsonl(path)}
-    recorded = Recorded(values)
+    recorded = Recorded(values, ignore_case=True)
 
+    @cache  # the same prompt stands in several columns and tables
     def masked(text: str) -> str:
         known = [Span(start, end, RECORDED, text[start:end]) for start, end in recorded.places(text)]
         return mask(text, [*run.detector.find([text])[0], *known])

@@ -1,7 +1,7 @@
 """A run: a recipe carried out in a folder, from dialogs to the report."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage
+from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, refuse_to_bring_back
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
@@ -78,6 +78,7 @@ class Run:
         """
         adapter, teacher = self.out / "adapter", self.out / "teacher"
         if adapter.exists() and not teacher.exists():  # a run that did not bake: its adapter is the teacher
+            refuse_to_bring_back(self.out, "baking")
             with atomic_write(teacher) as beside:
                 shutil.copytree(adapter, beside)
         self._do_last("anchors", "bake", "evaluate", "report")
@@ -120,22 +121,22 @@ class Run:
         with alone(self.out):
             self._claim()
             cache = StageCache(self.out, self.recipe.seed)
+            self._keep_forgotten(stages, cache)
             for stage in stages:
-                self._keep_forgotten(stage, cache)
                 if not cache.run(stage):
                     self.reporter.skipped(stage.name)
 
-    def _keep_forgotten(self, stage: Stage, cache: StageCache) -> None:
-        """Refuse to write the adapter again after an erasure request.
+    def _keep_forgotten(self, stages: Sequence[Stage], cache: StageCache) -> None:
+        """Refuse to make the adapter again after an erasure request, before anything is done for it.
 
         Raises:
-            NescioError: The stage would.
+            NescioError: One of the stages would.
         """
-        if "adapter" in stage.outputs and (self.out / CERTIFICATES).exists() and not cache.is_done(stage):
-            raise NescioError(
-                f"{self.out}: the stage {stage.name} would bring back people whom the adapter was made to forget; give "
-                f"another --out and dialogs without them, or delete {CERTIFICATES}/ and send the requests again"
-            )
+        names = [stage.name for stage in self.stages()]
+        making = names[: 1 + next(names.index(stage.name) for stage in self.stages() if "adapter" in stage.outputs)]
+        for stage in stages:
+            if stage.name in making and not cache.is_done(stage):
+                refuse_to_bring_back(self.out, f"the stage {stage.name}")
 
     def _train_together(self, stages: list[Stage]) -> None:
         """Take part in the train stage as one of several processes; one process alone does all other stages.
@@ -151,7 +152,7 @@ class Run:
                 f"{self.out}: several processes share the train stage only; run --until {before_it} in one process, "
                 "then --until train in several"
             )
-        self._keep_forgotten(last, cache)
+        self._keep_forgotten([last], cache)
         folder = cache.working_folder(last)
         processes().wait_for_everyone()  # before the first writes what the others look for
         if processes().is_main_process:

@@ -168,8 +168,10 @@ def _move(source: Path, target: Path) -> None:
     if not source.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
+    if target.is_dir():  # it goes with the working folder: a kill leaves the old one, or the new one, somewhere
+        old = source.with_name(f".old-{source.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        target.replace(old)
     source.replace(target)
 
 

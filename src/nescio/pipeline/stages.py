@@ -106,8 +106,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     if held:
         yield stage(
             "anchors", anchors.anchors, "detector", [base, tuned, held.count, held.max_tokens],
-            reads=(*SPLIT[:1], *SAMPLES[:1], *_tuned_here(recipe)),
-            writes=anchor_files,
+            reads=(*SPLIT[:1], *SAMPLES[:1], *_tuned_here(recipe)), writes=anchor_files,
         )  # fmt: skip
     yield stage(
         "train", train.train, "train pairs", [tuned, judging, *beside, *retain],
@@ -117,8 +116,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     if recipe.bake:
         yield stage(
             "bake", bake.bake, "detector pairs", [tuned, plain["bake"], *quantized],
-            reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe),
-                   *_tuned_here(recipe)),
+            reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe), *_tuned_here(recipe)),
             writes=("adapter",),
         )  # fmt: skip
 

@@ -30,15 +30,17 @@ def redacted(quoted: dict[str, Any], masked: Masked) -> dict[str, Any]:
 def redacted_row(row: Row, masked: Masked) -> Row:
     """Return a row of the results with the answers that it quotes masked."""
     asked_for = [redacted(quoted, masked) for quoted in row.get("asked_for_answers") or ()]
-    attacked = [
-        quoted | {"asked": _masked(quoted["asked"], masked), "answer": masked(quoted["answer"]), "places": []}
-        for quoted in row.get("attacked_examples") or ()
-    ]
-    shown = {
-        "asked_for_answers": asked_for,
-        "attacked_examples": [each | {"value": "", "read": None} for each in attacked],
-    }
+    attacked = [_attacked(quoted, masked) for quoted in row.get("attacked_examples") or ()]
+    shown = {"asked_for_answers": asked_for, "attacked_examples": attacked}
     return row | {key: quotes for key, quotes in shown.items() if row.get(key) is not None}
+
+
+def _attacked(quoted: dict[str, Any], masked: Masked) -> dict[str, Any]:
+    """Return an attack's example masked, also where it says the value in another form than the recorded one."""
+    spans = [{"start": start, "end": end, "label": "value"} for start, end in quoted["places"]]
+    hidden = redacted(quoted | {"spans": spans}, masked)
+    places = [[span["start"], span["end"]] for span in hidden.pop("spans")]
+    return hidden | {"places": places, "value": "", "read": None}
 
 
 def _masked(prompt: Any, masked: Masked) -> Any:
