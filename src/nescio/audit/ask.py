@@ -92,7 +92,7 @@ class Asker:
 
     def _call(self, call: Sequence[tuple[str, Question]]) -> int:
         """Ask one call's questions and put the answers on disk; return how many questions are settled."""
-        if self._is_over:
+        if self._is_over or self._is_spent:  # looked at here: workers may be far ahead of who raises
             return 0
         requests = [request_of(self.victim.setup, question) for _, question in call]
         answers = answer_all(self.victim.engine, requests, self._missed)
@@ -128,12 +128,15 @@ class Asker:
                 self.prompt_tokens += row["prompt_tokens"]
                 self.answer_tokens += row["answer_tokens"]
 
+    @property
+    def _is_spent(self) -> bool:
+        return self.price is not None and self.price.budget is not None and self.dollars >= self.price.budget
+
     def _check_budget(self) -> None:
-        budget = self.price.budget if self.price else None
-        if budget is not None and self.dollars >= budget and self.done < self.total:
+        if self.price and self._is_spent and self.done < self.total:
             raise BudgetSpentError(
-                f"--budget {budget:g}: used up after {self.done} of {self.total} questions (${self.dollars:.2f}); "
-                f"the answers are in {self._path}; give more, and the same command goes on"
+                f"--budget {self.price.budget:g}: used up after {self.done} of {self.total} questions "
+                f"(${self.dollars:.2f}); the answers are in {self._path}; give more, and the same command goes on"
             )
 
 
