@@ -98,7 +98,7 @@ class Baking:
 
         Args:
             number: Of the round, from 0.
-            student: Adapter folder that the round starts from; in the first round the teacher's, and the teacher answers.
+            student: Adapter folder that the round starts from; in the first round the teacher's, who then answers.
             work: Folder of the round; what a killed round has left there is used.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed + number
