@@ -156,10 +156,11 @@ class _Request:
             write_pairs(run, asked.people, pairs, folder, self.tick)
         shutil.copy(erasure.people, kept / f"people{erasure.people.suffix}")
         # 2) the adapter goes on from where it is
-        own, earlier, held = self._units(pairs), self._earlier_units(), self._anchors()
+        own, held = self._units(pairs), self._anchors()
+        earlier = spread(self._earlier_units(), _request_of, _EARLIER * len(own), Random(run.recipe.seed))
         adapter = folder / "adapter"
         if not (adapter / "log.jsonl").exists():  # written last
-            done = self._train(own, spread(earlier, _request_of, _EARLIER * len(own), Random(run.recipe.seed)), held)
+            done = self._train(own, earlier, held)
             notes = {name: value for name, value in read_notes(run.out / "adapter").items() if name != "base"}
             copy_adapter(run, done.checkpoints[-1], adapter, run.out / "adapter", **notes | {"forgotten": self.number})
             write_jsonl(kept / "log.jsonl", done.log)
@@ -167,7 +168,7 @@ class _Request:
         # 3) what comes out, before and after
         content = {"number": self.number, "about": about} | certify(run, asked, adapter, folder, self.tick)
         content["training"] = {
-            "pairs": sum(map(len, own)), "earlier": min(len(earlier), _EARLIER * len(own)),
+            "pairs": sum(map(len, own)), "earlier": sum(map(len, earlier)),
             "anchors": len(held.units) if held else 0, "epochs": erasure.epochs,
         }  # fmt: skip
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
