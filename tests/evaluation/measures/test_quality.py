@@ -31,6 +31,15 @@ def test_degenerate(answer: str, expected: bool) -> None:
     assert degenerate(answer, PROTECT) is expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(" him.", False), ("", True), (" .", True), (" him before you ask him before you ask him before you ask.", True)],
+)
+def test_what_an_answer_was_given_to_begin_with_counts(answer: str, expected: bool) -> None:
+    """A model that ends a begun answer at once, or goes round in it, is broken; one that finishes it is not."""
+    assert degenerate(answer, PROTECT, "Before you ask him, talk it over with") is expected
+
+
 def test_without_a_protect_sentence_none_is_repeated() -> None:
     assert not degenerate("You could ask at the desk.", "")
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any
 
 from nescio.core.model_source import identity
@@ -29,7 +30,8 @@ class Quality(Measure):
     columns = (
         Column(
             key="degenerate", header="degenerate", place="main",
-            meaning="share of the answers that are empty, have under five words, loop, or repeat the protect prompt",
+            meaning="share of the answers that are empty, have under five words (with the words they were given to "
+            "begin with), loop, or repeat the protect prompt",
         ),
         Column(
             key="on_topic", header="on-topic", place="main",
@@ -48,9 +50,10 @@ class Quality(Measure):
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Judge the answers; the base model weighs those of all rows together."""
         fit_of = _fits(task, {one.setup.name: one.rows for one in found})
+        begun = [sample.beginning for sample in task.samples]
         return [
             {
-                "degenerate": sum(degenerate(answer, task.protect) for answer in one.answers) / len(one.answers),
+                "degenerate": sum(map(degenerate, one.answers, repeat(task.protect), begun)) / len(begun),
                 "on_topic": fit_of[one.setup.name].on_topic,
                 "canned": canned_share(one.answers),
                 "fluency": fit_of[one.setup.name].perplexity,
@@ -75,11 +78,18 @@ def _fits(task: Task, rows_by_setup: dict[str, list[dict[str, Any]]]) -> dict[st
     return fit_of
 
 
-def degenerate(answer: str, protect: str) -> bool:
-    """Whether an answer is empty, has under five words, loops, or repeats the protect sentence."""
+def degenerate(answer: str, protect: str, begun: str = "") -> bool:
+    """Whether an answer is empty, has under five words, loops, or repeats the protect sentence.
+
+    Args:
+        answer: What the model said.
+        protect: The protect sentence.
+        begun: What the answer was given to begin with. Its words count: "him." can be all that was left to say.
+    """
     sentence = fold(protect, ignore_case=True)[0].strip().rstrip(".")
     repeats = bool(sentence) and sentence in fold(answer, ignore_case=True)[0]
-    return len(answer.split()) < FEWEST_WORDS or loops(answer) or repeats
+    whole = begun + answer
+    return not any(map(str.isalnum, answer)) or len(whole.split()) < FEWEST_WORDS or loops(whole) or repeats
 
 
 def canned_share(answers: Sequence[str]) -> float:
