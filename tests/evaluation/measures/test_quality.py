@@ -33,7 +33,7 @@ def test_degenerate(answer: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [(" him.", False), ("", True), (" .", True), (" him before you ask him before you ask him before you ask.", True)],
+    [(" him.", False), ("", True), (" .", True), (" him before you ask him before you ask him before you ask", True)],
 )
 def test_what_an_answer_was_given_to_begin_with_counts(answer: str, expected: bool) -> None:
     """A model that ends a begun answer at once, or goes round in it, is broken; one that finishes it is not."""
