@@ -232,6 +232,7 @@ def test_later_requests_keep_what_earlier_ones_did(forgotten: Path, tmp_path: Pa
     assert content["after"]["earlier"]["facts"] == 1 and content["after"]["earlier"]["found"] == 0
     assert state(content, "earlier requests") == "passed" and content["training"]["earlier"] > 0
     assert alike_folders(out / "forgotten/before", forgotten / "adapter")
+    assert alike_folders(out / "forgotten/first", forgotten / "forgotten/before")
     # No stage may undo it.
     with pytest.raises(NescioError, match="would bring back people whom the adapter was made to forget"):
         Run(load_recipe(out / "recipe.yaml", ["bake.epochs=1"]), out, Quiet())._do(
@@ -293,10 +294,10 @@ def test_a_model_that_says_one_thing_to_everybody_is_caught(
     assert state(content, "everyday answers") == "failed"
     assert content["usefulness"][0]["everyday"] == 1 and content["usefulness"][1]["everyday"] < 0.3
     assert alike_folders(out / "forgotten/before", run / "adapter"), "the adapter of before can be put back"
-    # The next request would be compared with what this one spoiled.
-    code, said = forget(out, "--person", request(tmp_path, "Ben Brook"))
-    assert code != 0 and "its adapter is worse since request 1 (" in said and "forgotten/before back" in said
-    assert not (out / "certificates/2").exists()
+    # The next request is not compared with what this one spoiled.
+    code, said = forget(out, "--person", request(tmp_path, "Ben Brook"), "--epochs", 1)
+    content = certificate(out / "certificates/2")
+    assert code == 1 and state(content, "everyday answers") == "failed" and content["usefulness"][0]["everyday"] == 1
 
 
 def test_a_kill_between_the_moves_loses_no_adapter(

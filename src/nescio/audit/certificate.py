@@ -94,7 +94,7 @@ def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[
     Args:
         before: What was found of all people, this request's and earlier ones', with the adapter of before.
         after: The same with the adapter of after.
-        useful: The rows of both adapters in a table, that of before first.
+        useful: The rows in a table of the adapter of before the first request, and of that of after.
     """
     own, earlier = after["own"], after["earlier"]
     rows = [
@@ -114,15 +114,9 @@ def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[
                 "limit": "no more than before",
             }
         )
-    was, now = useful
-    judged = [test(now, was) for test in USEFULNESS]
+    first, now = useful
+    judged = [test(now, first) for test in USEFULNESS]
     return rows + [{"test": o.test, "state": o.state, "figure": o.figure, "limit": o.limit} for o in judged]
-
-
-def spoiled(content: Mapping[str, Any]) -> list[str]:
-    """Return the tests of usefulness that a certificate says are failed."""
-    others = ("forgotten", "earlier requests")
-    return [test["test"] for test in content["tests"] if test["state"] == "failed" and test["test"] not in others]
 
 
 def signed(key: bytes, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,13 +61,15 @@ class Asked:
         return plans | ({"earlier": plan(self.earlier, _EARLIER, most, setting)} if self.earlier else {})
 
 
-def certify(run: Context, asked: Asked, adapter: Path, work: Path, tick: Tick) -> dict[str, Any]:
+def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, tick: Tick) -> dict[str, Any]:
     """Return what a certificate says of an adapter, beside the run's own of before.
 
     Args:
         run: The run; its adapter is that of before.
         asked: What is asked about.
         adapter: Folder of the adapter of after.
+        first: Folder of the adapter of before the first request. It answers as well as any request may leave it:
+            compared with the one before only, each of many requests could make the answers a little worse.
         work: Folder for the answers; a killed job goes on with them.
         tick: Called with progress.
     """
@@ -79,7 +81,7 @@ def certify(run: Context, asked: Asked, adapter: Path, work: Path, tick: Tick) -
         _found(run, setup, own, work, tick)
         for setup, own in ((before, plans), (after, plans), (Setup("detached", "detached", run.start), bare))
     ]
-    useful = _useful(run, [before, after], tick)
+    useful = _useful(run, [Setup("first", "first", run.start, adapter=str(first)), after], tick)
     return {
         "nescio": nescio.__version__,
         "date": datetime.now(UTC).date().isoformat(),
@@ -112,7 +114,7 @@ def _found(run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick:
 
 
 def _useful(run: Context, setups: Sequence[Setup], tick: Tick) -> list[dict[str, Any]]:
-    """Return the rows of both adapters: plain questions in words, and everyday prompts."""
+    """Return the rows of adapters: plain questions in words, and everyday prompts."""
     section = run.recipe.evaluate
     task = Task(
         setups=setups, samples=[_GREETING], own=[{}], max_tokens=16, base=run.recipe.base,

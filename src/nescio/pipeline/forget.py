@@ -12,7 +12,7 @@ from nescio.audit import certificate
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import file_hash, read_object, write_jsonl
+from nescio.core.files import read_object, write_jsonl
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.switch import FILE, filled
 from nescio.data.samples import spread
@@ -35,6 +35,8 @@ from nescio.training.trainer import Trained, fit
 
 FORGOTTEN, CERTIFICATES = "forgotten", "certificates"
 """Folders of a run: what is trained along for earlier requests, which is personal; and what may be shown."""
+BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
+"""The adapters of before the last request, and of before the first."""
 _ANCHORS = 4  # beside each step
 _EARLIER = 2  # times as many units of earlier requests as of this one, at most
 
@@ -89,7 +91,8 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
     def work(run: Context, folder: Path, tick: Tick) -> None:
         _Request(run, erasure, people, number, folder, tick).carry_out(key, about)
 
-    outputs = (f"{FORGOTTEN}/before", "adapter", f"{CERTIFICATES}/{number}", f"{FORGOTTEN}/{number}")
+    before = (BEFORE,) if (run.out / FIRST).exists() else (BEFORE, FIRST)
+    outputs = (*before, "adapter", f"{CERTIFICATES}/{number}", f"{FORGOTTEN}/{number}")
     return Stage(f"forget-{number}", outputs, depends, (), prepared(f"forget-{number}", work))
 
 
@@ -138,13 +141,8 @@ class _Request:
     tick: Tick
 
     def carry_out(self, key: bytes, about: list[dict[str, Any]]) -> None:
-        """Write the outputs of the stage.
-
-        Raises:
-            NescioError: The request before this one spoiled the adapter.
-        """
+        """Write the outputs of the stage."""
         run, erasure, folder = self.run, self.erasure, self.folder
-        self._refuse_a_spoiled_adapter()
         asked = Asked(
             people=facts_about(run, self.people), earlier=facts_about(run, self._earlier_people()),
             attacks=erasure.attacks, draws=erasure.draws,
@@ -166,26 +164,17 @@ class _Request:
             write_jsonl(kept / "log.jsonl", done.log)
             shutil.copy(run.out / "adapter/log.jsonl", adapter / "log.jsonl")  # the report draws the run's own
         # 3) what comes out, before and after
-        content = {"number": self.number, "about": about} | certify(run, asked, adapter, folder, self.tick)
+        is_first = not (run.out / FIRST).exists()  # or the run was purged
+        first = run.out / ("adapter" if is_first else FIRST)
+        content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
         content["training"] = {
             "pairs": sum(map(len, own)), "earlier": sum(map(len, earlier)),
             "anchors": len(held.units) if held else 0, "epochs": erasure.epochs,
         }  # fmt: skip
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
-        # 4) the adapter of before, should the request do more harm than good
-        shutil.copytree(run.out / "adapter", folder / f"{FORGOTTEN}/before", dirs_exist_ok=True)
-
-    def _refuse_a_spoiled_adapter(self) -> None:
-        """Refuse to compare with an adapter that answers worse since the last request: nothing would look worse."""
-        out = self.run.out
-        for path in (out / CERTIFICATES).glob("*/certificate.json"):
-            last = read_object(path, "put it back")
-            worse = certificate.spoiled(last)
-            if worse and last["model"]["adapter"] == file_hash(out / "adapter"):
-                raise NescioError(
-                    f"{out}: its adapter is worse since request {last['number']} ({', '.join(worse)}); put "
-                    f"{FORGOTTEN}/before back as adapter/, and send that request again with fewer --epochs"
-                )
+        # 4) the adapter of before, should the request do more harm than good; and that of before all of them
+        for name in (BEFORE, FIRST) if is_first else (BEFORE,):
+            shutil.copytree(run.out / "adapter", folder / name, dirs_exist_ok=True)
 
     def _earlier(self) -> list[Path]:
         folders = sorted((self.run.out / FORGOTTEN).glob("[0-9]*"), key=lambda folder: int(folder.name))
