@@ -16,7 +16,8 @@ DEPLOY = ROOT / "deploy"
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     metrics = Metrics(RowGate(8, 8), lambda: 0)
-    for counter, labels in ((metrics.requests, 4), (metrics.tokens, 2), (metrics.personal, 2), (metrics.reloads, 1)):
+    counters = metrics.requests, metrics.tokens, metrics.personal, metrics.sent_personal, metrics.reloads
+    for counter, labels in zip(counters, (4, 2, 3, 3, 1), strict=True):
         counter.labels(*["x"] * labels).inc()
     for histogram in (metrics.first_token, metrics.seconds):
         histogram.labels("x").observe(1)

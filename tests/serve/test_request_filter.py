@@ -4,29 +4,38 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 from running import Running
 from test_upstream import events
-from upstream import EVENTS, Upstream, event, running_upstream, stream
+from upstream import EVENTS, Upstream, continuation, event, running_upstream, stream
 
 from nescio.engines.base import Request
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.pii.base import Span
 from nescio.serve.audit import Audit
-from nescio.serve.checker import FilterError
+from nescio.serve.checker import Checker, FilterError
 from nescio.serve.errors import ApiError
+from nescio.serve.keys import hash_key
 from nescio.serve.put_back import PutBack
 from nescio.serve.request_filter import RequestFilter
 
-POLICIES = """
+STRICT = "nescio-strict"
+POLICIES = f"""
 policies:
   default:
     base_model: true
-    allow: {tools: true, response_format: true}
-    limits: {choices: 2}
+    allow: {{tools: true, response_format: true, completions: true}}
+    limits: {{choices: 2}}
     audit_requests: replace
+  strict:
+    keys: ['{hash_key(STRICT)}']
+    base_model: true
+    allow: {{completions: true}}
+    audit_requests: {{default: count, types: {{person: block}}}}
 """
 
 
@@ -57,6 +66,10 @@ def server(upstream: Upstream) -> Iterator[Running]:
     running.gateway.detector = running.detector = People()  # type: ignore[assignment]
     yield running
     running.stop()
+
+
+def request_filter(action: Any, detector: Any = None) -> RequestFilter:
+    return RequestFilter(partial(Checker, detector or People(), Audit(default=action)))
 
 
 def naive(text: str, pieces: dict[str, str]) -> str:
@@ -98,19 +111,19 @@ def test_each_action_changes_the_request_or_refuses_it() -> None:
     request = Request([{"role": "user", "content": "is Anna Ferrari at home, and where is Ferrari now?"}])
     shown: dict[Any, str] = {}
     for action in ("count", "mask", "replace"):
-        (changed,) = RequestFilter(People(), Audit(default=action)).changed([request])  # type: ignore[arg-type]
+        (changed,) = request_filter(action).changed([request])
         shown[action] = changed.prompt[0]["content"]  # type: ignore[index]
     assert shown["count"] == "is Anna Ferrari at home, and where is Ferrari now?"
     assert shown["mask"] == "is [PERSON] at home, and where is [PERSON] now?"
     found = re.fullmatch(r"is (\w+) (\w+) at home, and where is (\w+) now\?", shown["replace"])
     assert found and found[2] == found[3] != "Ferrari" and found[1] != "Anna", "one person stays one"
     with pytest.raises(ApiError) as refused:
-        RequestFilter(People(), Audit(default="block")).changed([request])
+        request_filter("block").changed([request])
     assert refused.value.code == "personal_data"
     broken = People()
     broken.broken = True
     with pytest.raises(FilterError):
-        RequestFilter(broken, Audit(default="replace")).changed([request])
+        request_filter("replace", broken).changed([request])
 
 
 def chunks(got: Any) -> list[Any]:
@@ -133,6 +146,59 @@ def test_an_upstream_sees_stand_ins_and_the_caller_gets_the_names_back(server: R
     assert not re.search("Anna|Ferrari", json.dumps(upstream.asked[-1]))
     whole = server.chat("it is Anna Ferrari", model="m", n=2)
     assert [each["message"]["content"] for each in whole.json()["choices"]] == [text] * 2
+
+
+def test_completions_too_streamed_or_not(server: Running, upstream: Upstream) -> None:
+    """Two texts to continue; what is put back in one is what its caller wrote, and nobody else."""
+
+    def go_on(asked: dict[str, Any]) -> list[bytes]:
+        text = f" {asked['prompt']} and not Other."
+        return [EVENTS + b"".join(map(continuation, text)) + continuation("", "stop")]
+
+    upstream.script = go_on
+    texts, before = ["it is Anna Ferrari", "it was Bruno Keller"], len(upstream.asked)
+    body = {"model": "m", "prompt": texts, "max_tokens": 64}
+    wanted = [f" {text} and not [PERSON]." for text in texts]
+    assert [choice["text"] for choice in server.post("completions", body).json()["choices"]] == wanted
+    got = ["", ""]
+    for each in chunks(server.post("completions", body | {"stream": True})):
+        got[each["choices"][0]["index"]] += each["choices"][0]["text"]
+    assert got == wanted
+    assert len(upstream.asked) == before + 4
+    assert not re.search("Anna|Ferrari|Bruno|Keller", json.dumps(upstream.asked[before:]))
+
+
+def test_a_completion_that_must_not_leave_is_refused(server: Running, upstream: Upstream) -> None:
+    before = len(upstream.asked)
+    for streamed in (False, True):
+        body = {"model": "m", "prompt": "it is Anna Ferrari", "stream": streamed}
+        refused = server.post("completions", body, STRICT)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "personal_data")
+        assert "Anna" not in refused.text
+        server.detector.broken = True
+        failed = server.post("completions", body)
+        assert (failed.status_code, failed.json()["error"]["code"]) == (503, "audit_failed")
+        server.detector.broken = False
+    assert len(upstream.asked) == before
+
+
+def test_metrics_count_each_piece_of_a_request_once_by_type(server: Running, upstream: Upstream) -> None:
+    """Earlier turns, several choices and what a key may not send too; the figures hold no name."""
+    upstream.script = lambda asked: [stream("fine.")]
+
+    def counted(policy: str) -> float:
+        name = f'nescio_request_pii_total{{label="PERSON",policy="{policy}",type="person"}} '
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    turns = [{"role": "user", "content": f"{name} met Anna Ferrari"} for name in ("Bruno", "Bruno", "Carla")]
+    assert server.chat(model="m", messages=turns, n=2).status_code == 200
+    assert counted("default") == 3
+    assert server.chat("nobody", model="m").status_code == 200
+    assert counted("default") == 3
+    server.post("completions", {"model": "m", "prompt": "it is Anna Ferrari"}, STRICT)
+    assert counted("strict") == 1, "also what is refused"
+    assert "Ferrari" not in httpx.get(f"{server.url}/metrics").text
 
 
 def test_arguments_of_calls_get_the_names_back_as_json(server: Running, upstream: Upstream) -> None:

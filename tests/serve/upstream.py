@@ -21,6 +21,13 @@ def event(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) 
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
+def continuation(text: str, finish: str | None = None) -> bytes:
+    """One chunk of a streamed completion."""
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+    body = {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
+
+
 def stream(*texts: str, finish: str = "stop") -> bytes:
     """A whole streamed chat."""
     usage = event(None, usage={"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10})

@@ -45,6 +45,9 @@ class Checker:
         on_check: Called with the seconds of each check.
         stand_ins: What `replace` puts in the place of personal data; None: made for this answer.
         own: Stand-ins of the caller's request. What consists of them is let through.
+
+    Attributes:
+        found: Type, label and text of each piece that was found and not simply let through.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Checker:
         stand_ins: Maker | None = None,
         own: Collection[str] = (),
     ) -> None:
+        self.found: set[tuple[PiiType, str, str]] = set()
         self._detector = detector
         self._audit = audit
         self._on_check = on_check
@@ -90,7 +94,9 @@ class Checker:
         finally:
             self._on_check(time.perf_counter() - start)
         judged = [(span, self._audit.action(span)) for span in found if _SAYS.search(self._own.sub("", span.text))]
-        return [(span, action) for span, action in judged if action != "allow"]
+        judged = [(span, action) for span, action in judged if action != "allow"]
+        self.found.update((span.type, span.label, span.text) for span, _ in judged)
+        return judged
 
     def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Span], bool]:
         """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""

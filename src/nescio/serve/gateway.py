@@ -14,6 +14,7 @@ A request's path and its threads:
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -77,15 +78,12 @@ class Gateway:
             admitted: The engine requests.
             marked: Find and mark personal data even if the policy's audit is off.
         """
-        audit = caller.policy.audit
-        new_checker = None
-        if marked or not audit.off:
-            observe = self.metrics.audit_seconds.observe
-            new_checker = partial(Checker, self.detector, Audit(default="count") if audit.off else audit, observe)
-        outgoing = caller.policy.audit_requests
-        request_filter = None if outgoing.off else RequestFilter(self.detector, outgoing)
+        audit, outgoing = caller.policy.audit, caller.policy.audit_requests
+        audit = Audit(default="count") if marked and audit.off else audit
+        new_checker = None if audit.off else self._new_checker(audit)
+        request_filter = None if outgoing.off else RequestFilter(self._new_checker(outgoing))
         answering = Answering(self.engine, admitted, self.served, new_checker, request_filter)
-        task = asyncio.create_task(self._run(caller, admitted, answering))
+        task = asyncio.create_task(self._run(caller, admitted, answering, request_filter))
         self._running[task] = answering
         task.add_done_callback(self._running.pop)
         return answering
@@ -104,7 +102,12 @@ class Gateway:
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.close()
 
-    async def _run(self, caller: Caller, admitted: Admitted, answering: Answering) -> None:
+    def _new_checker(self, audit: Audit) -> Callable[..., Checker]:
+        return partial(Checker, self.detector, audit, self.metrics.audit_seconds.observe)
+
+    async def _run(
+        self, caller: Caller, admitted: Admitted, answering: Answering, request_filter: RequestFilter | None
+    ) -> None:
         try:
             # 3a) the policy's rates
             with self.meter.admit(caller, admitted.most_tokens) as ticket:
@@ -124,6 +127,8 @@ class Gateway:
                     ticket.tokens = usage.total_tokens
                     self.metrics.tokens.labels(caller.name, "prompt").inc(usage.prompt_tokens)
                     self.metrics.tokens.labels(caller.name, "answer").inc(usage.completion_tokens)
+                    for kind, label, _ in request_filter.found if request_filter else ():
+                        self.metrics.sent_personal.labels(caller.name, kind, label).inc()
         except ApiError as error:
             answering.refuse(error)
 

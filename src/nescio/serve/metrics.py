@@ -49,10 +49,16 @@ class Metrics:
             "nescio_request_seconds", "From arrival to end", ("policy",), buckets=_SECONDS, registry=registry
         )
         self.personal = Counter(
-            "nescio_pii", "Pieces of personal data that the audit found", ("policy", "label"), registry=registry
+            "nescio_pii", "Pieces of personal data that the audit found", ("policy", "type", "label"), registry=registry
+        )
+        self.sent_personal = Counter(
+            "nescio_request_pii",
+            "Different pieces of personal data that the audit of requests found in a request",
+            ("policy", "type", "label"),
+            registry=registry,
         )
         self.audit_seconds = Histogram(
-            "nescio_audit_seconds", "Of one check of the output audit", buckets=_SECONDS, registry=registry
+            "nescio_audit_seconds", "Of one check of the audit", buckets=_SECONDS, registry=registry
         )
         self.reloads = Counter("nescio_policy_reloads", "Policy files read again", ("result",), registry=registry)
         registry.register(_Replays(replays))
@@ -111,7 +117,7 @@ class RequestRecord:
             self._first = False
             self._metrics.first_token.labels(self._policy).observe(time.perf_counter() - self._start)
         for span in part.found:
-            self._metrics.personal.labels(self._policy, span.label).inc()
+            self._metrics.personal.labels(self._policy, span.type, span.label).inc()
 
     def end(self, outcome: str) -> None:
         """Count the end: `answered`, `hung_up` or an error's code. Only the first call counts."""

@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 from nescio.core.prompts import Message
 from nescio.core.text import fold
 from nescio.engines.base import Prompt, Request
-from nescio.pii.base import Detector, Span
 from nescio.pii.stand_ins import StandIns
 from nescio.pii.taxonomy import PiiType
-from nescio.serve.audit import Audit
 from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError
 from nescio.serve.json_filter import JsonFilter
@@ -66,19 +64,17 @@ class RequestFilter:
     """Filter of one request, with all its choices.
 
     Args:
-        detector: Finds personal data.
-        audit: What is done with it; `block` refuses the request.
+        new_checker: Makes what finds personal data and says what is done with it; `block` refuses the request.
 
     Attributes:
         pieces: What the caller wrote, by stand-in.
-        found: Personal data that was found and not simply let through.
+        found: Type, label and text of each piece that was found and not simply let through.
     """
 
-    def __init__(self, detector: Detector, audit: Audit) -> None:
+    def __init__(self, new_checker: Callable[..., Checker]) -> None:
         self.pieces: Mapping[str, str] = {}
-        self.found: list[Span] = []
-        self._detector = detector
-        self._audit = audit
+        self.found: Set[tuple[PiiType, str, str]] = frozenset()
+        self._new_checker = new_checker
 
     def changed(self, requests: Sequence[Request]) -> list[Request]:
         """Return requests as they may be sent.
@@ -89,7 +85,8 @@ class RequestFilter:
             FilterError: The detector failed.
         """
         stand_ins = OwnStandIns([text for request in requests for text in _texts(request)])
-        checker, done = Checker(self._detector, self._audit, stand_ins=stand_ins), dict[str, Prompt]()
+        checker, done = self._new_checker(stand_ins=stand_ins), dict[str, Prompt]()
+        self.found = checker.found
 
         def prompt(given: Prompt | None) -> Prompt | None:
             if given is None:
@@ -128,8 +125,7 @@ class RequestFilter:
             raise _refused(f"{name}: holds", "here nothing can be replaced")
 
     def _text(self, checker: Checker, text: str) -> str:
-        shown, marks, blocked = checker.changed(text, checker.find(text)) if text.strip() else (text, [], False)
-        self.found += marks
+        shown, _, blocked = checker.changed(text, checker.find(text)) if text.strip() else (text, [], False)
         if blocked:
             raise _refused("the request holds", "this key's policy does not let it out")
         return shown
@@ -137,7 +133,6 @@ class RequestFilter:
     def _json(self, checker: Checker, text: str) -> str:
         json_filter = JsonFilter(checker)
         checked = [*json_filter.feed(text), *json_filter.finish()]
-        self.found += [span for each in checked for span in each.spans]
         if json_filter.blocked:
             raise _refused("the request holds", "this key's policy does not let it out")
         return "".join(each.text for each in checked)
