@@ -18,19 +18,16 @@ from nescio.engines.base import (
     Request,
     Stream,
     TokenLogprob,
-    ToolCall,
     TooLongError,
 )
 from nescio.serve.admission import Admitted
+from nescio.serve.answer_filter import AnswerFilter
 from nescio.serve.call_reader import CallReader
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.errors import ApiError
 from nescio.serve.failures import told
-from nescio.serve.json_filter import JsonFilter
 from nescio.serve.openai_api.part import Call, Part, new_id
 from nescio.serve.openai_api.response_bodies import Usage
-from nescio.serve.output_filter import OutputFilter
-from nescio.serve.put_back import PutBack
 from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 from nescio.serve.tool_formats.forced import Forced
@@ -187,45 +184,34 @@ class Answering:
     def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
         checker = self._new_checker(own=self._pieces) if self._new_checker else None
-        text_filter: JsonFilter | OutputFilter | None = None
-        if checker:
-            is_json = request.response_format is not None
-            text_filter = JsonFilter(checker) if is_json else OutputFilter(checker, _asked(request.prompt))
+        in_json = request.response_format is not None
+        answer_filter = AnswerFilter(checker, self._pieces, asked=_asked(request.prompt), in_json=in_json)
         reader = self._reader(request)
-        put_back = PutBack(self._pieces, in_json=bool(request.response_format)) if self._pieces else None
 
-        def emit(checked: Checked, logprobs: list[TokenLogprob] | None = None, *, last: bool = False) -> None:
-            checked = put_back.feed(checked.text, checked.spans, last=last) if put_back else checked
-            self._send(self._parts, Part(index, checked.text, checked.spans, logprobs=logprobs))
-
-        def send(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
-            if text_filter is None:
-                emit(Checked(text), logprobs)
-                return
-            for checked in text_filter.feed(text):
-                emit(checked)
-            if text_filter.blocked:
+        def send(checked: Iterable[Checked], logprobs: list[TokenLogprob] | None = None) -> None:
+            for each in checked:
+                self._send(self._parts, Part(index, each.text, each.spans, logprobs=logprobs))
+            if answer_filter.blocked:
                 stream.cancel()
 
         for piece in pieces:
             self._answer_tokens[index] += len(piece.token_ids)
-            send(reader.feed(piece.text) if reader else piece.text, piece.logprobs)
+            # log-probabilities are of answers that no filter changes: a piece is one part then
+            send(answer_filter.feed(reader.feed(piece.text) if reader else piece.text), piece.logprobs)
         answer = stream.answer
         self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, answer.tokens
         rest, calls = reader.finish() if reader else ("", answer.calls)
-        send(rest)
-        for checked in text_filter.finish() if text_filter and not self.abandoned else ():
-            emit(checked)
-        emit(Checked(""), last=True)
-        if text_filter is not None and text_filter.blocked:
+        send(answer_filter.feed(rest))
+        send(answer_filter.finish() if not self.abandoned else ())
+        if answer_filter.blocked:
             return Part(index, finish="content_filter")
         for number, call in enumerate(calls):
-            checked_call = _checked(number, call, request, checker)
-            if checked_call is None:
+            if call.name not in _names(request):
+                raise EndpointError("the upstream calls a tool that the request does not have")
+            arguments = answer_filter.arguments(call.arguments)
+            if arguments is None:
                 return Part(index, finish="content_filter")
-            if self._pieces:
-                back = PutBack(self._pieces, in_json=True).feed(checked_call.arguments, checked_call.spans, last=True)
-                checked_call = replace(checked_call, arguments=back.text, spans=back.spans)
+            checked_call = Call(number, new_id(), call.name, arguments.text, arguments.spans)
             self._send(self._parts, Part(index, calls=(checked_call,)))
         if answer.finish != "stop":
             return Part(index, finish="length")
@@ -249,23 +235,3 @@ def _asked(prompt: Prompt) -> str:
 
 def _names(request: Request) -> set[str]:
     return {tool["function"]["name"] for tool in request.tools}
-
-
-def _checked(number: int, call: ToolCall, request: Request, checker: Checker | None) -> Call | None:
-    """Return a call that may be sent, or None if the audit ends the answer before it.
-
-    Raises:
-        EndpointError: An upstream calls what is none of the tools.
-        FilterError: The detector failed.
-    """
-    if call.name not in _names(request):
-        raise EndpointError("the upstream calls a tool that the request does not have")
-    if checker is None:
-        return Call(number, new_id(), call.name, call.arguments)
-    json_filter = JsonFilter(checker)
-    json_filter.feed(call.arguments)
-    checked = json_filter.finish()
-    if json_filter.blocked:
-        return None
-    arguments = "".join(each.text for each in checked)
-    return Call(number, new_id(), call.name, arguments, tuple(span for each in checked for span in each.spans))

@@ -1,0 +1,73 @@
+"""What an answer passes on its way to the caller: the audit of its text and calls, then what stand-ins stand for."""
+
+from collections.abc import Mapping
+
+from nescio.serve.checker import Checked, Checker
+from nescio.serve.json_filter import JsonFilter
+from nescio.serve.output_filter import OutputFilter
+from nescio.serve.put_back import PutBack
+
+
+class AnswerFilter:
+    """Filter of one choice of an answer. Its output does not depend on how the text was cut.
+
+    Args:
+        checker: The audit, which knows the request's own stand-ins; None: nothing is checked.
+        pieces: What the caller wrote, by stand-in.
+        asked: What the answer follows.
+        in_json: Whether its text is JSON.
+    """
+
+    def __init__(
+        self, checker: Checker | None, pieces: Mapping[str, str], *, asked: str = "", in_json: bool = False
+    ) -> None:
+        self._checker = checker
+        self._pieces = pieces
+        self._text_filter: JsonFilter | OutputFilter | None = None
+        if checker is not None:
+            self._text_filter = JsonFilter(checker) if in_json else OutputFilter(checker, asked)
+        self._put_back = PutBack(pieces, in_json=in_json) if pieces else None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the audit ends the answer here."""
+        return self._text_filter is not None and self._text_filter.blocked
+
+    def feed(self, text: str) -> list[Checked]:
+        """Add text of the answer; return what may be sent now.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        checked = [Checked(text)] if self._text_filter is None else self._text_filter.feed(text)
+        return [self._with_pieces(each) for each in checked]
+
+    def finish(self) -> list[Checked]:
+        """End the text; return the rest that may be sent.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        checked = [] if self._text_filter is None else self._text_filter.finish()
+        return [*map(self._with_pieces, checked), self._with_pieces(Checked(""), last=True)]
+
+    def arguments(self, text: str) -> Checked | None:
+        """Return the arguments of a call as they may be sent, or None if the audit ends the answer before the call.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        checked = Checked(text)
+        if self._checker is not None:
+            json_filter = JsonFilter(self._checker)
+            json_filter.feed(text)
+            parts = json_filter.finish()
+            if json_filter.blocked:
+                return None
+            checked = Checked(
+                "".join(part.text for part in parts), tuple(span for part in parts for span in part.spans)
+            )
+        return PutBack(self._pieces, in_json=True).feed(checked.text, checked.spans, last=True)
+
+    def _with_pieces(self, checked: Checked, *, last: bool = False) -> Checked:
+        return self._put_back.feed(checked.text, checked.spans, last=last) if self._put_back else checked
