@@ -7,8 +7,8 @@ A request's path and its threads:
 3. `gateway` and `limits`, event loop: the policy's rates, then the queue for rows of the batch.
    Where the policy audits requests, `request_filter` checks them then, in a thread.
 4. `answering`, one thread for each choice: submits to the engine, whose own thread computes the tokens.
-5. `answer_filter`, the same thread: checks text and calls of tools for personal data (`output_filter`, `json_filter`), then
-   `put_back`.
+5. `answer_filter`, the same thread: checks text and calls of tools for personal data, by `output_filter` and
+   `json_filter`; then `put_back`.
 6. `answering`, back on the event loop: parts of the answer.
 7. `app` and `openai_api`, event loop: JSON bodies or server-sent events.
 """
