@@ -5,8 +5,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import typer
 import yaml
 
+import nescio
+from nescio.cli.main import app
 from nescio.serve.limits import RowGate
 from nescio.serve.metrics import Metrics
 
@@ -46,3 +49,22 @@ def test_compose_mounts_what_the_container_reads() -> None:
     assert (DEPLOY / compose["prometheus"]["volumes"][0].split(":")[0]).exists()
     (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["nescio:8000"]}]
+
+
+def test_the_chart_reads_values_that_there_are_and_starts_what_there_is() -> None:
+    values = yaml.safe_load((DEPLOY / "helm/values.yaml").read_text())
+    templates = {path.name: path.read_text() for path in (DEPLOY / "helm/templates").iterdir()}
+    asked = {tuple(name.split(".")) for text in templates.values() for name in re.findall(r"\.Values\.([\w.]+)", text)}
+    there = {
+        (name, *inner)
+        for name, own in values.items()
+        for inner in ([(key,) for key in own] if own and isinstance(own, dict) else [()])
+    }
+    assert asked == there, "each value is read, and each that is read is there"
+    deployment = templates["deployment.yaml"]
+    options = {name for each in typer.main.get_command(app).commands["serve"].params for name in each.opts}
+    assert set(re.findall(r"- (--[a-z-]+)", deployment)) <= options
+    container = (DEPLOY / "Containerfile").read_text()
+    assert "ENV NESCIO_CACHE=/home/nescio/cache" in container and "mountPath: /home/nescio/cache" in deployment
+    chart = yaml.safe_load((DEPLOY / "helm/Chart.yaml").read_text())
+    assert chart["appVersion"] == nescio.__version__
