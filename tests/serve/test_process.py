@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -197,6 +198,24 @@ def test_what_cannot_start_says_why(
     ended = CliRunner().invoke(app, ["serve", *arguments])
     assert isinstance(ended.exception, NescioError), "which the command line prints in one line, with exit code 2"
     assert message in str(ended.exception)
+
+
+def test_small_chunks_leave_at_once() -> None:
+    """With Nagle's delay on, each waits for the acknowledgement of the one before, 40 ms on Linux."""
+    listening = process._listen(process.Settings(model="m", adapters={}, policies=Path("p.yaml"), port=0))
+
+    async def accepted() -> int:
+        options = asyncio.Queue[int]()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            options.put_nowait(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(connected, sock=listening):
+            await asyncio.open_connection(*listening.getsockname())
+            return await options.get()
+
+    assert asyncio.run(accepted())
 
 
 @pytest.mark.parametrize("weights", ["full", "half"])
