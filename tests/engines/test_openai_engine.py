@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from endpoint import ANSWER, running
+from upstream import running_upstream
 
 import nescio
 from nescio.core.errors import NescioError
@@ -140,3 +141,10 @@ def test_an_answer_in_parts_is_their_text() -> None:
     ]
     with running(answer=parts) as endpoint:
         assert OpenAIEngine("m", endpoint.url, key_env=None).generate([ASKED])[0].text == "Hello you"
+
+
+def test_json_under_another_name_is_read() -> None:
+    body = json.dumps({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]})
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with running_upstream(lambda asked: [(head + body).encode()]) as upstream:
+        assert OpenAIEngine("m", upstream.url, key_env=None).generate([ASKED])[0].text == "Hello"

@@ -28,19 +28,19 @@ class Said:
         Raises:
             AttributeError, TypeError, ValueError: It is not what OpenAI's API answers.
         """
-        self.usage = body.usage or self.usage
+        self.usage = body.get("usage") or self.usage
         new = ""
-        for choice in body.choices:
-            if getattr(choice, "index", 0):  # one answer was asked for
+        for choice in body.get("choices"):
+            if choice.get("index"):  # one answer was asked for
                 continue
-            self.finish = choice.finish_reason or self.finish
-            part = getattr(choice, "delta", None) or getattr(choice, "message", None) or choice
+            self.finish = choice.get("finish_reason") or self.finish
+            part = choice.get("delta") or choice.get("message") or choice
             new += _text(part)
-            for place, call in enumerate(getattr(part, "tool_calls", None) or ()):
-                index = getattr(call, "index", None)
+            for place, call in enumerate(part.get("tool_calls") or ()):
+                index, function = call.get("index"), call.get("function")
                 own = self._calls[place if index is None else index]
-                own[0] += call.function.name or ""
-                own[1] += call.function.arguments or ""
+                own[0] += function.get("name") or ""
+                own[1] += function.get("arguments") or ""
         self.text += new
         return new
 
@@ -51,7 +51,7 @@ class Said:
 
 
 def _text(part: Any) -> str:
-    content = part.text if hasattr(part, "text") else (part.content or getattr(part, "refusal", None))
+    content = part["text"] if "text" in part else (part.get("content") or part.get("refusal"))
     if isinstance(content, list):  # of typed parts, as Mistral's reasoning models answer
         return "".join(
             str(one.get("text", "")) for one in content if isinstance(one, dict) and one.get("type") == "text"

@@ -5,6 +5,7 @@ long as the server asks, when a server is busy, broken, slow or cut off. The key
 prompts and answers are in no error message.
 """
 
+import json
 import logging
 import os
 import random
@@ -40,7 +41,6 @@ _LOG = logging.getLogger("nescio.engines")
 _MALFORMED_TRIES = 3
 _NO_KEY = "none"  # sent to a server without keys, because the client insists on one
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
-_EXTRA = ("top_k", "min_p")  # OpenAI's client does not know them
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
     r"only the default|deprecated",
@@ -136,9 +136,11 @@ class OpenAIEngine(Engine):
         for attempt in range(_MALFORMED_TRIES):
             try:
                 response = self._send(request)
+                if isinstance(response, str):  # what is not sent as JSON
+                    response = json.loads(response)
                 said = Said()
                 said.take(response)
-                if not response.choices:
+                if not response["choices"]:
                     raise ValueError("no choices")
                 return self._made(request, said, said.finish)
             except (ValueError, AttributeError, TypeError, IndexError, self._openai.APIResponseValidationError):
@@ -147,22 +149,27 @@ class OpenAIEngine(Engine):
         raise UnansweredError(f"{self._place}: answers with something else than the API's JSON")
 
     def _send(self, request: Request, **streaming: Any) -> Any:
+        prompt: dict[str, Any]
         if isinstance(request.prompt, str):
-            create = self._client.completions.create
-            prompt: dict[str, Any] = {"prompt": request.prompt}
+            path, prompt = "/completions", {"prompt": request.prompt}
         else:
-            create = self._client.chat.completions.create
-            prompt = {"messages": with_sentence(request.prompt, _sentence(request))}
+            path, prompt = "/chat/completions", {"messages": with_sentence(request.prompt, _sentence(request))}
         model = request.adapter if request.adapter in self._models else self.model
         wanted = _wanted(request) | streaming
         while True:
             with self._lock:
                 names = {name: self._renamed.get(name, name) for name in wanted}
-            options = {new: wanted[name] for name, new in names.items() if new}
-            if more := {name: options.pop(name) for name in _EXTRA if name in options}:
-                options["extra_body"] = more
+            body = {"model": model, **prompt, **{new: wanted[name] for name, new in names.items() if new}}
             try:
-                return create(model=model, extra_headers=self._headers, **prompt, **options)
+                # The plain JSON: the client's own models of it cost more than all else that is done with a chunk.
+                return self._client.post(
+                    path,
+                    cast_to=object,
+                    body=body,
+                    options={"headers": self._headers},
+                    stream=bool(streaming),
+                    stream_cls=self._openai.Stream[object],
+                )
             except self._openai.APIResponseValidationError:
                 raise
             except self._openai.APIError as error:
@@ -320,7 +327,7 @@ def _wanted(request: Request) -> dict[str, Any]:
 
 
 def _count(usage: Any, name: str) -> int | None:
-    value = getattr(usage, name, None)
+    value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value >= 0 else None
 
 
