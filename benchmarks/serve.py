@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], ready: str, log: Path) -> Iterator[None]:
+def running(command: list[str], ready: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process of its own, from the time when it answers."""
     environment = os.environ | {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as server:
@@ -59,7 +59,7 @@ def running(command: list[str], ready: str, log: Path) -> Iterator[None]:
                 except httpx.TransportError:
                     pass
                 time.sleep(0.1)
-            yield
+            yield server
         finally:
             server.terminate()
 
