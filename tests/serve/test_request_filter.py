@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,13 +18,19 @@ from upstream import EVENTS, Upstream, continuation, event, running_upstream, st
 from nescio.engines.base import Request
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.pii.base import Span
+from nescio.pii.registry import load_detector
+from nescio.serve.admission import admit_chat, admit_completion
 from nescio.serve.audit import Audit
 from nescio.serve.checker import Checker, FilterError
 from nescio.serve.errors import ApiError
 from nescio.serve.keys import hash_key
+from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
+from nescio.serve.policy import Policies
 from nescio.serve.put_back import PutBack
-from nescio.serve.request_filter import RequestFilter
+from nescio.serve.request_filter import OwnStandIns, RequestFilter
+from nescio.serve.served import Served
 
+HELLO = [{"role": "user", "content": "hello"}]
 STRICT = "nescio-strict"
 POLICIES = f"""
 policies:
@@ -124,6 +132,89 @@ def test_each_action_changes_the_request_or_refuses_it() -> None:
     broken.broken = True
     with pytest.raises(FilterError):
         request_filter("replace", broken).changed([request])
+
+
+def admitted(body: dict[str, Any]) -> list[Request]:
+    """Requests under a policy whose own sentence names somebody."""
+    guidance = {"scale": 3, "protect": "You work for Otto Meier.", "reveal": "You work for Otto Meier."}
+    policy = {"base_model": True, "allow": {"negative_prompt": True, "completions": True}, "guidance": guidance}
+    caller = Policies.model_validate({"policies": {"default": policy}}).caller(None)
+    served = Served("m", {}, (), 0)
+    if "messages" in body:
+        return admit_chat(ChatRequest.model_validate({"model": "m", "seed": 1, **body}), caller, served).requests
+    return admit_completion(
+        CompletionRequest.model_validate({"model": "m", "seed": 1, **body}), caller, served
+    ).requests
+
+
+@pytest.mark.parametrize("own", [{"messages": [{"role": "user", "content": "hello"}]}, {"prompt": "hello"}])
+def test_a_negative_prompt_is_checked_and_the_operators_sentence_is_not(own: dict[str, Any]) -> None:
+    assert request_filter("block").changed(admitted(own)) == admitted(own)
+    told = admitted(own | {"negative_prompt": "say that Anna Ferrari is ill"})
+    with pytest.raises(ApiError):
+        request_filter("block").changed(told)
+    changed = repr(request_filter("replace").changed(told))
+    assert "is ill" in changed and "Otto" in changed
+    assert not re.search("Anna|Ferrari", changed)
+
+
+def test_a_part_of_a_name_with_an_apostrophe_is_put_back() -> None:
+    own = OwnStandIns(["ask Anna O'Brien"])
+    _, last = own.of("person", "Anna O'Brien").split()
+    assert PutBack(own.pieces).feed(f"Dear Ms {last},", last=True).text == "Dear Ms O'Brien,"
+
+
+def test_a_mark_is_none_that_the_caller_wrote() -> None:
+    own = OwnStandIns(["the form says [AGE_1]", "I am 42"])
+    assert [own.of("age", piece) for piece in ("42", "7", "42")] == ["[AGE_2]", "[AGE_3]", "[AGE_2]"]
+
+
+@pytest.mark.parametrize("number", [4111111111111111, 4111111111111111.0])
+def test_numbers_of_tools_and_schemas_are_checked_too(number: float) -> None:
+    tool = {"type": "function", "function": {"name": "pay", "parameters": {"properties": {"card": {"const": number}}}}}
+    schema = {"type": "json_schema", "json_schema": {"name": "pay", "schema": {"enum": [True, number]}}}
+    for fields in ({"tools": (tool,)}, {"response_format": schema}):
+        with pytest.raises(ApiError, match="nothing can be replaced"):
+            request_filter("mask", load_detector("regex")).changed([Request("hello", **fields)])
+
+
+def test_the_detector_reads_many_texts_in_one_call_until_nobody_waits() -> None:
+    calls = list[int]()
+
+    class Counts(People):
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            calls.append(len(texts))
+            return super().find(texts)
+
+    turns: list[Any] = [{"role": "user", "content": f"{number}: ask Anna"} for number in range(100)]
+    (changed,) = request_filter("mask", Counts()).changed([Request(turns)])
+    assert [turn["content"] for turn in changed.prompt] == [f"{n}: ask [PERSON]" for n in range(100)]  # type: ignore[index]
+    assert sum(calls) == 100 and len(calls) < 10
+    calls.clear()
+    with pytest.raises(ApiError) as late:
+        request_filter("mask", Counts()).changed([Request(turns)], lambda: len(calls) == 2)
+    assert (late.value.status, len(calls)) == (503, 2)
+
+
+def test_what_a_caller_does_not_wait_for_is_not_sent(server: Running, upstream: Upstream) -> None:
+    go_on, before = threading.Event(), len(upstream.asked)
+
+    class Waits(People):
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            go_on.wait(10)
+            return super().find(texts)
+
+    server.gateway.detector = Waits()  # type: ignore[assignment]
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json={"model": "m", "messages": HELLO}, timeout=0.3)
+    (answering,) = server.gateway._running.values()
+    while not answering.abandoned:
+        time.sleep(0.01)
+    go_on.set()
+    while server.gateway.gate.held:
+        time.sleep(0.01)
+    time.sleep(0.3)  # an engine's thread would ask within this time
+    assert len(upstream.asked) == before
 
 
 def chunks(got: Any) -> list[Any]:

@@ -31,6 +31,11 @@ def with_sentence(messages: list[Message], sentence: str | None) -> list[Message
     return [Message(role="system", content=sentence), *messages]
 
 
+def after_sentence(sentence: str | None, text: str) -> str:
+    """Put a sentence before a text that no chat template frames."""
+    return f"{sentence}\n\n{text}" if sentence else text
+
+
 def render(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
     """Render a conversation as the text that a model continues.
 

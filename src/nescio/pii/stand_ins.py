@@ -23,7 +23,9 @@ from nescio.pii.taxonomy import PiiType
 KEY_VARIABLE = "NESCIO_SCRUB_KEY"
 _SHORTEST_KEY = 16  # bytes
 
-_WORD = re.compile(r"(?<!\w['’])[^\W\d_]+(?:['’](?!s\b)[^\W\d_]+)*")  # without the 's of "Anna's"
+WORD = re.compile(r"(?<!\w['’])[^\W\d_]+(?:['’](?!s\b)[^\W\d_]+)*")
+"""A word of a name, without the 's of "Anna's". Each has a stand-in of its own."""
+
 _TITLES = frozenset(
     ["mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle", "sr", "sra", "srta", "dott", "dhr", "mevr"]
 )
@@ -78,7 +80,7 @@ class StandIns:
         return (syllables + random.choice("dfklmnprstvxz")).capitalize()
 
     def _person(self, piece: str) -> str:
-        several = len(_WORD.findall(piece)) > 1
+        several = len(WORD.findall(piece)) > 1
         kept = _PARTICLES if several and not piece.islower() else []
 
         def other(match: re.Match[str]) -> str:
@@ -89,7 +91,7 @@ class StandIns:
             name = name[:1] if len(word) == 1 else name
             return name.upper() if word.isupper() else name.lower() if word.islower() else name
 
-        return _WORD.sub(other, piece)
+        return WORD.sub(other, piece)
 
     def _organisation(self, piece: str) -> str:
         form = _COMPANY.search(piece)
@@ -113,7 +115,7 @@ class StandIns:
 
     def _email(self, piece: str) -> str:
         local, _, domain = piece.partition("@")
-        people = _WORD.sub(lambda word: self._name("person", word[0]).lower(), local)
+        people = WORD.sub(lambda word: self._name("person", word[0]).lower(), local)
         return f"{self._shaped('email', people)}@{self._name('domain', domain).lower()}.example"
 
     def _url(self, piece: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from nescio.core.guidance import COMBINING, PROTECT, REVEAL, Guidance
-from nescio.core.prompts import Message
+from nescio.core.prompts import Message, after_sentence, with_sentence
 from nescio.engines.base import Prompt, Request
 from nescio.serve.answer_shape import admit_shape, refuse_control, turn_of
 from nescio.serve.errors import ApiError, of_validation, outside_policy
@@ -73,8 +73,11 @@ def admit_chat(body: ChatRequest, caller: Caller, served: Served) -> Admitted:
     shape = admit_shape(body, policy, served)
     refuse_control(body.asked_guidance.negative_prompt, "negative_prompt", served)
     guidance = _guidance(body.asked_guidance, policy, served, model)
+    # What the caller says stays apart from the policy's sentences: its audit reads the one and not the other.
+    replaced = _allowed_negative(body.asked_guidance, policy)
+    negative = with_sentence(messages, replaced) if guidance.guided and replaced is not None else None
     asked = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-    prompts = [(messages, None)]
+    prompts = [(messages, negative)]
     return _admitted(body, policy, served, model, guidance, prompts, asked, policy.limits.max_tokens, shape)
 
 
@@ -107,8 +110,8 @@ def admit_completion(body: CompletionRequest, caller: Caller, served: Served) ->
     replaced = _allowed_negative(body.asked_guidance, policy)
     prompts: list[tuple[Prompt, Prompt | None]] = []
     for text in body.prompts:
-        negative = replaced if replaced is not None else _after(guidance.negative, text)
-        prompts.append((_after(guidance.positive, text), negative if guidance.guided else None))
+        negative = replaced if replaced is not None else after_sentence(guidance.negative, text)
+        prompts.append((after_sentence(guidance.positive, text), negative if guidance.guided else None))
     default = min(_COMPLETION_TOKENS, policy.limits.max_tokens)
     return _admitted(body, policy, served, model, guidance, prompts, body.max_tokens, default)
 
@@ -194,14 +197,13 @@ def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str
     rules = policy.guidance
     paper = {"positive": PROTECT, "negative": REVEAL} if served.guides else {"positive": "", "negative": ""}
     sentences = paper | dict(served.adapters.get(model, {}))
-    negative = _allowed_negative(asked, policy)
     rule_of = {setting.name: getattr(rules, setting.name) for setting in COMBINING}
     if not served.guides or (model in served.baked and "scale" not in rules.model_fields_set):
         rule_of["scale"] = Range.model_validate(1.0)  # a baked adapter's guidance is in its weights
     settings = {name: _allowed(getattr(asked, name), rule, policy, name) for name, rule in rule_of.items()}
     return Guidance(
         positive=sentences["positive"] if rules.protect is None else rules.protect,
-        negative=negative if negative is not None else sentences["negative"] if rules.reveal is None else rules.reveal,
+        negative=sentences["negative"] if rules.reveal is None else rules.reveal,
         **settings,
     )
 
@@ -257,7 +259,3 @@ def _bias(body: ChatRequest | CompletionRequest, policy: Policy) -> dict[int, fl
     if policy.outside == "refuse":
         raise outside_policy("this key's policy allows no bias of single tokens", "logit_bias")
     return {}
-
-
-def _after(sentence: str | None, text: str) -> str:
-    return f"{sentence}\n\n{text}" if sentence else text

@@ -82,7 +82,8 @@ class Answering:
         """
         if self._request_filter is not None:
             try:
-                checking = self._loop.run_in_executor(threads, self._request_filter.changed, self._requests)
+                check = self._request_filter.changed
+                checking = self._loop.run_in_executor(threads, check, self._requests, lambda: self._expired)
                 self._requests = await checking
             except Exception as error:  # the caller must hear of any error
                 raise told(error) from None

@@ -45,9 +45,6 @@ class Checker:
         on_check: Called with the seconds of each check.
         stand_ins: What `replace` puts in the place of personal data; None: made for this answer.
         own: Stand-ins of the caller's request. What consists of them is let through.
-
-    Attributes:
-        found: Type, label and text of each piece that was found and not simply let through.
     """
 
     def __init__(
@@ -59,14 +56,21 @@ class Checker:
         stand_ins: Maker | None = None,
         own: Collection[str] = (),
     ) -> None:
-        self.found: set[tuple[PiiType, str, str]] = set()
+        self._read: dict[str, list[Span]] = {}
         self._detector = detector
         self._audit = audit
         self._on_check = on_check
         self._own = re.compile("|".join(map(re.escape, sorted(own, key=len, reverse=True))) or r"(?!)")
-        self._stand_ins = stand_ins or StandIns(
-            secrets.token_bytes(32)
-        )  # a key of this answer, which nobody can try out
+        # With a key of this answer, which nobody can try out.
+        self._stand_ins = stand_ins or StandIns(secrets.token_bytes(32))
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Let the detector read several texts in one call; `find` knows then what it found.
+
+        Raises:
+            FilterError: The detector failed.
+        """
+        self._read.update(zip(texts, self._found(texts), strict=True))
 
     def find(self, text: str, asked: str = "") -> list[Judged]:
         """Return the personal data in a text that the audit does not simply let through, in order.
@@ -78,25 +82,23 @@ class Checker:
         Raises:
             FilterError: The detector failed.
         """
+        texts = [text, asked + text] if asked else [text]
+        found, *more = [self._read[text]] if text in self._read else self._found(texts)
+        placed = (
+            replace(span, start=span.start - len(asked), end=span.end - len(asked)) for each in more for span in each
+        )
+        found = sorted([*found, *(span for span in placed if span.end > 0)], key=lambda span: (span.start, -span.end))
+        judged = [(span, self._audit.action(span)) for span in found if _SAYS.search(self._own.sub("", span.text))]
+        return [(span, action) for span, action in judged if action != "allow"]
+
+    def _found(self, texts: Sequence[str]) -> list[list[Span]]:
         start = time.perf_counter()
         try:
-            found, *more = self._detector.find([text, asked + text] if asked else [text])
-            placed = (
-                replace(span, start=span.start - len(asked), end=span.end - len(asked))
-                for each in more
-                for span in each
-            )
-            found = sorted(
-                [*found, *(span for span in placed if span.end > 0)], key=lambda span: (span.start, -span.end)
-            )
+            return self._detector.find(texts)
         except Exception as error:  # a detector may raise anything; nothing was checked then
             raise FilterError("the detector failed") from error
         finally:
             self._on_check(time.perf_counter() - start)
-        judged = [(span, self._audit.action(span)) for span in found if _SAYS.search(self._own.sub("", span.text))]
-        judged = [(span, action) for span, action in judged if action != "allow"]
-        self.found.update((span.type, span.label, span.text) for span, _ in judged)
-        return judged
 
     def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Span], bool]:
         """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""

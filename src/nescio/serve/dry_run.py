@@ -69,7 +69,8 @@ def _described(admitted: Admitted) -> Iterator[str]:
     yield f"  guidance   scale {guidance.scale:g}; space {guidance.space}; rows {admitted.rows}"
     yield f"  protect    {guidance.positive!r}"
     if guidance.guided:
-        yield f"  reveal     {guidance.negative!r}"
+        own = request.negative[0]["content"] if isinstance(request.negative, list) else None  # the caller's, in a chat
+        yield f"  reveal     {own or guidance.negative!r}"
     if request.tools:
         yield f"  tools      {', '.join(tool['function']['name'] for tool in request.tools)}"
     number, hot = len(admitted.requests), request.temperature

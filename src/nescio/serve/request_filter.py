@@ -7,20 +7,24 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain, count
 from typing import Any
 
-from nescio.core.prompts import Message
+from nescio.core.guidance import Guidance
+from nescio.core.prompts import Message, after_sentence
 from nescio.core.text import fold
 from nescio.engines.base import Prompt, Request
-from nescio.pii.stand_ins import StandIns
+from nescio.pii.base import Span
+from nescio.pii.stand_ins import WORD, StandIns
 from nescio.pii.taxonomy import PiiType
+from nescio.serve.audit import Audit
 from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError
 from nescio.serve.json_filter import JsonFilter
 from nescio.serve.openai_api.part import new_id
 
 _SHORTEST = 5  # characters of a stand-in; a shorter one may stand in the answer by chance
-_WORD = re.compile(r"[^\W\d_]+")
+_BATCH = 16  # texts that are read before others' may be, and before a hang-up is noticed
 _PLAIN = re.compile(r"[ !#-\[\]-~]+")  # what JSON writes as it is
 
 
@@ -44,10 +48,13 @@ class OwnStandIns:
         stand_in = self._stand_ins.of(kind, piece)
         if not self._is_free(stand_in, piece):
             known = (mark for mark, own in self.pieces.items() if own == piece and mark.startswith("["))
-            stand_in = next(known, f"[{kind.upper()}_{len(self.pieces) + 1}]")
+            marks = (f"[{kind.upper()}_{number}]" for number in count(1))
+            stand_in = next(
+                chain(known, (mark for mark in marks if mark not in self.pieces and mark not in self._texts))
+            )
         self.pieces.setdefault(stand_in, piece)
         # An answer may say a part of a name only; words of people have stand-ins of their own.
-        words = _WORD.findall(piece), _WORD.findall(stand_in)
+        words = WORD.findall(piece), WORD.findall(stand_in)
         if kind == "person" and len(words[0]) == len(words[1]):
             for own, other in zip(*words, strict=True):
                 if own != other and self._is_free(other, own):
@@ -76,35 +83,62 @@ class RequestFilter:
         self.found: Set[tuple[PiiType, str, str]] = frozenset()
         self._new_checker = new_checker
 
-    def changed(self, requests: Sequence[Request]) -> list[Request]:
+    def changed(self, requests: Sequence[Request], is_over: Callable[[], bool] = lambda: False) -> list[Request]:
         """Return requests as they may be sent.
+
+        Args:
+            requests: All choices.
+            is_over: Whether nobody waits for an answer any more.
 
         Raises:
             ApiError: One holds what is blocked, or what has to be changed where nothing can be: in a tool's definition,
-                a schema or a stop text.
+                a schema or a stop text. Or nobody waits any more.
             FilterError: The detector failed.
         """
-        stand_ins = OwnStandIns([text for request in requests for text in _texts(request)])
-        checker, done = self._new_checker(stand_ins=stand_ins), dict[str, Prompt]()
-        self.found = checker.found
-
-        def prompt(given: Prompt | None) -> Prompt | None:
-            if given is None:
-                return None
-            key = json.dumps(given)
-            if key not in done:  # all choices have the same prompt
-                done[key] = self._text(checker, given) if isinstance(given, str) else self._turns(checker, given)
-            return done[key]
-
-        first = requests[0]
-        for name, fixed in (("tools", first.tools), ("response_format", first.response_format), ("stop", first.stop)):
-            self._check_fixed(checker, name, _strings(fixed))
-        changed = [
-            replace(request, prompt=prompt(request.prompt) or "", negative=prompt(request.negative))
-            for request in requests
-        ]
+        # 1) collect what is to be read
+        notes = _Notes()
+        self._sent(requests, Checker(notes, Audit()))
+        texts = list(notes.texts)
+        stand_ins = OwnStandIns(texts)
+        checker = self._new_checker(stand_ins=stand_ins)
+        # 2) read it
+        for start in range(0, len(texts), _BATCH):
+            checker.read(texts[start : start + _BATCH])
+            if is_over():
+                raise ApiError(503, "the request could not be checked in time, and was not sent", "audit_failed")
+        self.found = {(span.type, span.label, span.text) for text in texts for span, _ in checker.find(text)}
+        # 3) change it
+        changed = self._sent(requests, checker)
         self.pieces = stand_ins.pieces
         return changed
+
+    def _sent(self, requests: Sequence[Request], checker: Checker) -> list[Request]:
+        done = dict[tuple[str, str], Prompt]()
+
+        def prompt(given: Prompt | None, sentence: str | None) -> Prompt | None:
+            if given is None:
+                return None
+            own = after_sentence(sentence, "")  # the operator's
+            key = json.dumps(given), own
+            if key not in done:  # all choices have the same prompt
+                if isinstance(given, str):
+                    text = given.removeprefix(own)
+                    done[key] = given[: len(given) - len(text)] + self._text(checker, text)
+                else:
+                    done[key] = self._turns(checker, given)
+            return done[key]
+
+        first, sentences = requests[0], requests[0].guidance or Guidance()
+        for name, fixed in (("tools", first.tools), ("response_format", first.response_format), ("stop", first.stop)):
+            self._check_fixed(checker, name, _strings(fixed))
+        return [
+            replace(
+                request,
+                prompt=prompt(request.prompt, sentences.positive) or "",
+                negative=prompt(request.negative, sentences.negative),
+            )
+            for request in requests
+        ]
 
     def _turns(self, checker: Checker, given: Sequence[Message]) -> list[Message]:
         turns, ids = deepcopy(list(given)), defaultdict[str, str](new_id)  # a caller's ids may say anything
@@ -126,30 +160,43 @@ class RequestFilter:
 
     def _text(self, checker: Checker, text: str) -> str:
         shown, _, blocked = checker.changed(text, checker.find(text)) if text.strip() else (text, [], False)
-        if blocked:
-            raise _refused("the request holds", "this key's policy does not let it out")
-        return shown
+        return _let_out(shown, blocked)
 
     def _json(self, checker: Checker, text: str) -> str:
         json_filter = JsonFilter(checker)
         checked = [*json_filter.feed(text), *json_filter.finish()]
-        if json_filter.blocked:
-            raise _refused("the request holds", "this key's policy does not let it out")
-        return "".join(each.text for each in checked)
+        return _let_out("".join(each.text for each in checked), json_filter.blocked)
+
+
+class _Notes:
+    """A detector that finds nothing, and notes what it is asked to read."""
+
+    name = "notes"
+
+    def __init__(self) -> None:
+        self.texts: dict[str, None] = {}
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        self.texts |= dict.fromkeys(texts)
+        return [[] for _ in texts]
+
+
+def _let_out(text: str, blocked: bool) -> str:
+    if blocked:
+        raise _refused("the request holds", "this key's policy does not let it out")
+    return text
 
 
 def _refused(where: str, why: str) -> ApiError:
     return ApiError(400, f"{where} personal data, and {why}; take it out", "personal_data")
 
 
-def _texts(request: Request) -> list[str]:
-    return [*_strings(request.prompt), *_strings(request.negative)]
-
-
 def _strings(value: Any) -> list[str]:
-    """Return all texts in JSON values, keys of objects too."""
+    """Return all texts and numbers in JSON values, keys of objects too."""
     if isinstance(value, str):
         return [value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [str(value).removesuffix(".0")]
     if isinstance(value, Mapping):
         return [text for pair in value.items() for each in pair for text in _strings(each)]
     return [text for each in value for text in _strings(each)] if isinstance(value, list | tuple) else []
