@@ -2,21 +2,24 @@
 
 import asyncio
 import json
+import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from running import Running
+from says import Says
 from typer.testing import CliRunner
 from upstream import EVENTS, Upstream, error, event, running_upstream, stream
 
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
+from nescio.engines.base import Answer, Engine, Progress, Request, Stream
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
@@ -241,6 +244,63 @@ def test_counts_that_are_no_numbers_are_estimated(server: Running, upstream: Ups
     usage = event(None, usage={"prompt_tokens": "ANNA", "completion_tokens": -3, "total_tokens": None})
     upstream.script = lambda asked: [EVENTS + event({"content": "fine"}) + event({}, "stop") + usage]
     assert ask(server).json()["usage"] == {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+
+
+HALF = event({"content": "hi ?"}, "stop").replace(b"?", b"\\ud83d")
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ([EVENTS, HALF], 200),
+        ([error(400, "Invalid value: 'Anna Lee'")], 400),
+        ([error(422, "Unsupported parameter: 'temperature' is not supported with Anna Lee")], 400),
+        ([error(404, "no Anna Lee here")], 502),
+    ],
+)
+def test_the_log_holds_nothing_of_a_prompt_or_an_answer(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture, script: list[bytes], status: int
+) -> None:
+    """Nor does half of a surrogate pair break an answer."""
+    caplog.set_level(logging.INFO)
+    upstream.script = lambda asked: script
+    running = Running(OpenAIEngine("m", upstream.url, None, timeout=5.0, retries=0), POLICIES, upstream="m")
+    response = running.chat("I am Anna Lee", STAFF, model="m")
+    running.stop()
+    assert response.status_code == status
+    assert status != 200 or response.json()["choices"][0]["message"]["content"] == "hi \ufffd"
+    assert "policy=staff" in caplog.text
+    assert not re.search(r"Anna|Lee|hi |\\ud83d", caplog.text)
+
+
+def test_what_an_engine_that_breaks_says_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Breaks(Engine):
+        def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+            raise ValueError(f"bad prompt: {requests[0].prompt}")
+
+    running = Running(Breaks(), "policies: {default: {base_model: true, guidance: {scale: 1}}}")
+    assert running.chat("I am Anna Lee", model="tiny").status_code == 500
+    running.stop()
+    assert "generating failed (ValueError)" in caplog.text
+    assert "Anna" not in caplog.text
+
+
+def test_a_failure_after_the_answer_is_not_logged_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    class Refuses(Stream):
+        def cancel(self) -> None:
+            raise ValueError("Anna Lee")
+
+    class Ends(Says):
+        def submit(self, request: Request) -> Stream:
+            stream = Refuses()
+            stream.end(Answer("fine", [1], "stop"))
+            return stream
+
+    running = Running(Ends(), "policies: {default: {base_model: true, guidance: {scale: 1}}}")
+    assert running.chat(model="tiny").status_code == 200
+    running.stop()
+    assert "ValueError" in caplog.text
+    assert "Anna" not in caplog.text
 
 
 def test_plain_completions(server: Running, upstream: Upstream) -> None:

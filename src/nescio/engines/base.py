@@ -17,13 +17,14 @@ from nescio.engines.errors import (
     EngineClosedError,
     TooLongError,
     UnansweredError,
+    broken,
 )
 from nescio.engines.request import Prompt, Request, Scoring, Tool, check_bias, check_plain
 
 __all__ = [
     "Answer", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError", "Piece",
     "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob", "TooLongError", "Tool",
-    "ToolCall", "UnansweredError", "check_bias", "check_plain",
+    "ToolCall", "UnansweredError", "broken", "check_bias", "check_plain",
 ]  # fmt: skip
 
 Precision = Literal["full", "half"]
@@ -80,7 +81,7 @@ class Engine(ABC):
             except NescioError as error:
                 stream.end(error)
             except Exception as error:  # the reader of the stream has to be woken, whatever it is
-                stream.end(NescioError(f"generating failed ({type(error).__name__}: {error})"))
+                stream.end(broken("generating failed", error))
 
         threading.Thread(target=answer, daemon=True).start()
         return stream

@@ -6,19 +6,27 @@ from nescio.core.errors import NescioError
 class EndpointError(NescioError):
     """An endpoint did not answer a request.
 
-    Attributes:
+    Args:
+        message: What is wrong, in words of our own.
         status: HTTP status that it answered with; 504 if it was too slow, 502 if it broke off or made no sense.
-        said: What it says itself, in one line, without keys and what it repeats of the prompt.
+        said: What it says itself, in one line; it may repeat a part of the prompt.
         retry_after: Seconds after which it may be asked again, if it says so.
     """
 
     def __init__(self, message: str, status: int = 502, said: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status, self.said, self.retry_after = status, said, retry_after
+        super().__init__(f"{message} (it says: {said})" if said.strip("… ") else message)
+        self.message, self.status, self.retry_after = message, status, retry_after
 
 
 class UnansweredError(EndpointError):
     """One request got no answer; others may still get theirs."""
+
+
+def broken(what: str, error: Exception) -> NescioError:
+    """Return the error of an engine that broke. Its text names no more than the type: others' texts quote prompts."""
+    failure = NescioError(f"{what} ({type(error).__name__})")
+    failure.__cause__ = error
+    return failure
 
 
 class EngineClosedError(NescioError):

@@ -1,10 +1,14 @@
 """What an endpoint has said of one answer, read from the chunks of its stream or from the whole."""
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nescio.engines.base import ToolCall
+
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: no text that is sent can hold them
 
 
 @dataclass(slots=True)
@@ -12,18 +16,23 @@ class Said:
     """An endpoint's answer so far.
 
     Attributes:
+        stop: Stop texts; the answer ends before the first.
+        stopped: Whether it has ended so.
         text: Its text. Thoughts are left out; a refusal is text.
         finish: Why it ended, as the endpoint says; None: it has not ended.
         usage: The endpoint's count of tokens.
     """
 
+    stop: Sequence[str] = ()
+    stopped: bool = False
     text: str = ""
     finish: str | None = None
     usage: Any = None
+    _read: int = 0  # characters of the text that were returned
     _calls: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(lambda: ["", ""]))
 
     def take(self, body: Any) -> str:
-        """Add a chunk, or a whole body; return the text that it adds.
+        """Add a chunk, or a whole body; return the text that may be sent now.
 
         Raises:
             AttributeError, TypeError, ValueError: It is not what OpenAI's API answers.
@@ -41,13 +50,24 @@ class Said:
                 own = self._calls[place if index is None else index]
                 own[0] += function.get("name") or ""
                 own[1] += function.get("arguments") or ""
-        self.text += new
-        return new
+        self.text += _HALVES.sub("\ufffd", new)
+        # End at the first stop text, which an endpoint may not take, and hold back what may become one.
+        cuts = [at for stop in self.stop if stop and (at := self.text.find(stop)) >= 0]
+        if cuts:
+            self.text, self.finish, self.stopped = self.text[: min(cuts)], "stop", True
+        start, ready = self._read, len(self.text)
+        if not self.finish:
+            begun = range(max(start, ready - max(map(len, self.stop), default=0) + 1), ready)
+            ready = next((at for at in begun if any(stop.startswith(self.text[at:]) for stop in self.stop)), ready)
+        self._read = ready
+        return self.text[start:ready]
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls of tools so far, in order."""
-        return tuple(ToolCall(name, arguments) for _, (name, arguments) in sorted(self._calls.items()))
+        return tuple(
+            ToolCall(name, _HALVES.sub("\ufffd", arguments)) for _, (name, arguments) in sorted(self._calls.items())
+        )
 
 
 def _text(part: Any) -> str:

@@ -1,8 +1,8 @@
 """The engine of OpenAI-compatible endpoints: OpenAI, Together, vLLM, Ollama, llama.cpp.
 
 Text goes to the completion endpoint, a conversation to the chat endpoint. The client backs off with jitter, or for as
-long as the server asks, when a server is busy, broken, slow or cut off. The key is read from the environment. Keys,
-prompts and answers are in no error message.
+long as the server asks, when a server is busy, broken, slow or cut off. The key is read from the environment. Keys and
+answers are in no error message, and of prompts no more than a few characters that an endpoint repeats.
 """
 
 import json
@@ -114,7 +114,7 @@ class OpenAIEngine(Engine):
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; callable from any thread."""
         self._check(request)
-        said = Said()
+        said = Said(request.stop)
         # Whoever cancels does not wait for an endpoint that hangs: the answer ends with what was said so far.
         stream = Stream(lambda: stream.end(self._made(request, said, "cancelled")))
         threading.Thread(target=self._fill, args=(request, stream, said), daemon=True).start()
@@ -138,7 +138,7 @@ class OpenAIEngine(Engine):
                 response = self._send(request)
                 if isinstance(response, str):  # what is not sent as JSON
                     response = json.loads(response)
-                said = Said()
+                said = Said(request.stop)
                 said.take(response)
                 if not response["choices"]:
                     raise ValueError("no choices")
@@ -206,7 +206,7 @@ class OpenAIEngine(Engine):
                 return False
             change = self._renamed[name]
         how = f"{name} is sent as {change}" if change else f"{name} is left out"
-        self._say(name, f"{how} from now on, because the endpoint refuses it (it says: {message})")
+        self._say(name, f"{how} from now on, because the endpoint refuses it")
         return True
 
     def _say(self, key: str, text: str) -> None:
@@ -235,17 +235,16 @@ class OpenAIEngine(Engine):
         """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
         api = self._openai
         status = getattr(error, "status_code", 502)
-        says = f" (it says: {message})" if message.strip("… ") else ""
         if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
             key = (
                 f"the key in {self._key_env} is refused; set a valid one"
                 if self._key_env
                 else "it wants a key; give key_env"
             )
-            return EndpointError(f"{self._place}: {key}{says}", status)
+            return EndpointError(f"{self._place}: {key}", status, message)
         if isinstance(error, api.NotFoundError):
             wrong = "no such model or endpoint there; correct model or base_url"
-            return EndpointError(f"{self._place}: {wrong}{says}", status)
+            return EndpointError(f"{self._place}: {wrong}", status, message)
         if getattr(error, "code", None) == "insufficient_quota":
             return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
         if isinstance(error, api.APITimeoutError):
@@ -253,7 +252,7 @@ class OpenAIEngine(Engine):
         if isinstance(error, api.APIStatusError):
             wait = re.fullmatch(r"\d{1,5}", error.response.headers.get("retry-after", ""))
             after = float(wait[0]) if wait else None
-            return UnansweredError(f"{self._place}: HTTP {status}{says}", status, message, after)
+            return UnansweredError(f"{self._place}: HTTP {status}", status, message, after)
         return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
 
     def _fill(self, request: Request, stream: Stream, said: Said) -> None:
@@ -264,6 +263,8 @@ class OpenAIEngine(Engine):
                         return
                     if piece := said.take(chunk):
                         stream.put(Piece(piece, []))
+                    if said.stopped:
+                        break
             if said.finish is None:
                 raise UnansweredError(f"{self._place}: the answer broke off")
             stream.end(self._made(request, said, said.finish))
@@ -279,13 +280,8 @@ class OpenAIEngine(Engine):
         if finish == "content_filter":
             finish = "length"  # the answer was cut off
         finish = finish if finish in ("length", "cancelled") else "stop"
-        # 1) cut at stop texts if the endpoint takes none
-        cuts = [at for stop in request.stop if stop and (at := text.find(stop)) >= 0]
-        if cuts and "stop" in self._renamed:
-            text, finish = text[: min(cuts)], "stop"
-        # 2) count the tokens if the endpoint does not
         prompt_tokens, answer_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-        if not prompt_tokens or answer_tokens is None:
+        if not prompt_tokens or answer_tokens is None:  # the endpoint does not count them
             self._say("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")
             prompt = request.prompt
             turns = [prompt] if isinstance(prompt, str) else [f"{turn['role']}: {turn['content']}\n" for turn in prompt]

@@ -78,15 +78,13 @@ class Answering:
         """Answer all choices, each in a thread; return when the engine has finished the last one.
 
         Raises:
-            ApiError: The request must not be sent, or could not be checked.
+            ApiError: The request must not be sent.
+            FilterError: It could not be checked.
         """
         if self._request_filter is not None:
-            try:
-                check = self._request_filter.changed
-                checking = self._loop.run_in_executor(threads, check, self._requests, lambda: self._expired)
-                self._requests = await checking
-            except Exception as error:  # the caller must hear of any error
-                raise told(error) from None
+            check = self._request_filter.changed
+            checking = self._loop.run_in_executor(threads, check, self._requests, lambda: self._expired)
+            self._requests = await checking
             self._pieces = self._request_filter.pieces
         answers = (
             self._loop.run_in_executor(threads, self._answer, index, request)

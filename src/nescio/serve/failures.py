@@ -15,12 +15,13 @@ def told(error: Exception) -> ApiError:
     """Return the error to send for whatever went wrong while a request was answered; log it if it is ours."""
     if isinstance(error, ApiError):
         return error
-    # Only nescio's own errors are known to quote no prompt.
+    # Only nescio's own words are known to quote no prompt.
     if isinstance(error, FilterError):
         cause = error.__cause__
         _LOG.error("audit: %s (%s)", error, cause if isinstance(cause, NescioError) else type(cause).__name__)
-        return ApiError(503, "the answer could not be checked and is withheld; try again", "audit_failed")
-    _LOG.error("engine: %s", error if isinstance(error, NescioError) else type(error).__name__)
+        return ApiError(503, "a text could not be checked and is withheld; try again", "audit_failed")
+    own = error.message if isinstance(error, EndpointError) else error
+    _LOG.error("engine: %s", own if isinstance(error, NescioError) else type(error).__name__)
     if isinstance(error, EngineClosedError):
         return engine_down()
     if isinstance(error, EndpointError):
@@ -29,7 +30,7 @@ def told(error: Exception) -> ApiError:
 
 
 def _of_upstream(error: EndpointError) -> ApiError:
-    # What an upstream says of itself is for the log: it may name its own keys, models and machines.
+    # What an upstream says is for nobody here: it may name its own keys, models and machines, or quote the prompt.
     if error.status in _CALLERS_FAULT:
         return ApiError(400, "the upstream refuses the request; check its fields and length", "upstream_refused")
     if error.status == 429:

@@ -26,6 +26,7 @@ from nescio.serve.answering import Answering
 from nescio.serve.audit import Audit
 from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError, engine_down
+from nescio.serve.failures import told
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
 from nescio.serve.policy import Caller, Policies
@@ -130,8 +131,8 @@ class Gateway:
                     self.metrics.tokens.labels(caller.name, "answer").inc(usage.completion_tokens)
                     for kind, label, _ in request_filter.found if request_filter else ():
                         self.metrics.sent_personal.labels(caller.name, kind, label).inc()
-        except ApiError as error:
-            answering.refuse(error)
+        except Exception as error:  # the caller must hear of any error; asyncio would log its text
+            answering.refuse(told(error))
 
     async def _rows(self, rows: int, seconds: float, answering: Answering) -> int:
         """Wait for rows of the batch.
