@@ -104,6 +104,33 @@ def test_what_is_put_back_does_not_depend_on_the_cuts() -> None:
         assert "".join(parts) == naive(text, pieces)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('{"phone": 3125550123, "size": 31255501234}', {"phone": "0791234567", "size": 31255501234}),
+        ('["call 3125550123", "Velor", -3125550123]', ["call 0791234567", 'Anna "Q"\n', -3125550123]),
+        ("3125550123", "0791234567"),
+        ('{"Velor": [{"a": 3.125550123}]}', {'Anna "Q"\n': [{"a": 3.125550123}]}),
+    ],
+)
+def test_what_is_put_back_leaves_json_json(text: str, wanted: Any) -> None:
+    put_back = PutBack({"3125550123": "0791234567", "Velor": 'Anna "Q"\n'}, in_json=True)
+    assert not any(put_back.feed(character).text for character in text)
+    assert json.loads(put_back.feed("", last=True).text) == wanted
+
+
+def test_json_that_is_cut_off_gets_its_names_back() -> None:
+    assert PutBack({"Velor": 'A"'}, in_json=True).feed('{"to": "Velor', last=True).text == '{"to": "A\\"'
+
+
+def test_many_names_cost_little_time() -> None:
+    draw = random.Random(1)
+    pieces = {"".join(draw.choices("abcdefgh", k=9)).capitalize(): "Anna" for _ in range(900)}
+    put_back, start = PutBack(pieces), time.thread_time()
+    put_back.feed("word " * 1000)
+    assert time.thread_time() - start < 1
+
+
 def test_marks_move_with_what_is_put_back() -> None:
     text = "Velor and [PII] and Velor."
     put_back, marks, sent = PutBack({"Velor": "Annabella"}), list[Span](), ""
@@ -302,6 +329,13 @@ def test_arguments_of_calls_get_the_names_back_as_json(server: Running, upstream
     tools = [{"type": "function", "function": {"name": "send"}}]
     got = server.chat("Anna\nFerrari", model="m", tools=tools).json()["choices"][0]["message"]["tool_calls"][0]
     assert json.loads(got["function"]["arguments"]) == {"to": "Anna\nFerrari", "cc": "[PERSON]"}
+
+
+def test_a_call_with_half_of_a_surrogate_pair_is_refused(server: Running) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "send", "arguments": '{"to": "Anna\\ud83d", "to": 1}'}}
+    turns = [*HELLO, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "", "tool_call_id": "1"}]
+    refused = server.chat(model="m", messages=turns)
+    assert refused.status_code == 400 and "half of a surrogate pair" in refused.json()["error"]["message"]
 
 
 def test_nothing_unchecked_leaves(server: Running, upstream: Upstream) -> None:

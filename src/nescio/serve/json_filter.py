@@ -10,7 +10,8 @@ from nescio.pii.base import Span
 from nescio.serve.checker import Checked, Checker, Judged, moved
 from nescio.serve.output_filter import OutputFilter
 
-_TOKEN = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
+TOKEN = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
+"""A string or a number of a JSON text."""
 
 
 class JsonFilter:
@@ -40,9 +41,7 @@ class JsonFilter:
             FilterError: The detector failed.
         """
         text, self._pending = self._pending, ""
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
+        if not is_json(text):
             running = OutputFilter(self._checker)
             checked = [*running.feed(text), *running.finish()]
             self.blocked = running.blocked
@@ -72,8 +71,8 @@ class JsonFilter:
         text, marks, self.blocked = self._checker.changed(token.read, clipped)
         if not token.is_text and text == token.read:  # counted only: a number stays one
             return token.written, marks
-        return _written(text), [
-            replace(span, start=len(_written(text[: span.start])) - 1, end=len(_written(text[: span.end])) - 1)
+        return written(text), [
+            replace(span, start=len(written(text[: span.start])) - 1, end=len(written(text[: span.end])) - 1)
             for span in marks
         ]
 
@@ -91,7 +90,7 @@ class _Token:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         is_text = match["text"] is not None
         name = "text" if is_text else "number"
         value: Any = json.loads(match[name]) if is_text else match[name]
@@ -104,6 +103,16 @@ def _within(judged: Judged, read: str) -> bool:
     return span.start < len(read) and span.end > 0
 
 
-def _written(text: str) -> str:
+def is_json(text: str) -> bool:
+    """Whether a text is JSON as a whole."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def written(text: str) -> str:
+    """Return a text as a JSON string."""
     # Half of a surrogate pair can stand in JSON as an escape only.
     return json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace").decode()

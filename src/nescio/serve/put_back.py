@@ -1,12 +1,12 @@
 """Stand-ins of a request, put back in its answer."""
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nescio.pii.base import Span
 from nescio.serve.checker import Checked
+from nescio.serve.json_filter import TOKEN, is_json, written
 
 
 class PutBack:
@@ -17,14 +17,14 @@ class PutBack:
 
     Args:
         pieces: What the caller wrote, by stand-in.
-        in_json: Whether the text is JSON; what is put back is then escaped as a JSON string is.
+        in_json: Whether the text is JSON. It waits for its end and stays JSON: a number that changes becomes a string.
     """
 
     def __init__(self, pieces: Mapping[str, str], *, in_json: bool = False) -> None:
-        def written(piece: str) -> str:
-            return json.dumps(piece, ensure_ascii=False)[1:-1] if in_json else piece
-
-        self._pieces = {stand_in: written(piece) for stand_in, piece in pieces.items()}
+        self._pieces = {stand_in: written(piece)[1:-1] if in_json else piece for stand_in, piece in pieces.items()}
+        self._in_json = in_json
+        self._begun = {stand_in[:end] for stand_in in pieces for end in range(1, len(stand_in))}
+        self._longest = max(map(len, pieces), default=0)
         longest_first = sorted(pieces, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._held = ""
@@ -44,12 +44,11 @@ class PutBack:
         self._spans += spans
         parts, position = list[str](), 0
         # 1) what comes before the first beginning of a stand-in that is not known to be one yet
-        end = len(self._held) if last else self._known()
-        for match in self._pattern.finditer(self._held, 0, end):
-            piece = self._pieces[match[0]]
-            parts += [self._held[position : match.start()], piece]
-            position = match.end()
-            self._changes.append((self._read + position, len(piece) - len(match[0])))
+        end = len(self._held) if last else 0 if self._in_json else self._known()
+        for start, stop, piece in self._found(end):
+            parts += [self._held[position:start], piece]
+            position = stop
+            self._changes.append((self._read + stop, len(piece) - (stop - start)))
         parts.append(self._held[position:end])
         self._held, self._read = self._held[end:], self._read + end
         # 2) marks whose text has been read
@@ -58,15 +57,33 @@ class PutBack:
         moved = (replace(span, start=self._moved(span.start), end=self._moved(span.end)) for span in ready)
         return Checked("".join(parts), tuple(moved))
 
+    def _found(self, end: int) -> Iterator[tuple[int, int, str]]:
+        """Yield where a stand-in is in the text up to a place, and what stands there then."""
+        tokens: Iterable[tuple[int, int, bool]] = [(0, end, False)]
+        if end and self._in_json and is_json(self._held):
+            tokens = ((*token.span(), token["number"] is not None) for token in TOKEN.finditer(self._held))
+        for start, stop, is_number in tokens:
+            if not is_number:
+                matches = self._pattern.finditer(self._held, start, stop)
+                yield from ((*match.span(), self._pieces[match[0]]) for match in matches)
+            elif piece := self._pieces.get(self._held[start:stop]):
+                yield start, stop, f'"{piece}"'
+
     def _known(self) -> int:
         """Return up to where more text can change nothing."""
-        position = 0
+        # 1) what is too far from the end to be unfinished
+        position, sure = 0, len(self._held) - self._longest + 1
+        for match in self._pattern.finditer(self._held):
+            if match.start() >= sure:
+                break
+            position = match.end()
+        # 2) the rest
+        position = max(position, sure)
         while position < len(self._held):
-            rest = self._held[position:]
-            if any(len(rest) < len(stand_in) and stand_in.startswith(rest) for stand_in in self._pieces):
+            if self._held[position:] in self._begun:
                 return position
-            match = self._pattern.match(self._held, position)
-            position = match.end() if match else position + 1
+            match_here = self._pattern.match(self._held, position)
+            position = match_here.end() if match_here else position + 1
         return position
 
     def _moved(self, place: int) -> int:

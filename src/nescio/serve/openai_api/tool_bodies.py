@@ -1,5 +1,7 @@
 """Tools and response formats in request bodies: what a model may call or has called, and the form of its answer."""
 
+import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -26,6 +28,23 @@ def _inside(value: Any) -> list[Any]:
 
 Schema = Annotated[dict[str, Any], AfterValidator(_shallow)]
 """A JSON schema."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _whole(arguments: str) -> str:
+    """Refuse JSON that stands for what no text can hold, half of a surrogate pair."""
+    try:
+        read = json.dumps(json.loads(arguments, object_pairs_hook=list), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments  # no JSON, and shown as it is
+    if _HALF.search(read):
+        raise ValueError("holds half of a surrogate pair; remove it")
+    return arguments
+
+
+Arguments = Annotated[Text, AfterValidator(_whole)]
+"""Of a call, as JSON."""
 
 
 class Function(Body):
@@ -61,7 +80,7 @@ class Called(Body):
     """What the model has called, and with which arguments, as JSON."""
 
     name: Name
-    arguments: Text
+    arguments: Arguments
 
 
 class CalledTool(Body):
