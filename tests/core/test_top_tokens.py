@@ -50,6 +50,22 @@ def test_tokens_that_the_teacher_rules_out_make_no_nan() -> None:
     assert torch.isfinite(loss).all() and student.grad is not None and torch.isfinite(student.grad).all()
 
 
+def test_the_tokens_of_a_loop_lose_their_probability_to_the_others() -> None:
+    answer = [1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 5]  # "the city of the city of the city of …"
+    sure = torch.full((VOCAB,), -torch.inf).index_fill(0, torch.tensor(answer[8]), 0.0)
+    teacher = torch.cat([drawn(9), drawn(10), drawn(11)[:2], sure[None], drawn(12)[:2]])
+    kept = TopTokens.of(teacher, VOCAB)
+    freed = kept.without_repeats(answer)
+    repeated = [at for at in range(len(answer)) if not torch.equal(freed.log_probs[at], kept.log_probs[at])]
+    assert repeated == [7, 8], "a run of five that was there before ends at these"
+    for at in repeated:
+        others = kept.ids[at] != answer[at]
+        assert (freed.log_probs[at][~others] == -torch.inf).all()
+        before, after = kept.log_probs[at][others].exp(), freed.log_probs[at][others].exp()
+        torch.testing.assert_close(after, before / before.sum() if before.sum() else before)
+    assert torch.isfinite(freed.divergence(drawn(3)[:1].expand(len(answer), -1))).all()
+
+
 def test_descent_on_it_brings_the_student_to_the_teacher() -> None:
     teacher, logits = drawn(7), torch.zeros(3, VOCAB, requires_grad=True)
     top, optimizer = TopTokens.of(teacher, 6), torch.optim.Adam([logits], lr=0.1)

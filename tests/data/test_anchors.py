@@ -60,9 +60,9 @@ def test_the_base_goes_on_where_a_user_would_start(tokenizer: Any) -> None:
 
 def test_prompts_that_are_cut_short_repeated_or_personal_are_left_out(tokenizer: Any, tmp_path: Path) -> None:
     base = Scripted(
-        ("How do I bake bread?", "stop"), ("A long one that never", "length"), ("Hello", "stop"),
-        ("How do I bake bread? ", "stop"), ("Who is Ann of Leeds?", "stop"), ("What does 4711 stand for?", "stop"),
-        ("Write a poem on rain.", "stop"), ("Explain magnets to me.", "stop"), ("Three are enough by now.", "stop"),
+        ("How do I bake bread?", "stop"), (" a long one that never", "length"), ("Hello", "stop"),
+        (" does 4711 stand for?", "stop"), ("Who is Ann of Leeds?", "stop"), (" a poem on rain.", "stop"),
+        ("Write a poem on rain. ", "stop"), (" three magnets for me.", "stop"), ("Three are enough by now.", "stop"),
     )  # fmt: skip
     tally = Counter[str]()
     made = list(
@@ -71,10 +71,14 @@ def test_prompts_that_are_cut_short_repeated_or_personal_are_left_out(tokenizer:
             cache=AnswerCache(tmp_path / "c.jsonl", "result"),
         )
     )  # fmt: skip
-    assert made == ["How do I bake bread?", "Write a poem on rain.", "Explain magnets to me."]
+    assert made == ["How do I bake bread?", "Write a poem on rain.", "List three magnets for me."]
+    opened = open_user_turn(tokenizer)
+    assert [str(request.prompt).removeprefix(opened) for request in base.asked[:6]] == [
+        "", "Name", "", "What", "", "Write"
+    ], "every second prompt begins as requests do"  # fmt: skip
     assert tally == {"asked": 9, "unfinished": 1, "short": 1, "repeated": 1, "personal": 2}
     assert len({request.seed for request in base.asked}) == 9, "every try has a seed of its own"
-    assert {(request.temperature, request.top_p) for request in base.asked} == {(1.0, 0.95)}
+    assert [request.temperature for request in base.asked] == [1.0, 0.7] * 4 + [1.0]
 
 
 def test_what_was_asked_is_not_asked_again(tokenizer: Any, tmp_path: Path) -> None:

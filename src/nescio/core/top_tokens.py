@@ -10,6 +10,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
 
+_RUN = 5  # tokens; as long a run comes twice in an answer of a few sentences where it loops, hardly elsewhere
 _LEAST_REST = 1e-6  # probability below which the tokens that are not kept count for nothing
 
 
@@ -30,6 +31,29 @@ class TopTokens:
         """Keep the k most likely tokens of normalised log-probabilities `[n, vocab]`."""
         top = log_probs.float().topk(min(k, log_probs.shape[-1]))
         return cls(top.indices.cpu(), top.values.cpu())
+
+    def without_repeats(self, answer: Sequence[int]) -> "TopTokens":
+        """Take away the tokens by which an answer says the same words again, so that no student learns to loop.
+
+        Where the answer's token ends a run of `_RUN` tokens that the answer has held before, it gets no probability,
+        and the others share its own. Inside a loop, a model foresees the loop going on; held to that in its own
+        answers, a student that loops would learn it (cf. unlikelihood training, arXiv 1908.04319).
+
+        Args:
+            answer: The n tokens of which each position holds the alternatives.
+        """
+        seen, repeated = set[tuple[int, ...]](), []
+        for end in range(_RUN, len(answer) + 1):
+            run = tuple(answer[end - _RUN : end])
+            repeated += [end - 1] if run in seen else []
+            seen.add(run)
+        log_probs = self.log_probs.clone()  # [n, k]
+        for at in repeated:
+            own = log_probs[at]
+            rest = (1 - own.exp().sum()).clamp_min(0)
+            own[self.ids[at] == answer[at]] = -torch.inf
+            own -= (own.exp().sum() + rest).clamp_min(_LEAST_REST).log()
+        return TopTokens(self.ids, log_probs)
 
     def divergence(self, log_probs: Tensor) -> Tensor:
         """Return KL(kept distribution ‖ other) at each position, `[n]`, in nats.

@@ -20,7 +20,14 @@ _ROUNDS = 4  # times the wanted number of prompts that are tried at most
 PersonalStarts = Callable[[list[str]], list[int | None]]
 """Returns where the first piece of personal data starts in each text, or None."""
 
+_SHORT = 16  # tokens of a request that begins with a common word
 _MARK = "\u2042mark\u2042"
+_OPENERS = (
+    "Name", "What", "Write", "List", "How", "Explain", "Why", "Give me", "Suggest", "Describe", "Which", "Tell me",
+    "Is", "Compare", "Recommend", "Plan", "Translate", "Complete",
+)  # fmt: skip
+"""How requests begin. A small model left alone begins two of three with "Can you" or "I'm"; an adapter that is held to
+the tuned model on those alone forgets how to name five instruments."""
 
 
 class Recorded:
@@ -63,26 +70,33 @@ def make_up_prompts(
 ) -> Iterator[str]:  # fmt: skip
     """Yield up to `count` different prompts that the base model writes into an open user turn.
 
+    It begins every second one itself; the others begin with a word that is common in requests, and are short.
+
     Args:
         base: The base model.
         tokenizer: Its tokenizer.
         count: How many are wanted.
         max_tokens: Longest prompt; longer ones are left out.
-        seed: Of the sampling, at temperature 1 and top-p 0.95.
+        seed: Of the sampling, at top-p 0.95 and temperature 1, or 0.7 where the beginning is given.
         personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps what was written.
         tally: Receives `asked`, and how many were left out as `unfinished`, `short`, `repeated` and `personal`.
     """
     opened, seen, made = open_user_turn(tokenizer), set[str](), 0
     for start in range(0, _ROUNDS * count, count):
+        begun = [_OPENERS[number // 2 % len(_OPENERS)] if number % 2 else "" for number in range(start, start + count)]
         asked = [
-            Request(opened, max_tokens=max_tokens, temperature=1.0, top_p=0.95, seed=seed * 1_000_003 + number)
-            for number in range(start, start + count)
-        ]
+            Request(
+                opened + words, max_tokens=_SHORT if words else max_tokens, temperature=0.7 if words else 1.0,
+                top_p=0.95, seed=seed * 1_000_003 + number,
+            )
+            for number, words in enumerate(begun, start)
+        ]  # fmt: skip
         written = ask(base, asked, cache)
         tally["asked"] += len(written)
         texts = []
-        for text, finish in ((text.strip(), finish) for text, finish in written):
+        for words, (rest, finish) in zip(begun, written, strict=True):
+            text = f"{words}{rest}".strip()
             if finish != "stop":
                 tally["unfinished"] += 1
             elif len(text.split()) < _LEAST_WORDS:

@@ -11,6 +11,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.prompts import Message, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
+from nescio.core.text import loops
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import PersonalStarts, Recorded, answer_prompts, first_personal, make_up_prompts
 from nescio.data.answered import Answered, read_answered
@@ -101,4 +102,6 @@ def taught(tokenizer: Any, name: str, messages: list[Any], answer: str, targets:
     ids = split_ids(tokenizer, render(tokenizer, messages), answer)
     if ids is None or len(ids[1]) != len(targets.ids):
         raise NescioError(f"{name}: its answer is cut into other tokens behind this prompt; leave this prompt out")
+    # Held to what a model foresees inside a loop, a student learns to loop: in its own answers it goes there.
+    targets = targets.without_repeats(ids[1]) if loops(answer) else targets
     return Example(name, Group(ids[0], [Continuation(ids[1])]), targets=targets)
