@@ -1,6 +1,7 @@
 """`nescio policy check` and `try`: what a policy file lets callers do, in words, without a model."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT
+from nescio.serve.dry_run import tried
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
 from nescio.serve.policy_words import described, holes
@@ -127,6 +129,31 @@ def test_keys_that_do_not_open(tmp_path: Path) -> None:
 def test_what_the_audit_lets_through(tmp_path: Path) -> None:
     _, said = run(tmp_path, ASK, "--answer", "My name is Anna Ferrari. I moved to Geneva in May. It rains.")
     assert '"My name is [PERSON]. I moved to [GPE] in May. It rains."' in said
+
+
+def test_the_audits_are_those_of_the_server(tmp_path: Path) -> None:
+    """The request's own; the answer's with the question before it; stand-ins are put back; JSON stays JSON."""
+
+    def verdict(body: dict[str, Any], answer: str | None = None, **policy: Any) -> str:
+        detector = {"detector": "regex", "count": ["account", "email"]}
+        every = Policies.model_validate(detector | {"policies": {"default": {"base_model": True, **policy}}})
+        body = {"model": "m"} | body
+        return "\n".join(tried(every, every.caller(None), body, "m", answer).lines)
+
+    def asks(text: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": text}]}
+
+    mail = asks("write to anna@example.org")
+    assert "400 personal_data" in verdict(mail, audit_requests="block")
+    assert "write to [EMAIL" in verdict(mail, audit_requests="mask")
+    assert "anna@example.org" not in verdict(mail, audit_requests="replace")
+    assert "81723645" not in verdict(asks("What is her account number?"), "81723645")
+    json_answer = verdict(
+        asks("Who?") | {"response_format": {"type": "json_object"}},
+        '{"account number": 81723645}',
+        allow={"response_format": True},
+    )
+    assert re.search(r'number\\": \\"\[\w+\]\\"}', json_answer), json_answer
 
 
 @pytest.mark.parametrize(

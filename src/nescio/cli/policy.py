@@ -44,8 +44,7 @@ def try_request(
     ] = None,
 ) -> None:
     """Say what the server would do with a request: refuse it, or how it would be answered. Exit code 1 if refused."""
-    from nescio.pii.registry import load_detector
-    from nescio.serve.dry_run import audited, tried
+    from nescio.serve.dry_run import tried
     from nescio.serve.errors import ApiError
     from nescio.serve.policy import Caller, load_policies
 
@@ -63,13 +62,10 @@ def try_request(
     except ApiError as error:
         print(f"{error.status} {error.code}: {error}")
         raise typer.Exit(1) from None
-    verdict = tried(policies, caller, body, model)
+    verdict = tried(policies, caller, body, model, answer)
     print("\n".join(verdict.lines))
     if verdict.status != 200:
         raise typer.Exit(1)
-    if answer is not None:
-        detector = load_detector(policies.detector, **policies.detector_settings)
-        print(f"  answer     {json.dumps(audited(detector, caller, answer), ensure_ascii=False)}")
 
 
 def _body(path: Path) -> dict[str, Any]:

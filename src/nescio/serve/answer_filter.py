@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from nescio.engines.base import Request
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.json_filter import JsonFilter
 from nescio.serve.output_filter import OutputFilter
@@ -71,3 +72,18 @@ class AnswerFilter:
 
     def _with_pieces(self, checked: Checked, *, last: bool = False) -> Checked:
         return self._put_back.feed(checked.text, checked.spans, last=last) if self._put_back else checked
+
+
+def filter_of(request: Request, checker: Checker | None, pieces: Mapping[str, str]) -> AnswerFilter:
+    """Return the filter of one choice of a request's answer.
+
+    Args:
+        request: What is answered.
+        checker: As for `AnswerFilter`.
+        pieces: What the caller wrote, by stand-in.
+    """
+    # What the answer follows: the text that it goes on with, or the last message and the end of its line.
+    asked = request.prompt
+    if not isinstance(asked, str):
+        asked = asked[-1]["content"] + ("" if asked[-1]["role"] == "assistant" else "\n")
+    return AnswerFilter(checker, pieces, asked=asked, in_json=request.response_format is not None)

@@ -14,14 +14,13 @@ from nescio.engines.base import (
     Engine,
     EngineClosedError,
     Piece,
-    Prompt,
     Request,
     Stream,
     TokenLogprob,
     TooLongError,
 )
 from nescio.serve.admission import Admitted
-from nescio.serve.answer_filter import AnswerFilter
+from nescio.serve.answer_filter import filter_of
 from nescio.serve.call_reader import CallReader
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.errors import ApiError
@@ -183,8 +182,7 @@ class Answering:
     def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
         checker = self._new_checker(own=self._pieces) if self._new_checker else None
-        in_json = request.response_format is not None
-        answer_filter = AnswerFilter(checker, self._pieces, asked=_asked(request.prompt), in_json=in_json)
+        answer_filter = filter_of(request, checker, self._pieces)
         reader = self._reader(request)
 
         def send(checked: Iterable[Checked], logprobs: list[TokenLogprob] | None = None) -> None:
@@ -223,13 +221,6 @@ class Answering:
 
     def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
         self._loop.call_soon_threadsafe(queue.put_nowait, item)
-
-
-def _asked(prompt: Prompt) -> str:
-    """Return what an answer follows: the text that it goes on with, or the last message and the end of its line."""
-    if isinstance(prompt, str):
-        return prompt
-    return prompt[-1]["content"] + ("" if prompt[-1]["role"] == "assistant" else "\n")
 
 
 def _names(request: Request) -> set[str]:

@@ -3,20 +3,22 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message, with_sentence
-from nescio.pii.base import Detector
 from nescio.serve.admission import Admitted, admit_chat, admit_completion
+from nescio.serve.answer_filter import filter_of
 from nescio.serve.checker import Checker
+from nescio.serve.detection import ServingDetector
 from nescio.serve.errors import ApiError, of_validation
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
-from nescio.serve.output_filter import OutputFilter
-from nescio.serve.policy import Caller, Policies
+from nescio.serve.policy import Caller, Policies, Policy
+from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 
 
@@ -28,7 +30,9 @@ class Verdict:
     lines: list[str]
 
 
-def tried(policies: Policies, caller: Caller, body: Mapping[str, Any], base_model: str | None) -> Verdict:
+def tried(
+    policies: Policies, caller: Caller, body: Mapping[str, Any], base_model: str | None, answer: str | None = None
+) -> Verdict:
     """Try a request against a policy.
 
     What a model decides is not tried: its control tokens, its chat template, the length of the prompt.
@@ -38,6 +42,10 @@ def tried(policies: Policies, caller: Caller, body: Mapping[str, Any], base_mode
         caller: Who asks.
         body: Body of a chat or a completion request.
         base_model: Name of the base model; None: whatever no policy names as an adapter.
+        answer: What a model answers; the audits load the detector.
+
+    Raises:
+        NescioError: The detector can't be loaded.
     """
     names = {adapter for policy in policies.policies.values() for adapter in policy.adapters}
     asked = str(body.get("model", ""))
@@ -48,11 +56,29 @@ def tried(policies: Policies, caller: Caller, body: Mapping[str, Any], base_mode
             admitted = admit_chat(_validated(ChatRequest, body), caller, served)
         else:
             admitted = admit_completion(_validated(CompletionRequest, body), caller, served)
+        admitted, said = _audited(admitted, caller.policy, policies, answer)
     except ApiError as error:
         detail = error.body.error
         place = f" ({detail.param})" if detail.param else ""
         return Verdict(error.status, [f"{error.status} {error.code}{place}: {detail.message}"])
-    return Verdict(200, [f"answered under policy {caller.name}", *_described(admitted)])
+    return Verdict(200, [f"answered under policy {caller.name}", *_described(admitted), *said])
+
+
+def _audited(admitted: Admitted, policy: Policy, policies: Policies, answer: str | None) -> tuple[Admitted, list[str]]:
+    """Return a request as it leaves, and a line that says what the caller would get of an answer."""
+    detector = ServingDetector(policies.detector, **policies.detector_settings)
+    pieces: Mapping[str, str] = {}
+    if not policy.audit_requests.off:
+        request_filter = RequestFilter(partial(Checker, detector.load(), policy.audit_requests))
+        admitted = replace(admitted, requests=request_filter.changed(admitted.requests))
+        pieces = request_filter.pieces
+    if answer is None:
+        return admitted, []
+    checker = None if policy.audit.off else Checker(detector.load(), policy.audit, own=pieces)
+    answer_filter = filter_of(admitted.requests[0], checker, pieces)
+    shown = "".join(part.text for part in [*answer_filter.feed(answer), *answer_filter.finish()])
+    end = "\n[the answer ends here: blocked]" if answer_filter.blocked else ""
+    return admitted, [f"  answer     {json.dumps(shown + end, ensure_ascii=False)}"]
 
 
 def _validated(schema: Any, body: Mapping[str, Any]) -> Any:
@@ -84,12 +110,3 @@ def _described(admitted: Admitted) -> Iterator[str]:
     for turn in turns:
         yield f"  {turn['role']:<10} {json.dumps(turn['content'], ensure_ascii=False)}"
         yield from (f"  call       {call['function']['name']}" for call in turn.get("tool_calls", ()))
-
-
-def audited(detector: Detector, caller: Caller, answer: str) -> str:
-    """Return what a caller would get of an answer."""
-    if caller.policy.audit.off:
-        return answer
-    output_filter = OutputFilter(Checker(detector, caller.policy.audit))
-    parts = [*output_filter.feed(answer), *output_filter.finish()]
-    return "".join(part.text for part in parts) + ("\n[the answer ends here: blocked]" if output_filter.blocked else "")
