@@ -13,7 +13,7 @@ FAST := tests/core tests/pii/test_base.py tests/pii/test_rules.py tests/evaluati
   tests/serve/test_policy.py --ignore=tests/core/test_models.py --ignore=tests/core/test_shared_prefix.py
 
 # Benchmarks of speed that need no run and no environment of their own.
-SPEED := decode orpo serve subtract
+SPEED := decode orpo proxy serve subtract
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
