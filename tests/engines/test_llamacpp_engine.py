@@ -70,6 +70,8 @@ def test_what_it_cannot_do_is_one_line(adapted: Any, tmp_path: Path) -> None:
     with open_engine("llamacpp", str(out), {}, OPTIONS) as engine:
         with pytest.raises(NescioError, match=r"m\.gguf on llama\.cpp: this engine can't guide"):
             engine.generate([Request(HELLO, Guidance(3.0))])
+        with pytest.raises(NescioError, match="can't penalise tokens of the answer alone"):
+            engine.generate([Request(HELLO, presence_penalty=0.5)])
         with pytest.raises(NescioError, match="exceeds the available context size"):
             engine.generate([Request("a b" * 900, max_tokens=10)])
     out.write_bytes(b"GGUF and no more")

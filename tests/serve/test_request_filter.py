@@ -127,8 +127,8 @@ def test_many_names_cost_little_time() -> None:
     draw = random.Random(1)
     pieces = {"".join(draw.choices("abcdefgh", k=9)).capitalize(): "Anna" for _ in range(900)}
     put_back, start = PutBack(pieces), time.thread_time()
-    put_back.feed("word " * 1000)
-    assert time.thread_time() - start < 1
+    put_back.feed("word " * 4000)
+    assert time.thread_time() - start < 0.3
 
 
 def test_marks_move_with_what_is_put_back() -> None:

@@ -56,7 +56,9 @@ class LlamaCppEngine(Engine):
             NescioError: A request is too long, or asks for what llama.cpp can't do here.
         """
         for request in requests:
-            check_plain(request, f"{self._place}: this engine", self._adapters)
+            # llama.cpp's penalties count the prompt's tokens too.
+            more = {"penalise tokens of the answer alone": bool(request.presence_penalty or request.frequency_penalty)}
+            check_plain(request, f"{self._place}: this engine", self._adapters, more)
         return answer_all(requests, self._answer, self._parallel, progress)
 
     def _answer(self, request: Request) -> Answer:
@@ -64,7 +66,6 @@ class LlamaCppEngine(Engine):
         body: dict[str, Any] = {
             "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
             "top_k": request.top_k, "min_p": request.min_p, "seed": request.seed, "stop": list(request.stop),
-            "presence_penalty": request.presence_penalty, "frequency_penalty": request.frequency_penalty,
             "logit_bias": [[token, bias] for token, bias in request.logit_bias.items()],
             "lora": [
                 {"id": number, "scale": float(name == request.adapter)} for number, name in enumerate(self._adapters)

@@ -65,8 +65,7 @@ def load_detector(
     settings = {"thresholds": thresholds, "languages": languages, "recognizers": recognizers}
     settings = {key: value for key, value in settings.items() if value}
     check_name(name, settings, count)
-    preset = PRESETS.get(name)
-    if preset and preset.thresholds:
+    if (preset := PRESETS.get(name)) and preset.thresholds:
         settings["thresholds"] = {**preset.thresholds, **(thresholds or {})}
     ignored = ignored_labels(name) if ignore is None else ignore
 
@@ -85,8 +84,7 @@ def load_detector(
         said = "detector %s: no model of it reads %s; names are not found there, what has a form is"
         _LOG.warning(said, name, ", ".join(sorted(unread)))
     # 2) Leave out what does not count, before spans are merged.
-    types = counted_types(name, count)
-    if types is not None:
+    if (types := counted_types(name, count)) is not None:
         detectors = [Counted(detector, types) for detector in detectors]
     # 3) Join the parts, and put the user's rules on top.
     detector = detectors[0] if len(detectors) == 1 and called is None else Union(detectors, least, called)

@@ -98,7 +98,7 @@ class RequestRecord:
     Args:
         metrics: Metrics to add to.
         caller: Who asks; the log names its policy, and its key if that has a name.
-        endpoint: `chat` or `completions`.
+        endpoint: `chat`, `responses` or `completions`.
     """
 
     def __init__(self, metrics: Metrics, caller: Caller, endpoint: str) -> None:
