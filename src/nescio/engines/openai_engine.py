@@ -174,12 +174,13 @@ class OpenAIEngine(Engine):
                 raise
             except self._openai.APIError as error:
                 message = self._message(error, request)
-                if not (
-                    getattr(error, "status_code", None) in (400, 422) and self._adapt(error, message, request, names)
-                ):
+                is_refused = getattr(error, "status_code", None) in (400, 422)
+                # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
+                quoted = "" if streaming else f" (it says: {message})"
+                if not (is_refused and self._adapt(error, message, request, names, quoted)):
                     raise self._meaning(error, message) from None
 
-    def _adapt(self, error: Any, message: str, request: Request, sent: dict[str, str | None]) -> bool:
+    def _adapt(self, error: Any, message: str, request: Request, sent: dict[str, str | None], quoted: str) -> bool:
         """Leave out or rename the parameter that a message refuses; return whether to send the request again.
 
         Args:
@@ -187,6 +188,7 @@ class OpenAIEngine(Engine):
             message: What the server says.
             request: The refused request.
             sent: Name under which each parameter was sent; None if it was left out.
+            quoted: What of the message is logged.
         """
         if not _UNSUPPORTED.search(message):
             return False
@@ -206,7 +208,7 @@ class OpenAIEngine(Engine):
                 return False
             change = self._renamed[name]
         how = f"{name} is sent as {change}" if change else f"{name} is left out"
-        self._say(name, f"{how} from now on, because the endpoint refuses it")
+        self._say(name, f"{how} from now on, because the endpoint refuses it{quoted}")
         return True
 
     def _say(self, key: str, text: str) -> None:
