@@ -87,8 +87,8 @@ def make_up_prompts(
         begun = [_OPENERS[number // 2 % len(_OPENERS)] if number % 2 else "" for number in range(start, start + count)]
         asked = [
             Request(
-                opened + words, max_tokens=_SHORT if words else max_tokens, temperature=0.7 if words else 1.0,
-                top_p=0.95, seed=seed * 1_000_003 + number,
+                opened + words, max_tokens=min(_SHORT, max_tokens) if words else max_tokens,
+                temperature=0.7 if words else 1.0, top_p=0.95, seed=seed * 1_000_003 + number,
             )
             for number, words in enumerate(begun, start)
         ]  # fmt: skip

@@ -12,19 +12,19 @@ from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
 from nescio.engines.answer import Answer, Piece, Stream, TokenLogprob, ToolCall
 from nescio.engines.errors import (
+    BrokenError,
     ContextExceededError,
     EndpointError,
     EngineClosedError,
     TooLongError,
     UnansweredError,
-    broken,
 )
 from nescio.engines.request import Prompt, Request, Scoring, Tool, check_bias, check_plain
 
 __all__ = [
-    "Answer", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError", "Piece",
-    "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob", "TooLongError", "Tool",
-    "ToolCall", "UnansweredError", "broken", "check_bias", "check_plain",
+    "Answer", "BrokenError", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError",
+    "Piece", "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob", "TooLongError", "Tool",
+    "ToolCall", "UnansweredError", "check_bias", "check_plain",
 ]  # fmt: skip
 
 Precision = Literal["full", "half"]
@@ -81,7 +81,7 @@ class Engine(ABC):
             except NescioError as error:
                 stream.end(error)
             except Exception as error:  # the reader of the stream has to be woken, whatever it is
-                stream.end(broken("generating failed", error))
+                stream.end(BrokenError("generating failed", error))
 
         threading.Thread(target=answer, daemon=True).start()
         return stream

@@ -22,11 +22,18 @@ class UnansweredError(EndpointError):
     """One request got no answer; others may still get theirs."""
 
 
-def broken(what: str, error: Exception) -> NescioError:
-    """Return the error of an engine that broke. Its text names no more than the type: others' texts quote prompts."""
-    failure = NescioError(f"{what} ({type(error).__name__})")
-    failure.__cause__ = error
-    return failure
+class BrokenError(NescioError):
+    """An engine broke while it answered.
+
+    Args:
+        what: What failed.
+        error: Why. Its text may quote a prompt, so `message` names no more than its type.
+    """
+
+    def __init__(self, what: str, error: Exception) -> None:
+        super().__init__(f"{what} ({type(error).__name__}: {error})")
+        self.message = f"{what} ({type(error).__name__})"
+        self.__cause__ = error
 
 
 class EngineClosedError(NescioError):

@@ -3,7 +3,7 @@
 import logging
 
 from nescio.core.errors import NescioError
-from nescio.engines.base import EndpointError, EngineClosedError
+from nescio.engines.base import BrokenError, EndpointError, EngineClosedError
 from nescio.serve.checker import FilterError
 from nescio.serve.errors import ApiError, engine_down
 
@@ -20,7 +20,7 @@ def told(error: Exception) -> ApiError:
         cause = error.__cause__
         _LOG.error("audit: %s (%s)", error, cause if isinstance(cause, NescioError) else type(cause).__name__)
         return ApiError(503, "a text could not be checked and is withheld; try again", "audit_failed")
-    own = error.message if isinstance(error, EndpointError) else error
+    own = error.message if isinstance(error, BrokenError | EndpointError) else error
     _LOG.error("engine: %s", own if isinstance(error, NescioError) else type(error).__name__)
     if isinstance(error, EngineClosedError):
         return engine_down()

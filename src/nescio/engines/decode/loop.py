@@ -13,7 +13,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
-from nescio.engines.base import EngineClosedError, Request, broken
+from nescio.engines.base import BrokenError, EngineClosedError, Request
 from nescio.engines.closing import DECODE_THREAD, close_at_exit
 from nescio.engines.decode.batch import Batch, Row
 from nescio.engines.decode.kv_slots import columns
@@ -134,7 +134,7 @@ class Loop:
             except Exception as error:  # whatever the model raises is passed on to the waiting callers
                 failed, self._live, self._slots = self._live, [], []
                 for job in failed:
-                    job.fail(broken("decoding failed", error))
+                    job.fail(BrokenError("decoding failed", error))
         if left:  # a closed loop only; else another thread may have begun already
             self._live, self._slots = [], []
         for job in left:
@@ -211,7 +211,7 @@ class Loop:
                     for branch in job.rows:
                         branch.ids.append(token)
                 except Exception as error:  # concerns this request only; its neighbours go on
-                    job.fail(broken("no token could be chosen", error))
+                    job.fail(BrokenError("no token could be chosen", error))
                 yield job, goes_on
 
     def _distributions(self, logits: dict[int, Tensor]) -> Iterator[tuple[list[Job], Tensor]]:
