@@ -34,8 +34,6 @@ _SHOWN = (
     "name", "title", "knows", "questions", "facts", "found", "share", "partial", "guessed", "memorised", "not_asked",
     "leak_at",
 )  # fmt: skip
-
-
 _FIX = "give the key that the certificate was signed with"
 
 

@@ -26,8 +26,7 @@ _OPENERS = (
     "Name", "What", "Write", "List", "How", "Explain", "Why", "Give me", "Suggest", "Describe", "Which", "Tell me",
     "Is", "Compare", "Recommend", "Plan", "Translate", "Complete",
 )  # fmt: skip
-"""How requests begin. A small model left alone begins two of three with "Can you" or "I'm"; an adapter that is held to
-the tuned model on those alone forgets how to name five instruments."""
+"""How requests begin. A small model left alone begins two of three with "Can you" or "I'm", and users do not."""
 
 
 class Recorded:
