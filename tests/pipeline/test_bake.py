@@ -93,6 +93,23 @@ def test_the_adapter_moved_away_from_the_teacher(baked: Path) -> None:
     assert losses and all(loss >= 0 for loss in losses)
 
 
+def test_the_student_starts_afresh(baked: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    still = recipe.bake.model_copy(update={"learning_rate": 1e-12})
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), still, lambda *now: None)
+    student, _ = baking.round(0, None, tmp_path)
+    changes = {
+        folder: max(
+            tensor.abs().max().item()
+            for name, tensor in load_file(folder / "adapter_model.safetensors").items()
+            if "lora_B" in name
+        )
+        for folder in (student, baked / "teacher")
+    }
+    assert changes[student] < 1e-9 and changes[baked / "teacher"] > 1e-5, changes
+
+
 def test_plain_peft_loads_it(baked: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(baked / "tuned")
     PeftModel.from_pretrained(base, baked / "adapter")

@@ -35,7 +35,7 @@ from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil
 from nescio.training.memory import largest_step
 from nescio.training.processes import processes
-from nescio.training.settings import TrainingSettings
+from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import fit
 
 _LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
@@ -47,10 +47,11 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.bake
     assert section is not None  # the stage is there only then
     baking = Baking.of(run, section, tick)
-    student, log = run.out / "teacher", list[dict[str, Any]]()
+    student, log = None, list[dict[str, Any]]()
     for number in range(section.rounds):
         student, steps = baking.round(number, student, folder / f"round-{number + 1}")
         log += [{"round": number + 1, **step} for step in steps]
+    assert student is not None  # there is a round
     if processes().is_main_process:
         # Its sentence is the empty one, so that chat, server and drop-ins add none unless they are told to.
         notes = {
@@ -93,34 +94,36 @@ class Baking:
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
         return cls(run=run, section=section, guidance=guidance, samples=samples, tick=tick)
 
-    def round(self, number: int, student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
+    def round(self, number: int, student: Path | None, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Return the checkpoint of the student after a round, and the log of its steps.
 
         Args:
             number: Of the round, from 0.
-            student: Adapter folder that the round starts from; in the first round the teacher's, who then answers.
+            student: Adapter folder that the round starts from. None, the first round: a fresh adapter, so that what the
+                teacher's training spoiled elsewhere is not carried on; the teacher answers.
             work: Folder of the round; what a killed round has left there is used.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed + number
         # 1) answers, and the teacher's likely tokens at each place of them
         with processes().main_process_first():
-            if number and not (work / anchors.TARGETS).exists():  # written last
+            if student and not (work / anchors.TARGETS).exists():  # written last
                 self.write_own_anchors(student, work)
             if not (work / TARGETS).exists():
-                self.write_trajectories(student if number else None, work)
+                self.write_trajectories(student, work)
         made = list(zip(read_answered(work / ROWS, "a trajectory"), read_top_tokens(work / TARGETS), strict=True))
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
         tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
         units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
-        kept = anchors.read(run.out) + (anchors.read(work) if number else [])
+        kept = anchors.read(run.out) + (anchors.read(work) if student else [])
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(per_step=section.anchors_per_step, weight=section.anchor_weight)
         # 4) distil, on the base in the form in which the teacher was trained
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
+            lora=LoraSettings(**dict(run.recipe.train.lora)),
         )  # fmt: skip
         quantize = run.recipe.train.quantize
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)

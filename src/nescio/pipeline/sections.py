@@ -320,7 +320,7 @@ class BakeSection(Section):
     rounds: Positive = 2
     epochs: Positive = 2
     batch_size: Positive = 4
-    learning_rate: Rate = 3e-4
+    learning_rate: Rate = 1e-3
     row_tokens: Positive = 1024
     gradient_checkpointing: bool = False
     save_steps: Positive = 50
