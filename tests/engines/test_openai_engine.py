@@ -3,20 +3,26 @@
 import json
 import math
 import re
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import ANSWER, running
-from upstream import running_upstream
+from upstream import EVENTS, running_upstream, stream
 
 import nescio
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, Guidance
 from nescio.engines.base import Request, UnansweredError
+from nescio.engines.openai_answer import events
 from nescio.engines.openai_engine import OpenAIEngine
 
 ASKED = Request([{"role": "user", "content": "Who?"}], max_tokens=400)
@@ -161,3 +167,77 @@ def test_json_under_another_name_is_read() -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with running_upstream(lambda asked: [(head + body).encode()]) as upstream:
         assert OpenAIEngine("m", upstream.url, key_env=None).generate([ASKED])[0].text == "Hello"
+
+
+class KeepsConnections(ThreadingHTTPServer):
+    """Streams in chunks over connections that stay open, and counts them; `hangs` after an answer until it is set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Chunks)
+        self.opened, self.hangs = 0, threading.Event()
+        self.hangs.set()
+
+
+class _Chunks(BaseHTTPRequestHandler):
+    server: KeepsConnections
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.opened += 1
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        body = stream("Hello ", "there.").removeprefix(EVENTS)
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+        time.sleep(0.02)  # the end of the body comes apart from [DONE]
+        self.server.hangs.wait(10)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing on the terminal."""
+
+
+@contextmanager
+def keeping() -> Iterator[KeepsConnections]:
+    with KeepsConnections() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.hangs.set()
+        server.shutdown()
+
+
+def test_streams_share_connections() -> None:
+    with keeping() as server:
+        engine = OpenAIEngine("m", f"http://127.0.0.1:{server.server_port}/v1", None)
+        for _ in range(10):
+            assert engine.submit(ASKED).answer.text == "Hello there."
+            time.sleep(0.1)  # for what follows an answer's end
+        assert server.opened == 1, "one after the other"
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda _: (engine.submit(ASKED).answer, time.sleep(0.1)), range(40)))
+        assert len(answers) == 40 and server.opened <= 4 + 1, "four at a time"
+
+
+def test_an_answer_does_not_wait_for_what_follows_its_end() -> None:
+    with keeping() as server:
+        engine = OpenAIEngine("m", f"http://127.0.0.1:{server.server_port}/v1", None)
+        server.hangs.clear()
+        start = time.monotonic()
+        assert engine.submit(ASKED).answer.text == "Hello there."
+        assert time.monotonic() - start < 5
+
+
+def test_events_are_read_however_their_bytes_are_cut() -> None:
+    sent = (
+        ': hello\r\n\r\nevent: x\ndata: {"é": "\u2028"}\n\ndata:[1,\r\ndata: 2]\r\n\r\n\n\ndata: unfinished\n'.encode()
+    )
+    whole = ['{"é": "\u2028"}', "[1,\n2]"]
+    for at in range(len(sent)):
+        assert list(events([sent[:at], sent[at:]])) == whole
+    assert list(events(bytes([each]) for each in sent)) == whole

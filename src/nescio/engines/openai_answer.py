@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,23 @@ class Said:
         return tuple(
             ToolCall(name, _HALVES.sub("\ufffd", arguments)) for _, (name, arguments) in sorted(self._calls.items())
         )
+
+
+def events(received: Iterable[bytes]) -> Generator[str, None, None]:
+    """Yield the data of each whole server-sent event, however its bytes were cut.
+
+    Raises:
+        UnicodeDecodeError: They are no UTF-8.
+    """
+    rest, data = b"", list[str]()
+    for piece in received:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                data.append(line.removeprefix(b"data:").strip().decode())
+            elif data and not line.rstrip(b"\r"):
+                yield "\n".join(data)
+                data.clear()
 
 
 def _text(part: Any) -> str:

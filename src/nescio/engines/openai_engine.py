@@ -12,9 +12,11 @@ import random
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from nescio.engines.base import (
     check_plain,
 )
 from nescio.engines.concurrent import answer_all
-from nescio.engines.openai_answer import Said
+from nescio.engines.openai_answer import Said, events
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
@@ -48,6 +50,7 @@ _UNSUPPORTED = re.compile(
 )
 _QUOTED = 300  # most characters of a server's message in an error
 _ECHO = 12  # characters that a server's message may share with the prompt by chance
+_REST = 8  # most pieces of a body that are read after an answer's end, so that its connection is used again
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
 
 
@@ -259,23 +262,29 @@ class OpenAIEngine(Engine):
 
     def _fill(self, request: Request, stream: Stream, said: Said) -> None:
         try:
-            with self._send(request, stream=True, stream_options={"include_usage": True}) as chunks:
-                for chunk in chunks:
+            with self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
+                # The client's own reader closes the connection at [DONE], before the body has ended.
+                received = opened.response.iter_bytes()
+                for event in events(received):
                     if stream.cancelled.is_set():
                         return
-                    if piece := said.take(chunk):
+                    if event.startswith("[DONE]"):
+                        break
+                    if piece := said.take(json.loads(event)):
                         stream.put(Piece(piece, []))
                     if said.stopped:
                         break
-            if said.finish is None:
-                raise UnansweredError(f"{self._place}: the answer broke off")
-            stream.end(self._made(request, said, said.finish))
+                if said.finish is None:
+                    raise UnansweredError(f"{self._place}: the answer broke off")
+                stream.end(self._made(request, said, said.finish))
+                if not said.stopped:
+                    deque(islice(received, _REST), maxlen=0)
         except NescioError as error:
             stream.end(error)
-        except self._openai.APITimeoutError:
-            stream.end(UnansweredError(f"{self._place}: the answer stopped for {self._timeout:g} s", 504))
-        except Exception:  # the reader of the stream has to be woken, whatever it is
-            stream.end(UnansweredError(f"{self._place}: the answer broke off"))
+        except Exception as error:  # the reader of the stream has to be woken, whatever it is
+            late = type(error).__name__ == "ReadTimeout"  # of httpx or httpx2, by the client's version
+            how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
+            stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
 
     def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
         text, usage = said.text, said.usage
