@@ -135,6 +135,8 @@ def test_audits(server: Running) -> None:
     blocked = server.chat(key="nescio-blocked", model="tiny", max_tokens=60).json()["choices"][0]
     assert blocked["finish_reason"] == "content_filter"
     assert not re.search("[A-Z]", blocked["message"]["content"])
+    counted = re.findall(r'nescio_pii_total\{.*policy="blocked".*\} (.*)', httpx.get(f"{server.url}/metrics").text)
+    assert counted == ["1.0"], "what is stopped is counted"
     marked = server.chat(key=STAFF, model="tiny", max_tokens=60, mark_pii=True).json()["choices"][0]
     assert marked["message"]["content"] == plain
     assert marked["pii"], "whoever asks gets marks, whatever the policy"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from nescio.engines.base import Request
+from nescio.pii.base import Span
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.json_filter import JsonFilter
 from nescio.serve.output_filter import OutputFilter
@@ -33,6 +34,11 @@ class AnswerFilter:
     def blocked(self) -> bool:
         """Whether the audit ends the answer here."""
         return self._text_filter is not None and self._text_filter.blocked
+
+    @property
+    def withheld(self) -> tuple[Span, ...]:
+        """Personal data of the text that the audit stopped."""
+        return () if self._checker is None else tuple(self._checker.withheld)
 
     def feed(self, text: str) -> list[Checked]:
         """Add text of the answer; return what may be sent now.

@@ -201,13 +201,13 @@ class Answering:
         send(answer_filter.feed(rest))
         send(answer_filter.finish() if not self.abandoned else ())
         if answer_filter.blocked:
-            return Part(index, finish="content_filter")
+            return Part(index, finish="content_filter", withheld=answer_filter.withheld)
         for number, call in enumerate(calls):
             if call.name not in _names(request):
                 raise EndpointError("the upstream calls a tool that the request does not have")
             arguments = answer_filter.arguments(call.arguments)
             if arguments is None:
-                return Part(index, finish="content_filter")
+                return Part(index, finish="content_filter", withheld=answer_filter.withheld)
             checked_call = Call(number, new_id(), call.name, arguments.text, arguments.spans)
             self._send(self._parts, Part(index, calls=(checked_call,)))
         if answer.finish != "stop":

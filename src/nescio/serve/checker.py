@@ -45,6 +45,9 @@ class Checker:
         on_check: Called with the seconds of each check.
         stand_ins: What `replace` puts in the place of personal data; None: made for this answer.
         own: Stand-ins of the caller's request. What consists of them is let through.
+
+    Attributes:
+        withheld: Personal data of the text that `block` stopped, up to the piece that it names.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Checker:
         stand_ins: Maker | None = None,
         own: Collection[str] = (),
     ) -> None:
+        self.withheld: list[Span] = []
         self._read: dict[str, list[Span]] = {}
         self._detector = detector
         self._audit = audit
@@ -107,6 +111,7 @@ class Checker:
             actions = [action for each, action in judged if each.start < span.end and span.start < each.end]
             action = max(actions, key=ACTIONS.index, default="mask")
             if action == "block":
+                self.withheld += [*marks, span]
                 return "", [], True
             piece = text[span.start : span.end]
             shown = piece

@@ -55,6 +55,7 @@ class JsonFilter:
             judged = [moved(each, -read) for each in found]
             shown, own = self._changed(token, [each for each in judged if _within(each, token.read)])
             if self.blocked:
+                self._checker.withheld += marks
                 return []
             before = text[position : token.start]
             sent += len(before)

@@ -39,6 +39,7 @@ class Part:
         spans: Personal data in the text, in characters of everything sent of this choice.
         logprobs: One for each token, if asked for and not filtered.
         finish: Why the choice ended.
+        withheld: Personal data of text that the audit stopped; counted, not sent.
     """
 
     index: int
@@ -47,11 +48,12 @@ class Part:
     calls: tuple[Call, ...] = ()
     logprobs: list[TokenLogprob] | None = None
     finish: Finish | None = None
+    withheld: tuple[Span, ...] = ()
 
     @property
     def found(self) -> list[Span]:
-        """All personal data in the part, in its text and its calls."""
-        return [*self.spans, *(span for call in self.calls for span in call.spans)]
+        """All personal data of the part, in its text, in its calls, and what was withheld."""
+        return [*self.spans, *(span for call in self.calls for span in call.spans), *self.withheld]
 
 
 def new_id() -> str:
