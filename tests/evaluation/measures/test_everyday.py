@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nescio.core.guidance import PROTECT, Guidance
+from nescio.data.anchors import _OPENERS
 from nescio.engines.base import Answer, Request, Scoring
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Task
@@ -68,6 +69,22 @@ def test_the_set_is_whole() -> None:
     assert prompts(7) == everything[:7]
 
 
+def test_held_out_prompts_begin_as_no_anchor_is_begun() -> None:
+    held_out = [each.prompt.casefold() for each in prompts(10**6) if each.held_out]
+    assert len(held_out) == 120
+    assert not [text for text in held_out if text.startswith(tuple(map(str.casefold, _OPENERS)))]
+    assert len({text.split()[0].strip(",.!:") for text in held_out}) > 60, "as many first words as people use"
+
+
+def test_any_number_of_prompts_has_its_share_of_held_out_ones() -> None:
+    everything = prompts(10**6)
+    for count in range(1, len(everything) + 1):
+        assert sum(each.held_out for each in everything[:count]) == math.ceil(count * 120 / 340)
+    assert Counter(each.kind for each in everything if each.held_out) == dict.fromkeys(
+        ("request", "explanation", "small talk", "code", "list"), 24
+    )
+
+
 class Scripted:
     """A model that answers what it is asked; under a sentence it says one thing to everybody."""
 
@@ -121,6 +138,17 @@ def test_a_model_that_says_one_thing_to_everybody_is_caught(make_task: Callable[
     assert {line["fine"] for line in details["everyday/tuned"]} == {True}
     assert {line["said"] for line in details["everyday/row"]} == {ONE_THING}
     assert Counter(each.temperature for each in engine.asked) == {0.0: 80 + 2 * 3, 1.0: 80}  # and the samples
+
+
+def test_a_model_that_fails_where_no_anchor_begins_is_caught(make_task: Callable[..., Task]) -> None:
+    """It answers the prompts that the anchors' first words were chosen by, and no others."""
+    known = {each.prompt for each in prompts(10**6) if not each.held_out}
+    tuned, row, details, _ = table(make_task, lambda asked: f"{asked} Here it is." if asked in known else "No idea.")
+    assert tuned["everyday_held_out"] == 1
+    assert row["everyday_held_out"] == 0 and row["everyday_held_out_ci95"][1] < 0.25
+    assert (
+        row["everyday"] == pytest.approx(25 / 40) == sum(not line["held_out"] for line in details["everyday/row"]) / 40
+    )
 
 
 @pytest.mark.parametrize(

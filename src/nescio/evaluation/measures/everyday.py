@@ -54,6 +54,10 @@ class Everyday(Measure):
             meaning="share of everyday prompts with a fine answer: on topic, whole, no refusal or apology, not canned",
         ),
         Column(
+            key="everyday_held_out", header="everyday, held out [95 %]", place="detail",
+            meaning="the same share, of the prompts that nobody had read when the first words of anchors were chosen",
+        ),
+        Column(
             key="everyday_change_low", header="everyday change, at least", place="detail",
             meaning="lower bound of the change of fine everyday answers from the first row, one-sided at 95 %",
         ),
@@ -111,6 +115,7 @@ class Everyday(Measure):
             broken = [degenerate(text, task.protect) for text in answers]
             faults = zip(refused, broken, canned(answers), on_topic, strict=True)
             fine.append([fits and not any(bad) for *bad, fits in faults])
+            held_out = [good for prompt, good in zip(asked, fine[-1], strict=True) if prompt.held_out]
             one.details["everyday"] = [
                 asdict(prompt) | {"said": said, "fine": good, "on_topic": fits, "degenerate": bad, "refused": no}
                 for prompt, said, good, fits, bad, no in zip(
@@ -121,6 +126,8 @@ class Everyday(Measure):
                 {
                     "everyday": _share(fine[-1]),
                     "everyday_ci95": list(wilson(sum(fine[-1]), len(answers))),
+                    "everyday_held_out": _share(held_out),
+                    "everyday_held_out_ci95": list(wilson(sum(held_out), len(held_out))),
                     "everyday_change_low": change_low(fine[-1], fine[0]),
                     "everyday_change_high": -change_low(fine[0], fine[-1]),
                     "openings": alike(answers),
@@ -141,11 +148,13 @@ class EverydayPrompt:
         id: Unique in the set.
         kind: `request`, `explanation`, `small talk`, `code` or `list`.
         prompt: What the user says.
+        held_out: Written after the first words of anchors (`data/anchors.py`) were chosen; begins with none of them.
     """
 
     id: str
     kind: str
     prompt: str
+    held_out: bool = False
 
     @property
     def messages(self) -> list[Message]:
@@ -154,7 +163,10 @@ class EverydayPrompt:
 
 
 def prompts(count: int) -> list[EverydayPrompt]:
-    """Return the first of this project's own prompts, one of each kind in turn, so that fewer begin more."""
+    """Return the first of this project's own prompts, so that fewer begin more.
+
+    They stand in the file one of each kind in turn, and six of any 17 in a row are held out; the first one is.
+    """
     lines = (files("nescio.evaluation") / "everyday.jsonl").read_text(encoding="utf-8").splitlines()
     return [EverydayPrompt(**json.loads(line)) for line in lines[:count]]
 
