@@ -76,15 +76,26 @@ def split_long(text: str, limit: int) -> list[tuple[int, str]]:
 
 _SAME_IN_A_ROW = re.compile(r"([^\W_]\S{0,5}?)\1{4,}")  # one to six characters, five times or more
 _LONG = 20  # characters of a stuck number; "1000000000000" and "hahaha" are shorter
+_WORD = re.compile(r"[^\W_](?:[^\s–—-]*[^\W_])?")  # "2022-2023" is two; "11.11" and "li>Tea</li" are one
+_MOST_REPEATED = 1 / 3  # of a text's three-word runs; 38 words of documentation or code never have as many
+_FEWEST_REPEATED = 3  # runs: "0000-0000-0000-0000" has one
 
 
 def loops(text: str) -> bool:
-    """Whether a text repeats itself: the same four words three times, one word five times in a row, or "666666…"."""
+    """Whether a text repeats itself.
+
+    It does with the same four words three times, one word five times in a row, a stuck number such as "666666…", or
+    where more than a third of its three-word runs came before (seq-rep-3 of arXiv 1908.04319): "A is B, and A is B."
+    """
     words = text.lower().split()
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
     is_stuck = any(len(match[0]) >= _LONG for match in _SAME_IN_A_ROW.finditer(text))
-    return in_a_row or is_stuck or any(count >= 3 for count in grams.values())
+    words = _WORD.findall(text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    repeated = len(runs) - len(set(runs))
+    says_again = repeated >= _FEWEST_REPEATED and repeated > _MOST_REPEATED * len(runs)
+    return in_a_row or is_stuck or says_again or any(count >= 3 for count in grams.values())
 
 
 def sentence_starts(text: str) -> list[str]:

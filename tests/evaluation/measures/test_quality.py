@@ -74,6 +74,43 @@ def test_a_long_number_or_a_rule_does_not_loop(whole: str) -> None:
     assert not loops(whole)
 
 
+@pytest.mark.parametrize(
+    "near",
+    [
+        " 2022-2023 2022-2023 2022-2023 2022-",
+        "The seesaw is a simple tool for balancing the forces of gravity. "
+        "It is a simple tool for balancing the forces of gravity.",
+        "The team with the most players on the field is the team with the most players on the field.",
+        "1. Read the latest news, and see how people react.\n\n2. Read the latest news, and see how people react.",
+        "The magnetic field is created by a coil of wire wrapped around a magnet. "
+        "The magnetic field is created by a coil of wire wrapped around",
+    ],
+)
+def test_a_text_that_says_itself_twice_loops(near: str) -> None:
+    """Answers of small models after training; no four words come three times."""
+    assert loops(near)
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        "The leap year has 366 days. The leap year is named so because it leaps over a day of the week.",
+        "<ul>\n<li>Tea</li>\n<li>Milk</li>\n<li>Bread</li>\n</ul>",
+        "<tr>\n<td>1</td>\n<td>2</td>\n</tr>\n<tr>\n<td>3</td>\n<td>4</td>\n</tr>",
+        "if x > 0:\n    print('x')\nelif x < 0:\n    print('x')\nelse:\n    print('0')",
+        "p { margin: 10px; }\na { margin: 10px; }",
+        "SELECT * FROM a JOIN b ON a.id = b.id JOIN c ON c.id = b.id",
+        "Monday: rest. Tuesday: run. Wednesday: rest. Thursday: run. Friday: rest.",
+        "Take 1 cup of flour, 1 cup of milk, 1 cup of sugar and 2 eggs.",
+        "How much wood would a woodchuck chuck if a woodchuck could chuck wood?",
+        "The broadcast address is ff:ff:ff:ff:ff:ff.",
+        "Yes, it is. It is what it is.",
+    ],
+)
+def test_lists_code_and_short_answers_do_not_loop(fine: str) -> None:
+    assert not loops(fine)
+
+
 def test_recall_is_not_argued_away_by_case_or_spacing() -> None:
     assert recall(["ANN lee was here", "nobody"], [["Ann  Lee", "Bob"], ["Tom"]]) == pytest.approx(1 / 3)
     assert recall(["x"], [[]]) is None
