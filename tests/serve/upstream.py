@@ -57,6 +57,7 @@ class Upstream(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
         self.asked: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}  # of the last request
 
     @property
     def url(self) -> str:
@@ -68,11 +69,12 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Upstream
 
     def handle(self) -> None:
-        length = 0
+        headers = {}
         while (line := self.rfile.readline()) not in (b"\r\n", b""):
-            if line.lower().startswith(b"content-length:"):
-                length = int(line.split(b":")[1])
-        asked = json.loads(self.rfile.read(length) or b"{}")
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        self.server.headers = headers
+        asked = json.loads(self.rfile.read(int(headers.get("content-length", 0))) or b"{}")
         self.server.asked.append(asked)
         try:
             for step in self.server.script(asked):

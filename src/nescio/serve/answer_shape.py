@@ -72,10 +72,19 @@ def turn_of(message: ChatMessage, param: str, served: Served) -> Message:
     if message.tool_calls:
         turn["tool_calls"] = [call.model_dump(exclude={"index"}) for call in message.tool_calls]
         for call in message.tool_calls:
-            refuse_control(call.function.arguments, f"{param}.tool_calls", served)
+            for form in (call.function.arguments, _unescaped(call.function.arguments)):
+                refuse_control(form, f"{param}.tool_calls", served)
     if message.tool_call_id:
         turn["tool_call_id"] = message.tool_call_id
     return turn
+
+
+def _unescaped(arguments: str) -> str:
+    """Return JSON as a chat template writes it: without escapes, which may hide a control token."""
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def refuse_control(text: str | None, param: str, served: Served) -> None:
