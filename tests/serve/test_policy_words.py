@@ -120,6 +120,12 @@ def test_what_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> N
     assert (code, told.startswith(said)) == (1, True), told
 
 
+def test_tools_that_are_allowed(tmp_path: Path) -> None:
+    asked = ASK | {"tools": [{"type": "function", "function": {"name": "mail"}}]}
+    assert run(tmp_path, asked, allow={"tools": True})[0] == 0
+    assert "tools      mail" in run(tmp_path, asked, allow={"tools": True})[1]
+
+
 def test_keys_that_do_not_open(tmp_path: Path) -> None:
     assert run(tmp_path, ASK, "--key-env", "WRONG") == (1, "401 invalid_api_key: this API key is unknown\n")
     code, told = run(tmp_path, ASK, "--key-env", "KEY", expires="2020-01-01")

@@ -64,22 +64,31 @@ def read_yaml(path: Path, fix: str) -> tuple[dict[str, Any], str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise NescioError(f"{path}: cannot be read ({reason}); {fix}") from error
+    return mapping_of(text, str(path), fix), text
+
+
+def mapping_of(text: str, source: str, fix: str) -> dict[str, Any]:
+    """Return the one mapping that a YAML text holds; the arguments are those of `read_yaml` and `checked`.
+
+    Raises:
+        NescioError: As for `read_yaml`.
+    """
     try:
         content = yaml.safe_load(text)
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except RecursionError as error:
-        raise NescioError(f"{path}: a value contains itself, or is nested too deep; write it out") from error
+        raise NescioError(f"{source}: a value contains itself, or is nested too deep; write it out") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        place = f"{source}:{mark.line + 1}" if mark else source
         raise NescioError(
             f"{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); correct the line"
         ) from error
     if repeated is not None:
-        raise NescioError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value}: given twice; keep one")
+        raise NescioError(f"{source}:{repeated.start_mark.line + 1}: {repeated.value}: given twice; keep one")
     if not isinstance(content, dict):
-        raise NescioError(f"{path}: not a mapping of keys; {fix}")
-    return content, text
+        raise NescioError(f"{source}: not a mapping of keys; {fix}")
+    return content
 
 
 def _repeated_key(node: yaml.Node | None) -> yaml.ScalarNode | None:

@@ -198,8 +198,8 @@ def _guidance(asked: GuidanceOptions, policy: Policy, served: Served, model: str
     paper = {"positive": PROTECT, "negative": REVEAL} if served.guides else {"positive": "", "negative": ""}
     sentences = paper | dict(served.adapters.get(model, {}))
     rule_of = {setting.name: getattr(rules, setting.name) for setting in COMBINING}
-    if not served.guides or (model in served.baked and "scale" not in rules.model_fields_set):
-        rule_of["scale"] = Range.model_validate(1.0)  # a baked adapter's guidance is in its weights
+    if model in served.unguided(policy):
+        rule_of["scale"] = Range.model_validate(1.0)
     settings = {name: _allowed(getattr(asked, name), rule, policy, name) for name, rule in rule_of.items()}
     return Guidance(
         positive=sentences["positive"] if rules.protect is None else rules.protect,

@@ -28,8 +28,9 @@ from nescio.serve.openai_api.response_bodies import ChatCompletion, Completion, 
 from nescio.serve.openai_api.responses_bodies import ResponseBody, ResponseEvent
 from nescio.serve.openai_api.responses_converter import ResponsesConverter
 from nescio.serve.openai_api.responses_request import ResponsesRequest
-from nescio.serve.policy import Caller
+from nescio.serve.policy import Caller, Policy
 from nescio.serve.served import Served
+from nescio.serve.trial import Trial, Tried, tried_policy
 
 _Result = TypeVar("_Result")
 _Body = TypeVar("_Body", ChatRequest, CompletionRequest, ResponsesRequest)
@@ -140,9 +141,15 @@ def _add_views(app: FastAPI, gateway: Gateway) -> None:
         return PolicyView(
             name=caller.name,
             models=gateway.served.names(caller.policy),
+            unguided=gateway.served.unguided(caller.policy),
             public_switches=[name for name in caller.policy.adapters if name in gateway.served.public_switches],
-            **caller.policy.model_dump(include=PolicyView.model_fields.keys() - {"name", "models", "public_switches"}),
+            **caller.policy.model_dump(include=Policy.model_fields.keys() & PolicyView.model_fields.keys()),
         )
+
+    @app.post("/v1/policy/try", responses=_ERRORS)
+    def try_policy(body: Trial, caller: Annotated[Caller, Depends(caller_of)]) -> Tried:
+        """Say what a policy would give this caller, and what a request would get. OpenAI has no such route."""
+        return tried_policy(body, caller, gateway.served)
 
     @app.get("/healthz", response_class=PlainTextResponse, responses=_TEXT)
     def healthz() -> str:

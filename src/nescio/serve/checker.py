@@ -29,11 +29,18 @@ class FilterError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Treated(Span):
+    """A piece of personal data, or what replaced it, in text that may be sent, and what the audit did with it."""
+
+    action: Action = "count"
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """Text that may be sent, with its personal data or what replaced it, in characters of everything sent so far."""
 
     text: str
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Treated, ...] = ()
 
 
 class Checker:
@@ -104,12 +111,12 @@ class Checker:
         finally:
             self._on_check(time.perf_counter() - start)
 
-    def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Span], bool]:
+    def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Treated], bool]:
         """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""
-        parts, marks, position, length = list[str](), list[Span](), 0, 0
+        parts, marks, position, length = list[str](), list[Treated](), 0, 0
         for span in merge((span for span, _ in judged), text):  # overlapping spans are treated as the strictest is
             actions = [action for each, action in judged if each.start < span.end and span.start < each.end]
-            action = max(actions, key=ACTIONS.index, default="mask")
+            action: Action = max(actions, key=ACTIONS.index, default="mask")
             if action == "block":
                 self.withheld += [*marks, span]
                 return "", [], True
@@ -121,7 +128,7 @@ class Checker:
             start = length + len(before)
             length = start + len(shown)
             parts += [before, shown]
-            marks.append(replace(span, start=start, end=length, text=shown))
+            marks.append(Treated(start, length, span.label, shown, span.type, action))
             position = span.end
         return "".join([*parts, text[position:]]), marks, False
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionReques
 from nescio.serve.policy import Caller, Policies, Policy
 from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
+from nescio.serve.tool_formats.forced import Forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,31 @@ def tried(
     names = {adapter for policy in policies.policies.values() for adapter in policy.adapters}
     asked = str(body.get("model", ""))
     base = base_model or (asked if asked and asked not in names else "the base model")
-    served = Served(base, {name: {} for name in sorted(names)}, (), int(time.time()))
+    # Calls are taken in whichever form the model writes them.
+    served = Served(base, {name: {} for name in sorted(names)}, (), int(time.time()), tool_format=Forced())
+    return verdict(caller, body, served, lambda admitted: _audited(admitted, caller.policy, policies, answer))
+
+
+def verdict(
+    caller: Caller,
+    body: Mapping[str, Any],
+    served: Served,
+    audited: Callable[[Admitted], tuple[Admitted, list[str]]] = lambda admitted: (admitted, []),
+) -> Verdict:
+    """Return what admission says of a request.
+
+    Args:
+        caller: Who asks.
+        body: Body of a chat or a completion request.
+        served: The models.
+        audited: Returns the request as it leaves, and more lines.
+    """
     try:
         if "messages" in body or "prompt" not in body:
             admitted = admit_chat(_validated(ChatRequest, body), caller, served)
         else:
             admitted = admit_completion(_validated(CompletionRequest, body), caller, served)
-        admitted, said = _audited(admitted, caller.policy, policies, answer)
+        admitted, said = audited(admitted)
     except ApiError as error:
         detail = error.body.error
         place = f" ({detail.param})" if detail.param else ""
@@ -84,6 +103,8 @@ def _audited(admitted: Admitted, policy: Policy, policies: Policies, answer: str
 def _validated(schema: Any, body: Mapping[str, Any]) -> Any:
     try:
         return schema.model_validate_json(json.dumps(body))
+    except RecursionError:
+        raise ApiError(400, "the request is nested too deep", "invalid_value") from None
     except ValidationError as error:
         raise of_validation([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
 

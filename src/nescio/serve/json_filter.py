@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nescio.pii.base import Span
-from nescio.serve.checker import Checked, Checker, Judged, moved
+from nescio.serve.checker import Checked, Checker, Judged, Treated, moved
 from nescio.serve.output_filter import OutputFilter
 
 TOKEN = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
@@ -50,7 +49,7 @@ class JsonFilter:
         tokens = list(_tokens(text))
         found = self._checker.find("".join(token.read + token.behind for token in tokens))
         # 2) change each token that holds personal data, or a part of some
-        parts, marks, sent, position, read = list[str](), list[Span](), 0, 0, 0
+        parts, marks, sent, position, read = list[str](), list[Treated](), 0, 0, 0
         for token in tokens:
             judged = [moved(each, -read) for each in found]
             shown, own = self._changed(token, [each for each in judged if _within(each, token.read)])
@@ -64,7 +63,7 @@ class JsonFilter:
             sent, position, read = sent + len(shown), token.end, read + len(token.read) + len(token.behind)
         return [Checked("".join([*parts, text[position:]]), tuple(marks))]
 
-    def _changed(self, token: "_Token", judged: list[Judged]) -> tuple[str, list[Span]]:
+    def _changed(self, token: "_Token", judged: list[Judged]) -> tuple[str, list[Treated]]:
         """Return a token as it may be sent, and where its personal data is in it then."""
         if not judged:
             return token.written, []

@@ -5,7 +5,17 @@ import hashlib
 import re
 from importlib.resources import files
 
-PAGE = (files("nescio.serve") / "playground.html").read_text(encoding="utf-8")
+
+def _read(name: str) -> str:
+    return (files("nescio.serve") / name).read_text(encoding="utf-8")
+
+
+_SCRIPT = "".join(map(_read, ("playground.js", "playground_share.js", "playground_policy.js"))) + "enter();\n"
+PAGE = (
+    _read("playground.html")
+    .replace("<style></style>", f"<style>\n{_read('playground.css')}</style>")
+    .replace("<script></script>", f"<script>\n{_SCRIPT}</script>")
+)
 
 
 def _hashes(tag: str) -> str:

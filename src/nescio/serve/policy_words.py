@@ -36,15 +36,20 @@ def described(policies: Policies) -> Iterator[str]:
             word = "expired" if key.expired() else "valid until"
             until = "" if key.expires is None else f", {word} {key.expires:%Y-%m-%d %H:%M %Z}"
             yield f"  key        {key.label}{until}"
-        yield f"  models     {', '.join([*policy.adapters, *(['the base model'] if policy.base_model else [])])}"
-        yield f"  guidance   {_guidance(policy)}"
-        sends = [what for field, what in _SENDS.items() if getattr(policy.allow, field)]
-        yield f"  may send   {', '.join(['user and assistant messages', *sends])}"
-        yield f"  otherwise  {'refused' if policy.outside == 'refuse' else 'pinned to what the policy gives'}"
-        yield f"  audit      {_audit(policy)}"
-        if not policy.audit_requests.off:
-            yield f"  requests   {_said(policy.audit_requests, 'refuses the request')}"
-        yield f"  limits     {_limits(policy)}"
+        yield from terms(policy)
+
+
+def terms(policy: Policy) -> Iterator[str]:
+    """Yield what the callers of a policy may do, in lines."""
+    yield f"  models     {', '.join([*policy.adapters, *(['the base model'] if policy.base_model else [])])}"
+    yield f"  guidance   {_guidance(policy)}"
+    sends = [what for field, what in _SENDS.items() if getattr(policy.allow, field)]
+    yield f"  may send   {', '.join(['user and assistant messages', *sends])}"
+    yield f"  otherwise  {'refused' if policy.outside == 'refuse' else 'pinned to what the policy gives'}"
+    yield f"  audit      {_audit(policy)}"
+    if not policy.audit_requests.off:
+        yield f"  requests   {_said(policy.audit_requests, 'refuses the request')}"
+    yield f"  limits     {_limits(policy)}"
 
 
 def _who(name: str, policy: Policy, policies: Policies) -> str:
@@ -105,7 +110,7 @@ def holes(policies: Policies) -> Iterator[str]:
     if policies.keyless:
         yield "no policy has a key: whoever reaches the port is answered; make keys with `nescio key new`"
     for name, policy in policies.policies.items():
-        for hole in _holes(Caller(name, policy)):
+        for hole in holes_of(Caller(name, policy)):
             yield f"policies.{name}.{hole}"
         for number, key in enumerate(policy.keys):
             place = f"policies.{name}.keys.{number}"
@@ -115,7 +120,8 @@ def holes(policies: Policies) -> Iterator[str]:
                 yield f"{place}: {key.label} expires on {key.expires:%Y-%m-%d}; put a new key beside it"
 
 
-def _holes(caller: Caller) -> Iterator[str]:
+def holes_of(caller: Caller) -> Iterator[str]:
+    """Yield warnings about what a caller's policy leaves open, each with the key to change."""
     policy, is_open = caller.policy, caller.name == DEFAULT
     rules: Any = policy.guidance  # its settings are added from the fields of Guidance
     if policy.base_model and is_open:

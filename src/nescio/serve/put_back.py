@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from nescio.pii.base import Span
-from nescio.serve.checker import Checked
+from nescio.serve.checker import Checked, Treated
 from nescio.serve.json_filter import TOKEN, is_json, written
 
 
@@ -30,9 +29,9 @@ class PutBack:
         self._held = ""
         self._read = 0  # characters read, up to what is held
         self._changes: list[tuple[int, int]] = []  # where a stand-in ended, and by how much it made the text longer
-        self._spans: list[Span] = []
+        self._spans: list[Treated] = []
 
-    def feed(self, text: str, spans: Iterable[Span] = (), *, last: bool = False) -> Checked:
+    def feed(self, text: str, spans: Iterable[Treated] = (), *, last: bool = False) -> Checked:
         """Add text and the personal data marked in it; return the text that may be sent, and marks at their new places.
 
         Args:

@@ -41,6 +41,11 @@ class Served:
         """Return the names that a policy allows, its default first."""
         return [*policy.adapters, *([self.name] if policy.base_model else [])]
 
+    def unguided(self, policy: Policy) -> list[str]:
+        """Return those of these names that are not guided: a baked adapter's guidance is in its weights."""
+        chosen = "scale" in policy.guidance.model_fields_set
+        return [name for name in self.names(policy) if not self.guides or (name in self.baked and not chosen)]
+
     def named(self, name: str, policy: Policy) -> str:
         """Return the model that answers to a name under a policy.
 

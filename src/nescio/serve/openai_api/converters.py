@@ -194,4 +194,7 @@ def _call(call: Call, arguments: str | None = None) -> ToolCallBody:
 
 
 def _marks(part: Part) -> list[Mark]:
-    return [Mark(start=span.start, end=span.end, label=span.label) for span in part.spans]
+    return [
+        Mark(start=span.start, end=span.end, label=span.label, type=span.type, action=span.action)
+        for span in part.spans
+    ]

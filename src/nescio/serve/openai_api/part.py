@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nescio.engines.base import TokenLogprob
 from nescio.pii.base import Span
+from nescio.serve.checker import Treated
 from nescio.serve.openai_api.response_bodies import Finish
 
 
@@ -25,7 +26,7 @@ class Call:
     id: str
     name: str
     arguments: str
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Treated, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Part:
 
     index: int
     text: str = ""
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Treated, ...] = ()
     calls: tuple[Call, ...] = ()
     logprobs: list[TokenLogprob] | None = None
     finish: Finish | None = None

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from nescio.engines.base import TokenLogprob
-from nescio.serve.audit import Audit
+from nescio.pii.taxonomy import PiiType
+from nescio.serve.audit import Action, Audit
 from nescio.serve.policy import Allowances, GuidanceRules, Limits
 
 _LOWEST = -9999.0  # OpenAI writes this for minus infinity, which JSON lacks
@@ -20,11 +21,16 @@ def _is_none(value: object) -> bool:
 
 
 class Mark(BaseModel):
-    """Personal data in an answer, in characters (Unicode code points) of the text that was sent."""
+    """Personal data in an answer, in characters (Unicode code points) of the text that was sent.
+
+    `type` is the label's in the taxonomy; `action` says what the audit did: `count`, `replace` or `mask`.
+    """
 
     start: int
     end: int
     label: str
+    type: PiiType
+    action: Action
 
 
 Marks = Annotated[list[Mark] | None, Field(exclude_if=_is_none)]
@@ -195,6 +201,7 @@ class PolicyView(BaseModel):
     audit: Audit
     audit_requests: Audit
     limits: Limits
+    unguided: list[str] = Field(description="Models of these that are not guided.")
     public_switches: list[str] = Field(
         description="Models of these that a public sentence opens: whoever writes it gets what they learned to hide."
     )
