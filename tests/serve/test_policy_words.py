@@ -120,10 +120,11 @@ def test_what_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> N
     assert (code, told.startswith(said)) == (1, True), told
 
 
-def test_tools_that_are_allowed(tmp_path: Path) -> None:
+def test_tools_that_are_allowed() -> None:
+    every = policies(default={"base_model": True, "allow": {"tools": True}})
     asked = ASK | {"tools": [{"type": "function", "function": {"name": "mail"}}]}
-    assert run(tmp_path, asked, allow={"tools": True})[0] == 0
-    assert "tools      mail" in run(tmp_path, asked, allow={"tools": True})[1]
+    verdict = tried(every, every.caller(None), asked, "careful")
+    assert verdict.status == 200 and "  tools      mail" in verdict.lines
 
 
 def test_keys_that_do_not_open(tmp_path: Path) -> None:
