@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nescio.core.shared_prefix import as_read, by_kind, core_of, unpackable
+from nescio.engines.decode import cpu_attention
 from nescio.engines.decode.cpu_linear import packed_in
 from nescio.engines.decode.kv_slots import KVSlots, most_tokens, rounded
 from nescio.engines.decode.lora import Adapters
@@ -18,9 +19,10 @@ from nescio.engines.decode.lora import Adapters
 # On a CPU a row of a matrix product has the same bits whatever its neighbours, if its layer is packed or the number of
 # rows is a multiple of 4 (MKL). A single row is not padded, since that would double its time; if its layers are not
 # packed, its logits may differ from those in a batch by fp32 rounding. A query of attention has the same bits if the
-# number of queries is a multiple of 4 and fills a block of the fused kernel (32). The single queries of a decode step
-# don't with several threads, so they use plain products (SDPBackend.MATH).
-_ROWS, _QUERIES = 4, 32
+# number of queries is a multiple of 4 and fills a block of the fused kernel. The single queries of a decode step don't
+# with several threads, so they use plain products. `cpu_attention` sees to both; a model that can't take it pads whole
+# prompts, and uses SDPBackend.MATH.
+_ROWS = 4
 
 
 @dataclass(slots=True, eq=False)  # compared by identity: two rows may hold the same tokens
@@ -60,6 +62,7 @@ class Batch:
         self._context = context
         self.has_cache = unpackable(model) is None
         self._precision = packed_in(model)
+        self._own_attention = self.has_cache and cpu_attention.replaceable(self._core)
         self._takes_keep = "logits_to_keep" in inspect.signature(self._core.forward).parameters
 
     @staticmethod
@@ -100,7 +103,7 @@ class Batch:
             rows += [Row([0])] * (0 if self._precision else self.padded(wanted) - wanted)
             counts = counts + [1] * (len(rows) - wanted)
         else:
-            longest = max(_QUERIES, rounded(max(counts), _ROWS))
+            longest = max(0 if self._own_attention else cpu_attention.QUERIES, rounded(max(counts), _ROWS))
         # 2) input ids and positions, both [rows, longest]
         starts = [row.held for row in rows]
         new = [row.ids[row.held : row.held + count] for row, count in zip(rows, counts, strict=True)]
@@ -118,17 +121,20 @@ class Batch:
         # 4) forward; logits only at the last token of each row, where the model can do that
         last = torch.tensor([count - 1 for count in counts[:wanted]], device=device)
         kept, place = torch.unique(last, return_inverse=True)
-        exact = stepping and device.type == "cpu" and self._precision != "half"  # half precision promises no equal bits
-        with (
-            sdpa_kernel(SDPBackend.MATH) if exact else nullcontext(),
-            self.adapters.rows([row.adapter for row in rows]),
-        ):
+        with self._attention(stepping), self.adapters.rows([row.adapter for row in rows]):
             logits: Tensor = self._model(
                 input_ids=ids, position_ids=positions.clamp_max(self._context - 1), past_key_values=self.slots,
                 attention_mask=by_kind(self._core, seen), use_cache=True,
                 **({"logits_to_keep": kept} if self._takes_keep else {}),
             ).logits  # fmt: skip
         return logits[torch.arange(wanted, device=device), place if self._takes_keep else last]
+
+    def _attention(self, stepping: bool) -> AbstractContextManager[None]:
+        if self._own_attention:
+            return cpu_attention.attached(self._core)
+        # half precision promises no equal bits
+        exact = stepping and self._core.device.type == "cpu" and self._precision != "half"
+        return sdpa_kernel(SDPBackend.MATH) if exact else nullcontext()
 
     def _without_cache(self, row: Row) -> Tensor:
         with self.adapters.rows([row.adapter]):

@@ -1,0 +1,72 @@
+"""Attention of the decode loop on a CPU, in which a row has the same bits whatever its neighbours.
+
+PyTorch's fused kernel has them only for blocks of 32 queries, so fewer queries of a prompt are padded to a block: here,
+and not before the linear layers, which are the costly part. A decode step's single queries take plain products, which
+read keys and values where they lie; PyTorch's own plain products (SDPBackend.MATH) scale a copy of all keys first.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+QUERIES = 32
+"""Queries in a block of the fused kernel."""
+
+_NAME = "nescio_cpu"
+
+
+def replaceable(core: Any) -> bool:
+    """Return whether a model of Transformers can compute with this attention in the place of `sdpa`."""
+    # Models that do not look their attention up by name (Falcon) would take an unknown one for eager.
+    by_name = hasattr(sys.modules[type(core).__module__], "ALL_ATTENTION_FUNCTIONS")
+    return by_name and core.device.type == "cpu" and core.config._attn_implementation == "sdpa"
+
+
+@contextmanager
+def attached(core: Any) -> Iterator[None]:
+    """Let a `replaceable` model compute with this attention inside the `with` block."""
+    core.config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        core.config._attn_implementation = "sdpa"
+
+
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *,
+    scaling: float | None = None, **how: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Attend, as Transformers' attention functions do.
+
+    Args:
+        module: The attention layer.
+        query: `[rows, heads, queries, size]`.
+        key: `[rows, key heads, width, size]`; the query heads of a key head follow each other.
+        value: As `key`.
+        attention_mask: `[rows, 1, queries, width]`: True where a query sees a key.
+        scaling: Factor of the scores; None: size^-½.
+        how: Further settings of Transformers' own function.
+
+    Returns:
+        `[rows, queries, heads, size]`, and None in the place of the weights.
+    """
+    rows, heads, queries, size = query.shape
+    if queries > 1:
+        lacking = (0, 0, 0, max(0, QUERIES - queries))
+        query, attention_mask = pad(query, lacking), pad(attention_mask, lacking, value=True)
+        out: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)[0]
+        return out[:, :queries], None
+    grouped = query.reshape(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
+    scores = torch.matmul(grouped, key.transpose(2, 3))  # [rows, key heads, heads of each, width]
+    shares = scores.masked_fill_(~attention_mask, -torch.inf).softmax(-1, dtype=torch.float32)
+    return torch.matmul(shares.to(value.dtype), value).view(rows, 1, heads, size), None
+
+
+AttentionInterface.register(_NAME, attention)
