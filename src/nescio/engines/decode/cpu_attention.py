@@ -57,6 +57,8 @@ def attention(
     Returns:
         `[rows, queries, heads, size]`, and None in the place of the weights.
     """
+    if how.get("position_bias") is not None:  # rare, and as long as the queries
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)
     rows, heads, queries, size = query.shape
     if queries > 1:
         lacking = (0, 0, 0, max(0, QUERIES - queries))
