@@ -74,7 +74,7 @@ def test_a_cancelled_answer_frees_its_rows_at_once(embedded: Any) -> None:
     next(stream)
     stream.cancel()
     assert stream.answer.finish == "cancelled"
-    embedded._ask(lambda: None)
+    embedded._wait_for(lambda: None)
     assert not embedded._scheduler.requests
 
 

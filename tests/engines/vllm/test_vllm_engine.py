@@ -1,5 +1,6 @@
 """The engine on vLLM against the torch engine on the same tiny model, under a cache that is too small."""
 
+import json
 import random
 import shutil
 import threading
@@ -45,9 +46,16 @@ def requests(count: int, seed: int, most_tokens: int = 40) -> list[Request]:
 def nothing_left(engine: Any) -> bool:
     """Whether vLLM holds no request and no block any more, and no half is remembered."""
     scheduler = engine._scheduler
-    engine._ask(lambda: None)
+    engine._wait_for(lambda: None)
     pool = scheduler.kv_cache_manager.block_pool
-    held = (scheduler.running, scheduler.waiting, scheduler.requests, scheduler._halves, scheduler._rows, engine._jobs)
+    held = (
+        scheduler.running,
+        scheduler.waiting,
+        scheduler.requests,
+        scheduler._branches,
+        scheduler._rows,
+        engine._jobs,
+    )
     return not any(map(len, held)) and pool.get_num_free_blocks() == pool.num_gpu_blocks - 1
 
 
@@ -55,6 +63,49 @@ def test_greedy_answers_are_the_torch_engines(tight: Any, reference: TorchEngine
     asked = [*requests(40, seed=1), *(Request(USER, Guidance(scale, "log"), max_tokens=20) for scale in (1.0, 2.0))]
     assert tight.generate(asked) == reference.generate(asked)
     assert nothing_left(tight)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Anna", "Tom"]}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+WANTED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+GUIDANCES = [None, Guidance(3.0, "prob"), Guidance(3.0, "log"), Guidance(8.0, "prob", plausibility=0.5, adaptive=True)]
+
+
+def test_an_answer_matches_its_schema_as_the_torch_engines_does(tight: Any, reference: TorchEngine) -> None:
+    """Among requests without one, and with log-probabilities, so that what is forbidden is seen to have none."""
+    forms: list[dict[str, Any]] = [
+        {"response_format": WANTED}, {"response_format": WANTED, "logprobs": 5}, {},
+        {"response_format": {"type": "json_object"}, "max_tokens": 12},
+    ]  # fmt: skip
+    asked = [Request(USER, guidance, **{"max_tokens": 80, **form}) for guidance in GUIDANCES for form in forms]
+    answers, expected = tight.generate(asked), reference.generate(asked)
+    for request, answer, right in zip(asked, answers, expected, strict=True):
+        assert (answer.text, answer.finish) == (right.text, right.finish), request
+        if request.response_format == WANTED:
+            assert json.loads(answer.text).keys() == {"name", "age"}
+        for told, own in zip(answer.logprobs or (), right.logprobs or (), strict=True):
+            assert told.logprob == pytest.approx(own.logprob, abs=1e-3)
+    assert nothing_left(tight)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_a_hot_answer_matches_its_schema(tight: Any, guidance: Guidance | None) -> None:
+    asked = [
+        Request(USER, guidance, response_format=WANTED, temperature=2.0, seed=seed, max_tokens=80) for seed in range(4)
+    ]
+    for answer in tight.generate(asked):
+        assert answer.finish == "stop" and json.loads(answer.text)["name"] in ("Anna", "Tom")
+
+
+def test_a_schema_that_cannot_be_followed_is_refused(tight: Any) -> None:
+    wrong = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "strange"}}}
+    with pytest.raises(NescioError, match="the schema is refused"):
+        tight.submit(Request(USER, response_format=wrong))
+    assert tight.generate([Request(USER, max_tokens=2)])
 
 
 def test_five_hundred_requests_come_and_go_at_random_and_every_finished_answer_is_right(
@@ -245,7 +296,7 @@ def test_what_can_never_be_served_is_refused_before_anything_runs(tight: Any) ->
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"tensor_paralel_size": 2}, "tensor_paralel_size"), ({"max_model_len": 100000}, "does not take it")],
+    [({"tensor_paralel_size": 2}, "tensor_paralel_size"), ({"max_model_len": 100000}, "rejects the configuration")],
 )
 def test_what_vllm_does_not_take_is_one_line(tiny_model: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(NescioError, match=said) as error:

@@ -11,8 +11,8 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 
-# No free white space: small models would write nothing else. OpenAI's `oneOf` is read as `anyOf`.
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
+STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
+"""llguidance's options: no free white space, as small models would write nothing else, and `oneOf` read as `anyOf`."""
 
 
 class Matcher:
@@ -72,7 +72,7 @@ class Grammars:
                 except Exception as error:  # of a tokenizer that the library can't read
                     raise NescioError(f"this model's tokenizer takes no schemas ({_line(str(error))})") from error
         try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_STYLE)
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=STYLE)
         except ValueError as error:
             raise NescioError(f"the schema is refused: {_line(str(error))}") from error
         matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)

@@ -1,11 +1,14 @@
 """A request in progress: vLLM's parameters for each of its branches, and the answer made of vLLM's outputs."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nescio.core.guidance import Guidance
+from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import Request, TokenLogprob
+from nescio.engines.decode.grammar import STYLE
 from nescio.engines.decode.sampling import COLDEST
 from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.vllm.branch_rows import BranchRow, Role
@@ -48,7 +51,8 @@ class Job:
     def sampling(self, role: Role) -> Any:
         """Return vLLM's `SamplingParams` for a branch: greedy, where the logits processor chooses the token."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.platforms import current_platform
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         request = self.request
         common: dict[str, Any] = {
@@ -58,7 +62,13 @@ class Job:
             "stop_token_ids": [] if self.forced else list(self.end_ids),
             "output_kind": RequestOutputKind.FINAL_ONLY if role == "negative" else RequestOutputKind.DELTA,
         }
-        if role == "alone" and request.logprobs is None:  # vLLM samples it by itself
+        if (schema := schema_of(request)) is not None:
+            # Of both branches vLLM rules the same tokens out, before the logits processor combines them.
+            common["structured_outputs"] = StructuredOutputsParams(json=json.dumps({**schema, "x-guidance": STYLE}))
+        # On a CPU vLLM breaks down at a seed where a prompt comes in parts: it can't set such a generator back.
+        takes_seed, penalised = not current_platform.is_cpu(), request.presence_penalty or request.frequency_penalty
+        drawn_here = request.temperature >= COLDEST and not takes_seed and not penalised
+        if role == "alone" and request.logprobs is None and not drawn_here:  # vLLM samples it by itself
             common |= {
                 "presence_penalty": request.presence_penalty,
                 "frequency_penalty": request.frequency_penalty,
@@ -67,7 +77,8 @@ class Job:
             if request.temperature < COLDEST:  # vLLM would raise it to 0.01
                 return SamplingParams(temperature=0, **common)
             draw = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
-            return SamplingParams(seed=request.seed & _SEED_BITS, min_p=request.min_p, **draw, **common)
+            seed = request.seed & _SEED_BITS if takes_seed else None
+            return SamplingParams(seed=seed, min_p=request.min_p, **draw, **common)
         if request.logprobs is not None and role != "negative":
             common["logprobs"] = request.logprobs + 1  # the chosen token and its alternatives
         return SamplingParams(temperature=0, extra_args=self.row(role).extra_args(), **common)

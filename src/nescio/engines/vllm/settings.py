@@ -17,6 +17,7 @@ _OURS = {
     "scheduler_cls": "nescio's scheduler keeps the two branches of a request in step",
     "logits_processors": "nescio's chooses the token from both branches and must be the only one",
     "logprobs_mode": "nescio returns the guided log-probabilities through it",
+    "structured_outputs_config": "nescio writes schemas for llguidance",
     "max_logprobs": f"nescio returns at most {MAX_LOGPROBS} alternatives to the chosen token",
 }
 _REFUSED = {
@@ -71,6 +72,7 @@ def engine_config(weights: str, dtype: str, adapter: Path | None, options: Mappi
         "logprobs_mode": "processed_logits",
         "max_logprobs": MAX_LOGPROBS + 1,
         "async_scheduling": False,
+        "structured_outputs_config": {"backend": "guidance"},
     }
     unknown = sorted(options.keys() - EngineArgs.__dataclass_fields__.keys())
     if unknown:

@@ -34,6 +34,7 @@ from nescio.engines.base import (
     check_bias,
 )
 from nescio.engines.closing import close_at_exit
+from nescio.engines.decode.grammar import Grammars
 from nescio.engines.detokenizer import Detokenizer
 from nescio.engines.prompt_branches import branch_ids, chat_template, control_tokens, scored_ids
 from nescio.engines.vllm.jobs import Job
@@ -62,6 +63,7 @@ class VllmEngine(Engine):
 
         self.tokenizer = tokenizer
         self._end_ids = tuple(sorted(end_token_ids(tokenizer)))  # vLLM adds those of generation_config.json
+        self._grammars = Grammars(tokenizer, self._end_ids)
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (read_sentences(adapter) if adapter else {})
         try:
             self._llm = LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
@@ -185,8 +187,8 @@ class VllmEngine(Engine):
     def _job(self, request: Request) -> Job:
         if request.logprobs is not None and request.logprobs > MAX_LOGPROBS:
             raise NescioError(f"logprobs {request.logprobs}: vLLM returns at most {MAX_LOGPROBS}; ask for fewer")
-        if schema_of(request) is not None:
-            raise NescioError("the vllm engine follows no schema, and forces no tool; use the torch engine")
+        if (schema := schema_of(request)) is not None:
+            self._grammars.matcher(schema)  # what vLLM would refuse later, in its own words
         check_bias(request, self._vocabulary)
         branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         if (request.presence_penalty or request.frequency_penalty) and (
