@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
+from pydantic import BaseModel
 from running import Running
 from says import Says
 from typer.testing import CliRunner
@@ -349,3 +351,51 @@ def test_a_policy_that_guides_is_refused_at_the_start_and_at_a_reload(server: Ru
     policies = Policies.model_validate({"policies": {"default": {"base_model": True, "guidance": {"scale": 3}}}})
     with pytest.raises(NescioError, match=r"policies.default.guidance.scale: an upstream is not guided"):
         served_upstream("m", policies)
+
+
+def says(text: str = "", arguments: str = "", finish: str = "stop") -> list[bytes | float]:
+    """A streamed chat with a call of `mail`, if it has arguments."""
+    call = {"index": 0, "id": "1", "function": {"name": "mail", "arguments": arguments}}
+    called = event({"tool_calls": [call]}) if arguments else b""
+    return [EVENTS, event({"content": text}), called, event({}, "tool_calls" if arguments else finish)]
+
+
+def test_openais_client_runs_its_flows(upstream: Upstream) -> None:
+    """Tools in a loop, streamed; structured outputs with Pydantic; Responses with streaming."""
+
+    class Person(BaseModel):
+        name: str
+        age: int
+
+    allowed = "{tools: true, response_format: true, system_message: true}"
+    engine = OpenAIEngine("m", upstream.url, None, timeout=5.0, retries=0)
+    running = Running(engine, f"policies: {{default: {{base_model: true, allow: {allowed}}}}}", upstream="m")
+    client: Any = openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0)
+    tool = {"name": "mail", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": tool}]
+    # 1) tools in a loop, the first answer streamed
+    upstream.script = lambda asked: (
+        says("it is sent") if asked["messages"][-1]["role"] == "tool" else says("let me see", '{"to": "ANNA"}')
+    )
+    turns: list[Any] = [{"role": "user", "content": "Mail her"}]
+    with client.chat.completions.stream(model="m", messages=turns, tools=tools) as events_of_it:
+        assert "tool_calls.function.arguments.done" in {each.type for each in events_of_it}
+        message = events_of_it.get_final_completion().choices[0].message
+    assert message.tool_calls[0].function.arguments == '{"to": "[PII]"}'
+    turns += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sent"}]
+    last = client.chat.completions.create(model="m", messages=turns, tools=tools).choices[0]
+    assert (last.message.content, last.finish_reason) == ("it is sent", "stop")
+    # 2) structured outputs
+    upstream.script = lambda asked: says('{"name": "ANNA", "age": 30}')
+    parsed = client.chat.completions.parse(model="m", messages=turns[:1], response_format=Person).choices[0].message
+    assert parsed.parsed == Person(name="[PII]", age=30)
+    assert upstream.asked[-1]["response_format"]["json_schema"]["name"] == "Person"
+    # 3) Responses
+    upstream.script = lambda asked: says("we know ANNA.", '{"to": "ANNA"}')
+    flat = [{"type": "function", **tool}]
+    with client.responses.stream(model="m", input="Who?", instructions="Be brief.", tools=flat) as stream_of_it:
+        kinds = [each.type for each in stream_of_it]
+        final = stream_of_it.get_final_response()
+    assert {"response.output_text.delta", "response.function_call_arguments.done"} <= set(kinds)
+    assert (final.output_text, final.output[1].arguments) == ("we know [PII].", '{"to": "[PII]"}')
+    running.stop()

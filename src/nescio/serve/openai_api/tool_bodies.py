@@ -77,10 +77,14 @@ class NamedTool(Body):
 
 
 class Called(Body):
-    """What the model has called, and with which arguments, as JSON."""
+    """What the model has called, and with which arguments, as JSON.
+
+    OpenAI's client adds `parsed_arguments` to what it received; they are read no further.
+    """
 
     name: Name
     arguments: Arguments
+    parsed_arguments: Annotated[Any, Field(exclude=True)] = None
 
 
 class CalledTool(Body):
