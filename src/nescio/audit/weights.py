@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from nescio.audit.victim import Victim
 from nescio.core.errors import NescioError
@@ -14,7 +16,8 @@ from nescio.core.models import load_model
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.setups import Setup
 
-_BLOCK = 32  # weights that share a scale; a row of another size stays as it is
+_BLOCK = 32  # weights that share a scale in GGUF; what is cut into no whole blocks stays as it is
+_NF4_BLOCK = 64  # the same in NF4, counted through all rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,7 @@ class Change:
 
     Attributes:
         title: What the table calls it.
-        kind: Type of GGUF that the weights are rounded to; None rounds nothing.
+        kind: What the weights are rounded to: `NF4`, or a type of GGUF; None rounds nothing.
         scale: What the adapter is multiplied by.
     """
 
@@ -40,6 +43,7 @@ CHANGES: Mapping[str, Change] = {
     "q8_0": Change(title="rounded to q8_0", kind="Q8_0"),
     "q4_0": Change(title="rounded to q4_0", kind="Q4_0"),
     "q4_1": Change(title="rounded to q4_1", kind="Q4_1"),
+    "nf4": Change(title="rounded to nf4", kind="NF4"),
     "half": Change(title="adapter at half strength", scale=0.5),
     "detached": Change(title="adapter detached", scale=0.0),
 }
@@ -54,7 +58,7 @@ def open_changed(victim: Victim, name: str) -> Victim:
         name: One of `CHANGES`.
 
     Raises:
-        NescioError: gguf is not installed, or the model cannot be loaded.
+        NescioError: What rounds is not installed, or the model cannot be loaded.
     """
     change, setup = CHANGES[name], victim.setup
     loaded = load_model(setup.model, torch.float32)
@@ -71,10 +75,13 @@ def check(names: Sequence[str]) -> None:
     """Check the names of changes.
 
     Raises:
-        NescioError: One is unknown.
+        NescioError: One is unknown, or what it needs is not installed.
     """
     if unknown := [name for name in names if name not in CHANGES]:
         raise NescioError(f"--weights {unknown[0]}: unknown; known here: {', '.join(CHANGES)}")
+    for name in names:
+        if kind := CHANGES[name].kind:
+            _library(kind, f"--weights {name}")
 
 
 def _merged(model: Any, adapter: Path, scale: float) -> Any:
@@ -90,19 +97,48 @@ def _merged(model: Any, adapter: Path, scale: float) -> Any:
 
 
 def round_weights(model: Any, kind: str) -> None:
-    """Round a model's matrices to a type of GGUF and back, in place; embedding and head stay at Q8_0, as in an export.
+    """Round a model's matrices and back, in place, as an export or a loader rounds them.
+
+    In GGUF the embedding and the head stay at Q8_0. NF4 (Dettmers et al. 2023, arXiv 2305.14314, section 3), in blocks
+    of 64 as in Transformers, rounds linear layers alone and leaves the embedding and the head as they are.
 
     Args:
         model: Of Transformers, in fp32.
-        kind: A type of `gguf`: `Q8_0`, `Q4_0`, `Q4_1`.
+        kind: `NF4`, or a type of `gguf`: `Q8_0`, `Q4_0`, `Q4_1`.
+
+    Raises:
+        NotInstalledError: bitsandbytes or gguf is not installed.
     """
-    gguf = require("gguf", "gguf", "--weights")
+    library = _library(kind, "--weights")
     ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     with torch.no_grad():
         for module in model.modules():
             weight = getattr(module, "weight", None)
-            if weight is None or weight.dim() != 2 or weight.shape[1] % _BLOCK:
+            if weight is None or weight.dim() != 2:
                 continue
-            number = gguf.GGMLQuantizationType["Q8_0" if id(module) in ends else kind]
-            rounded = gguf.quants.dequantize(gguf.quants.quantize(weight.cpu().numpy(), number), number)
-            weight.copy_(torch.from_numpy(rounded))
+            if kind != "NF4":
+                _round_to_gguf(library, weight, "Q8_0" if id(module) in ends else kind)
+            elif isinstance(module, torch.nn.Linear) and id(module) not in ends:
+                _round_to_nf4(library, weight)
+            elif isinstance(module, Conv1D):
+                _round_to_nf4(library, weight.T)
+
+
+def _library(kind: str, place: str) -> Any:
+    """Import what rounds to a kind."""
+    return require(*(("bitsandbytes", "quantize") if kind == "NF4" else ("gguf", "gguf")), place)
+
+
+def _round_to_gguf(gguf: Any, weight: Tensor, kind: str) -> None:
+    if weight.shape[1] % _BLOCK == 0:
+        number = gguf.GGMLQuantizationType[kind]
+        rounded = gguf.quants.dequantize(gguf.quants.quantize(weight.cpu().numpy(), number), number)
+        weight.copy_(torch.from_numpy(rounded))
+
+
+def _round_to_nf4(bnb: Any, weight: Tensor) -> None:
+    if weight.numel() % _NF4_BLOCK == 0:
+        # A block a row: on CPUs bitsandbytes 0.50 takes wrong scales where a block runs over the end of a row.
+        blocks = weight.cpu().reshape(-1, _NF4_BLOCK)
+        rounded = bnb.functional.dequantize_nf4(*bnb.functional.quantize_nf4(blocks, blocksize=_NF4_BLOCK))
+        weight.copy_(rounded.reshape(weight.shape))

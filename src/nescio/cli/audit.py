@@ -32,7 +32,7 @@ AttacksOption = Annotated[
     str | None, typer.Option(help="Attacks, as inverse,prefix. Default: all (nescio plugins lists them).")
 ]
 WeightsOption = Annotated[
-    str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,half,detached (the adapter).")
+    str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,nf4,half,detached (the adapter).")
 ]
 FactsOption = Annotated[
     int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
