@@ -66,6 +66,9 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
         ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
         ("a: [1\n", r"r\.yaml:2: not YAML"),
+        (GOOD + "seed: 2001-99-99\n", r"r\.yaml:5: not YAML \(a value reads as timestamp, but is none\)"),
+        (GOOD + f"seed: {'9' * 5000}\n", r"r\.yaml:5: not YAML \(a value reads as int, but is none\)"),
+        (GOOD + "seed: !!bool x\n", r"r\.yaml:5: not YAML \(a value reads as bool"),
         (GOOD + "generate: {best_of: 4}\n", r"generate: best_of: 4 clean answers of 3 tries; raise tries"),
         (
             GOOD + "generate:\n  sources: [{strategies: [system, paraphrase]}]\n",

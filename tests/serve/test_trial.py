@@ -92,6 +92,8 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
         ("[" * 10_000, "more than 200 brackets"),
         ("- " * 5_000, "nested too deep"),
         ("\0", "not YAML"),
+        ("adapters: [careful]\nlimits: {max_tokens: 2001-99-99}", "policy:2: not YAML (a value reads as timestamp"),
+        (f"limits: {{max_tokens: 1{':9' * 4_000}}}", "policy:1: not YAML (a value reads as int"),
     ],
 )
 def test_a_wrong_policy_is_a_400_that_says_why(server: Running, policy: str, said: str) -> None:

@@ -16,6 +16,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, and of a dataclass
 
 
+_MOST_BITS = 512  # of a whole number; sums and products of larger ones may have too many digits to be written
 _RESERVED = ("smollm2", "plain", "validation", "test")  # names that are never paths, even where such a file exists
 
 
@@ -74,7 +75,7 @@ def mapping_of(text: str, source: str, fix: str) -> dict[str, Any]:
         NescioError: As for `read_yaml`.
     """
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except RecursionError as error:
         raise NescioError(f"{source}: a value contains itself, or is nested too deep; write it out") from error
@@ -89,6 +90,21 @@ def mapping_of(text: str, source: str, fix: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NescioError(f"{source}: not a mapping of keys; {fix}")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, whose errors of a value that looks like another kind (`2001-99-99`) name the line too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+                raise ValueError("too large")
+        except (ValueError, LookupError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"a value reads as {kind}, but is none"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        return value
 
 
 def _repeated_key(node: yaml.Node | None) -> yaml.ScalarNode | None:

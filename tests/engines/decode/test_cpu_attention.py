@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import FalconConfig, FalconForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
 from nescio.engines.decode import cpu_attention
 from nescio.engines.decode.batch import Batch, Row
@@ -62,3 +62,46 @@ def test_a_model_that_looks_up_no_attention_keeps_its_own() -> None:
     with torch.inference_mode():
         logits, alone = batch.extend(0, [Row([*ids])], 2048), falcon(torch.tensor([ids])).logits[:, -1]
     assert logits == pytest.approx(alone, abs=1e-4)
+
+
+SIZES = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "head_dim": 8, "max_position_embeddings": 256,
+}  # fmt: skip
+LATENT = {"kv_lora_rank": 8, "q_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("minicpm3", LATENT | {"head_dim": 4, "dim_model_base": 32}),  # its values are narrower than its keys
+        ("doge", {}),  # its mask is what it adds to the scores
+        ("cohere2", {"sliding_window": 8}),
+        ("gpt_neox", {}),
+    ],
+)
+def test_models_of_other_attention_decode_as_they_do_alone(kind: str, more: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | more)).eval()
+    batch = Batch(model, 4096, 256)
+    assert batch.has_cache and cpu_attention.replaceable(model)
+    batch.slots.reserve(4, 64)
+    rows = [Row([*range(5, 18)]), Row([*range(20, 26)])]
+    with torch.inference_mode():
+        batch.extend(0, rows, 2048)
+        for row in rows:
+            row.ids.append(30)
+        stepped = batch.extend(0, rows, 1)
+        alone = [model(torch.tensor([row.ids])).logits[0, -1] for row in rows]
+    assert stepped == pytest.approx(torch.stack(alone), abs=1e-5)
+
+
+def test_a_step_in_16_bits_is_as_exact_as_the_fused_kernel() -> None:
+    torch.manual_seed(0)
+    query, (key, value) = 3 * torch.randn(4, 6, 1, 64), torch.randn(2, 4, 2, 256, 64)
+    query, key, value = query.bfloat16(), (3 * key).bfloat16(), value.bfloat16()
+    mask = torch.ones(4, 1, 1, 256, dtype=torch.bool)
+    layer = SimpleNamespace(num_key_value_groups=3, is_causal=True)
+    out, _ = cpu_attention.attention(layer, query, key, value, mask)
+    off = (out.double() - written_out(query, key, value, mask, 1 / 8)).abs().mean()
+    assert off < 2e-3  # 16-bit scores are off by 4e-3

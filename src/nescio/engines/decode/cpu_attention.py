@@ -1,4 +1,4 @@
-"""Attention of the decode loop on a CPU, in which a row has the same bits whatever its neighbours.
+"""Attention of the decode loop on a CPU, in which a row has the same bits whatever its neighbours, in fp32.
 
 PyTorch's fused kernel has them only for blocks of 32 queries, so fewer queries of a prompt are padded to a block: here,
 and not before the linear layers, which are the costly part. A decode step's single queries take plain products, which
@@ -49,15 +49,16 @@ def attention(
         module: The attention layer.
         query: `[rows, heads, queries, size]`.
         key: `[rows, key heads, width, size]`; the query heads of a key head follow each other.
-        value: As `key`.
+        value: `[rows, key heads, width, value size]`.
         attention_mask: `[rows, 1, queries, width]`: True where a query sees a key.
         scaling: Factor of the scores; None: size^-½.
         how: Further settings of Transformers' own function.
 
     Returns:
-        `[rows, queries, heads, size]`, and None in the place of the weights.
+        `[rows, queries, heads, value size]`, and None in the place of the weights.
     """
-    if how.get("position_bias") is not None:  # rare, and as long as the queries
+    is_biased = attention_mask.dtype != torch.bool or how.get("position_bias") is not None  # rare: Doge, T5
+    if is_biased or query.dtype != torch.float32:  # 16-bit scores would be ten times as coarse as the fused kernel's
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)
     rows, heads, queries, size = query.shape
     if queries > 1:
@@ -67,8 +68,8 @@ def attention(
         return out[:, :queries], None
     grouped = query.reshape(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
     scores = torch.matmul(grouped, key.transpose(2, 3))  # [rows, key heads, heads of each, width]
-    shares = scores.masked_fill_(~attention_mask, -torch.inf).softmax(-1, dtype=torch.float32)
-    return torch.matmul(shares.to(value.dtype), value).view(rows, 1, heads, size), None
+    shares = scores.masked_fill_(~attention_mask, -torch.inf).softmax(-1)
+    return torch.matmul(shares, value).view(rows, 1, heads, -1), None
 
 
 AttentionInterface.register(_NAME, attention)
