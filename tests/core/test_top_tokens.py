@@ -42,6 +42,21 @@ def test_the_rest_counts_as_one_outcome() -> None:
     assert TopTokens.of(teacher, 1).divergence(teacher)[0] == pytest.approx(0, abs=1e-6)
 
 
+def test_an_end_is_as_likely_as_in_the_other() -> None:
+    own = TopTokens.of(torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.0, 0.9]]).log(), 3)
+    other = TopTokens.of(torch.tensor([[0.2, 0.2, 0.6], [0.8, 0.2, 0.0], [0.5, 0.2, 0.3]]).log(), 3)
+    ended = own.ending_as(other, end=2)
+    probs = torch.zeros(3, 3).scatter(1, ended.ids, ended.log_probs.exp())
+    torch.testing.assert_close(probs, torch.tensor([[0.25, 0.15, 0.6], [0.5, 0.3, 0.2], [0.1, 0.0, 0.9]]))
+
+
+def test_an_end_that_was_not_kept_takes_the_place_of_the_least() -> None:
+    own = TopTokens.of(torch.tensor([[0.6, 0.3, 0.1, 0.0]]).log(), 3)
+    ended = own.ending_as(TopTokens.of(torch.tensor([[0.1, 0.1, 0.0, 0.8]]).log(), 3), end=3)
+    assert ended.ids.tolist() == [[0, 1, 3]]
+    torch.testing.assert_close(ended.log_probs.exp(), torch.tensor([[0.12, 0.06, 0.8]]))
+
+
 def test_tokens_that_the_teacher_rules_out_make_no_nan() -> None:
     teacher = torch.tensor([[0.7, 0.3, 0.0, 0.0]]).log()
     student = drawn(4)[:1, :4].log_softmax(-1).requires_grad_()

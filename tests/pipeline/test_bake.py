@@ -143,6 +143,33 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
         assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
 
 
+def test_an_answer_may_end_where_the_teacher_alone_would_end_it(baked: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    strong = nescio.Guidance(9.0, "prob")  # a teacher of few steps is moved far
+    run = Context(recipe, baked, lambda said: None)
+    baking = bake.Baking.of(run, recipe.bake.model_copy(update={"guidance": strong}), lambda *now: None)
+    baking.write_trajectories(None, tmp_path)
+    rows = [row for _, row in read_jsonl(tmp_path / bake.ROWS)]
+    end = load_tokenizer(str(baked / "tuned")).convert_tokens_to_ids("<|im_end|>")
+    lower = 0
+    with nescio.load(str(baked / "tuned"), baked / "teacher") as teacher:
+        for row, targets in zip(rows, read_top_tokens(tmp_path / bake.TARGETS), strict=True):
+            at_end, alone, guided = (
+                [each.log_probs[at][each.ids[at] == end].exp().sum().item() for at in range(len(each.ids))]
+                for each in (
+                    targets,
+                    *(
+                        teacher.top_tokens([Scoring(row["messages"], row["answer"], how)], anchors.TOP_TOKENS)[0]
+                        for how in (nescio.Guidance(1.0, "prob", *run.sentences), baking.guidance)
+                    ),
+                )
+            )
+            lower += sum(own < other for own, other in zip(guided, alone, strict=True))
+            assert at_end == pytest.approx(list(map(max, alone, guided)), abs=1e-5)
+    assert lower, "guidance alone would have made some end less likely"
+
+
 def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tmp_path: Path) -> None:
     recipe = load_recipe(baked / "recipe.yaml")
     assert recipe.bake is not None

@@ -55,6 +55,24 @@ class TopTokens:
             own -= (own.exp().sum() + rest).clamp_min(_LEAST_REST).log()
         return TopTokens(self.ids, log_probs)
 
+    def ending_as(self, other: "TopTokens", end: int) -> "TopTokens":
+        """Let the end be at least as likely as in another distribution; the other tokens share what is left.
+
+        Args:
+            other: Of the same n positions.
+            end: Id of the token that ends an answer.
+        """
+        ids, log_probs = self.ids.clone(), self.log_probs.clone()  # [n, k], the most likely first
+        for at, (tokens, wanted) in enumerate(zip(other.ids, other.log_probs.exp(), strict=True)):
+            least, own = wanted[tokens == end].sum(), log_probs[at].exp()[ids[at] == end].sum()
+            if least <= own:
+                continue
+            if end not in ids[at]:
+                ids[at, -1] = end
+            log_probs[at] += (-least).log1p() - (-own).log1p()
+            log_probs[at, ids[at] == end] = least.log()
+        return TopTokens(ids, log_probs)
+
     def divergence(self, log_probs: Tensor) -> Tensor:
         """Return KL(kept distribution ‖ other) at each position, `[n]`, in nats.
 

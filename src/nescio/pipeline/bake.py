@@ -190,13 +190,19 @@ class Baking:
                 "bake.guidance.scale, train longer, or set bake: null"
             )
         run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {personal} held personal data")
-        # 3) the teacher's guided distribution, at each token
+        # 3) the teacher's guided distribution at each token, but for the end: as likely as without guidance
         self.tick(1, 2, "the teacher's likely tokens")
         with self._teacher() as teacher:
-            scored = [Scoring(each.messages, each.answer, self.guidance) for each in made]
-            targets = teacher.top_tokens(scored, anchors.TOP_TOKENS)
+            guided, alone = (
+                teacher.top_tokens([Scoring(each.messages, each.answer, how) for each in made], anchors.TOP_TOKENS)
+                for how in (self.guidance, replace(self.guidance, scale=1.0))
+            )
+        # An end gives nothing away. Where the negative branch is surer of it, guidance alone would go on, in circles.
+        end_id = tokenizer.convert_tokens_to_ids(end)
         write_jsonl(folder / ROWS, map(asdict, made))
-        write_top_tokens(folder / TARGETS, targets)
+        write_top_tokens(
+            folder / TARGETS, [own.ending_as(other, end_id) for own, other in zip(guided, alone, strict=True)]
+        )
 
     def write_own_anchors(self, student: Path, folder: Path) -> None:
         """Write the student's own answers to the anchors' prompts, and the tuned model's likely tokens in them.
