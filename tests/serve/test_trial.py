@@ -93,6 +93,7 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
         ("- " * 5_000, "nested too deep"),
         ("\0", "not YAML"),
         ("adapters: [careful]\nlimits: {max_tokens: 2001-99-99}", "policy:2: not YAML (a value reads as timestamp"),
+        ('adapters: [careful]\nguidance: {protect: "\\ud800"}', "policy:2: not YAML (a value reads as str"),
         (f"limits: {{max_tokens: 1{':9' * 4_000}}}", "policy:1: not YAML (a value reads as int"),
     ],
 )

@@ -100,6 +100,8 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
             if isinstance(value, int) and value.bit_length() > _MOST_BITS:
                 raise ValueError("too large")
+            if isinstance(value, str):
+                value.encode()  # half a surrogate pair (`"\\ud800"`) could be sent nowhere
         except (ValueError, LookupError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             problem = f"a value reads as {kind}, but is none"
