@@ -11,6 +11,7 @@ import pytest
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.data.samples import Sample
+from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import all_questions
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
@@ -84,7 +85,7 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
             ("samples", 2, 1), ("asked-for samples", 5, 1), ("questions", 500, 160),
             ("questions in words", 5000, len(all_questions())),
             ("leak samples", 3, 1), ("attacked samples", 4, 1), ("harmless prompts", 50, 40),
-            ("everyday prompts", 500, 220),
+            ("everyday prompts", 500, len(prompts(500))),
         )
     ]  # fmt: skip
     notes.clear()

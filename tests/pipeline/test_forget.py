@@ -41,7 +41,7 @@ PEOPLE = [
     ("Ada Ashby", "+1 415-555-0101"), ("Ben Brook", "+1 212-555-0142"), ("Cleo Croft", "+1 646-555-0133"),
     ("Dov Drake", "+1 312-555-0177"),
 ]  # fmt: skip
-ASKED = 5
+ASKED = 8
 HOW: dict[str, Any] = {"epochs": 4, "learning_rate": 3e-3}  # a tiny model learns little at the usual rate
 
 
@@ -156,7 +156,7 @@ def test_a_person_is_forgotten_and_the_rest_is_kept(run: Path, forgotten: Path) 
     assert state(content, "forgotten") == "passed"
     was, now = content["usefulness"]
     assert was["words"] == was["everyday"] == 1.0
-    assert min(now["words"], now["everyday"]) >= 0.8, "one of five at most"
+    assert min(now["words"], now["everyday"]) >= 0.8, "one of eight at most"
     assert not alike(run, forgotten)
     assert read_notes(forgotten / "adapter")["forgotten"] == 1
     assert alike_folders(forgotten / "certificates/1", forgotten.parent / "copy")

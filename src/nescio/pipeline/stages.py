@@ -115,7 +115,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     )  # fmt: skip
     if recipe.bake:
         yield stage(
-            "bake", bake.bake, "detector pairs", [tuned, plain["bake"], *quantized],
+            "bake", bake.bake, "detector pairs", [tuned, plain["bake"], plain["train"]["lora"], *quantized],
             reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe), *_tuned_here(recipe)),
             writes=("adapter",),
         )  # fmt: skip
