@@ -85,10 +85,11 @@ def test_anchors_hold_nothing_personal(baked: Path) -> None:
         assert not any(value in row["messages"][0]["content"] + row["answer"] for value in values)
 
 
-def test_the_adapter_moved_away_from_the_teacher(baked: Path) -> None:
+def test_the_student_has_learned(baked: Path) -> None:
     one, other = (load_file(baked / name / "adapter_model.safetensors") for name in ("teacher", "adapter"))
     assert one.keys() == other.keys()
     assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert all(other[name].abs().max() > 0 for name in other if "lora_B" in name), "a fresh adapter has zeros there"
     losses = [row["loss"] for _, row in read_jsonl(baked / "adapter/log.jsonl")]
     assert losses and all(loss >= 0 for loss in losses)
 

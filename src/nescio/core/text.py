@@ -91,8 +91,8 @@ def loops(text: str) -> bool:
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
     is_stuck = any(len(match[0]) >= _LONG for match in _SAME_IN_A_ROW.finditer(text))
-    words = _WORD.findall(text.lower())
-    runs = list(zip(words, words[1:], words[2:], strict=False))
+    bare = _WORD.findall(text.lower())  # without punctuation, where a list's "-" is no word
+    runs = list(zip(bare, bare[1:], bare[2:], strict=False))
     repeated = len(runs) - len(set(runs))
     says_again = repeated >= _FEWEST_REPEATED and repeated > _MOST_REPEATED * len(runs)
     return in_a_row or is_stuck or says_again or any(count >= 3 for count in grams.values())

@@ -12,7 +12,6 @@ import random
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -278,7 +277,8 @@ class OpenAIEngine(Engine):
                     raise UnansweredError(f"{self._place}: the answer broke off")
                 stream.end(self._made(request, said, said.finish))
                 if not said.stopped:
-                    deque(islice(received, _REST), maxlen=0)
+                    for _ in islice(received, _REST):
+                        pass
         except NescioError as error:
             stream.end(error)
         except Exception as error:  # the reader of the stream has to be woken, whatever it is

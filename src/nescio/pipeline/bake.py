@@ -35,7 +35,7 @@ from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil
 from nescio.training.memory import largest_step
 from nescio.training.processes import processes
-from nescio.training.settings import LoraSettings, TrainingSettings
+from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
 _LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
@@ -123,7 +123,7 @@ class Baking:
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
-            lora=LoraSettings(**dict(run.recipe.train.lora)),
+            lora=run.recipe.train.lora.settings,
         )  # fmt: skip
         quantize = run.recipe.train.quantize
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)

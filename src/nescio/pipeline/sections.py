@@ -15,7 +15,7 @@ from nescio.data.strategies import StrategyName
 from nescio.engines.kind_field import EngineKind
 from nescio.engines.registry import is_endpoint
 from nescio.pii.registry import check_name, ignored_labels
-from nescio.training.settings import Keep, NllOver, Reporter
+from nescio.training.settings import Keep, LoraSettings, NllOver, Reporter
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -96,6 +96,11 @@ class LoraSection(Section):
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.01
     targets: Literal["all-linear"] | list[str] = "all-linear"
+
+    @property
+    def settings(self) -> LoraSettings:
+        """The same for the trainer."""
+        return LoraSettings(**dict(self))
 
 
 class _Fit(Section):

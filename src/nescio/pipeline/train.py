@@ -33,7 +33,7 @@ from nescio.training.memory import largest_step
 from nescio.training.processes import processes, sharded
 from nescio.training.reference import with_reference, with_targets
 from nescio.training.retain import retained
-from nescio.training.settings import LoraSettings, TrainingSettings
+from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import Trained, fit
 
 _METADATA = {"format": "pt"}  # as PEFT writes it
@@ -249,4 +249,4 @@ def _settings(section: TuneSection | TrainSection, **more: Any) -> TrainingSetti
     """Return a recipe section as training settings: fields of the same name, and further ones."""
     named = {field.name for field in fields(TrainingSettings)}
     values = {name: value for name, value in section if name in named}
-    return TrainingSettings(**values | {"lora": LoraSettings(**dict(section.lora))} | more)
+    return TrainingSettings(**values | {"lora": section.lora.settings} | more)

@@ -163,7 +163,7 @@ class EverydayPrompt:
 
 
 def prompts(count: int) -> list[EverydayPrompt]:
-    """Return the first of this project's own prompts, so that fewer begin more.
+    """Return the first prompts of this project's own: ten are the beginning of twenty.
 
     They stand in the file one of each kind in turn, and six of any 17 in a row are held out; the first one is.
     """

@@ -22,7 +22,7 @@ from nescio.training.examples import dialog_group, dialog_units
 from nescio.training.losses.registry import open_loss, restrict
 from nescio.training.reference import with_reference, with_targets
 from nescio.training.retain import retained
-from nescio.training.settings import LoraSettings, TrainingSettings
+from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import Trained, fit
 
 
@@ -69,7 +69,7 @@ def unlearn(
     # 3) train
     settings = TrainingSettings(
         epochs=section.epochs, batch_size=section.batch_size, learning_rate=rate, seed=seed, row_tokens=rows,
-        lora=LoraSettings(**dict(section.lora)), states_at=loss.states_at,
+        lora=section.lora.settings, states_at=loss.states_at,
     )  # fmt: skip
     done = fit(
         loaded.model, units, loss=loss.bind(beta=method.beta, nll_over="answer"), settings=settings,
