@@ -1,14 +1,18 @@
 """A policy that is tried over HTTP: what it would give, and nothing that the caller does not know."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from running import Running
 from says import Says
 
 from nescio.serve.keys import hash_key
+from nescio.serve.policy import Caller, GuidanceRules, Policies
+from nescio.serve.trial import Trial, tried_policy
 
 POLICIES = f"""
 policies:
@@ -64,6 +68,15 @@ def test_what_a_request_would_get(
     told = tried(server, policy=policy, request=REQUEST | more).json()
     assert told["status"] == status
     assert any(said in line for line in told["lines"]), told["lines"]
+
+
+def test_a_baked_adapter_needs_no_sentence(server: Running) -> None:
+    own = Policies.model_validate(yaml.safe_load(POLICIES)).policies["support"]
+    caller = Caller("support", own.model_copy(update={"guidance": GuidanceRules()}))
+    served = replace(server.gateway.served, baked=frozenset({"careful"}))
+    lines = tried_policy(Trial(request=REQUEST), caller, served).lines
+    assert "guidance: scale 1; space prob; rows 1" in lines and "protect: ''" in lines
+    assert not any(line.startswith("system") for line in lines), "the prompt is the caller's alone"
 
 
 def test_no_model_and_no_detector_is_asked(server: Running) -> None:

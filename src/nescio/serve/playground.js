@@ -28,8 +28,9 @@ async function enter() {
   const { scale, space } = policy.guidance;
   const types = Object.entries(policy.audit.types || {}).map(([type, action]) => `${type} ${action}`);
   const audit = [policy.audit.default || policy.audit, ...types].join(", ");
-  $("policy").textContent = `Policy ${policy.name}: audit ${audit}, scale ${scale.min} to ${scale.max}, ` +
-    `space ${space.allowed.join(" or ")}, at most ${policy.limits.max_tokens} tokens`;
+  const guided = policy.models.some((model) => !policy.unguided.includes(model));
+  const guidance = guided ? `scale ${scale.min} to ${scale.max}, space ${space.allowed.join(" or ")}` : "unguided";
+  $("policy").textContent = `Policy ${policy.name}: audit ${audit}, ${guidance}, at most ${policy.limits.max_tokens} tokens`;
   $("system-label").hidden = !policy.allow.system_message;
   $("tokens").max = policy.limits.max_tokens;
   $("tokens").value = Math.min(128, policy.limits.max_tokens);

@@ -72,7 +72,9 @@ def tried_policy(trial: Trial, caller: Caller, served: Served) -> Tried:
         asked = str(trial.request.get("model", ""))
         base = own_base if asked in ("", own_base, *policy.adapters) else asked
         own_baked = served.baked & {*caller.policy.adapters}
-        names = replace(served, name=base, adapters={name: {} for name in policy.adapters}, baked=own_baked)
+        none = {"positive": "", "negative": ""}  # a baked adapter's sentences
+        adapters = {name: none if name in own_baked else {} for name in policy.adapters}
+        names = replace(served, name=base, adapters=adapters, baked=own_baked)
         found = verdict(tried, trial.request, names)
         told.status, told.lines = found.status, list(map(_line, found.lines))
     return told
