@@ -144,6 +144,23 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
         assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
 
 
+def test_answers_of_the_teacher_that_loop_are_left_out(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, looping = load_recipe(baked / "recipe.yaml"), set[str]()
+
+    def of_odd_length(text: str) -> bool:
+        looping.update([text] if len(text) % 2 else [])
+        return text in looping
+
+    monkeypatch.setattr(bake, "loops", of_odd_length)
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
+    baking.write_trajectories(None, tmp_path)
+    kept = {row["answer"].removesuffix("<|im_end|>").strip() for _, row in read_jsonl(tmp_path / bake.ROWS)}
+    assert looping and kept and not {text.strip() for text in looping} & kept
+
+
 def test_an_answer_may_end_where_the_teacher_alone_would_end_it(baked: Path, tmp_path: Path) -> None:
     recipe = load_recipe(baked / "recipe.yaml")
     assert recipe.bake is not None

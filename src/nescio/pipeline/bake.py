@@ -17,6 +17,7 @@ from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_space, render, split_ids
+from nescio.core.text import loops
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import answer_prompts, ask
 from nescio.data.answered import Answered, read_answered
@@ -181,12 +182,12 @@ class Baking:
             whole = answer_space(tokenizer, messages) + kept
             apart = split_ids(tokenizer, render(tokenizer, messages), whole)
             personal += start is not None
-            if text.strip() and apart is not None and (start is None or student):
+            if text.strip() and apart is not None and (student or (start is None and not loops(text))):
                 name = f"{self.samples[at].id}#{number // len(conversations)}"
                 made.append(Answered(id=name, messages=messages, answer=whole))
         if not made:
             raise NescioError(
-                f"bake: none of the {who}'s {len(answers)} answers is free of personal data; raise "
+                f"bake: none of the {who}'s {len(answers)} answers is free of personal data and loops; raise "
                 "bake.guidance.scale, train longer, or set bake: null"
             )
         run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {personal} held personal data")
