@@ -40,7 +40,7 @@ test-slow: $(INSTALLED) ## Run the tests that take long: kills and resumes, timi
 
 test-vllm: $(VLLM_INSTALLED) ## Run the tests of the engine on vLLM, in an environment of their own (minutes)
 	OMP_NUM_THREADS=1 NESCIO_TEST_ENGINE=vllm $(VLLM_BIN)/pytest -m "not slow" tests/engines/vllm \
-	  $(addprefix tests/serve/test_,app.py clients.py load.py policy_ways.py schema.py)
+	  $(addprefix tests/serve/test_,app.py apps.py clients.py load.py policy_ways.py schema.py)
 
 coverage: $(INSTALLED) ## Run the tests and report which lines they reach (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS) --cov --cov-report=term:skip-covered --cov-report=xml

@@ -3,6 +3,7 @@
 On the torch engine; `NESCIO_TEST_ENGINE=vllm` puts the same tests on vLLM, where it is installed.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from running import POLICIES, Running
 
 from nescio.engines.base import Engine
-from nescio.engines.torch_engine import CACHE_TOKENS
+from nescio.engines.torch_engine import CACHE_TOKENS, TorchEngine
 
 ON_VLLM = os.environ.get("NESCIO_TEST_ENGINE") == "vllm"
 WIDE = {"hidden_size": 128} if ON_VLLM else {}  # vLLM's attention has no heads as narrow as the tiny model's
@@ -45,29 +46,31 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory, make_model: Callabl
 
 @pytest.fixture(scope="session")
 def make_engine(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_model: Callable[..., Any],
-    chatml: Any,
-    tiny: Any,
-    adapter_folder: Path,
-) -> Callable[[int, int], Engine]:
-    """Make an engine of so many rows and cached tokens around the tiny model."""
-    if not ON_VLLM:
-        return lambda rows, cache_tokens: tiny(max_rows=rows, cache_tokens=cache_tokens)
-    from nescio.engines.vllm import settings, vllm_engine
+    tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Any], chatml: Any, adapter_folder: Path
+) -> Callable[..., Engine]:
+    """Make an engine of so many rows and cached tokens around the tiny model; its template and sizes may be others."""
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_model("llama", **WIDE).save_pretrained(folder)
-    chatml.save_pretrained(folder)
-    options = {
-        "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0,
-        **settings.lora_options([adapter_folder]),
-    }  # fmt: skip
-    return lambda rows, cache_tokens: vllm_engine.load(str(folder), options={"max_num_seqs": rows, **options})
+    def make(rows: int, cache_tokens: int, template: str | None = None, **changes: Any) -> Engine:
+        model, tokenizer = make_model("llama", **WIDE | changes), copy.deepcopy(chatml)
+        tokenizer.chat_template = template or tokenizer.chat_template
+        if not ON_VLLM:
+            return TorchEngine(model, tokenizer, max_rows=rows, cache_tokens=cache_tokens)
+        from nescio.engines.vllm import settings, vllm_engine
+
+        folder = tmp_path_factory.mktemp("models") / "tiny"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        options = {
+            "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28, "seed": 0,
+            "max_num_seqs": rows, **settings.lora_options([adapter_folder]),
+        }  # fmt: skip
+        return vllm_engine.load(str(folder), options=options)
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def start(make_engine: Callable[[int, int], Engine], adapter_folder: Path) -> Callable[..., Running]:
+def start(make_engine: Callable[..., Engine], adapter_folder: Path) -> Callable[..., Running]:
     """Start a server: `start(policies=…, rows=…, queue=…)`; whoever starts it stops it."""
 
     def make(

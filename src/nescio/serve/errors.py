@@ -68,6 +68,8 @@ def of_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     last = str(first["loc"][-1])
     if len(first["loc"]) > 1 and (first["type"] == "extra_forbidden" or not _BRANCH.search(last)):
         names.append(last)
+    if first["type"] == "unsupported":  # found out at the object around the field
+        names.append(first["ctx"]["field"])
     param = ".".join(names) or None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"unrecognized request argument supplied: {param}", "unknown_parameter", param)

@@ -6,11 +6,21 @@ Clients send many fields at their default, and send messages back as they receiv
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 Harmless = Callable[[Any], bool]
 
 
 def _empty(value: Any) -> bool:
     return value is None or value in ("", [], {})
+
+
+def _any(value: Any) -> bool:
+    return True
+
+
+def _all_off(switches: Any) -> bool:
+    return _empty(switches) or (isinstance(switches, Mapping) and not any(switches.values()))
 
 
 def _one_of(*values: Any) -> Harmless:
@@ -48,6 +58,21 @@ REQUEST: dict[str, Harmless] = {
     "stop_token_ids": _empty,
     "typical_p": _one_of(None, 1),
     "use_beam_search": _one_of(None, False),
+    "continue_final_message": _one_of(None, False),
+    # Ollama's: how it runs, and how it samples.
+    **dict.fromkeys(("keep_alive", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mlock", "use_mmap"), _any),
+    **dict.fromkeys(("mirostat_eta", "mirostat_tau", "num_keep", "repeat_last_n"), _any),  # only beside another
+    "mirostat": _one_of(None, 0),
+    "repeat_penalty": _one_of(None, 1),
+    "tfs_z": _one_of(None, 1),
+    "think": _one_of(None, False),
+    "format": _empty,
+    "options": _empty,
+    # Open WebUI's own: what it keeps or does itself, and what it would do for its callers before it asks a model.
+    **dict.fromkeys(("background_tasks", "chat_id", "folder_id", "id", "message_ids", "model_item"), _any),
+    **dict.fromkeys(("parent_id", "parent_message", "session_id", "user_message", "variables"), _any),
+    **dict.fromkeys(("files", "filter_ids", "params", "skill_ids", "tool_ids", "tool_servers"), _empty),
+    "features": _all_off,
 }
 RESPONSES: dict[str, Harmless] = {
     "store": _one_of(None, False),
@@ -70,6 +95,7 @@ MESSAGE: dict[str, Harmless] = {
     "reasoning": lambda value: value is None or isinstance(value, str),  # never part of a prompt
     "reasoning_content": lambda value: value is None or isinstance(value, str),
     "reasoning_details": lambda value: value is None or isinstance(value, list),
+    "thinking": lambda value: value is None or isinstance(value, str),
     # LiteLLM's, in what it returns.
     "images": _empty,
     "provider_specific_fields": lambda value: value is None or isinstance(value, Mapping),
@@ -85,11 +111,12 @@ def without_no_effect(body: Any, fields: Mapping[str, Harmless]) -> Any:
         fields: For each field whether a value changes nothing.
 
     Raises:
-        ValueError: A field would change the answer; it is named.
+        PydanticCustomError: A field would change the answer; `errors.of_validation` names it.
     """
     if not isinstance(body, Mapping):
         return body
     for name, value in body.items():
         if name in fields and not fields[name](value):
-            raise ValueError(f"{name}: this server does not support the value; leave the field out")
+            message = "this server does not support the value; leave the field out"
+            raise PydanticCustomError("unsupported", message, {"field": name})
     return {name: value for name, value in body.items() if name not in fields}

@@ -119,7 +119,7 @@ class _Sampling(Body):
     negative_prompt: Text | None = None
     mark_pii: bool | None = None
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
