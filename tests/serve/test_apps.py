@@ -1,14 +1,16 @@
-"""Applications in front of the server, run by an engine here or by an upstream: LiteLLM as a client, LangChain's agent,
-and what Open WebUI 0.12 sends."""
+"""Applications in front of an engine here and of an upstream: the flows of OpenAI's client, LiteLLM as a client,
+LangChain's agent, and what Open WebUI 0.12 sends."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
+import openai
 import pytest
+from pydantic import BaseModel, Field
 from running import Running
 from upstream import EVENTS, Upstream, event, running_upstream
 
@@ -23,7 +25,7 @@ policies:
     keys: ['{hash_key(KEY)}']
     base_model: true
     audit: mask
-    allow: {{tools: true, system_message: true}}
+    allow: {{tools: true, system_message: true, response_format: true}}
 """
 TEMPLATE = (
     "{% if tools %}<|im_start|>system\nCall as <tool_call>: {{ tools | tojson }}<|im_end|>\n{% endif %}"
@@ -58,8 +60,10 @@ class Front:
 
 
 def says(asked: dict[str, Any]) -> list[bytes | float]:
-    """The upstream: a call where one is required, else a text."""
-    if asked.get("tool_choice") == "required":
+    """The upstream: a call where one is required, JSON where that is, else a text."""
+    if asked.get("response_format"):
+        events = event({"content": '{"name": "anna", "age": 30}'}) + event({}, "stop")
+    elif asked.get("tool_choice") == "required":
         function = {"name": "mail", "arguments": '{"to": "ANNA"}'}
         events = event({"tool_calls": [{"index": 0, "id": "1", "function": function}]}) + event({}, "tool_calls")
     else:
@@ -79,6 +83,35 @@ def front(request: pytest.FixtureRequest, make_engine: Callable[..., Any]) -> It
         running = Running(engine, POLICIES, upstream="tiny")
         yield Front(running, upstream)
         running.stop()
+
+
+class Person(BaseModel):
+    name: Literal["anna"]
+    age: Annotated[int, Field(ge=0, le=99)]
+
+
+def test_openais_client(front: Front) -> None:
+    client: Any = openai.OpenAI(base_url=front.url, api_key=KEY, max_retries=0)
+    # 1) tools in a loop, the first answer streamed
+    turns: list[Any] = [USER]
+    forced = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60}
+    with client.chat.completions.stream(model="tiny", messages=turns, **forced) as stream:
+        assert "tool_calls.function.arguments.done" in {each.type for each in stream}
+        message = stream.get_final_completion().choices[0].message
+    assert json.loads(message.tool_calls[0].function.arguments) == MASKED
+    turns += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "done"}]
+    last = client.chat.completions.create(model="tiny", messages=turns, tools=TOOLS, max_tokens=12).choices[0]
+    assert last.message.content
+    # 2) structured outputs
+    form = {"response_format": Person, "max_tokens": 60, "temperature": 0}
+    parsed = client.chat.completions.parse(model="tiny", messages=[USER], **form).choices[0].message.parsed
+    assert isinstance(parsed, Person)
+    # 3) Responses, streamed
+    with client.responses.stream(model="tiny", input="Who?", instructions="Be brief.", max_output_tokens=12) as stream:
+        events = list(stream)
+    told = "".join(each.delta for each in events if each.type == "response.output_text.delta")
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    assert told == events[-1].response.output_text != ""
 
 
 def test_litellm_as_a_client(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +156,7 @@ def test_langchains_agent(front: Front) -> None:
     reason = "needs langchain and langchain-openai"
     agents: Any = pytest.importorskip("langchain.agents", reason=reason)
     middleware: Any = pytest.importorskip("langchain.agents.middleware", reason=reason)
-    openai: Any = pytest.importorskip("langchain_openai", reason=reason)
+    langchain: Any = pytest.importorskip("langchain_openai", reason=reason)
     from langchain_core.tools import StructuredTool
 
     sent: list[str] = []
@@ -139,7 +172,7 @@ def test_langchains_agent(front: Front) -> None:
             return handler(request)
         return handler(request.override(tool_choice="required", model_settings={"parallel_tool_calls": False}))
 
-    chat = openai.ChatOpenAI(base_url=front.url, api_key=KEY, model="tiny", temperature=0, max_completion_tokens=60)
+    chat = langchain.ChatOpenAI(base_url=front.url, api_key=KEY, model="tiny", temperature=0, max_completion_tokens=60)
     tool = StructuredTool.from_function(mail, description="Send a mail.", args_schema=SCHEMA)
     agent = agents.create_agent(chat, [tool], system_prompt="Be brief.", middleware=[call_first])
     for streamed in (False, True):
