@@ -74,6 +74,7 @@ def test_a_policy_in_words() -> None:
         f"key        {hash_key('a')[:15]}…",
         "personal data is masked; person is replaced by a stand-in; US_SSN ends the answer; 1 text never counted",
         "scale 3; space prob",
+        "adaptive false; a baked adapter: none",
         "a request 1024 tokens, 1 answer, 300 s; 10 requests a minute",
     ):
         assert words in said
@@ -99,6 +100,8 @@ def test_what_is_answered(tmp_path: Path) -> None:
     assert code == 0
     for words in ("answered under policy default", "scale 3; space prob; rows 2", f'system     "{PROTECT}"', '"Who?"'):
         assert words in said
+    assert "a baked adapter: one row, without guidance" in said
+    assert "baked" not in run(tmp_path, ASK | {"model": "llama"}, "--policy", "staff")[1]
     assert run(tmp_path, ASK | {"model": "llama"}, "--policy", "staff")[0] == 0, "any other name is the base model"
     assert run(tmp_path, ASK | {"model": "llama"}, "--policy", "staff", "--model", "tiny")[0] == 1
     assert "under policy staff" in run(tmp_path, ASK, "--key-env", "KEY")[1]
@@ -107,7 +110,7 @@ def test_what_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"guidance_scale": 1}, "403 outside_policy (guidance.scale): this key's policy allows 3"),
+        ({"guidance_scale": 1}, "403 outside_policy (guidance.scale): guidance.scale: this key's policy allows 3"),
         ({"model": "llama"}, "404 model_not_found (model): "),
         ({"temperature": "hot"}, "400 invalid_value (temperature): temperature: "),
         ({"colour": 1}, "400 unknown_parameter (colour): "),

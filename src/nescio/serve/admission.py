@@ -219,7 +219,7 @@ def _within(asked: float | None, allowed: Range, policy: Policy, param: str) -> 
         return allowed.default
     if not allowed.min <= asked <= allowed.max and policy.outside == "refuse":
         between = f"{allowed.min:g}" if allowed.min == allowed.max else f"{allowed.min:g} to {allowed.max:g}"
-        raise outside_policy(f"this key's policy allows {between}", param)
+        raise outside_policy(f"{param}: this key's policy allows {between}", param)
     return min(max(asked, allowed.min), allowed.max)
 
 
@@ -227,7 +227,8 @@ def _among(asked: T | None, rule: Among[T], policy: Policy, param: str) -> T:
     if asked is None:
         return rule.default
     if asked not in rule.allowed and policy.outside == "refuse":
-        raise outside_policy(f"this key's policy allows {', '.join(json.dumps(one) for one in rule.allowed)}", param)
+        among = ", ".join(json.dumps(one) for one in rule.allowed)
+        raise outside_policy(f"{param}: this key's policy allows {among}", param)
     return asked if asked in rule.allowed else rule.default
 
 

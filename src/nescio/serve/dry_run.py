@@ -53,7 +53,10 @@ def tried(
     base = base_model or (asked if asked and asked not in names else "the base model")
     # Calls are taken in whichever form the model writes them.
     served = Served(base, {name: {} for name in sorted(names)}, (), int(time.time()), tool_format=Forced())
-    return verdict(caller, body, served, lambda admitted: _audited(admitted, caller.policy, policies, answer))
+    found = verdict(caller, body, served, lambda admitted: _audited(admitted, caller.policy, policies, answer))
+    if found.status == 200 and asked in names and "scale" not in caller.policy.guidance.model_fields_set:
+        found.lines.append("a baked adapter: one row, without guidance and sentences, since the policy sets no scale")
+    return found
 
 
 def verdict(

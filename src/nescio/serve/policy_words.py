@@ -75,6 +75,8 @@ def _guidance(policy: Policy) -> str:
         else:
             free = f" (may choose {', '.join(map(str, rule.allowed))})" if len(rule.allowed) > 1 else ""
             said.append(f"{name} {str(rule.default).lower() if isinstance(rule.default, bool) else rule.default}{free}")
+    if policy.adapters and "scale" not in rules.model_fields_set:
+        said.append("a baked adapter: none")
     for name, sentence in (("protect", rules.protect), ("reveal", rules.reveal)):
         if sentence is not None:
             said.append(f"{name} sentence {sentence!r}" if sentence else f"no {name} sentence")
