@@ -35,7 +35,9 @@ policies:
     allow: {tools: true, completions: true}
     limits: {choices: 2}
 """
-NAME = re.compile("[A-Z]{8,}")
+NAMES = ("ANNABELLE", "FERRARINI", "BARTHOLOMEW")
+# Six letters of a name on end; the id of a call, nine random letters and digits, has none.
+NAME = re.compile("|".join(name[at : at + 6] for name in NAMES for at in range(len(name) - 5)))
 WORDS = ["we know", "ANNABELLE", "and", "FERRARINI", "well.", "So it is,", "or", "BARTHOLOMEW", "said\n", "no. "]
 TOOL = {"name": "mail", "parameters": {"type": "object"}}
 PLACES = ["chat/completions", "responses", "completions"]
@@ -258,7 +260,8 @@ def test_nothing_unchecked_leaves(server: Running, streams: int) -> None:
     became = asyncio.run(storm(server.url, range(streams)))
     for fault, end in became:
         # While the detector hangs for one, others may lose their patience.
-        assert end in ENDS.get(fault, {"whole"} if fault in ("none", "is slow") else BROKEN) | {"audit_failed"}, fault
+        expected = ENDS.get(fault, {"whole"} if fault in ("none", "is slow") else BROKEN) | {"audit_failed"}
+        assert end in expected, (fault, end, Counter(became))
     seen = Counter(became)
     assert {fault for fault, _ in seen} >= FAULTS.keys() - {"hangs", "stops"}
     assert seen["none", "whole"] > 0.5 * sum(count for (fault, _), count in seen.items() if fault == "none")
