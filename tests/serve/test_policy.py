@@ -174,7 +174,7 @@ def test_a_detector_that_is_told_wrong_is_one_line(tmp_path: Path, text: str, me
 
 def test_an_action_for_a_type_that_nobody_looks_for_is_refused(tmp_path: Path) -> None:
     audit = GOOD + "    audit: {types: {date: mask}}\n"
-    with pytest.raises(NescioError, match=r"audit\.types: date is not looked for by default; give count with all"):
+    with pytest.raises(NescioError, match=r"audit\.types: date is not counted; give count with all"):
         load(tmp_path, audit)
     assert load(tmp_path, "count: [person, date]\n" + audit).policies["default"].audit.types == {"date": "mask"}
     assert load(tmp_path, "detector: spacy:x\n" + audit)

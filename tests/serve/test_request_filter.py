@@ -205,6 +205,25 @@ def test_numbers_of_tools_and_schemas_are_checked_too(number: float) -> None:
             request_filter("mask", load_detector("regex")).changed([Request("hello", **fields)])
 
 
+def test_keywords_of_a_schema_are_not_taken_for_names() -> None:
+    class Hasty(People):
+        """A detector that knows no JSON Schema."""
+
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            wrong = re.compile("maxLength|additionalProperties|integer|Anna")
+            return [[Span(m.start(), m.end(), "PERSON", m[0]) for m in wrong.finditer(text)] for text in texts]
+
+    def tool(names: list[str]) -> dict[str, Any]:
+        to = {"type": "string", "maxLength": 20, "enum": names}
+        fields = {"properties": {"to": to, "n": {"type": "integer"}}, "additionalProperties": False}
+        return {"type": "function", "function": {"name": "mail", "parameters": {"type": "object"} | fields}}
+
+    request = Request("hello", tools=(tool(["boss"]),))
+    assert request_filter("replace", Hasty()).changed([request]) == [request]
+    with pytest.raises(ApiError, match=r"^tools: holds personal data, and here nothing can be replaced \(person\);"):
+        request_filter("replace", Hasty()).changed([Request("hello", tools=(tool(["Anna"]),))])
+
+
 def test_the_detector_reads_many_texts_in_one_call_until_nobody_waits() -> None:
     calls = list[int]()
 

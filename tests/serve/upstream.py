@@ -52,7 +52,7 @@ class Upstream(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
-    request_queue_size = 128  # of 5, the system turns connections of a storm away
+    request_queue_size = 128  # a storm opens more at once than the 5 by default
 
     def __init__(self, script: Script) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

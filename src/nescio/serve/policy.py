@@ -207,8 +207,8 @@ class Policies(Section):
             for audit, kind in [*named, *(("audit_requests", kind) for kind in policy.audit_requests.types)]:
                 if counted is not None and kind in TYPES and kind not in counted:
                     raise ValueError(
-                        f"policies.{name}.{audit}.types: {kind} is not looked for by {self.detector}; give count "
-                        f"with all types that matter, such as [{', '.join((*counted, kind))}]"
+                        f"policies.{name}.{audit}.types: {kind} is not counted; give count with all types that matter, "
+                        f"such as [{', '.join((*counted, kind))}]"
                     )
         return self
 

@@ -26,6 +26,14 @@ from nescio.serve.openai_api.part import new_id
 _SHORTEST = 5  # characters of a stand-in; a shorter one may stand in the answer by chance
 _BATCH = 16  # texts that are read before others' may be, and before a hang-up is noticed
 _PLAIN = re.compile(r"[ !#-\[\]-~]+")  # what JSON writes as it is
+# Words of JSON Schema and of OpenAI's API, which say nothing; a detector takes some for names.
+_KEYWORDS = {
+    "$defs", "$ref", "additionalProperties", "allOf", "anyOf", "array", "boolean", "const", "default", "description",
+    "enum", "examples", "exclusiveMaximum", "exclusiveMinimum", "format", "function", "integer", "items", "json_schema",
+    "maxItems", "maxLength", "maximum", "minItems", "minLength", "minimum", "multipleOf", "null", "number", "object",
+    "oneOf", "parameters", "pattern", "patternProperties", "prefixItems", "properties", "required", "schema", "strict",
+    "string", "title", "type", "uniqueItems",
+}  # fmt: skip
 
 
 class OwnStandIns:
@@ -156,7 +164,8 @@ class RequestFilter:
         """Check texts that can't be changed."""
         whole = "\n".join(texts)
         if self._text(checker, whole) != whole:
-            raise _refused(f"{name}: holds", "here nothing can be replaced")
+            kinds = ", ".join(sorted({span.type for span, action in checker.find(whole) if action != "count"}))
+            raise _refused(f"{name}: holds", f"here nothing can be replaced ({kinds})")
 
     def _text(self, checker: Checker, text: str) -> str:
         shown, _, blocked = checker.changed(text, checker.find(text)) if text.strip() else (text, [], False)
@@ -192,9 +201,9 @@ def _refused(where: str, why: str) -> ApiError:
 
 
 def _strings(value: Any) -> list[str]:
-    """Return all texts and numbers in JSON values, keys of objects too."""
+    """Return all texts and numbers in JSON values, keys of objects too, without the keywords."""
     if isinstance(value, str):
-        return [value]
+        return [] if value in _KEYWORDS else [value]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return [str(value).removesuffix(".0")]
     if isinstance(value, Mapping):
