@@ -38,7 +38,9 @@ SCHEMA: dict[str, Any] = {
     "required": ["to"],
     "additionalProperties": False,
 }
-TOOLS = [{"type": "function", "function": {"name": "mail", "description": "Send a mail.", "parameters": SCHEMA}}]
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "mail", "description": "Send a mail.", "parameters": SCHEMA}}
+]
 USER = {"role": "user", "content": "Hello"}
 MASKED = {"to": "[PII]"}
 
@@ -250,6 +252,23 @@ def test_open_webui_is_answered(front: Front, shape: str) -> None:
     if front.upstream:
         foreign = {"keep_alive", "num_ctx", "mirostat", "think", "options"}
         assert not foreign & front.upstream.asked[-1].keys()
+
+
+def test_open_webui_by_the_responses_api(front: Front) -> None:
+    """It turns its chats into items, and keeps the settings that are left."""
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Who?"}]}
+    asked = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]}
+    thought = {"type": "reasoning", "id": "r1", "summary": [], "encrypted_content": None}
+    flat = [{"type": "function", **TOOLS[0]["function"], "strict": False}]
+    body = {
+        "model": "tiny", "instructions": "Be brief.", "input": [asked, thought, said, asked], "tools": flat,
+        "max_output_tokens": 12, "temperature": 0, "keep_alive": "5m", "num_ctx": 4096, "mirostat": 0,
+    }  # fmt: skip
+    whole = front.running.post("responses", body, KEY)
+    assert whole.status_code == 200, whole.text
+    assert whole.json()["output"][0]["content"][0]["text"]
+    refused = front.running.post("responses", body | {"mirostat": 1}, KEY)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "mirostat")
 
 
 def test_open_webuis_models(front: Front) -> None:

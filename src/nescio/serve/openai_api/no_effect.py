@@ -28,6 +28,22 @@ def _one_of(*values: Any) -> Harmless:
     return lambda value: any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in values)
 
 
+_APPS: dict[str, Harmless] = {
+    # Ollama's: how it runs, and how it samples.
+    **dict.fromkeys(("keep_alive", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mlock", "use_mmap"), _any),
+    **dict.fromkeys(("mirostat_eta", "mirostat_tau", "num_keep", "repeat_last_n"), _any),  # only beside another
+    "mirostat": _one_of(None, 0),
+    "repeat_penalty": _one_of(None, 1),
+    "tfs_z": _one_of(None, 1),
+    "think": _one_of(None, False),
+    "format": _empty,
+    "options": _empty,
+    # Open WebUI's own: what it keeps or does itself, and what it would do for its callers before it asks a model.
+    **dict.fromkeys(("background_tasks", "chat_id", "folder_id", "id", "message_ids", "model_item"), _any),
+    **dict.fromkeys(("parent_id", "parent_message", "session_id", "user_message", "variables"), _any),
+    **dict.fromkeys(("files", "filter_ids", "params", "skill_ids", "tool_ids", "tool_servers"), _empty),
+    "features": _all_off,
+}
 REQUEST: dict[str, Harmless] = {
     "tools": _empty,
     "tool_choice": _one_of(None, "none", "auto"),
@@ -59,22 +75,10 @@ REQUEST: dict[str, Harmless] = {
     "typical_p": _one_of(None, 1),
     "use_beam_search": _one_of(None, False),
     "continue_final_message": _one_of(None, False),
-    # Ollama's: how it runs, and how it samples.
-    **dict.fromkeys(("keep_alive", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mlock", "use_mmap"), _any),
-    **dict.fromkeys(("mirostat_eta", "mirostat_tau", "num_keep", "repeat_last_n"), _any),  # only beside another
-    "mirostat": _one_of(None, 0),
-    "repeat_penalty": _one_of(None, 1),
-    "tfs_z": _one_of(None, 1),
-    "think": _one_of(None, False),
-    "format": _empty,
-    "options": _empty,
-    # Open WebUI's own: what it keeps or does itself, and what it would do for its callers before it asks a model.
-    **dict.fromkeys(("background_tasks", "chat_id", "folder_id", "id", "message_ids", "model_item"), _any),
-    **dict.fromkeys(("parent_id", "parent_message", "session_id", "user_message", "variables"), _any),
-    **dict.fromkeys(("files", "filter_ids", "params", "skill_ids", "tool_ids", "tool_servers"), _empty),
-    "features": _all_off,
+    **_APPS,
 }
 RESPONSES: dict[str, Harmless] = {
+    **_APPS,
     "store": _one_of(None, False),
     "previous_response_id": _empty,
     "conversation": _empty,
