@@ -87,17 +87,24 @@ def front(request: pytest.FixtureRequest, make_engine: Callable[..., Any]) -> It
         running.stop()
 
 
+@pytest.fixture
+def forced(front: Front) -> dict[str, Any]:
+    """What makes even a tiny model call a tool."""
+    if front.upstream is None:
+        pytest.importorskip("llguidance", reason="needs nescio[structured]")
+    return {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+
+
 class Person(BaseModel):
     name: Literal["anna"]
     age: Annotated[int, Field(ge=0, le=99)]
 
 
-def test_openais_client(front: Front) -> None:
+def test_openais_client(front: Front, forced: dict[str, Any]) -> None:
     client: Any = openai.OpenAI(base_url=front.url, api_key=KEY, max_retries=0)
     # 1) tools in a loop, the first answer streamed
     turns: list[Any] = [USER]
-    forced = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60}
-    with client.chat.completions.stream(model="tiny", messages=turns, **forced) as stream:
+    with client.chat.completions.stream(model="tiny", messages=turns, max_tokens=60, **forced) as stream:
         assert "tool_calls.function.arguments.done" in {each.type for each in stream}
         message = stream.get_final_completion().choices[0].message
     assert json.loads(message.tool_calls[0].function.arguments) == MASKED
@@ -116,7 +123,7 @@ def test_openais_client(front: Front) -> None:
     assert told == events[-1].response.output_text != ""
 
 
-def test_litellm_as_a_client(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_litellm_as_a_client(front: Front, forced: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network for prices
     litellm: Any = pytest.importorskip("litellm", reason="needs litellm, in an environment of its own")
     monkeypatch.setattr(litellm, "suppress_debug_info", True)
@@ -131,7 +138,6 @@ def test_litellm_as_a_client(front: Front, monkeypatch: pytest.MonkeyPatch) -> N
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens > 0
     # 2) a tool's call, whole and streamed, and its result sent back
-    forced = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     called = ask(**forced).choices[0]
     (call,) = called.message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == ("mail", MASKED)
@@ -154,7 +160,7 @@ def test_litellm_as_a_client(front: Front, monkeypatch: pytest.MonkeyPatch) -> N
         litellm.embedding(**server | {"input": ["Hello"]})
 
 
-def test_langchains_agent(front: Front) -> None:
+def test_langchains_agent(front: Front, forced: dict[str, Any]) -> None:
     reason = "needs langchain and langchain-openai"
     agents: Any = pytest.importorskip("langchain.agents", reason=reason)
     middleware: Any = pytest.importorskip("langchain.agents.middleware", reason=reason)
@@ -172,7 +178,8 @@ def test_langchains_agent(front: Front) -> None:
         """A tiny model calls nothing by itself."""
         if any(message.type == "tool" for message in request.messages):
             return handler(request)
-        return handler(request.override(tool_choice="required", model_settings={"parallel_tool_calls": False}))
+        choice, settings = forced["tool_choice"], {"parallel_tool_calls": forced["parallel_tool_calls"]}
+        return handler(request.override(tool_choice=choice, model_settings=settings))
 
     chat = langchain.ChatOpenAI(base_url=front.url, api_key=KEY, model="tiny", temperature=0, max_completion_tokens=60)
     tool = StructuredTool.from_function(mail, description="Send a mail.", args_schema=SCHEMA)
