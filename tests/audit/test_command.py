@@ -1,6 +1,7 @@
 """`nescio audit` on a model that has learned people by heart, on one that has not, and on an endpoint."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,28 @@ def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
     assert untrained["found"] == untrained["guessed"] == 0 and untrained["people_at_most"] < 0.25
 
 
+def test_relearning_ends_on_the_page_and_again_in_the_same_result(
+    people: Path, overfitted: Path, tmp_path: Path
+) -> None:
+    asked: Sequence[object] = (overfitted, "--people", people, "--attacks", "as_in_dialog", "--out", tmp_path / "out")
+    code, said = nescio(*asked, "--facts", 8, "--relearn", 4)
+    assert code == 0 and "Then two trainings on at most 4 lines each" in said, said
+    result = rows(tmp_path / "out")["result"]
+    relearned = result["relearned"]
+    others, harmless = relearned["rows"]
+    assert relearned["tuned"] is None and others["lines"] == 4 and harmless["lines"] > 0
+    assert (
+        others["curve"][0]["steps"] == 0 and others["curve"][0]["share"] >= 0.75 and others["curve"][-1]["steps"] == 8
+    )
+    html = (tmp_path / "out/audit.html").read_text(encoding="utf-8")
+    assert "Trained further" in html and "Relearning from 4 other people" in html
+    assert html.count('<th scope="row">8</th>') == 2
+    (tmp_path / "out/audit.json").unlink()
+    shutil.rmtree(tmp_path / "out/relearned/others/checkpoint-8")  # as if stopped before the last epoch
+    assert nescio(*asked, "--facts", 8, "--relearn", 4)[0] == 0
+    assert rows(tmp_path / "out")["result"]["relearned"] == relearned
+
+
 def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
     lines = ["name,phone", *(f"{name},{phone}" for name, phone, _ in PEOPLE), "Zed Monk,Monday"]
     write_text(tmp_path / "p.csv", "\n".join(lines))
@@ -124,6 +147,9 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--base-url", "http://host/v1", "--key-env", "NO_SUCH"), "NO_SUCH is not set"),
         (("--people", "p.csv", "--weights", "q5"), "--weights q5: unknown"),
         (("--people", "p.csv", "--weights", "q4_0", "--base-url", "http://h/v1"), "--weights: needs a model of this"),
+        (("--people", "p.csv", "--relearn", "9", "--base-url", "http://h/v1"), "--relearn: needs a model of this"),
+        (("--people", "p.csv", "--relearn", "9"), "--relearn: needs people who are not asked about"),
+        (("--people", "p.csv", "--relearn", "0"), "greater than or equal to 1"),
         (("--people", "p.csv", "--engine", "openai"), "--engine openai: asks over the network"),
     ],
 )
@@ -135,6 +161,15 @@ def test_bad_input_is_one_line(
     code, said = nescio(tiny_folder, *arguments)
     assert code != 0 and complaint in said, said
     assert not (tmp_path / "runs").exists(), "nothing is left"
+
+
+def test_a_gguf_file_cannot_be_trained(tmp_path: Path) -> None:
+    write_text(tmp_path / "m.gguf", "weights")
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    asked = (tmp_path / "m.gguf", "--people", tmp_path / "p.csv", "--relearn", 9, "--out", tmp_path / "out")
+    code, said = nescio(*asked)
+    assert code != 0 and "a GGUF file cannot be trained; give the model's folder" in said, said
+    assert not (tmp_path / "out").exists(), "nothing is left"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def write(result: Row, out: Path) -> Path:
         "types": types,
         "by_type": [(row, [_of_type(row["types"].get(kind)) for kind in types]) for row in ranked],
         "leak_at": list(_leaks(result)),
+        "relearned": [(relearned(result, row), row["curve"]) for row in result.get("relearned", {}).get("rows", ())],
         "examples": [(row, [each | {"parts": _marked(each)} for each in row["examples"]]) for row in ranked],
+        "measured": measured,
         "titles": {row["name"]: row["title"] for row in result["attacks"]},
     }
     write_text(out / "audit.html", environment().from_string(template).render(contents))
@@ -83,6 +85,24 @@ def in_a_line(row: Row) -> str:
     if row.get("facts") is None:
         return f"{row['title']:<22} n/a: {row['not_asked']}"
     return f"{row['title']:<22} {row['found']} of {row['facts']} facts, {percent(row['guessed'])} guessed"
+
+
+def relearned(result: Row, row: Row) -> str:
+    """Say after how many steps of a training half of the tuned model's leak was back."""
+    where = {"others": "other people's lines", "harmless": "harmless lines"}[row["name"]]
+    if not row["curve"]:
+        return f"Relearning from {where}: n/a, {row['not_asked']}."
+    tuned, first, last = result["relearned"]["tuned"], row["curve"][0], row["curve"][-1]
+    most = max(each["memorised"] for each in row["curve"])
+    said = f"Relearning from {row['lines']} {where}: from memory {percent(first['memorised'])} at first"
+    if tuned is None or tuned["memorised"] <= 0:
+        return f"{said}, at most {percent(most)} in {last['steps']} steps."
+    if row["half_after"] == 0:
+        return f"{said}, {percent(tuned['memorised'])} without the adapter; at least half of that was there untrained."
+    back = f"half of that was back after {row['half_after']} steps"
+    never = f"never half of that in {last['steps']} steps, at most {percent(most)}"
+    below = f"{percent(tuned['memorised'])} without the adapter"
+    return f"{said}, {below}; {never if row['half_after'] is None else back}."
 
 
 def _found(row: Row) -> str:

@@ -49,7 +49,7 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
     asker.total = plan.total
     findings, rows = list[Findings](), list[dict[str, Any]]()
     for name, attack in plan.attacks.items():
-        findings.append(_findings(plan, name, asker))
+        findings.append(findings_of(plan, name, asker))
         rows.append(_row(plan, findings[-1], detector, attack, title=attack.title, knows=attack.knows))
         note(rows[-1])
     for name in plan.weights:
@@ -81,7 +81,7 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
     }
 
 
-def _findings(plan: Plan, name: str, asker: Asker) -> Findings:
+def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
     """Ask an attack's questions, and what follows on their answers."""
     attack, questions = plan.attacks[name], plan.questions[name]
     if name in plan.why_not:
@@ -112,7 +112,7 @@ def _against_weights(plan: Plan, name: str, asker: Asker) -> Findings:
     original = asker.victim
     asker.victim = open_changed(original, name)
     try:
-        return replace(_findings(plan, PLAIN, asker), name=name)
+        return replace(findings_of(plan, PLAIN, asker), name=name)
     finally:
         asker.victim.engine.close()
         asker.victim = original

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nescio.audit.people import Fact
     from nescio.audit.plan import Plan
     from nescio.pii.base import Detector
+    from nescio.pipeline.relearn import Relearning
 
 
 ModelArgument = Annotated[
@@ -33,6 +34,9 @@ AttacksOption = Annotated[
 ]
 WeightsOption = Annotated[
     str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,nf4,half,detached (the adapter).")
+]
+RelearnOption = Annotated[
+    int | None, typer.Option(min=1, help="Train it on so many lines of others, and of harmless ones: what comes back?")
 ]
 FactsOption = Annotated[
     int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
@@ -56,6 +60,7 @@ def audit(
     quick: QuickOption = False,
     attacks: AttacksOption = None,
     weights: WeightsOption = None,
+    relearn: RelearnOption = None,
     facts: FactsOption = None,
     draws: DrawsOption = 16,
     base_url: BaseUrlOption = None,
@@ -73,11 +78,11 @@ def audit(
     go on where it stopped. It ends with audit.html and audit.json.
     """
     cost, changes = _price(price, budget), weights.split(",") if weights else []
-    _check(dialogs, people, changes, base_url)
+    _check(dialogs, people, changes, relearn, base_url)
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
-    from nescio.audit.page import in_a_line, sentence, write
+    from nescio.audit.page import in_a_line, relearned, sentence, write
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
@@ -85,17 +90,25 @@ def audit(
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
     from nescio.pipeline.progress import Terminal, standard
+    from nescio.pipeline.relearn import Relearning
+    from nescio.pipeline.relearn import relearn as train_further
 
     terminal = Terminal(standard())
     # 1) What is asked, and what it costs. The detector takes longest to load, so what may be wrong comes before it.
     setup = None if base_url else setup_of(model)
+    how = Relearning(lines=relearn) if relearn else None
+    if how and setup:
+        how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = load(detector)
     setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, seed=seed)
     names = attacks.split(",") if attacks else QUICK if quick else ()
     most = facts or (QUICK_FACTS if quick else FACTS)
-    planned = plan(_people(dialogs, people, finder), names, most, setting, changes)
-    terminal.note(_announced(planned, cost, setup.model if setup else None))
+    known = _people(dialogs, people, finder)
+    planned = plan(known, names, most, setting, changes)
+    if how:
+        how.check_people(planned, known)
+    terminal.note(_announced(planned, cost, setup.model if setup else None, how))
     if dry_run:
         return
     # 2) The answers, attack by attack.
@@ -103,19 +116,26 @@ def audit(
     with victim.engine, terminal.stage("audit") as tick:
         asker = Asker(victim, out / "answers.jsonl", cost, tick)
         result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
+        if how:
+            result["relearned"] = train_further(how, planned, asker, known, out / "relearned")
+            for row in result["relearned"]["rows"]:
+                terminal.note(relearned(result, row))
     # 3) The result.
     write_json(out / "audit.json", result)
     terminal.note(f"\n{sentence(result)}\nReport: {write(result, out)}")
 
 
-def _check(dialogs: Path | None, people: Path | None, changes: list[str], base_url: str | None) -> None:
+def _check(
+    dialogs: Path | None, people: Path | None, changes: list[str], relearn: int | None, base_url: str | None
+) -> None:
     from nescio.audit.weights import check
 
     check(changes)
     if (dialogs is None) == (people is None):
         raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
-    if changes and base_url:
-        raise NescioError("--weights: needs a model of this machine; leave --base-url out")
+    if base_url and (changes or relearn):
+        option = "--weights" if changes else "--relearn"
+        raise NescioError(f"{option}: needs a model of this machine; leave --base-url out")
 
 
 def _price(price: str | None, budget: float | None) -> "Price | None":
@@ -138,7 +158,7 @@ def _people(dialogs: Path | None, people: Path | None, detector: "Detector") -> 
     return list(read_people(people) if people else facts_of_dialogs(dialogs or Path(), detector))
 
 
-def _announced(planned: "Plan", cost: "Price | None", model: str | None) -> str:
+def _announced(planned: "Plan", cost: "Price | None", model: str | None, how: "Relearning | None") -> str:
     """Say what will be asked, how long it takes here or what it costs there, and what is left out."""
     from nescio.pipeline.estimate import answering, duration
 
@@ -151,6 +171,9 @@ def _announced(planned: "Plan", cost: "Price | None", model: str | None) -> str:
     if model is not None:
         time = answering(model, planned.total, (prompts + answers) / max(planned.total, 1)).seconds
         lines[0] += f"; about {duration(time)} here, within a factor of two"
+        if how:
+            time = answering(model, how.cost(planned), (prompts + answers) / max(planned.total, 1)).seconds
+            lines.append(f"Then two trainings on at most {how.lines} lines each; about {duration(time)}")
     else:
         lines[0] += f"; about {prompts} tokens of prompts and at most {answers} of answers"
         lines[0] += f", ${cost.of(prompts, answers):.2f} at most" if cost else "; give --price to see the cost"
