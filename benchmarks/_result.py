@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ def needs(parser: argparse.ArgumentParser, options: argparse.Namespace, file: st
             0 if options.quick else 2,
             f"{options.run}: no run with {file} there; make one with `nescio demo --out {options.run}`\n",
         )
+
+
+def needs_vllm(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """The packages that bring vLLM here; without one end as `needs` does."""
+    installed = packages_distributions().get("vllm", [])
+    if not installed:
+        parser.exit(
+            0 if options.quick else 2, "no vLLM here; run it with .venv-vllm/bin/python after `make test-vllm`\n"
+        )
+    return sorted(set(installed))
 
 
 def leave(

@@ -9,12 +9,11 @@ its last token. To be run in the environment of `make test-vllm`:
 
 import argparse
 import time
-from importlib.metadata import packages_distributions
 from itertools import product
 from typing import Any
 
 from _contender import Contender, Row, serve
-from _result import leave, options_of
+from _result import leave, needs_vllm, options_of
 
 from nescio.engines.registry import EngineKind, open_engine
 
@@ -91,11 +90,7 @@ def main() -> None:
         name, model, tokens = options.contender
         contend(name, model, int(tokens))
         return
-    installed = packages_distributions().get("vllm")
-    if not installed:
-        parser.exit(
-            0 if options.quick else 2, "no vLLM here; run it with .venv-vllm/bin/python after `make test-vllm`\n"
-        )
+    installed = needs_vllm(parser, options)
     if options.quick:
         options.tokens, options.repeat = 8, 1
     rows = measure(options.model, options.tokens, TOGETHER[:2] if options.quick else TOGETHER, options.repeat)
