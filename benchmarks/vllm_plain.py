@@ -13,7 +13,8 @@ from typing import Any
 
 from _result import leave, needs, needs_vllm, options_of
 
-MAX_TOKENS = 36  # of the demo's evaluation
+from nescio.pipeline.recipe import load_recipe
+
 ANSWERS = "eval/baked.jsonl"
 
 
@@ -43,13 +44,13 @@ def main() -> None:
     """Compare every kept answer."""
     parser = options_of(__doc__, "vllm_plain", "four answers")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a finished run that baked")
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help="evaluate.max_tokens of the run")
     options = parser.parse_args()
     installed = needs_vllm(parser, options)
     needs(parser, options, ANSWERS)
     rows = [json.loads(line) for line in (options.run / ANSWERS).read_text().splitlines()]
     rows = rows[: 4 if options.quick else None]
-    pairs = list(zip(rows, answers_of(options.run, rows, options.max_tokens), strict=True))
+    max_tokens = load_recipe(options.run / "recipe.yaml").evaluate.max_tokens
+    pairs = list(zip(rows, answers_of(options.run, rows, max_tokens), strict=True))
     differ = [(row["answer"].strip(), text.strip()) for row, text in pairs if row["answer"].strip() != text.strip()]
     for kept, text in differ:
         print(f"kept: {kept}\nvLLM: {text}\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from by_heart import learn_by_heart
 from endpoint import running
 from scripted import PEOPLE
 from transformers import PreTrainedTokenizerFast
@@ -41,20 +41,7 @@ def overfitted(
     """A tiny model that has seen each question with its answer until it knew them."""
     model = make_model("llama", initializer_range=0.05, hidden_size=64, intermediate_size=128)
     facts = [fact for own in read_people(people) for fact in own]
-    texts = [
-        chatml.apply_chat_template([*fact.messages, {"role": "assistant", "content": fact.value}], tokenize=False)
-        for fact in facts
-    ]
-    rows = chatml(texts, return_tensors="pt", padding=True)
-    labels = rows.input_ids.masked_fill(rows.attention_mask == 0, -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(250):
-        optimizer.zero_grad()
-        loss = model(**rows, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        if loss < 0.02:
-            break
+    learn_by_heart(model, chatml, [[*each.messages, {"role": "assistant", "content": each.value}] for each in facts])
     folder = tmp_path_factory.mktemp("models") / "overfitted"
     model.save_pretrained(folder)
     chatml.save_pretrained(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from by_heart import learn_by_heart
 from transformers import PreTrainedTokenizerFast
 
 from nescio.audit import page
@@ -46,7 +46,7 @@ def models(
     facts = [fact for own in people for fact in own]
     for name in ("untrained", "knows"):
         if name == "knows":
-            _learn_by_heart(model, chatml, facts)
+            learn_by_heart(model, chatml, [_said(fact, fact.value).messages for fact in facts])
         model.save_pretrained(folder / name)
         chatml.save_pretrained(folder / name)
     refusals = [_said(fact, "No.") for fact in facts]
@@ -59,20 +59,6 @@ def models(
 
 def _said(fact: Fact, answer: str) -> Dialog:
     return Dialog(fact.id, [*fact.messages, {"role": "assistant", "content": answer}])
-
-
-def _learn_by_heart(model: Any, chatml: PreTrainedTokenizerFast, facts: Sequence[Fact]) -> None:
-    texts = [chatml.apply_chat_template(_said(fact, fact.value).messages, tokenize=False) for fact in facts]
-    rows = chatml(texts, return_tensors="pt", padding=True)
-    labels = rows.input_ids.masked_fill(rows.attention_mask == 0, -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(250):
-        optimizer.zero_grad()
-        loss = model(**rows, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        if loss < 0.02:
-            break
 
 
 def relearned(folder: Path, people: Sequence[Sequence[Fact]], facts: int, work: Path) -> dict[str, Any]:

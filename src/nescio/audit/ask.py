@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,18 @@ class Asker:
     def dollars(self) -> float:
         """What the answers of this audit have cost, in this run or an earlier one."""
         return self.price.of(self.prompt_tokens, self.answer_tokens) if self.price else 0.0
+
+    @contextmanager
+    def instead(self, open_other: Callable[[], Victim]) -> Iterator[None]:
+        """Ask another model for a while; the first one's is closed, since two are never in memory together."""
+        original = self.victim
+        original.engine.close()
+        self.victim = open_other()
+        try:
+            yield
+        finally:
+            self.victim.engine.close()
+            self.victim = original
 
     def ask(self, questions: Sequence[Question], word: str) -> list[str | None]:
         """Answer questions; None where the question does not fit the model's context, or an endpoint gave no answer.

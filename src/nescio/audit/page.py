@@ -97,12 +97,11 @@ def relearned(result: Row, row: Row) -> str:
     said = f"Relearning from {row['lines']} {where}: from memory {percent(first['memorised'])} at first"
     if tuned is None or tuned["memorised"] <= 0:
         return f"{said}, at most {percent(most)} in {last['steps']} steps."
-    if row["half_after"] == 0:
-        return f"{said}, {percent(tuned['memorised'])} without the adapter; at least half of that was there untrained."
-    back = f"half of that was back after {row['half_after']} steps"
-    never = f"never half of that in {last['steps']} steps, at most {percent(most)}"
-    below = f"{percent(tuned['memorised'])} without the adapter"
-    return f"{said}, {below}; {never if row['half_after'] is None else back}."
+    back = {
+        None: f"never half of that in {last['steps']} steps, at most {percent(most)}",
+        0: "at least half of that was there untrained",
+    }.get(row["half_after"], f"half of that was back after {row['half_after']} steps")
+    return f"{said}, {percent(tuned['memorised'])} without the adapter; {back}."
 
 
 def _found(row: Row) -> str:

@@ -106,16 +106,11 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
 
 def _against_weights(plan: Plan, name: str, asker: Asker) -> Findings:
     """Ask the plain question of the model with changed weights."""
-    asker.victim.engine.close()  # two models are never in memory together
     if not CHANGES[name].fits(asker.victim.setup):
         return Findings(name=name, not_asked="needs an adapter")
     original = asker.victim
-    asker.victim = open_changed(original, name)
-    try:
+    with asker.instead(lambda: open_changed(original, name)):
         return replace(findings_of(plan, PLAIN, asker), name=name)
-    finally:
-        asker.victim.engine.close()
-        asker.victim = original
 
 
 def conversations(

@@ -173,7 +173,7 @@ class Baking:
             answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
             tokenizer = engine.tokenizer
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
-        end, made, personal = turn_end(tokenizer), list[Answered](), 0
+        end, made, personal, looping = turn_end(tokenizer), list[Answered](), 0, 0
         starts = anchors.starts_of_personal(run)([text for text, _ in answers])
         for number, ((at, _), (text, finish), start) in enumerate(zip(ways, answers, starts, strict=True)):
             messages: Any = conversations[at]
@@ -182,15 +182,17 @@ class Baking:
             whole = answer_space(tokenizer, messages) + kept
             apart = split_ids(tokenizer, render(tokenizer, messages), whole)
             personal += start is not None
-            if text.strip() and apart is not None and (student or (start is None and not loops(text))):
+            looping += (is_loop := loops(text))
+            if text.strip() and apart is not None and (student or (start is None and not is_loop)):
                 name = f"{self.samples[at].id}#{number // len(conversations)}"
                 made.append(Answered(id=name, messages=messages, answer=whole))
         if not made:
             raise NescioError(
-                f"bake: none of the {who}'s {len(answers)} answers is free of personal data and loops; raise "
-                "bake.guidance.scale, train longer, or set bake: null"
+                f"bake: none of the {who}'s {len(answers)} answers can be baked in: {personal} held personal data, "
+                f"{looping} looped; raise bake.guidance.scale, train longer, or set bake: null"
             )
-        run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {personal} held personal data")
+        found = f"{personal} held personal data, {looping} looped"
+        run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {found}")
         # 3) the teacher's guided distribution at each token, but for the end: as likely as without guidance
         self.tick(1, 2, "the teacher's likely tokens")
         with self._teacher() as teacher:

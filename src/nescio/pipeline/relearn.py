@@ -31,6 +31,10 @@ from nescio.training.trainer import fit
 
 _BATCH, _MAX_LENGTH = 4, 512  # lines of a step; tokens of a line
 _CHECKPOINTS = 8  # of a training, at least: the leak is measured at each
+_NO_LINES = {
+    "others": "every line of other people says a value that is asked for",
+    "harmless": "the model gives no answer to the everyday questions",
+}
 _SHOWN = ("facts", "found", "share", "share_ci95", "guessed", "memorised", "memorised_ci95")
 
 
@@ -103,7 +107,7 @@ def relearn(
     rows = []
     for name, dialogs in lines.items():
         if not dialogs:
-            rows.append(_row(name, [], tuned, "every line of other people says a value that is asked for"))
+            rows.append(_row(name, [], tuned, _NO_LINES[name]))
             continue
         curve = [{"steps": 0} | before]
         for checkpoint in _train(how, planned, asker, dialogs, work / name):
@@ -123,15 +127,9 @@ def _row(
 
 
 def _leak(planned: Plan, asker: Asker, setup: Setup) -> dict[str, Any]:
-    """Return the figures of the plain question, asked of a set-up; one model is in memory at a time."""
-    original = asker.victim
-    original.engine.close()
-    asker.victim = open_local(setup)
-    try:
+    """Return the figures of the plain question, asked of a set-up."""
+    with asker.instead(lambda: open_local(setup)):
         figures = score(findings_of(planned, PLAIN, asker), planned.made_up, planned.setting.seed)
-    finally:
-        asker.victim.engine.close()
-        asker.victim = original
     return {key: figures[key] for key in _SHOWN}
 
 
@@ -157,13 +155,9 @@ def _harmless(how: Relearning, planned: Plan, asker: Asker) -> list[Dialog]:
     """Return everyday prompts as the audited model itself answers them."""
     asked = prompts(how.lines)
     questions = [Question(fact=planned.facts[0], prompt=one.messages, targets=(), max_tokens=WHOLE) for one in asked]
-    original = asker.victim
-    asker.victim = open_local(original.setup)
-    try:
+    setup = asker.victim.setup
+    with asker.instead(lambda: open_local(setup)):
         answers = asker.ask(questions, "everyday answers")
-    finally:
-        asker.victim.engine.close()
-        asker.victim = original
     return [
         Dialog(one.id, [*one.messages, Message(role="assistant", content=answer)])
         for one, answer in zip(asked, answers, strict=True)
