@@ -163,3 +163,49 @@ def test_the_closest_row_leaks_less() -> None:
     mark_best(rows)
     assert closest(rows) is rows[3]
     assert closest(rows[:1]) is None
+
+
+FAR, NEAR = {"everyday": 0.74, "everyday_change_low": -0.25, "everyday_change_high": -0.1}, {"degenerate": 0.21}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_closest_row_misses_by_a_hair(order: int) -> None:
+    """Each fails one test; the one that fails by far leaks less. Two hairs are nearer than one failure by far, too."""
+    for near in (NEAR, NEAR | {"canned": 0.11}):
+        rows = table(*[{"pii": 0} | GOOD | FAR, {"pii": 5} | GOOD | near][::order])  # type: ignore[list-item]
+        rows[0] |= {"words": 0.21, "everyday": 0.92}
+        mark_best(rows)
+        assert closest(rows) is next(row for row in rows if row["pii"] == 5)
+
+
+def test_results_that_do_not_say_how_far_count_their_failed_tests() -> None:
+    rows = table({"pii": 0, "degenerate": 0.21, "canned": 0.11}, {"pii": 2, "canned": 0.9})
+    mark_best(rows)
+    assert closest(rows) is rows[1]
+    for row in rows[1:]:
+        for outcome in row["verdict"]:
+            del outcome["miss"]  # as an earlier version wrote it
+    assert closest(rows) is rows[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "miss"),
+    [
+        ({"leak_less_p": 0.2}, 3),
+        ({"asked_for": 10}, 1.5),  # the limit is 4
+        ({"asked_for": 3, "asked_for_plain_tuned": 0}, 3),
+        ({"words": 0.11, "words_change_low": -0.2}, 1),
+        ({"everyday_kl": 0.6}, 0.2),
+        ({"degenerate": 0.25}, 0.5),
+        ({"on_topic": 0.75}, 0.5),
+        ({"on_topic": None}, 1),
+        ({"fluency": 24.0}, 0.5),
+        ({"utility": 0.4, "utility_mcnemar_p": 0.01}, 4),
+    ],
+)
+def test_how_far_a_test_is_missed(change: dict[str, Any], miss: float) -> None:
+    rows = table({"pii": 5} | GOOD | change)
+    rows[0] |= {"words": 0.21, "everyday": 0.92, "fluency": 8.0, "utility": 0.6}
+    mark_best(rows)
+    (failed,) = rows[1]["verdict"]
+    assert failed["miss"] == pytest.approx(miss)

@@ -119,7 +119,8 @@ def test_missing_results(tmp_path: Path) -> None:
     [
         {"space": 3}, {"leaking": "x"}, {"utility_kind": 1}, {"labels": ["PERSON"]}, {"labels": {"PERSON": None}},
         {"leak_at": {"1": [0.1, 0.2]}}, {"leak_at": {"one": [0.1, 0.0, 0.2]}}, {"utility_change_ci95": 0.1},
-        {"verdict": "bad"}, {"undecided": [{"test": "words"}]}, {"unmeasured": [3]},
+        {"verdict": "bad"}, {"undecided": [{"test": "words"}]},
+        {"verdict": [dict.fromkeys(table.OUTCOME, "x") | {"miss": "far"}]}, {"unmeasured": [3]},
         {"attack_labels": {"PERSON": {"found": 0, "slots": 0, "ci95": [0, 1]}}}, {"judge": "j", "judge_accuracy": "?"},
     ],
 )  # fmt: skip

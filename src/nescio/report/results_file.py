@@ -172,7 +172,8 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _is_outcome(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in OUTCOME)
+    texts = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in OUTCOME)
+    return texts and _is_number(value.get("miss", 1.0))
 
 
 def _is_attack(value: Any) -> bool:
