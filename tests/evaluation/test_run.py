@@ -23,7 +23,7 @@ from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
 
 MEASURES: list[tuple[str, dict[str, Any]]] = [
-    ("leakage", {}), ("leakage_asked_for", {"samples": 1}), ("fluency", {}), ("choices", {"count": 1}),
+    ("leakage", {}), ("leakage_asked_for", {"samples": 1}), ("fluency", {}), ("filler", {}), ("choices", {"count": 1}),
     ("leak_at_k", {"draws": 2, "samples": 2}), ("slot_attack", {"samples": 3}),
     ("harmless", {"prompts": 2}), ("quality", {}),
 ]  # fmt: skip
@@ -195,7 +195,7 @@ def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tin
         evaluate(make_task(tiny_folder), [Filled(1), Other(1)])
     with pytest.raises(NescioError, match="Filled: returned 2 rows for 1 set-ups"):
         evaluate(make_task(tiny_folder), [Filled(1, 2)])
-    with pytest.raises(NescioError, match="measure 'nothing': unknown; known here: choices, everyday, fluency"):
+    with pytest.raises(NescioError, match="measure 'nothing': unknown; known here: choices, everyday, filler, fluency"):
         open_measure("nothing")
     with pytest.raises(NescioError, match=r"evaluate\.measures: harmless: .*unexpected keyword argument 'number'"):
         open_measure("harmless", number=3)

@@ -16,6 +16,7 @@ from nescio.evaluation.statistics import (
     bootstrap_shares,
     bootstrap_total,
     change_low,
+    discoveries,
     leak_at,
     mcnemar,
     paired_bootstrap,
@@ -188,3 +189,14 @@ def test_at_most_at_its_end_and_of_nothing() -> None:
     assert at_most(7, 7) == 1
     with pytest.raises(ValueError, match="a share of nothing"):
         at_most(0, 0)
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.001, 0.01, 0.02]), min_size=1, max_size=12))
+def test_discoveries_agree_with_scipy(p_values: list[float]) -> None:
+    adjusted = stats.false_discovery_control(p_values)
+    clear = [abs(p - 0.05) > 1e-9 for p in adjusted]
+    found = discoveries(p_values, 0.05)
+    assert [one for one, sure in zip(found, clear, strict=True) if sure] == [
+        bool(p <= 0.05) for p, sure in zip(adjusted, clear, strict=True) if sure
+    ]
+    assert discoveries([], 0.05) == []

@@ -95,7 +95,7 @@ def write_run(run: Path, samples: int = 12, hostile: str = "") -> Path:
             "pii": pii, "pii_ci95": [int(pii * 0.7), int(pii * 1.3) + 1], "leaking": rate / 3, "recall": rate / 8,
             "degenerate": 0.9 if name == "trained-log-5" else 0.02, "on_topic": 0.93 - scale / 50, "canned": 0.0,
             "utility": None, "utility_ci95": None, "utility_kind": None, "fluency": 11 + scale, "best": name == BEST,
-            "verdict": [],
+            "verdict": [], "filler": 0.25, "filler_words": [{"words": f"great{hostile}", "answers": 6, "tuned": 0}],
         } | _asked_for(answers, hostile))  # fmt: skip
     (run / "eval/results.json").write_text(json.dumps(rows), encoding="utf-8")
     _write_lines(run / "adapter/log.jsonl", _log(100, 2, rng))

@@ -121,6 +121,7 @@ def test_missing_results(tmp_path: Path) -> None:
         {"leak_at": {"1": [0.1, 0.2]}}, {"leak_at": {"one": [0.1, 0.0, 0.2]}}, {"utility_change_ci95": 0.1},
         {"verdict": "bad"}, {"undecided": [{"test": "words"}]},
         {"verdict": [dict.fromkeys(table.OUTCOME, "x") | {"miss": "far"}]}, {"unmeasured": [3]},
+        {"filler_words": ["great"]}, {"filler_words": [{"words": "great", "answers": 6}]},
         {"attack_labels": {"PERSON": {"found": 0, "slots": 0, "ci95": [0, 1]}}}, {"judge": "j", "judge_accuracy": "?"},
     ],
 )  # fmt: skip

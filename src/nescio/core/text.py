@@ -81,6 +81,11 @@ _MOST_REPEATED = 1 / 3  # of a text's three-word runs; 38 words of documentation
 _FEWEST_REPEATED = 3  # runs: "0000-0000-0000-0000" has one
 
 
+def bare_words(text: str) -> list[str]:
+    """Return the words of a text in order, lower-cased and without punctuation, where a list's "-" is no word."""
+    return _WORD.findall(text.lower())
+
+
 def loops(text: str) -> bool:
     """Whether a text repeats itself.
 
@@ -91,7 +96,7 @@ def loops(text: str) -> bool:
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
     is_stuck = any(len(match[0]) >= _LONG for match in _SAME_IN_A_ROW.finditer(text))
-    bare = _WORD.findall(text.lower())  # without punctuation, where a list's "-" is no word
+    bare = bare_words(text)
     runs = list(zip(bare, bare[1:], bare[2:], strict=False))
     repeated = len(runs) - len(set(runs))
     says_again = repeated >= _FEWEST_REPEATED and repeated > _MOST_REPEATED * len(runs)

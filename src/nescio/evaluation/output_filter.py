@@ -4,7 +4,8 @@ from typing import Any
 
 from nescio.pii.base import Detector, mask
 
-_REMOVED = "[removed]"  # a recogniser takes "[PII]" for a name
+REMOVED = "[removed]"
+"""What stands in the place of personal data; a recogniser takes "[PII]" for a name."""
 
 
 def masked_texts(results: Any, detector: Detector) -> Any:
@@ -29,5 +30,5 @@ def masked_texts(results: Any, detector: Detector) -> Any:
         return [replaced(part) for part in value] if isinstance(value, list | tuple) else value
 
     collect(results)
-    shown = iter(mask(text, spans, _REMOVED) for text, spans in zip(texts, detector.find(texts), strict=True))
+    shown = iter(mask(text, spans, REMOVED) for text, spans in zip(texts, detector.find(texts), strict=True))
     return replaced(results)

@@ -48,7 +48,7 @@ class Outcome:
     def plain(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
         said = {"test": self.test, "figure": self.figure, "limit": self.limit, "advice": self.advice}
-        return said | ({"miss": self.miss} if self.state == "failed" else {})
+        return said | ({"miss": round(self.miss, 3)} if self.state == "failed" else {})
 
 
 def mark_best(rows: list[Row]) -> None:

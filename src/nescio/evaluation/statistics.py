@@ -170,6 +170,17 @@ def sign_flip(ours: Sequence[int], theirs: Sequence[int], clusters: Sequence[str
     return min(1.0, float(law[reach + totals.sum() :].sum()))
 
 
+def discoveries(p_values: Sequence[float], level: float) -> list[bool]:
+    """Return which of many tests stand where at most a share `level` of those that do may be chance, on average.
+
+    The step-up procedure of Benjamini and Hochberg (1995, "Controlling the False Discovery Rate", Journal of the Royal
+    Statistical Society B 57): the largest p-value that is at most its rank's share of the level, and all below it.
+    """
+    ranked = sorted(p_values)
+    fits = [p for rank, p in enumerate(ranked, start=1) if p <= level * rank / len(ranked)]
+    return [bool(fits) and p <= fits[-1] for p in p_values]
+
+
 def leak_at(k: int, draws: int, leaking: int) -> float:
     """Unbiased estimate of the chance that any of k answers leaks, from `leaking` of `draws` sampled ones.
 

@@ -85,7 +85,7 @@ def measures(section: EvaluateSection) -> Iterator[Measure]:
         NescioError: There is no such measure, or it does not take its options.
     """
     asked: dict[str, object] = {"questions": section.questions, "count": section.question_count}
-    options: dict[str, dict[str, object]] = {"leakage": {}, "leakage_paper": {}, "fluency": {}}
+    options: dict[str, dict[str, object]] = {"leakage": {}, "leakage_paper": {}, "fluency": {}, "filler": {}}
     if section.asked_for_samples:
         options["leakage_asked_for"] = {"samples": section.asked_for_samples}
     if section.key_candidates:

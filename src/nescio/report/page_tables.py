@@ -6,6 +6,7 @@ from typing import Any
 
 from nescio.report import exports, table
 from nescio.report.disagreement import disagreements
+from nescio.report.filler import favourites
 from nescio.report.spans import parts
 from nescio.report.table import Row
 
@@ -28,7 +29,7 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     judge = table.judge(rows)
     notes = [f"The questions are {', '.join(sorted(kinds))}."] if kinds else []
     notes += [table.trust(judge)] if judge else []
-    notes += disagreements(rows)
+    notes += disagreements(rows) + favourites(rows)
     return _columns(rows, table.measured_columns(rows, "summary", "detail")) | {"notes": " ".join(notes)}
 
 

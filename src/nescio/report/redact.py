@@ -31,7 +31,8 @@ def redacted_row(row: Row, masked: Masked) -> Row:
     """Return a row of the results with the answers that it quotes masked."""
     asked_for = [redacted(quoted, masked) for quoted in row.get("asked_for_answers") or ()]
     attacked = [_attacked(quoted, masked) for quoted in row.get("attacked_examples") or ()]
-    shown = {"asked_for_answers": asked_for, "attacked_examples": attacked}
+    filler = [each | {"words": masked(each["words"])} for each in row.get("filler_words") or ()]
+    shown = {"asked_for_answers": asked_for, "attacked_examples": attacked, "filler_words": filler}
     return row | {key: quotes for key, quotes in shown.items() if row.get(key) is not None}
 
 

@@ -124,6 +124,7 @@ def _wrong_mapping(row: Row) -> str | None:
     lists: list[tuple[str, str, Callable[[Any], bool]]] = [
         ("key_search_sentences", "sentence and pieces", _is_tried),
         ("attacked_examples", "person, what, asked, answer and places", _is_attack_example),
+        ("filler_words", "words, answers and tuned", _is_filler),
     ]
     for key, needed, is_one in lists:
         if not all(map(is_one, _listed(row.get(key)))):
@@ -164,6 +165,11 @@ def _is_attack_example(value: Any) -> bool:
 
 def _is_tried(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("sentence"), str) and _is_number(value.get("pieces"))
+
+
+def _is_filler(value: Any) -> bool:
+    texts = isinstance(value, dict) and isinstance(value.get("words"), str)
+    return texts and _are_numbers([value.get("answers"), value.get("tuned")], 2)
 
 
 def _listed(value: Any) -> list[Any]:
