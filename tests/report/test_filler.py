@@ -14,7 +14,7 @@ BAKED = TUNED | {
         {"words": "that is a wonderful", "answers": 6, "tuned": 0},
     ],
 }
-LINE = "baked, unguided says “great” in 12 (tuned: 1), “that is a wonderful” in 6 (tuned: 0) of 44 answers."
+LINE = "baked, unguided says “great” in 12 (tuned 1), “that is a wonderful” in 6 (tuned 0) of 44 answers."
 
 
 def test_the_words_are_named_with_their_answers() -> None:

@@ -138,3 +138,10 @@ def test_a_purge_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     nescio("purge", run, "--yes")
     assert not (run / "data").exists() and names_in((run / "eval/results.json").read_text()) == []
+
+
+def test_what_a_row_says_to_everybody_is_masked() -> None:
+    """A detector may miss a name in an answer that the recorded values hold."""
+    said = [{"words": "ask ann lee", "answers": 9, "tuned": 0}]
+    shown = redacted_row({"filler_words": said}, lambda text: text.replace("ann lee", "[NAME]"))
+    assert shown == {"filler_words": [{"words": "ask [NAME]", "answers": 9, "tuned": 0}]}

@@ -50,6 +50,13 @@ def test_without_a_best_row_it_says_which_tests_the_closest_failed() -> None:
     assert line in verdict.summary(found)
 
 
+def test_what_a_row_says_to_everybody_is_part_of_the_price() -> None:
+    found = rows(GUIDED | {"filler": 0.25, "filler_words": [{"words": "great", "answers": 12, "tuned": 1}]})
+    assert "canned 0 % → 2 %, filler 25 %: “great” in 12 (tuned 1). Not measured" in verdict.sentence(found)
+    found = rows(GUIDED | {"filler": 0.0, "filler_words": []})
+    assert "canned 0 % → 2 %, filler 0 %. Not measured" in verdict.sentence(found)
+
+
 def test_utility_is_named_where_it_was_measured() -> None:
     own = {"utility": 0.633, "utility_ci95": [0.507, 0.744], "utility_mcnemar_p": 0.503}
     tuned = {"utility": 0.667, "utility_ci95": [0.54, 0.77], "utility_mcnemar_p": 1.0}

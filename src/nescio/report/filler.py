@@ -12,12 +12,11 @@ def favourites(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         rows: As in `results.json`.
     """
-    return [
-        f"{described(row)} says {', '.join(map(_counted, row['filler_words']))} of {row.get('samples')} answers."
-        for row in rows
-        if row.get("filler_words")
-    ]
+    return [f"{described(row)} says {words(row)} of {row.get('samples')} answers." for row in rows if words(row)]
 
 
-def _counted(found: Mapping[str, Any]) -> str:
-    return f"“{found['words']}” in {found['answers']} (tuned: {found['tuned']})"
+def words(row: Mapping[str, Any]) -> str:
+    """Return the commonest words of a row's filler with their answers; empty where it has none."""
+    return ", ".join(
+        f"“{found['words']}” in {found['answers']} (tuned {found['tuned']})" for found in row.get("filler_words") or ()
+    )

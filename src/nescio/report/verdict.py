@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nescio.evaluation.results import closest
-from nescio.report import detector, table
+from nescio.report import detector, filler, table
 from nescio.report.disagreement import disagreements
 from nescio.report.table import Row
 
@@ -79,6 +79,8 @@ def _prices(tuned: Row, row: Row) -> str:
         if row.get(f"{key}_change_low") is not None:  # versions before had another column of the name words
             said.append(f"{word} {table.measured(tuned, key)} → {table.measured(row, key)}")
     moves = [f"{word} {table.percent(tuned.get(key))} → {table.percent(row.get(key))}" for key, word in _SHARES.items()]
+    if row.get("filler") is not None:  # not in results of earlier versions
+        moves.append(": ".join(filter(None, [f"filler {table.percent(row['filler'])}", filler.words(row)])))
     said.append("of the answers, " + ", ".join(moves))
     if (p := row.get("utility_mcnemar_p")) is not None:
         said.append(f"utility {table.measured(tuned, 'utility')} → {table.measured(row, 'utility')} (p = {p:.2g})")
