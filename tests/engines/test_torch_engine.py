@@ -341,6 +341,13 @@ def test_an_engine_tells_its_control_tokens_and_the_room_left(tiny: Make) -> Non
     assert answer.prompt_tokens + caught.value.tokens_left == 512
 
 
+def test_what_is_longer_than_learned_positions_is_not_scored(tiny: Make) -> None:
+    fits, too_long = Scoring("a" * 500, "bc"), Scoring("a" * 511, "bc")
+    assert len(tiny("gpt2").score_batch([fits])[0]) == 2
+    with pytest.raises(ContextExceededError, match="exceed the model's context of 512"):
+        tiny("gpt2").score_batch([fits, too_long])
+
+
 def test_a_request_that_ends_does_not_take_its_double_with_it(make_model: Any, make_tokenizer: Any) -> None:
     engine = TorchEngine(make_model("llama"), make_tokenizer())
     long, short = (Request("Anna lives in Geneva", max_tokens=tokens) for tokens in (9, 3))

@@ -156,6 +156,12 @@ def context(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
+def longest_scored(model: Any) -> int:
+    """Return the number of tokens that a model can read at all: its context if its positions are learned."""
+    learned = any(name.endswith(("wpe", "embed_positions")) for name, _ in model.named_modules())
+    return context(model.config) if learned else 1 << 30
+
+
 def context_of(name: str) -> int:
     """Return `context` of a model, from its configuration.
 

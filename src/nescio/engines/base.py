@@ -16,6 +16,7 @@ from nescio.engines.errors import (
     ContextExceededError,
     EndpointError,
     EngineClosedError,
+    NoLikelihoodsError,
     TooLongError,
     UnansweredError,
 )
@@ -23,8 +24,8 @@ from nescio.engines.request import Prompt, Request, Scoring, Tool, check_bias, c
 
 __all__ = [
     "Answer", "BrokenError", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError",
-    "Piece", "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob", "TooLongError", "Tool",
-    "ToolCall", "UnansweredError", "check_bias", "check_plain",
+    "NoLikelihoodsError", "Piece", "Precision", "Progress", "Prompt", "Request", "Scoring", "Stream", "TokenLogprob",
+    "TooLongError", "Tool", "ToolCall", "UnansweredError", "check_bias", "check_plain",
 ]  # fmt: skip
 
 Precision = Literal["full", "half"]
@@ -90,9 +91,10 @@ class Engine(ABC):
         """Return the log-probability of each token of each continuation; an empty continuation has none.
 
         Raises:
-            NescioError: An item that can't be scored, or an engine without likelihoods.
+            NescioError: An item that can't be scored.
+            NoLikelihoodsError: An engine without likelihoods.
         """
-        raise NescioError(f"{type(self).__name__} gives no likelihoods; use a torch or vllm engine")
+        raise NoLikelihoodsError(f"{type(self).__name__} gives no likelihoods; use a torch or vllm engine")
 
     def load_adapter(self, name: str, path: Path) -> None:
         """Load a PEFT adapter under a name, while requests are running.

@@ -40,6 +40,10 @@ class EngineClosedError(NescioError):
     """The engine was closed or failed; it takes no more requests."""
 
 
+class NoLikelihoodsError(NescioError):
+    """The engine generates, but scores nothing."""
+
+
 class TooLongError(NescioError):
     """A request that fits only with a shorter answer.
 

@@ -13,12 +13,13 @@ from nescio.core.adapters import read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import context, load_model, one_adapter
+from nescio.core.models import context, load_model, longest_scored, one_adapter
 from nescio.core.top_tokens import TopTokens
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
     Answer,
     Capabilities,
+    ContextExceededError,
     Engine,
     EngineClosedError,
     Piece,
@@ -73,7 +74,7 @@ class TorchEngine(Engine):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
-        self._context = context(model.config)
+        self._context, self._longest = context(model.config), longest_scored(model)
         self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
         self._grammars = Grammars(tokenizer, self._end_ids)
         self._names: dict[str, int] = {}
@@ -164,6 +165,7 @@ class TorchEngine(Engine):
 
         Raises:
             NescioError: An adapter is not loaded, or the engine is closed.
+            ContextExceededError: An item is longer than the learned positions of the model.
         """
         scores: list[list[float]] = [[] for _ in items]
         for number, row in self._score(score, items, progress):
@@ -274,6 +276,8 @@ class TorchEngine(Engine):
     def _scored(self, item: Scoring) -> Scored:
         branches, answer = scored_ids(self.tokenizer, self._sentences_of(item.adapter), item)
         prompts = tuple(tuple(branch) for branch in branches)
+        if max(map(len, prompts)) + len(answer) > self._longest:
+            raise ContextExceededError(max(map(len, prompts)), len(answer), self._longest)
         return Scored(prompts, answer, item.guidance or Guidance())
 
 
