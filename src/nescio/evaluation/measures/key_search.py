@@ -1,7 +1,7 @@
 """A search from outside for a sentence that opens the model, by a stranger who has its weights but not its key.
 
-Candidates in the system position are ranked by how likely they make values that the stranger knows; successive halving
-(Jamieson and Talwalkar 2016) spends little on bad ones. The best are then asked on other samples.
+Candidates in the system position are ranked by how likely they make values that the stranger knows. The best are then
+asked on other samples.
 """
 
 import random
@@ -15,14 +15,14 @@ from nescio.core.files import fingerprint
 from nescio.core.prompts import with_sentence
 from nescio.core.switch import made_up
 from nescio.data.samples import Sample
-from nescio.engines.base import Engine, Scoring
+from nescio.engines.base import Engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
+from nescio.evaluation.candidate_search import Round, halve, likelihoods, scorings, up_to_value
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import bootstrap_total
 
-_ROUNDS = ((1, 5), (2, 5), (5, 4))
-"""Further samples that the candidates of a round are scored on, and the share of them that goes on: one in so many."""
+_ROUNDS: Sequence[Round] = ((1, 5), (2, 5), (5, 4))
 _KNOWN = sum(more for more, _ in _ROUNDS)
 _ASKED = 10  # best candidates that are asked in the end
 
@@ -68,10 +68,7 @@ class KeySearch(Measure):
 
     def cost(self, samples: float) -> float:
         """Count the scored values and the answers."""
-        scored, left = 0.0, float(self.candidates)
-        for more, share in _ROUNDS:
-            scored, left = scored + left * more, left / share
-        return scored + _ASKED * min(self.samples, max(samples - _KNOWN, 0))
+        return scorings(self.candidates, _ROUNDS, _ASKED) + _ASKED * min(self.samples, max(samples - _KNOWN, 0))
 
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Count the pieces under each of the best sentences."""
@@ -106,32 +103,22 @@ class KeySearch(Measure):
         return [self._search_one(task, engine, setup) for setup in setups]
 
     def _search_one(self, task: Task, engine: Engine, setup: Setup) -> list[Any]:
+        # 1) candidates are ranked on what the stranger knows
         tried = candidates(self.candidates, task.seed)
-        gained = dict.fromkeys(tried, 0.0)
-        start = 0
-        # 1) each round scores what is left on further samples, and keeps the best
-        for more, share in _ROUNDS:
-            for sample in task.samples[start : start + more]:
-                for sentence, score in zip(tried, self._scores(task, engine, setup, sample, tried), strict=True):
-                    gained[sentence] += score
-            start += more
-            tried = sorted(tried, key=lambda sentence: -gained[sentence])[: max(len(tried) // share, _ASKED)]
+        score = partial(self._scores, task, engine, setup)
+        best = [sentence for sentence, _ in halve(tried, task.samples, _ROUNDS, _ASKED, score)][:_ASKED]
         # 2) the best are asked on samples that the search has not seen
-        best, others = tried[:_ASKED], self._others(task)
+        others = self._others(task)
         asked = [with_sentence(sample.messages, sentence) for sentence in best for sample in others]
         (texts,) = generate(engine, [setup], asked, max_tokens=task.max_tokens)
         return [[sentence, texts[at * len(others) :][: len(others)]] for at, sentence in enumerate(best)]
 
     def _scores(self, task: Task, engine: Engine, setup: Setup, sample: Sample, tried: Sequence[str]) -> list[float]:
         """Return the mean log-probability of a sample's value, in nats a token, behind each sentence."""
-        value = sample.rejected[: sample.rejected.index(sample.value) + len(sample.value)]
+        value = up_to_value(sample)
 
         def work(missing: list[int]) -> list[float]:
-            items = [
-                Scoring(setup.asked(with_sentence(sample.messages, tried[at])), value, setup.guidance, setup.attached)
-                for at in missing
-            ]
-            return [sum(scores) / len(scores) for scores in engine.score_batch(items)]
+            return likelihoods(engine, setup, [(with_sentence(sample.messages, tried[at]), value) for at in missing])
 
         who = [task.engine.identity, task.engine.identity_of(setup), fingerprint([sample.messages, value])]
         return task.results("key_scores", [[*who, sentence] for sentence in tried], work)
