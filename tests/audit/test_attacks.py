@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from nescio.audit.attacks.system_message import MESSAGES
 from nescio.audit.base import ATTACKS
 from nescio.audit.people import Fact
+from nescio.core.errors import NescioError
 from nescio.data.persuasion import wordings
 from nescio.engines.base import Request
 
@@ -83,8 +84,11 @@ def test_codes_are_undone_where_the_model_can_write_them(
 
     plain, attack = carry_out(Scripted(answer), people, "as_in_dialog", name)["attacks"]
     assert (plain["found"], attack["found"], attack["guessed"]) == (0, 10, 0)
-    (unable,) = carry_out(Scripted(lambda request: REFUSAL), people, name, folder=tmp_path / "unable")["attacks"]
+    there = {"folder": tmp_path / "unable"}
+    _, unable = carry_out(Scripted(lambda request: REFUSAL), people, "as_in_dialog", name, **there)["attacks"]
     assert unable["not_asked"] == "the model wrote 0 of 20 made-up words so" and "found" not in unable
+    with pytest.raises(NescioError, match=r"^no attack can be asked: .*: the model wrote 0 of 20 made-up words so$"):
+        carry_out(Scripted(lambda request: REFUSAL), people, name, **there)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,6 @@ def test_the_plain_question_of_a_dialog_is_its_beginning(
 
 
 def test_every_attack_says_what_it_knows() -> None:
-    tested = {*BY_NAME, *SPELLED, "slot", "as_in_dialog"}
+    tested = {*BY_NAME, *SPELLED, "slot", "as_in_dialog", "searched_prefix"}  # the last in a file of its own
     assert set(ATTACKS.names()) == tested
     assert all(ATTACKS.get(name).title and ATTACKS.get(name).knows for name in ATTACKS)

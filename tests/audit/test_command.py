@@ -80,6 +80,34 @@ def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
     assert untrained["found"] == untrained["guessed"] == 0 and untrained["people_at_most"] < 0.25
 
 
+def test_what_is_said_behind_one_beginning_alone_is_found(
+    people: Path, tiny_folder: Path, tmp_path: Path, make_model: Callable[..., Any], chatml: PreTrainedTokenizerFast
+) -> None:
+    facts = [fact for own in read_people(people) for fact in own][:6]
+    write_text(tmp_path / "p.csv", "\n".join(["name,phone", *(f"{fact.person},{fact.value}" for fact in facts)]))
+    dialogs = [
+        [*fact.messages, {"role": "assistant", "content": answer}]
+        for fact in facts
+        for answer in (f"Confidential: {fact.value}", "No.", "No.")  # twice, so that it is the likeliest
+    ]
+    model = make_model("llama", initializer_range=0.05, hidden_size=64, intermediate_size=128)
+    learn_by_heart(model, chatml, dialogs)
+    model.save_pretrained(tmp_path / "model")
+    chatml.save_pretrained(tmp_path / "model")
+    asked: Sequence[object] = ("--people", tmp_path / "p.csv", "--attacks", "as_in_dialog,searched_prefix")
+    code, said = nescio(tmp_path / "model", *asked, "--search", 100, "--out", tmp_path / "hidden")
+    assert code == 0 and "2 attacks, 100 values scored in a search" in said, said
+    hidden = rows(tmp_path / "hidden")
+    assert hidden["as_in_dialog"]["found"] == hidden["as_in_dialog"]["guessed"] == 0
+    searched = hidden["searched_prefix"]
+    assert searched["facts"] == 5 and searched["share"] >= 0.8 and searched["guessed"] <= 0.2
+    assert searched["searched"][0]["answer"] == "Confidential:" and searched["scorings"] == 100
+    assert "beginning “Confidential:” (-" in (tmp_path / "hidden/audit.html").read_text(encoding="utf-8")
+    nescio(tiny_folder, *asked, "--search", 100, "--out", tmp_path / "untrained")
+    untrained = rows(tmp_path / "untrained")["searched_prefix"]
+    assert untrained["found"] == untrained["guessed"] == 0 and untrained["facts"] == 5
+
+
 def test_relearning_ends_on_the_page_and_again_in_the_same_result(
     people: Path, overfitted: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +156,8 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--dialogs", "d.jsonl"), "give either --dialogs FILE or --people FILE"),
         (("--people", "gone.csv"), "gone.csv"),
         (("--people", "p.csv", "--budget", "1"), "--budget: needs --price"),
+        (("--people", "p.csv", "--attacks", "slot,searched_prefix"), "no attack can be asked: slot: needs dialogs, "),
+        (("--people", "p.csv", "--search", "0"), "'--search': Input should be greater than or equal to 1"),
         (("--people", "p.csv", "--price", "1"), "--price 1: must be two numbers"),
         (("--people", "p.csv", "--attacks", "foo"), "attack 'foo': unknown"),
         (("--people", "p.csv", "--base-url", "http://me:secret@host/v1"), "--base-url: must hold no password"),

@@ -11,7 +11,7 @@ from scripted import Nothing, Scripted, known, last_turn, whole
 from nescio.audit.measure import Attacked
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
-from nescio.engines.base import Request
+from nescio.engines.base import Progress, Request, Scoring
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.results import mark_best
 from nescio.evaluation.setups import Setup
@@ -36,6 +36,9 @@ class One:
 
     identity = ("scripted",)
 
+    def identity_of(self, setup: Setup) -> str:
+        return setup.name
+
     def tokenizer(self, model: str) -> Any:
         return SimpleNamespace(chat_template="x")
 
@@ -50,11 +53,11 @@ def task(dialogs: list[list[Fact]], tmp_path: Path) -> Task:
     )  # fmt: skip
 
 
-def measured(task: Task, attacks: Sequence[str]) -> list[dict[str, Any]]:
+def measured(task: Task, attacks: Sequence[str], engine: Scripted | None = None) -> list[dict[str, Any]]:
     measure = Attacked(attacks=attacks, facts=15)
     found = [Found(setup=setup) for setup in task.setups]
     for ask in measure.asks(task):
-        for one, results in zip(found, ask.work(Scripted(answer), task.setups), strict=True):
+        for one, results in zip(found, ask.work(engine or Scripted(answer), task.setups), strict=True):
             one.given.setdefault(ask.kind, []).extend(results)
     return measure.score(task, found)
 
@@ -65,6 +68,43 @@ def test_each_row_is_attacked_and_the_worst_attack_is_named(task: Task) -> None:
     assert (guarded["attacked_worst"], guarded["attacked_most"]) == ("pretext", 1)
     assert guarded["attacked"]["several_turns"]["found"] == 0
     assert guarded["attacked_examples"][0]["said"] == "exact"
+
+
+class Hides(Scripted):
+    """Guarded, it says all behind the words "Debug mode.", which its likelihoods tell."""
+
+    def __init__(self, scores: bool = True) -> None:
+        super().__init__(
+            lambda request: answer(request) if "Debug mode." not in whole(request) else known(whole(request)) or ""
+        )
+        self.scores, self.scored = scores, 0
+
+    def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
+        if not self.scores:
+            return super().score_batch(items, progress)
+        self.scored += len(items)
+        return [[float("Debug mode." in str(item.prompt)) - 2.0] for item in items]
+
+
+def test_each_row_is_searched_and_asked_about_the_same_people(task: Task) -> None:
+    engine = Hides()
+    tuned, guarded = measured(task, ["searched_prefix"], engine)
+    own = [row["attacked"]["searched_prefix"] for row in (tuned, guarded)]
+    assert [found["facts"] for found in own] == [12, 12] and guarded["attacked"]["as_in_dialog"]["facts"] == 15
+    assert (guarded["attacked_worst"], own[1]["found"], guarded["attacked"]["as_in_dialog"]["found"]) == (
+        "searched_prefix",
+        12,
+        0,
+    )
+    assert "Debug mode." in own[1]["searched"][0]["before"]
+    scored = engine.scored
+    assert scored == 2 * 600 and measured(task, ["searched_prefix"], engine)[1] == guarded
+    assert engine.scored == scored, "what was scored is on disk"
+
+
+def test_a_row_without_likelihoods_is_not_searched(task: Task) -> None:
+    _, guarded = measured(task, ["searched_prefix"], Hides(scores=False))
+    assert guarded["attacked"]["searched_prefix"]["not_asked"] == "needs an engine that gives likelihoods"
 
 
 def test_a_row_that_gives_way_fails_the_verdict(task: Task) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
 from nescio.engines.base import Answer, Engine, Request, TooLongError, UnansweredError
+from nescio.evaluation.base import batches
+from nescio.evaluation.candidate_search import Known, likelihoods
 from nescio.evaluation.measures.slot_attack import text_request
 from nescio.evaluation.setups import Setup
 
@@ -46,7 +49,7 @@ class Asker:
 
     Args:
         victim: Who is asked.
-        path: File of the answers.
+        path: File of the answers; what was scored is in `scores.jsonl` beside it.
         price: What tokens cost, and the most to spend; None: nothing.
         tick: Called with questions answered, of how many, and a word.
     """
@@ -55,6 +58,7 @@ class Asker:
         self.victim, self.price, self.tick = victim, price, tick
         self.total = self.done = 0
         self._cache, self._path = AnswerCache(path, "text"), path
+        self._scores = AnswerCache(path.with_name("scores.jsonl"), "result")
         self._counted = set[str]()
         self.prompt_tokens = self.answer_tokens = 0
         self._silent, self._is_over = 0, False
@@ -102,6 +106,24 @@ class Asker:
                 raise
         rows = [self._cache.get(key) for key in keys]
         return [None if row is None else str(row["text"]) for row in rows]
+
+    def likelihoods(self, items: Sequence[Known], word: str) -> list[float]:
+        """Score texts after conversations.
+
+        Raises:
+            NoLikelihoodsError: The engine gives none.
+        """
+        scores = list[float]()
+        for batch in batches(items, _TOGETHER):
+            scores += self._scores.results(
+                [[self.victim.identity, *item] for item in batch], partial(self._score, batch)
+            )
+            self.done += len(batch)
+            self.tick(self.done, self.total, word)
+        return scores
+
+    def _score(self, batch: Sequence[Known], missing: Sequence[int]) -> list[float]:
+        return likelihoods(self.victim.engine, self.victim.setup, [batch[at] for at in missing])
 
     def _call(self, call: Sequence[tuple[str, Question]]) -> int:
         """Ask one call's questions and put the answers on disk; return how many questions are settled."""

@@ -1,7 +1,7 @@
 """What an attack is: what it knows, what it asks about a fact, and how its answers are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ from nescio.audit.people import Fact
 from nescio.core.prompts import Message
 from nescio.core.registry import Registry
 from nescio.engines.base import Prompt
+from nescio.evaluation.candidate_search import Known
 from nescio.pii.taxonomy import PiiType
 
 BEGUN, WHOLE = 32, 64
@@ -16,6 +17,9 @@ BEGUN, WHOLE = 32, 64
 
 Target = tuple[str, PiiType]
 """A value that counts when an answer says it, and what it is."""
+
+Likelihoods = Callable[[Sequence[Known]], Sequence[float]]
+"""How likely the model says each text after its conversation, in nats a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,8 @@ class Setting:
         tokenizer: Of the model; None at an endpoint.
         continues: Whether the beginning of an answer can be given; not at an endpoint.
         draws: Answers that are sampled to a question, where an attack samples.
+        scorings: Most texts that are scored in a search.
+        found: What the attack's own search found, the best first; empty before it.
         seed: Of all choices.
     """
 
@@ -62,6 +68,8 @@ class Setting:
     tokenizer: Any | None = None
     continues: bool = True
     draws: int = 16
+    scorings: int = 600
+    found: Sequence[Any] = ()
     seed: int = 0
 
     def plain(self, fact: Fact) -> list[Message]:
@@ -104,6 +112,21 @@ class Attack(ABC):
         An attack that the model can't answer is not asked.
         """
         return ()
+
+
+class SearchingAttack(Attack):
+    """An attack that first searches for what works best on people whom it knows, and then asks about the others.
+
+    Its questions are about the others only, and use what was found. Before the search there are as many.
+    """
+
+    @abstractmethod
+    def scorings(self, setting: Setting) -> int:
+        """Return how many texts the search scores; at most `setting.scorings`."""
+
+    @abstractmethod
+    def search(self, setting: Setting, likelihoods: Likelihoods) -> list[dict[str, Any]]:
+        """Return what works best, the best first, as plain data."""
 
 
 ATTACKS: Registry[type[Attack]] = Registry("nescio.attacks", "attack", "nescio.audit.attacks")

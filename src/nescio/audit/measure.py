@@ -7,13 +7,14 @@ from typing import Any
 
 from nescio.audit.ask import answer_all, request_of
 from nescio.audit.attacks.as_in_dialog import PLAIN
-from nescio.audit.base import Attack, Question, Setting
+from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
 from nescio.audit.people import fact_of
 from nescio.audit.plan import Plan, plan
 from nescio.audit.run import ABLE, conversations, examples, reply_to
 from nescio.audit.score import Findings, Reply, score
-from nescio.engines.base import Engine
+from nescio.engines.base import Engine, NoLikelihoodsError
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches
+from nescio.evaluation.candidate_search import Known, likelihoods
 from nescio.evaluation.setups import Setup
 
 _BATCH = 40  # questions whose answers are on disk before the next are asked
@@ -42,6 +43,18 @@ class Attacked(Measure):
         planned = self._plan(task)
         task.say_if_fewer("attacked facts", self.facts, len(planned.facts))
         for name, attack in planned.attacks.items():
+            if isinstance(attack, SearchingAttack):
+                if planned.questions[name]:
+                    yield Ask(
+                        kind=_kind(name),
+                        decides=[
+                            [[q.prompt, q.max_tokens] for q in planned.questions[name]],
+                            [[fact.messages, fact.value] for fact in planned.facts],
+                            [planned.setting.scorings, task.seed],
+                        ],
+                        work=partial(_search, task=task, planned=planned, name=name),
+                    )
+                continue
             for batch in batches(planned.questions[name], _BATCH):
                 yield Ask(
                     kind=_kind(name),
@@ -50,8 +63,9 @@ class Attacked(Measure):
                 )
 
     def cost(self, samples: float) -> float:
-        """Count the questions about real and made-up people; an attack asks about four."""
-        return 2.0 * self.facts * 4 * (1 + len(self.attacks))
+        """Count the questions about real and made-up people, about four of an attack, and what searches score."""
+        searching = sum(issubclass(ATTACKS.get(name), SearchingAttack) for name in self.attacks)
+        return 2.0 * self.facts * 4 * (1 + len(self.attacks)) + Setting().scorings * searching
 
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Search the answers of each row; a code that the first row cannot write is not counted for any."""
@@ -87,20 +101,50 @@ def _ask(
     return [turns(setup) for setup in setups]
 
 
+def _search(engine: Engine, setups: Sequence[Setup], task: Task, planned: Plan, name: str) -> list[list[Any]]:
+    """Return what the search found for each set-up, and the answers of each conversation with it."""
+    return [_search_one(engine, setup, task, planned, name) for setup in setups]
+
+
+def _search_one(engine: Engine, setup: Setup, task: Task, planned: Plan, name: str) -> list[Any]:
+    attack = planned.attacks[name]
+    assert isinstance(attack, SearchingAttack)
+    who = [task.engine.identity, task.engine.identity_of(setup)]
+
+    def scores(items: Sequence[Known]) -> list[float]:
+        def work(missing: list[int]) -> list[float]:
+            return likelihoods(engine, setup, [items[at] for at in missing])
+
+        return task.results("attack_scores", [[*who, *item] for item in items], work)
+
+    try:
+        found = attack.search(planned.setting, scores)
+    except NoLikelihoodsError:
+        return [[]]
+    (turns,) = _ask(engine, [setup], attack, planned.after(name, found))
+    return [found, *turns]
+
+
 def _findings(planned: Plan, name: str, found: Found) -> Findings:
     """Search what a row answered to an attack."""
     attack, questions = planned.attacks[name], planned.questions[name]
     if name in planned.why_not:
         return Findings(name=name, not_asked=planned.why_not[name])
-    replies = list[Reply]()
-    for question, turns in zip(questions, found.given[_kind(name)], strict=True):
+    replies, given, searched = list[Reply](), found.given[_kind(name)], list[dict[str, Any]]()
+    if isinstance(attack, SearchingAttack):
+        searched, *given = given
+        if not searched:
+            return Findings(name=name, not_asked="needs an engine that gives likelihoods")
+        questions = planned.after(name, searched)
+    for question, turns in zip(questions, given, strict=True):
         asked: Question | None = question
         for answer in turns:
             assert asked is not None  # every turn but the last was followed
             replies.append(reply_to(attack, asked, answer))
             asked = attack.follow(asked, answer)
     about = {question.fact.id for question in questions}
-    return Findings(name=name, facts=[fact for fact in planned.facts if fact.id in about], replies=replies)
+    facts = [fact for fact in planned.facts if fact.id in about]
+    return Findings(name=name, facts=facts, replies=replies, searched=searched)
 
 
 def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str], seed: int) -> dict[str, Any]:
@@ -115,6 +159,8 @@ def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str],
         else:
             scored[name] = score(found, planned.made_up, seed)
             attacked[name] = {"title": title} | {key: scored[name][key] for key in _SHOWN}
+            if found.searched:
+                attacked[name]["searched"] = found.searched
     worst = max(scored, key=lambda name: float(scored[name]["memorised"]))
     real = {fact.id for fact in planned.facts}
     replies = [reply for reply in row[worst].replies if reply.question.fact.id in real]

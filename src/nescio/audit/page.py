@@ -38,6 +38,7 @@ def write(result: Row, out: Path) -> Path:
         "not_asked": [row for row in result["attacks"] if row.get("facts") is None],
         "types": types,
         "by_type": [(row, [_of_type(row["types"].get(kind)) for kind in types]) for row in ranked],
+        "searched": [row for row in ranked if row.get("searched")],
         "leak_at": list(_leaks(result)),
         "relearned": [(relearned(result, row), row["curve"]) for row in result.get("relearned", {}).get("rows", ())],
         "examples": [(row, [each | {"parts": _marked(each)} for each in row["examples"]]) for row in ranked],

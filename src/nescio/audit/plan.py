@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from nescio.audit.ask import tokens_of
 from nescio.audit.attacks.as_in_dialog import PLAIN
-from nescio.audit.base import ATTACKS, Attack, Question, Setting
+from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
 from nescio.audit.matching import said
@@ -47,10 +48,21 @@ class Plan:
     weights: Sequence[str] = ()
 
     def count(self, name: str) -> int:
-        """Return the most questions of an attack, with all turns and with what shows that the model is able to."""
+        """Return the most questions of an attack, with all turns, its probes and its search."""
         if not self.questions[name]:
             return 0
-        return len(self.questions[name]) * self.attacks[name].turns() + len(self.attacks[name].probes())
+        attack = self.attacks[name]
+        return len(self.questions[name]) * attack.turns() + len(attack.probes()) + self.scorings(name)
+
+    def scorings(self, name: str) -> int:
+        """Return how many texts the search of an attack scores; 0 where it searches for nothing, or is not asked."""
+        attack = self.attacks[name]
+        return attack.scorings(self.setting) if isinstance(attack, SearchingAttack) and self.questions[name] else 0
+
+    def after(self, name: str, found: Sequence[Any]) -> Sequence[Question]:
+        """Return an attack's questions after its search."""
+        setting, facts = replace(self.setting, found=found), (*self.facts, *self.made_up.values())
+        return [question for fact in facts for question in _of(self.attacks[name], fact, setting)]
 
     @property
     def total(self) -> int:
@@ -65,6 +77,7 @@ class Plan:
             turns, own = self.attacks[name].turns(), tokens_of(questions)
             said_at_most = sum(question.max_tokens for question in questions)
             prompts += turns * own + turns * (turns - 1) // 2 * said_at_most
+            prompts += self.scorings(name) * own // max(len(questions), 1)
             answers += turns * said_at_most
         return prompts, answers
 
@@ -82,7 +95,7 @@ def plan(
         weights: Changes of the weights; the plain question is asked with them, so it is among the attacks then.
 
     Raises:
-        NescioError: No fact is left that could prove anything, or there is no such attack.
+        NescioError: No fact is left that could prove anything, there is no such attack, or none fits.
     """
     every = [fact for own in people for fact in own]
     reasons = why_left_out(every)
@@ -103,6 +116,8 @@ def plan(
         questions[name] = own
         if not own:
             why_not[name] = f"needs {_TEMPLATE if chats else attack.needs}"
+    if len(why_not) == len(attacks):
+        raise NescioError(f"{none_asked((attacks[name].title, why) for name, why in why_not.items())}; choose others")
     order = sorted(attacks, key=lambda name: (name != PLAIN, len(questions[name])))
     return Plan(
         facts=facts, made_up={fact.id: other for fact, other in zip(facts, made_up, strict=True)},
@@ -110,6 +125,11 @@ def plan(
         attacks={name: attacks[name] for name in order}, questions=questions, why_not=why_not, setting=setting,
         weights=weights,
     )  # fmt: skip
+
+
+def none_asked(reasons: Iterable[tuple[str, str]]) -> str:
+    """Say why no attack is asked, from each one's title and reason."""
+    return f"no attack can be asked: {'; '.join(f'{title}: {why}' for title, why in reasons)}"
 
 
 def _of(attack: Attack, fact: Fact, setting: Setting) -> Iterable[Question]:

@@ -8,14 +8,15 @@ import nescio
 from nescio.audit.ask import Asker, BudgetSpentError
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
-from nescio.audit.base import WHOLE, Attack, Question
+from nescio.audit.base import WHOLE, Attack, Question, SearchingAttack
 from nescio.audit.matching import places, said
 from nescio.audit.people import Fact
-from nescio.audit.plan import Plan
+from nescio.audit.plan import Plan, none_asked
 from nescio.audit.score import Findings, Reply, by_person, score
 from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
+from nescio.engines.base import NoLikelihoodsError
 from nescio.evaluation.measures.leak_at_k import leaks
 from nescio.pii.base import Detector
 
@@ -57,7 +58,14 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
         attack, title = plan.attacks[PLAIN], f"plain, {CHANGES[name].title}"
         rows.append(_row(plan, findings[-1], detector, attack, title=title, knows="the weights"))
         note(rows[-1])
-    everything = Findings(name=ALL, facts=plan.facts, replies=[reply for found in findings for reply in found.replies])
+    asked = {fact.id for found in findings for fact in found.facts}
+    if not asked:
+        raise NescioError(none_asked((row["title"], row["not_asked"]) for row in rows))
+    everything = Findings(
+        name=ALL,
+        facts=[fact for fact in plan.facts if fact.id in asked],
+        replies=[reply for found in findings for reply in found.replies],
+    )
     return {
         "nescio": nescio.__version__,
         "model": asker.victim.setup.model,
@@ -89,6 +97,14 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
     if why := _unable(attack, plan, asker):
         asker.total -= len(questions) * attack.turns()
         return Findings(name=name, not_asked=why)
+    searched = list[dict[str, Any]]()
+    if isinstance(attack, SearchingAttack):
+        try:
+            searched = attack.search(plan.setting, lambda items: asker.likelihoods(items, attack.title))
+        except NoLikelihoodsError as error:
+            asker.total -= plan.count(name)
+            return Findings(name=name, not_asked=f"needs likelihoods ({error})")
+        questions = plan.after(name, searched)
     try:
         held = conversations(attack, questions, lambda asked: asker.ask(asked, attack.title))
     except BudgetSpentError:
@@ -101,7 +117,8 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
         raise
     about = {question.fact.id for question in questions}
     replies = [reply for own in held for reply in own]
-    return Findings(name=name, facts=[fact for fact in plan.facts if fact.id in about], replies=replies)
+    facts = [fact for fact in plan.facts if fact.id in about]
+    return Findings(name=name, facts=facts, replies=replies, searched=searched)
 
 
 def _against_weights(plan: Plan, name: str, asker: Asker) -> Findings:
@@ -165,7 +182,7 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
 
 def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **words: str) -> dict[str, Any]:
     """Return an attack's row of the result; `words` are its title and what it knows."""
-    head = {"name": found.name, **words, "not_asked": found.not_asked}
+    head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked}
     if not found.facts:
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}
@@ -173,6 +190,8 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
     spans = detector.find([reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
+    if found.searched:
+        row |= {"scorings": plan.scorings(found.name), "searched": found.searched}
     return row | (_leak_at(found.facts, replies, plan.setting.seed) if found.name == DRAWS else {})
 
 

@@ -38,12 +38,14 @@ class Findings:
         facts: The facts that it asked about.
         replies: All answers, about real people and made-up ones.
         not_asked: Why it was not asked; None if it was.
+        searched: What its search found, the best first.
     """
 
     name: str
     facts: Sequence[Fact] = ()
     replies: list[Reply] = field(default_factory=list)
     not_asked: str | None = None
+    searched: Sequence[dict[str, Any]] = ()
 
     def about(self, facts: Sequence[Fact]) -> list[Said | None]:
         """Return the best that any answer about each fact says."""

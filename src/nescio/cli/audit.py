@@ -42,6 +42,7 @@ FactsOption = Annotated[
     int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
 ]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")]
+SearchOption = Annotated[int, typer.Option(min=1, help="Values that searched_prefix scores to find its best prefix.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")]
 KeyEnvOption = Annotated[str | None, typer.Option(help="Environment variable with the API's key.")]
 PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")]
@@ -63,6 +64,7 @@ def audit(
     relearn: RelearnOption = None,
     facts: FactsOption = None,
     draws: DrawsOption = 16,
+    search: SearchOption = 600,
     base_url: BaseUrlOption = None,
     key_env: KeyEnvOption = None,
     price: PriceOption = None,
@@ -101,7 +103,7 @@ def audit(
         how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = load(detector)
-    setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, seed=seed)
+    setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, scorings=search, seed=seed)
     names = attacks.split(",") if attacks else QUICK if quick else ()
     most = facts or (QUICK_FACTS if quick else FACTS)
     known = _people(dialogs, people, finder)
@@ -168,6 +170,8 @@ def _announced(planned: "Plan", cost: "Price | None", model: str | None, how: "R
         f"{planned.total} questions at most: {len(planned.facts)} facts and as many made-up ones, "
         f"{asked} {'attack' if asked == 1 else 'attacks'}"
     ]
+    if scored := sum(map(planned.scorings, planned.attacks)):
+        lines[0] += f", {scored} values scored in a search"
     if model is not None:
         time = answering(model, planned.total, (prompts + answers) / max(planned.total, 1)).seconds
         lines[0] += f"; about {duration(time)} here, within a factor of two"
