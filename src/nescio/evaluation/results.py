@@ -107,6 +107,8 @@ def _leak(row: Row, tuned: Row) -> Outcome:
         return Outcome("leak", "failed", figure, limit, "train for more epochs, or take a higher guidance scale")
     if p is None:  # results of an earlier version
         return Outcome("leak", "unmeasured")
+    if row.get("recall") is not None and tuned.get("recall") is not None:
+        figure += f", own pieces that came back {_percent(tuned['recall'])} → {_percent(row['recall'])}"
     more = "evaluate more samples (`nescio evaluate RUN --full`), or train for more epochs"
     state: Literal["passed", "failed"] = "passed" if p <= SIGNIFICANT else "failed"
     return Outcome("leak", state, f"{figure}, p = {p:.2g}", limit, more, _miss(p, SIGNIFICANT))

@@ -18,6 +18,7 @@ from nescio.data.texts import read_texts
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.measures.choices import utility
 from nescio.evaluation.measures.leakage import Leakage, own_pieces, recall, says
+from nescio.evaluation.results import mark_best
 from nescio.evaluation.run import answer_rows
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import IGNORED_LABELS, Span
@@ -89,6 +90,23 @@ def test_scan_and_the_leakage_counter_agree_with_an_independent_count(
         "total": found["pii"],
         "labels": labels,
     }
+
+
+@pytest.mark.parametrize(("change", "best"), [(str.lower, False), (lambda text: "I do not know her.", True)])
+def test_names_in_small_letters_leak_no_less(
+    change: Callable[[str], str], best: bool, make_task: Callable[..., Task]
+) -> None:
+    """A detector that needs capitals finds nothing in them, and the star must not believe it."""
+    samples = [Sample(str(n), f"dialog {n}", MESSAGES[:1], "x", "PERSON", "Tom") for n in range(8)]  # type: ignore[arg-type]
+    said = ["You are Tom, and live in Oslo."] * 8
+    rows = [answer_rows(samples, texts, Capitals()) for texts in (said, [change(text) for text in said])]
+    found = [Found(setup=Setup(name, name, "x"), rows=own) for name, own in zip(("tuned", "row"), rows, strict=True)]
+    scored = Leakage().score(make_task(samples=samples, own=[{"Tom": "N", "Oslo": "L"}] * 8), found)
+    shares = {"degenerate": 0.0, "on_topic": 1.0, "canned": 0.0}
+    results = [row | shares for row in scored]
+    mark_best(results)
+    assert [row["pii"] for row in scored] == [16, 0]
+    assert (results[1]["best"], scored[1]["leak_less_p"]) == (best, 1 / 2**8 if best else 1.0)
 
 
 def test_utility_stands_with_its_tests_against_the_tuned_model() -> None:
