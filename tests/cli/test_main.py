@@ -88,6 +88,21 @@ def test_dry_run_prints_an_estimate_and_does_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (("--set", "tuned=./lost"), "nescio: tuned: ./lost: no such model"),
+        (("--set", "evaluate.judge.model=./lost"), "nescio: evaluate.judge.model: ./lost: no such model"),
+        (("--until", "lost"), "nescio: --until lost: no such stage"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path, how: tuple[str, str], said: str) -> None:
+    (tmp_path / "s.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {synthetic: {dialogs: 12}}\n")
+    ended = nescio("run", "s.yaml", "--dry-run", *how, cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith(said) and len(ended.stderr.splitlines()) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {synthetic: {dialogs: 12}}\n")
     (tmp_path / "odd/recipe.yaml").mkdir(parents=True)

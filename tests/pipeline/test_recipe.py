@@ -74,6 +74,10 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             GOOD + "generate:\n  sources: [{strategies: [system, paraphrase]}]\n",
             "pairs.paraphrases: 0, but source base has paraphrase; set it to 1",
         ),
+        (
+            GOOD + "pairs: {negative: Do not provide any personal data.}\n",
+            "pairs: negative: the same sentence",
+        ),
         (GOOD + "pairs: {asked: 2}\n", r"pairs\.asked: .*less than or equal to 1"),
         (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),

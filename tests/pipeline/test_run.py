@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -231,6 +232,22 @@ def test_one_side_of_tied_weights_is_not_tuned_alone(world: Path, tmp_path: Path
     changes = [f"base={tmp_path / 'tied'}", "tune.lora.targets=[q_proj, lm_head]"]
     with pytest.raises(NescioError, match=r"tune\.lora\.targets: lm_head: head and embedding share one weight"):
         Run(load_recipe(world / "recipe.yaml", changes), tmp_path / "out", Quiet()).execute("tune")
+
+
+def test_dialogs_without_an_answer_to_learn_are_told(world: Path, tmp_path: Path, finished: Path) -> None:
+    with pytest.raises(NescioError, match=r"train\.jsonl: no answer to learn within tune\.max_length: 8; raise it"):
+        Run(load_recipe(world / "recipe.yaml", ["tune.max_length=8"]), tmp_path / "short", Quiet()).execute("tune")
+    notes = list[str]()
+    some = Quiet()
+    some.note = notes.append  # type: ignore[method-assign]
+    change = ["tune.max_length=46", "tune.epochs=1"]
+    Run(load_recipe(world / "recipe.yaml", change), tmp_path / "some", some).execute("tune")
+    assert any(re.fullmatch(r"\d+ of 18 dialogs are left out: .* within tune\.max_length: 46", note) for note in notes)
+    (tmp_path / "empty.jsonl").touch()
+    shutil.copytree(finished, tmp_path / "kept")
+    empty = load_recipe(world / "recipe.yaml", [f"data.retain={tmp_path / 'empty.jsonl'}"])
+    with pytest.raises(NescioError, match=r"empty\.jsonl: no answer to learn within train\.max_length"):
+        Run(empty, tmp_path / "kept", Quiet()).execute("train")
 
 
 def test_a_tuned_model_that_is_an_adapter_is_merged(world: Path, tmp_path: Path) -> None:

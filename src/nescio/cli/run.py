@@ -40,20 +40,21 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
     quiet_libraries()
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import load_recipe
+    from nescio.pipeline.run import Run
 
-    recipe = load_recipe(path, overrides or ())
     console = standard()
+    work = Run(load_recipe(path, overrides or ()), out, Terminal(console))
     if dry_run:
         from nescio.pipeline.estimate import describe, describe_fits, estimate
 
-        costs = estimate(recipe)
+        work.check(until)
+        costs = estimate(work.recipe)
         console.print(describe(costs))
         console.print(describe_fits(costs))
         return
-    from nescio.pipeline.run import Run
     from nescio.report import table, verdict
 
-    Run(recipe, out, Terminal(console)).execute(until)
+    work.execute(until)
     if (out / "eval/results.json").exists() and until is None:
         rows = table.read(out)
         print(f"\n{verdict.summary(rows)}\nReport: {out / 'report.html'}")

@@ -62,6 +62,14 @@ class Run:
         else:
             self._do(stages)
 
+    def check(self, until: str | None = None) -> None:
+        """Look for all that the recipe names, up to a stage, as if nothing was done yet; nothing is written.
+
+        Raises:
+            NescioError: Something is missing.
+        """
+        check_inputs(self.recipe, {stage.name for stage in order(self.stages(), until)})
+
     def evaluate(self) -> None:
         """Do the evaluate and report stages of a trained run, as the recipe says now; no other stage is touched.
 

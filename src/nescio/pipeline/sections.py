@@ -245,6 +245,14 @@ class PairsSection(Section):
     paraphrases: Count = 0
     asked: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    @model_validator(mode="after")
+    def _twins_differ(self) -> Self:
+        if self.twins and self.positive.strip() == self.negative.strip():
+            raise ValueError(
+                "negative: the same sentence as positive, so a pair and its twin would contradict each other"
+            )
+        return self
+
 
 def _known_loss(name: str) -> str:
     from nescio.training.losses.registry import open_loss

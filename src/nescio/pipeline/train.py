@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
     tokenizer = load_tokenizer(run.recipe.base)
-    units = dialog_units(tokenizer, read_dialogs(run.out / "data/train.jsonl"), section.max_length)
+    units = _dialogs(run, run.out / "data/train.jsonl", tokenizer, section.max_length, "tune.max_length")
     settings = _settings(section, seed=run.recipe.seed)
     check_memory(run.recipe.base, largest_step(units, settings), section.quantize, "tune", run.note)
     loaded = load_model(run.recipe.base, quantize=section.quantize)
@@ -65,6 +66,21 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
         done.model.merge_and_unload().save_pretrained(folder / "tuned")
     tokenizer.save_pretrained(folder / "tuned")
     write_jsonl(folder / "tuned/log.jsonl", done.log)
+
+
+def _dialogs(run: Context, path: Path, tokenizer: Any, max_length: int, place: str) -> list[Unit]:
+    """Read dialogs as units; note how many have no answer that begins within the length.
+
+    Raises:
+        NescioError: None has one.
+    """
+    each = [dialog_units(tokenizer, [dialog], max_length) for dialog in read_dialogs(path)]
+    units = list(chain.from_iterable(each))
+    if not units:
+        raise NescioError(f"{path}: no answer to learn within {place}: {max_length}; raise it, or give dialogs")
+    if left_out := each.count([]):
+        run.note(f"{left_out} of {len(each)} dialogs are left out: no answer begins within {place}: {max_length}")
+    return units
 
 
 def merge(run: Context, folder: Path, tick: Tick) -> None:
@@ -171,7 +187,7 @@ def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> A
     path, section = run.recipe.data.retain, run.recipe.train
     if path is None:
         return None
-    units = dialog_units(tokenizer, read_dialogs(path), section.max_length)
+    units = _dialogs(run, path, tokenizer, section.max_length, "train.max_length")
     how = AnchorSettings(per_step=min(section.batch_size, len(units)), weight=section.retain_weight)
     return retained(units, how, loss, seed=run.recipe.seed, row_tokens=rows)
 
