@@ -275,6 +275,13 @@ def test_a_base_that_makes_nothing_up(own_world: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run/anchors.jsonl").exists()
 
 
+def test_more_anchors_a_step_than_there_are(own_world: Path, baked: Path, tmp_path: Path) -> None:
+    shutil.copytree(baked, tmp_path / "run")
+    recipe = load_recipe(own_world / "recipe.yaml", ["bake.anchors_per_step=99"])
+    with pytest.raises(NescioError, match=r"^bake\.anchors_per_step: 99 anchors a step, but there are \d+; lower it"):
+        Run(recipe, tmp_path / "run", Quiet()).execute("bake")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

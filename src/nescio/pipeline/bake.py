@@ -119,7 +119,9 @@ class Baking:
         # 3) anchors, half of them behind the same requests
         kept = anchors.read(run.out) + (anchors.read(work) if student else [])
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
-        weights = AnchorSettings(per_step=section.anchors_per_step, weight=section.anchor_weight)
+        weights = AnchorSettings(
+            per_step=section.anchors_per_step, weight=section.anchor_weight, place="bake.anchors_per_step"
+        )
         # 4) distil, on the base in the form in which the teacher was trained
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,

@@ -26,10 +26,12 @@ class AnchorSettings:
     Attributes:
         per_step: Anchors beside each batch.
         weight: Factor of the mean that is added to the loss.
+        place: Where the user wrote `per_step`, for messages.
     """
 
     per_step: int = 2
     weight: float = 1.0
+    place: str = "train.anchors.per_step"
 
 
 class Anchors:
@@ -61,7 +63,7 @@ class Anchors:
     ) -> None:
         if len(units) < settings.per_step:
             raise NescioError(
-                f"train.anchors.per_step: {settings.per_step} anchors a step, but there are {len(units)}; "
+                f"{settings.place}: {settings.per_step} anchors a step, but there are {len(units)}; "
                 "lower it, or raise train.anchors.count"
             )
         self.units, self.settings, self._seed, self._row_tokens = units, settings, seed, row_tokens
