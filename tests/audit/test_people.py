@@ -51,6 +51,12 @@ def test_bad_lists_are_one_line_with_file_and_line(name: str, text: str, complai
     assert complaint in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["lost.csv", "lost.jsonl", "lost"])
+def test_a_list_that_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NescioError, match=rf"{name}: no such file; check the path"):
+        list(read_people(tmp_path / name))
+
+
 def test_dialogs_without_personal_data_are_an_error(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}]
     write_jsonl(tmp_path / "d.jsonl", [{"messages": turns}])

@@ -154,10 +154,6 @@ def read_jsonl(path: Path, refuse: Refuse = stop, *, unique_keys: bool = False) 
                 refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
                 continue
             yield number, value
-    except FileNotFoundError as error:
-        raise NescioError(f"{path}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise NescioError(f"{path}: is a folder; name a JSONL file in it") from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise NescioError(f"{path}: damaged gzip; pack the file again") from error
 
@@ -171,10 +167,17 @@ def open_utf8(path: Path) -> BinaryIO:
     A file in UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
 
     Raises:
-        NescioError: It is not in the encoding that its beginning says.
+        NescioError: It is missing or cannot be read, or is not in the encoding that its beginning says.
     """
-    with path.open("rb") as packed:
-        is_gzip = packed.read(2) == b"\x1f\x8b"  # whatever the file is called
+    try:
+        with path.open("rb") as packed:
+            is_gzip = packed.read(2) == b"\x1f\x8b"  # whatever the file is called
+    except FileNotFoundError as error:
+        raise NescioError(f"{path}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise NescioError(f"{path}: is a folder; name a file in it") from error
+    except OSError as error:
+        raise NescioError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     file = cast(BinaryIO, gzip.open(path) if is_gzip or path.suffix.lower() == ".gz" else path.open("rb"))  # noqa: SIM115
     try:
         start = file.read(4)
