@@ -118,6 +118,16 @@ def test_a_baseline_is_trained_and_its_least_leaking_epoch_kept(world: Path, tmp
     assert list((out / "adapter/tensorboard").rglob("events.out.tfevents.*"))
 
 
+def test_a_distilled_method_takes_no_notice_of_the_prompts(world: Path, tmp_path: Path, finished: Path) -> None:
+    made = []
+    for over in ("answer", "prompt_and_answer"):
+        shutil.copytree(finished, tmp_path / over)
+        changes = ["train.method=undial", "train.beta=3", "train.epochs=1", f"train.nll_over={over}"]
+        Run(load_recipe(world / "recipe.yaml", changes), tmp_path / over, Quiet()).execute("train")
+        made.append(load_file(tmp_path / over / "adapter/adapter_model.safetensors"))
+    assert all(torch.equal(made[0][name], tensor) for name, tensor in made[1].items())
+
+
 def test_the_best_of_several_other_words_and_callers_who_ask(world: Path, tmp_path: Path, finished: Path) -> None:
     out, reporter = tmp_path / "more", Quiet()
     shutil.copytree(finished, out)

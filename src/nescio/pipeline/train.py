@@ -137,7 +137,8 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     # 1) the pairs as the loss sees them, and the model
     taught = _units(run, "train", tokenizer, loss)
     held = _units(run, "test", tokenizer, loss) if (run.out / "pairs/test.jsonl").stat().st_size else None
-    over_prompt = section.nll_over == "prompt_and_answer"
+    # A teacher's targets are those of the answers alone, whatever the NLL of another loss runs over.
+    over_prompt = section.nll_over == "prompt_and_answer" and loss.teacher is None
     settings = _settings(section, seed=run.recipe.seed, prompt_wanted=over_prompt, states_at=loss.states_at)
     check_memory(run.start, largest_step(taught, settings), section.quantize, "train", run.note)
     loaded = load_model(run.start, quantize=section.quantize)
