@@ -30,7 +30,10 @@ def test_too_long_ones_are_left_out_and_named(tiny_folder: Path) -> None:
     (note,) = notes
     assert note.startswith("4 of 5 samples are left out") and note.endswith("(long-0, long-1, long-2, …)")
     assert drop_too_long([], askings, notes.append) == [] and len(notes) == 1
-    with pytest.raises(NescioError, match=r"^long-0: .* context of 512 tokens, as are all 4 samples"):
+    with pytest.raises(
+        NescioError,
+        match=r"^long-0: .* context of 512 tokens, as are all 4 samples; shorten the dialogs, or lower max_tokens$",
+    ):
         drop_too_long(samples[1:], askings, notes.append)
 
 

@@ -59,7 +59,7 @@ def drop_too_long(samples: Sequence[Sample], askings: Iterable[Asking], note: Ca
         context = min(capacity.context for capacity in capacities.values())
         raise NescioError(
             f"{samples[0].id}: with its answer longer than the engine's cache, or the model's context of {context} "
-            f"tokens, as are all {len(samples)} samples; shorten the dialogs"
+            f"tokens, as are all {len(samples)} samples; shorten the dialogs, or lower max_tokens"
         )
     if len(kept) < len(samples):
         inside = {sample.id for sample in kept}
