@@ -128,6 +128,12 @@ def test_relearning_ends_on_the_page_and_again_in_the_same_result(
     shutil.rmtree(tmp_path / "out/relearned/others/checkpoint-8")  # as if stopped before the last epoch
     assert nescio(*asked, "--facts", 8, "--relearn", 4)[0] == 0
     assert rows(tmp_path / "out")["result"]["relearned"] == relearned
+    before = (tmp_path / "out/answers.jsonl").read_bytes()
+    for changed in (("--facts", 8, "--relearn", 3), ("--facts", 9, "--relearn", 4)):
+        code, said = nescio(*asked, *changed, "--dry-run")
+        assert code != 0 and "relearned holds a training on other lines" in said, said
+    code, said = nescio(*asked, "--facts", 8, "--relearn", 3)
+    assert code != 0 and said.startswith("--relearn 3: ") and (tmp_path / "out/answers.jsonl").read_bytes() == before
 
 
 def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
@@ -178,6 +184,18 @@ def test_bad_input_is_one_line(
     code, said = nescio(tiny_folder, *arguments)
     assert code != 0 and complaint in said, said
     assert not (tmp_path / "runs").exists(), "nothing is left"
+
+
+def test_weights_of_few_bits_are_not_rounded_again(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "packed")
+    config = json.loads((tiny_folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    write_text(tmp_path / "packed/config.json", json.dumps(config))
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    asked = ("--people", tmp_path / "p.csv", "--weights", "q8_0", "--out", tmp_path / "out")
+    code, said = nescio(tmp_path / "packed", *asked)
+    assert code != 0 and said.startswith("--weights q8_0: ") and "is quantised already" in said, said
+    assert not (tmp_path / "out").exists(), "nothing is left"
 
 
 def test_a_gguf_file_cannot_be_trained(tmp_path: Path) -> None:

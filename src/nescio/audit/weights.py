@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from nescio.audit.victim import Victim
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.models import load_model
+from nescio.core.models import config_of, load_model
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.setups import Setup
 
@@ -82,6 +82,16 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if kind := CHANGES[name].kind:
             _library(kind, f"--weights {name}")
+
+
+def check_model(model: str, names: Sequence[str]) -> None:
+    """Check that a model's weights can be changed.
+
+    Raises:
+        NescioError: They are packed in few bits already, as bitsandbytes saves them.
+    """
+    if names and getattr(config_of(model), "quantization_config", None):
+        raise NescioError(f"--weights {names[0]}: {model}: is quantised already; give the model that it was made from")
 
 
 def _merged(model: Any, adapter: Path, scale: float) -> Any:

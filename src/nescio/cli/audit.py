@@ -88,6 +88,7 @@ def audit(
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
+    from nescio.audit.weights import check_model
     from nescio.cli.scan import load
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
@@ -99,6 +100,8 @@ def audit(
     # 1) What is asked, and what it costs. The detector takes longest to load, so what may be wrong comes before it.
     setup = None if base_url else setup_of(model)
     how = Relearning(lines=relearn) if relearn else None
+    if setup:
+        check_model(setup.model, changes)
     if how and setup:
         how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
@@ -110,6 +113,7 @@ def audit(
     planned = plan(known, names, most, setting, changes)
     if how:
         how.check_people(planned, known)
+        how.check_work(planned, known, out / "relearned")
     terminal.note(_announced(planned, cost, setup.model if setup else None, how))
     if dry_run:
         return

@@ -16,6 +16,7 @@ from nescio.audit.run import findings_of
 from nescio.audit.score import score
 from nescio.audit.victim import open_local
 from nescio.core.errors import NescioError
+from nescio.core.files import fingerprint, read_object, write_json
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import Message
 from nescio.core.shared_prefix import unpackable
@@ -30,6 +31,7 @@ from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
 _BATCH, _MAX_LENGTH = 4, 512  # lines of a step; tokens of a line
+_RECORD = "lines.json"  # beside the checkpoints: which lines they are of
 _CHECKPOINTS = 8  # of a training, at least: the leak is measured at each
 _NO_LINES = {
     "others": "every line of other people says a value that is asked for",
@@ -70,6 +72,29 @@ class Relearning:
         if {fact.person for own in people for fact in own} <= {fact.person for fact in planned.facts}:
             raise NescioError("--relearn: needs people who are not asked about; lower --facts or give more people")
 
+    def check_work(self, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
+        """Check that a folder holds no checkpoints of other lines, before a question is asked.
+
+        Raises:
+            NescioError: It does.
+        """
+        record = work / _RECORD
+        if record.exists():
+            fix = "delete that folder, or give another --out"
+            if read_object(record, fix) != self._record(planned, people):
+                raise NescioError(
+                    f"--relearn {self.lines}: {work} holds a training on other lines, which --relearn, --facts, --seed "
+                    f"and the people decide; {fix}"
+                )
+
+    def claim(self, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
+        """Record in a folder which lines are trained on there."""
+        write_json(work / _RECORD, self._record(planned, people))
+
+    def _record(self, planned: Plan, people: Sequence[Sequence[Fact]]) -> dict[str, Any]:
+        others = [dialog.messages for dialog in _of_others(self, planned, people)]
+        return {"lines": self.lines, "others": fingerprint(others)}
+
     def cost(self, planned: Plan) -> int:
         """Return how many answers it takes as long as; a line that is trained on takes about as long as one answer."""
         return 2 * (self.lines * self.epochs + (_CHECKPOINTS + 1) * planned.count(PLAIN)) + self.lines
@@ -98,6 +123,7 @@ def relearn(
     setup = asker.victim.setup
     if PLAIN in planned.why_not:
         return {"tuned": None, "rows": [_row("others", [], None, planned.why_not[PLAIN])]}
+    how.claim(planned, people, work)
     # 1) where it starts, and what there was to forget
     before = _leak(planned, asker, setup)
     tuned = _leak(planned, asker, replace(setup, adapter=None)) if setup.adapter else None
