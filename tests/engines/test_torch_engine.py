@@ -189,6 +189,23 @@ def test_scores_are_those_of_two_plain_forwards(tiny: Make, style: str, scale: f
         assert ours == pytest.approx(expected[range(len(answer)), answer].tolist(), abs=1e-4)
 
 
+def test_an_unguided_score_takes_the_positive_branch_of_a_guided_one(tiny: Make) -> None:
+    engine, answer = tiny(), " Anna lives here"
+    asked = [Scoring(USER, answer, Guidance(1.0)), Scoring(USER, answer, Guidance(3.0)), Scoring(USER, "No")]
+    apart = [engine.score_batch([item])[0] for item in asked]
+    tokens = list[int]()
+    count = engine.model.register_forward_pre_hook(
+        lambda model, args, kwargs: tokens.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    together = engine.score_batch(asked)
+    all_three = sum(tokens)
+    tokens.clear()
+    engine.score_batch(asked[1:])
+    count.remove()
+    assert all_three == sum(tokens)
+    assert together == [pytest.approx(each, abs=1e-4) for each in apart]
+
+
 def test_at_scale_one_no_option_of_guidance_counts_in_answers_or_scores(tiny: Make) -> None:
     engine, how = tiny(), Guidance(1.0, plausibility=1.0, adaptive=True)
     text = engine.chat(USER, how, max_tokens=12, temperature=1.5)

@@ -198,10 +198,10 @@ class Baking:
         # 3) the teacher's guided distribution at each token, but for the end: as likely as without guidance
         self.tick(1, 2, "the teacher's likely tokens")
         with self._teacher() as teacher:
-            guided, alone = (
-                teacher.top_tokens([Scoring(each.messages, each.answer, how) for each in made], anchors.TOP_TOKENS)
-                for how in (self.guidance, replace(self.guidance, scale=1.0))
-            )
+            hows = (self.guidance, replace(self.guidance, scale=1.0))
+            asked = [Scoring(each.messages, each.answer, how) for how in hows for each in made]
+            likely = teacher.top_tokens(asked, anchors.TOP_TOKENS)
+            guided, alone = likely[: len(made)], likely[len(made) :]
         # An end gives nothing away. Where the negative branch is surer of it, guidance alone would go on, in circles.
         end_id = tokenizer.convert_tokens_to_ids(end)
         write_jsonl(folder / ROWS, map(asdict, made))

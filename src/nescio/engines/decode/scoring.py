@@ -39,16 +39,20 @@ def score(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[in
 def distributions(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[tuple[int, Tensor]]:
     """Yield `(item's number, log-probabilities [tokens, vocab] at each token of its continuation)`.
 
-    The order is that of computation. Items that differ only in their guidance are computed once, and guided separately.
+    The order is that of computation. Items that differ only in their guidance are computed once, and guided separately;
+    one without a negative branch takes the positive one of another with the same continuation.
 
     Args:
         model: A causal LM.
         items: The items to score.
         packs: Whether several continuations can share a row of this model (`shared_prefix.unpackable`).
     """
+    both = {(item.prompts[0], tuple(item.continuation)): item.prompts for item in items if len(item.prompts) == 2}
     by_prompt: dict[tuple[tuple[int, ...], ...], dict[tuple[int, ...], list[int]]] = {}
     for number, item in enumerate(items):
-        by_prompt.setdefault(item.prompts, {}).setdefault(tuple(item.continuation), []).append(number)
+        own = tuple(item.continuation)
+        prompts_of = item.prompts if len(item.prompts) == 2 else both.get((item.prompts[0], own), item.prompts)
+        by_prompt.setdefault(prompts_of, {}).setdefault(own, []).append(number)
     prompts, numbers = list(by_prompt), [list(own.values()) for own in by_prompt.values()]
     groups = [
         [Group(list(branch), [Continuation(list(continuation)) for continuation in own]) for branch in prompt]
