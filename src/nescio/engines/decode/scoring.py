@@ -50,9 +50,9 @@ def distributions(model: Any, items: Sequence[Scored], packs: bool) -> Iterator[
     both = {(item.prompts[0], tuple(item.continuation)): item.prompts for item in items if len(item.prompts) == 2}
     by_prompt: dict[tuple[tuple[int, ...], ...], dict[tuple[int, ...], list[int]]] = {}
     for number, item in enumerate(items):
-        own = tuple(item.continuation)
-        prompts_of = item.prompts if len(item.prompts) == 2 else both.get((item.prompts[0], own), item.prompts)
-        by_prompt.setdefault(prompts_of, {}).setdefault(own, []).append(number)
+        said = tuple(item.continuation)
+        branches_of = item.prompts if len(item.prompts) == 2 else both.get((item.prompts[0], said), item.prompts)
+        by_prompt.setdefault(branches_of, {}).setdefault(said, []).append(number)
     prompts, numbers = list(by_prompt), [list(own.values()) for own in by_prompt.values()]
     groups = [
         [Group(list(branch), [Continuation(list(continuation)) for continuation in own]) for branch in prompt]
