@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +219,9 @@ def test_a_broken_export_is_caught(run: Path, monkeypatch: pytest.MonkeyPatch) -
 
     # 1) let a word be personal that the tuned model says and the adapter does not
     said = {name: (run / f"eval/{name}.jsonl").read_text() for name in ("tuned-protect", "trained")}
-    words = {name: set(re.findall(r"\b[a-z]{3,}\b", " ".join(answers(text)))) for name, text in said.items()}
-    word = sorted(words["tuned-protect"] - words["trained"])[0]
+    words = {name: Counter(re.findall(r"\b[a-z]{3,}\b", " ".join(answers(text)))) for name, text in said.items()}
+    only, counts = words["tuned-protect"].keys() - words["trained"].keys(), words["tuned-protect"]
+    word = max(only, key=lambda each: (counts[each], each))
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["detector"]["deny"] = [word]
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -234,7 +236,7 @@ def test_a_broken_export_is_caught(run: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(module, "_write", forgets)
     _, adapter, own = export(run, run.parent / "out", with_switch=True, anyway=True).rows
-    assert adapter["pii"] == 0 < own["pii"] and own["leaks_more_p"] <= 0.5
+    assert adapter["pii"] < own["pii"] and own["leaks_more_p"] <= 0.5
     assert f"{own['pii']} [" in exports.sentence(own, adapter)
 
 

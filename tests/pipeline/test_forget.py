@@ -292,7 +292,7 @@ def test_a_model_that_says_one_thing_to_everybody_is_caught(
     assert code == 1 and "The request does NOT hold. Failed:" in said
     assert "this run has no anchors" in said
     assert state(content, "everyday answers") == "failed"
-    assert content["usefulness"][0]["everyday"] == 1 and content["usefulness"][1]["everyday"] < 0.3
+    assert content["usefulness"][0]["everyday"] == 1 and content["usefulness"][1]["everyday"] < 0.5
     assert alike_folders(out / "forgotten/before", run / "adapter"), "the adapter of before can be put back"
     # The next request is not compared with what this one spoiled.
     code, said = forget(out, "--person", request(tmp_path, "Ben Brook"), "--epochs", 1)

@@ -65,7 +65,7 @@ def test_a_recipe_uses_six_of_them(tmp_path: Path, installed: Path, world: Path)
         "base": str(world / "base"), "tune": fast,
         "data": {"dialogs": "tickets.jsonl", "test_share": 0.25},
         "detector": {"model": "orders:AB"},
-        "generate": {"max_tokens": 24, "tries": 2},
+        "generate": {"max_tokens": 24, "tries": 6},
         "train": fast | {"method": "margin", "beta": 0.5, "anchors": None},
         "bake": None,
         "evaluate": {
