@@ -131,7 +131,13 @@ def test_a_distilled_method_takes_no_notice_of_the_prompts(world: Path, tmp_path
 def test_the_best_of_several_other_words_and_callers_who_ask(world: Path, tmp_path: Path, finished: Path) -> None:
     out, reporter = tmp_path / "more", Quiet()
     shutil.copytree(finished, out)
-    changes = ["generate.best_of=2", "pairs.paraphrases=1", "pairs.asked=1.0", "train.keep=balanced"]
+    changes = [
+        "generate.best_of=2",
+        "generate.tries=6",
+        "pairs.paraphrases=1",
+        "pairs.asked=1.0",
+        "train.keep=balanced",
+    ]
     Run(load_recipe(world / "recipe.yaml", changes), out, reporter).execute("train")
     assert reporter.done == ["candidates", "pairs", "train"]
     clean = [row for _, row in read_jsonl(out / "candidates.jsonl") if row["accepted"]]
