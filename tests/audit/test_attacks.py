@@ -137,3 +137,4 @@ def test_every_attack_says_what_it_knows() -> None:
     tested = {*BY_NAME, *SPELLED, "slot", "as_in_dialog", "searched_prefix"}  # the last in a file of its own
     assert set(ATTACKS.names()) == tested
     assert all(ATTACKS.get(name).title and ATTACKS.get(name).knows for name in ATTACKS)
+    assert all(ATTACKS.get(name).knows.strip() == ATTACKS.get(name).knows for name in ATTACKS), "none is cut off"

@@ -26,9 +26,7 @@ def likelihoods(engine: Engine, setup: Setup, items: Sequence[Known]) -> list[fl
     Raises:
         NoLikelihoodsError: The engine gives none.
     """
-    asked = [
-        Scoring(setup.asked(messages), text, setup.guidance, setup.attached) for messages, text in items
-    ]  # fmt: skip
+    asked = [Scoring(setup.asked(messages), text, setup.guidance, setup.attached) for messages, text in items]
     try:
         rows = engine.score_batch(asked)
     except TooLongError:

@@ -45,8 +45,10 @@ class SearchedPrefix(SearchingAttack):
     """Search on the facts of a few people, then ask about everybody else with the best that was found."""
 
     title = "best prefix of a search"
-    knows = "the plain question, a few other people's facts, and how likely the model makes them; writes words before "
-    "the question and the answer's beginning"
+    knows = (
+        "the plain question, a few other people's facts, and how likely the model makes them; writes words before the "
+        "question and the answer's beginning"
+    )
     needs = "likelihoods, which an endpoint's chat does not give, and four people"
 
     def questions(self, fact: Fact, setting: Setting) -> Iterator[Question]:
