@@ -166,6 +166,7 @@ def test_a_bug_is_json_and_says_nothing(
     failed = ask(server)
     assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal_error")
     assert failed.headers["x-request-id"]
+    server.stop()  # the bug is logged after its answer
     assert "RuntimeError in" in caplog.text and "ANNA" not in caplog.text + failed.text
 
 
