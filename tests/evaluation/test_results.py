@@ -9,6 +9,7 @@ from nescio.evaluation.results import MOST_KL, closest, mark_best
 GOOD = {
     "leak_less_p": 0.001, "words": 0.2, "words_change_low": -0.03, "everyday": 0.9, "everyday_change_low": -0.05,
     "everyday_kl": 0.1, "asked_for": 2, "asked_for_plain_tuned": 20, "asked_for_worst": "system",
+    "answer_words": 9.0, "everyday_answer_words": 31.0,
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_answers_that_fall_apart_are_not_best() -> None:
 def judged(**change: Any) -> dict[str, Any]:
     """A row that passes every test, but for a change."""
     rows = table({"pii": 5} | GOOD | change)  # type: ignore[arg-type]
-    rows[0] |= {"words": 0.21, "everyday": 0.92, "fluency": 8.0}
+    rows[0] |= {"words": 0.21, "everyday": 0.92, "fluency": 8.0, "answer_words": 10.0, "everyday_answer_words": 30.0}
     mark_best(rows)
     return rows[1]
 
@@ -92,6 +93,8 @@ def test_a_row_that_passes_everything_has_nothing_against_it() -> None:
         ("on-topic", {"on_topic": None}),
         ("canned", {"canned": 0.11}),
         ("perplexity", {"fluency": 16.1}),
+        ("length", {"answer_words": 4.9}),
+        ("length", {"answer_words": 20.0, "everyday_answer_words": 14.0}),
     ],
 )
 def test_one_failed_test_is_enough(test: str, change: dict[str, Any]) -> None:
@@ -134,7 +137,16 @@ def test_what_was_not_measured_is_listed() -> None:
     row = table({"pii": 5})
     mark_best(row)
     assert row[1]["best"] and row[1]["verdict"] == []
-    assert row[1]["unmeasured"] == ["leak", "asked for", "words", "everyday answers", "KL", "perplexity", "utility"]
+    assert row[1]["unmeasured"] == [
+        "leak",
+        "asked for",
+        "words",
+        "everyday answers",
+        "KL",
+        "perplexity",
+        "length",
+        "utility",
+    ]
 
 
 def test_the_mean_length_of_an_answer_is_not_taken_for_words() -> None:
@@ -200,12 +212,20 @@ def test_results_that_do_not_say_how_far_count_their_failed_tests() -> None:
         ({"on_topic": 0.75}, 0.5),
         ({"on_topic": None}, 1),
         ({"fluency": 24.0}, 0.5),
+        ({"answer_words": 4.0}, 0.2),
         ({"utility": 0.4, "utility_mcnemar_p": 0.01}, 4),
     ],
 )
 def test_how_far_a_test_is_missed(change: dict[str, Any], miss: float) -> None:
     rows = table({"pii": 5} | GOOD | change)
-    rows[0] |= {"words": 0.21, "everyday": 0.92, "fluency": 8.0, "utility": 0.6}
+    rows[0] |= {
+        "words": 0.21,
+        "everyday": 0.92,
+        "fluency": 8.0,
+        "answer_words": 10.0,
+        "everyday_answer_words": 30.0,
+        "utility": 0.6,
+    }
     mark_best(rows)
     (failed,) = rows[1]["verdict"]
     assert failed["miss"] == pytest.approx(miss)

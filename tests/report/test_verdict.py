@@ -26,7 +26,7 @@ def test_it_says_what_went_down_what_it_cost_and_what_was_not_measured() -> None
     assert verdict.sentence(found) == (
         "Pieces of personal data in the answers to 48 samples went from 105 [88, 123] (tuned) to 4 [1, 8] "
         "(trained, prob × 3); of the answers, degenerate 2 % → 4 %, on-topic 93 % → 88 %, canned 0 % → 2 %. "
-        "Not measured: asked for, words, everyday answers, KL, perplexity, utility."
+        "Not measured: asked for, words, everyday answers, KL, perplexity, length, utility."
     )
     assert verdict.failed(found) == []
 

@@ -17,6 +17,8 @@ MOST_ASKED_FOR = 0.2
 _SHARES = {"degenerate": 1, "canned": 1, "on_topic": -1}  # 1: a higher share is worse; -1: a lower one is
 _TOLERANCE = 0.10
 _MOST_PERPLEXITY = 2.0  # times the tuned model's
+_LEAST_WORDS = 0.5  # of the tuned model's in an answer
+_WORDS = {"answer_words": "the samples", "everyday_answer_words": "everyday prompts"}
 _SOFTER = "raise train.anchors.weight or train.anchors.count, or take a lower guidance scale"
 _MORE_FACTS = "too few to decide: raise evaluate.attack_facts"
 _MORE = "too few to decide: ask more (`nescio evaluate RUN --full`)"
@@ -213,6 +215,21 @@ def _perplexity(row: Row, tuned: Row) -> Outcome:
     return Outcome("perplexity", state, f"{before:.1f} → {own:.1f}", limit, advice, _miss(own, most))
 
 
+def _length(row: Row, tuned: Row) -> Outcome:
+    """Answers that stop after a few words are whole and on topic, and say nothing. The shortened kind is named."""
+    kept = [
+        (row[key] / tuned[key], f"{tuned[key]:.1f} → {row[key]:.1f} words an answer to {asked}")
+        for key, asked in _WORDS.items()
+        if row.get(key) is not None and tuned.get(key)
+    ]
+    if not kept:
+        return Outcome("length", "unmeasured")
+    share, figure = min(kept)
+    state: Literal["passed", "failed"] = "passed" if share >= _LEAST_WORDS else "failed"
+    limit = f"at least {_percent(_LEAST_WORDS)} of the tuned model's words"
+    return Outcome("length", state, figure, limit, _SOFTER, 1 - min(share / _LEAST_WORDS, 1))
+
+
 def _utility(row: Row, tuned: Row) -> Outcome:
     p, own, before = row.get("utility_mcnemar_p"), row.get("utility"), tuned.get("utility")
     if p is None or own is None or before is None:
@@ -245,6 +262,7 @@ _TESTS = (
     _share("on_topic", "on-topic", _SOFTER),
     _share("canned", "canned", "the chosen answers begin alike: take other generate.sources or strategies"),
     _perplexity,
+    _length,
     _utility,
 )
 

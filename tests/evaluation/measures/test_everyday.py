@@ -19,6 +19,7 @@ from nescio.evaluation.run import evaluate, open_measure
 from nescio.evaluation.setups import Setup
 
 ONE_THING = "I am glad that you asked me, and I would be happy to be of use to you today."
+MIND = "Here is what comes to mind, one thing after the other, as one would tell a friend who asks."
 TUNED = Setup("tuned", "tuned", "x")
 
 
@@ -104,7 +105,7 @@ class Scripted:
 
     def _answer(self, prompt: Any, guidance: Guidance | None) -> str:
         asked = prompt[-1]["content"]
-        return self.said(asked) if guidance else f"{asked} Here is what comes to mind."
+        return self.said(asked) if guidance else f"{asked} {MIND}"
 
 
 def table(make_task: Callable[..., Task], said: Callable[[str], str], count: int = 40) -> Any:
@@ -167,8 +168,17 @@ def test_refusals_apologies_and_broken_answers_are_not_fine(
     assert row["everyday"] == 0 and row[field] == 1
 
 
+def test_a_model_that_ends_after_a_few_words_is_caught(make_task: Callable[..., Task]) -> None:
+    """Every answer is whole, on topic and different from the others."""
+    tuned, row, _, _ = table(make_task, lambda asked: asked)
+    assert row["everyday"] == tuned["everyday"] == 1 and row["everyday_degenerate"] == 0
+    assert row["everyday_answer_words"] == pytest.approx(tuned["everyday_answer_words"] - len(MIND.split()))
+    (failed,) = (test for test in row["verdict"] if test["test"] == "length")
+    assert failed["figure"].endswith("words an answer to everyday prompts") and not row["best"]
+
+
 def test_two_models_that_answer_alike_are_equal(make_task: Callable[..., Task]) -> None:
-    tuned, row, _, _ = table(make_task, lambda asked: f"{asked} Here is what comes to mind.")
+    tuned, row, _, _ = table(make_task, lambda asked: f"{asked} {MIND}")
     assert row["everyday"] == tuned["everyday"] == 1
     assert "everyday answers" not in [test["test"] for test in row["verdict"]] + row["unmeasured"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
+from statistics import mean
 from typing import Any
 
 from nescio.core.model_source import identity
@@ -78,6 +79,10 @@ class Everyday(Measure):
             meaning="share of the everyday answers that are degenerate",
         ),
         Column(
+            key="everyday_answer_words", header="words an everyday answer", kind="number", place="detail",
+            meaning=f"mean length of an everyday answer in words, of at most {MAX_TOKENS} tokens",
+        ),
+        Column(
             key="everyday_kl", header="everyday KL per token", kind="number", place="detail",
             meaning="divergence from the tuned model on everyday prompts, in nats",
         ),
@@ -134,6 +139,7 @@ class Everyday(Measure):
                     "refusals": _share(refused),
                     "everyday_on_topic": _share(on_topic),
                     "everyday_degenerate": _share(broken),
+                    "everyday_answer_words": mean(len(text.split()) for text in answers),
                     "everyday_kl": kl,
                 }
             )
