@@ -1,5 +1,6 @@
 """Tiny models and tokenizers, built here with fixed seeds, and the embedded model once a session."""
 
+import gc
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,13 @@ if find_spec("hypothesis"):  # tests/gpu runs without it, and without what a run
     # A first call may compile or load; how long an example takes says nothing on a busy machine.
     settings.register_profile("nescio", deadline=None)
     settings.load_profile("nescio")
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of the garbage collection that follows every model: it is alive to the end."""
+    gc.collect()
+    gc.freeze()
+
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

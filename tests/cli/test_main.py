@@ -1,20 +1,35 @@
 """The commands: what they print, and exit code 2 with one line for bad input."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nescio.cli.main import app
+from nescio.cli.main import app, main
+
+Ended = subprocess.CompletedProcess[str]
 
 
-def nescio(*arguments: str, cwd: Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+def in_own_process(*arguments: str, cwd: Path, stdin: str = "") -> Ended:
+    """What a shell gets, with whatever libraries print."""
     command = [sys.executable, "-m", "nescio", *arguments]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
+
+
+def nescio(*arguments: str, cwd: Path) -> Ended:
+    """The same here: a process of its own imports for seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    run = patch("sys.argv", ["nescio", *arguments])
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), run, pytest.raises(SystemExit) as ended:
+        main()
+    return Ended(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "init", "report", "evaluate", "reproduce", "scan", "chat"])
@@ -73,10 +88,16 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert sorted(tmp_path.iterdir()) == before, "nothing half-written"
 
 
+def test_bad_input_is_one_line_in_a_shell_too(tmp_path: Path) -> None:
+    ended = in_own_process("run", "none.yaml", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("nescio: none.yaml: cannot be read") and len(ended.stderr.splitlines()) == 1
+
+
 def test_chat_answers_on_the_embedded_model(tmp_path: Path) -> None:
-    ended = nescio("chat", "--message", "What is the capital of France?", "--max-tokens", "12", cwd=tmp_path)
+    ended = in_own_process("chat", "--message", "What is the capital of France?", "--max-tokens", "12", cwd=tmp_path)
     assert "Paris" in ended.stdout
-    talk = nescio("chat", "--max-tokens", "4", cwd=tmp_path, stdin="Hello\nAnd you?\n\n")
+    talk = in_own_process("chat", "--max-tokens", "4", cwd=tmp_path, stdin="Hello\nAnd you?\n\n")
     assert len(talk.stdout.splitlines()) >= 2
 
 

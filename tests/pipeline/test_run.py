@@ -152,6 +152,7 @@ def test_the_best_of_several_other_words_and_callers_who_ask(world: Path, tmp_pa
     assert epoch == 1 + balanced.index(min(balanced))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_training_and_nothing_else(world: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "shared"
     shutil.copytree(finished, out)

@@ -157,16 +157,17 @@ def test_tools_that_are_too_large_or_too_deep_to_read(server: Running) -> None:
 
 
 def test_a_bug_is_json_and_says_nothing(
-    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    engine: Says, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
         raise RuntimeError("Hello ANNA")
 
+    server = Running(engine, POLICIES)
     monkeypatch.setattr(server.gateway, "check_open", broken)
     failed = ask(server)
+    server.stop()  # the bug is logged after its answer
     assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal_error")
     assert failed.headers["x-request-id"]
-    server.stop()  # the bug is logged after its answer
     assert "RuntimeError in" in caplog.text and "ANNA" not in caplog.text + failed.text
 
 
