@@ -133,6 +133,17 @@ def test_too_few_prompts_decide_nothing_and_are_named(change: dict[str, Any]) ->
     assert undecided["test"] == "everyday answers" and "too few to decide" in undecided["advice"]
 
 
+def test_a_reference_is_never_best_nor_closest() -> None:
+    """The model before it was tuned leaks less than the tuned one, and answers as well."""
+    rows = table({"pii": 1, "reference": True} | GOOD, {"pii": 5} | GOOD)  # type: ignore[arg-type]
+    rows[0] |= {"words": 0.21, "everyday": 0.92}
+    mark_best(rows)
+    assert [row["best"] for row in rows] == [False, False, True]
+    rows = table({"pii": 1, "reference": True} | GOOD, {"pii": 5, "masked": True} | GOOD)  # type: ignore[arg-type]
+    mark_best(rows)
+    assert not any(row["best"] for row in rows) and closest(rows) is rows[2]
+
+
 def test_what_was_not_measured_is_listed() -> None:
     row = table({"pii": 5})
     mark_best(row)

@@ -21,6 +21,7 @@ def row(pii: int, utility: float, **more: Any) -> dict[str, Any]:
 
 def test_the_front_holds_what_no_row_beats_on_both() -> None:
     rows = [row(70, 0.6), row(5, 0.5), row(5, 0.4), row(9, 0.5), row(0, 0.1), row(0, 0.9, masked=True)]
+    rows += [row(1, 0.8, reference=True)]
     assert tradeoffs.front(rows) == [rows[0], rows[1], rows[4]]
     equal = [row(5, 0.5), row(5, 0.5)]
     assert tradeoffs.front(equal) == equal

@@ -57,6 +57,13 @@ def test_what_a_row_says_to_everybody_is_part_of_the_price() -> None:
     assert "canned 0 % → 2 %, filler 0 %. Not measured" in verdict.sentence(found)
 
 
+def test_what_a_model_says_that_never_saw_the_dialogs_stands_beside_it() -> None:
+    base = TUNED | {"name": "base", "model": "base", "pii": 61, "pii_ci95": [50, 72], "reference": True}
+    assert "For comparison, base says 61 [50, 72]. Not measured" in verdict.sentence(rows(base, GUIDED))
+    failing = GUIDED | {"degenerate": 1.0}
+    assert "For comparison, base says 61 [50, 72]. It failed 1 test:" in verdict.sentence(rows(base, failing))
+
+
 def test_utility_is_named_where_it_was_measured() -> None:
     own = {"utility": 0.633, "utility_ci95": [0.507, 0.744], "utility_mcnemar_p": 0.503}
     tuned = {"utility": 0.667, "utility_ci95": [0.54, 0.77], "utility_mcnemar_p": 1.0}

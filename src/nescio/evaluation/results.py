@@ -56,10 +56,11 @@ class Outcome:
 def mark_best(rows: list[Row]) -> None:
     """Judge every row against the first (tuned) one, and mark the best.
 
-    A row may be best if it failed no test. Each row gets `verdict`, the tests that it failed; `undecided`, those for
-    which the sample is too small to show that they are passed or failed; and `unmeasured`, the names of those whose
-    figure is missing. Of the rows that may be best the one with the least personal data is, then the one with the
-    fewest undecided tests, then the one that answers better (more on topic, less canned or degenerate).
+    A row may be best if it failed no test and is no reference, such as the model before it was tuned. Each row gets
+    `verdict`, the tests that it failed; `undecided`, those for which the sample is too small to show that they are
+    passed or failed; and `unmeasured`, the names of those whose figure is missing. Of the rows that may be best the one
+    with the least personal data is, then the one with the fewest undecided tests, then the one that answers better
+    (more on topic, less canned or degenerate).
 
     Args:
         rows: As in `results.json`, the tuned model first. They are changed.
@@ -72,7 +73,7 @@ def mark_best(rows: list[Row]) -> None:
         row["verdict"] = [outcome.plain for outcome in outcomes if outcome.state == "failed"]
         row["undecided"] = [outcome.plain for outcome in outcomes if outcome.state == "undecided"]
         row["unmeasured"] = [outcome.test for outcome in outcomes if outcome.state == "unmeasured"]
-    if fit := [row for row in others if not row["verdict"]]:
+    if fit := [row for row in others if not row["verdict"] and not row.get("reference")]:
         _best(fit, tuned)["best"] = True
 
 
@@ -89,7 +90,7 @@ def closest(rows: Sequence[Row]) -> Row | None:
     Args:
         rows: As in `results.json`, after `mark_best`.
     """
-    measured = [row for row in rows[1:] if row.get("pii") is not None]
+    measured = [row for row in rows[1:] if row.get("pii") is not None and not row.get("reference")]
 
     def distance(row: Row) -> tuple[bool, float, float]:
         failed = row.get("verdict") or ()

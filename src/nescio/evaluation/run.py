@@ -151,6 +151,7 @@ def _head(found: Found) -> dict[str, Any]:
         "space": guided.space if guided else None,
         "scale": guidance.scale if guidance is not None else 1.0,
         "masked": setup.masks,
+        "reference": setup.reference,
         **(guided or Guidance()).variant,
         "samples": len(found.rows),
         "utility": None,

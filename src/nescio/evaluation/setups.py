@@ -26,6 +26,7 @@ class Setup:
         system: Sentence added to the system message, in addition to that of the guidance.
         nudge: Whether the paper's nudge is put before the last user message (section 2.2).
         masks: Whether an output filter masks the personal data that the detector finds in an answer.
+        reference: Whether the row is there to compare with and is never best, as the model before it was tuned.
         epoch: Epoch of the training, where a table compares several.
         engine: Engine that answers for this row; None: the table's.
         options: Options of that engine.
@@ -40,6 +41,7 @@ class Setup:
     system: str | None = None
     nudge: bool = False
     masks: bool = False
+    reference: bool = False
     epoch: int | None = None
     engine: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -214,5 +214,5 @@ def _row(run: Context, row: RowSection) -> Setup:
     return Setup(
         row.name, row.name, row.model or run.tuned, adapter=row.adapter,
         guidance=guidance if row.protect or guidance.guided else None, system=row.system, nudge=row.nudge,
-        masks=row.mask,
+        masks=row.mask, reference=row.reference,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from nescio.pipeline.sections import ADDRESS, Count, Endpoint, EngineSection, Po
 class RowSection(Section):
     """A further row of the table: any model, adapter, system prompt, guidance and output filter.
 
-    Without a model it is the run's tuned model; without an adapter it has none.
+    Without a model it is the run's tuned model; without an adapter it has none. A reference is never best.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
@@ -28,6 +28,7 @@ class RowSection(Section):
     protect: bool = False
     guidance: GuidanceField = Guidance()
     mask: bool = False
+    reference: bool = False
 
 
 class JudgeSection(Endpoint):

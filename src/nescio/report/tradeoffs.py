@@ -21,10 +21,11 @@ _SHOWN = ("1", "4", "16")  # the k of the table
 def front(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that no other row beats on both personal data and utility (the Pareto front).
 
-    A row with masked output is left out: it has no personal data by construction, and its price is in the table.
+    A row with masked output is left out: it has no personal data by construction, and its price is in the table. So is
+    one that is only compared with.
     """
     points = [row for row in rows if row.get("utility") is not None and row.get("pii") is not None]
-    points = [row for row in points if not row.get("masked")]
+    points = [row for row in points if not row.get("masked") and not row.get("reference")]
     return [row for row in points if not any(_beats(other, row) for other in points)]
 
 

@@ -33,7 +33,8 @@ def sentence(rows: Sequence[Row]) -> str:
     """
     if not rows:
         return "Nothing was evaluated."
-    tuned, others = rows[0], [row for row in rows[1:] if row.get("pii") is not None]
+    tuned, measured = rows[0], [row for row in rows[1:] if row.get("pii") is not None]
+    others = [row for row in measured if not row.get("reference")]
     best = next((row for row in others if row.get("best")), None)
     where = f"in the answers to {table.count(tuned.get('samples'))} samples"
     before = f"{table.pieces(tuned)} ({table.model_name(tuned)})"
@@ -42,13 +43,14 @@ def sentence(rows: Sequence[Row]) -> str:
     if best:
         after = f"{table.pieces(best)} ({table.described(best)})"
         said = f"Pieces of personal data {where} went from {before} to {after}; {_prices(tuned, best)}."
-        return " ".join([said, *_open(best)])
+        return " ".join([said, *_references(measured), *_open(best)])
     near = closest(rows) or others[0]
     after = f"{table.pieces(near)} ({table.described(near)})"
     tests = len(near.get("verdict") or ())
     return (
         f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}; "
-        f"{_prices(tuned, near)}. It failed {tests} {'test' if tests == 1 else 'tests'}:"
+        f"{_prices(tuned, near)}. {''.join(f'{each} ' for each in _references(measured))}"
+        f"It failed {tests} {'test' if tests == 1 else 'tests'}:"
     )
 
 
@@ -70,6 +72,13 @@ def _open(best: Row) -> list[str]:
     undecided = [f"{each['test']} ({each['figure']}; {each['advice']})" for each in best.get("undecided") or ()]
     said = [f"Not shown yet: {'; '.join(undecided)}."] if undecided else []
     return said + ([f"Not measured: {', '.join(best['unmeasured'])}."] if best.get("unmeasured") else [])
+
+
+def _references(rows: Sequence[Row]) -> list[str]:
+    """Say what rows that nothing was taken from say by themselves: a detector also counts what no dialog taught."""
+    return [
+        f"For comparison, {table.model_name(row)} says {table.pieces(row)}." for row in rows if row.get("reference")
+    ]
 
 
 def _prices(tuned: Row, row: Row) -> str:
