@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from nescio.core.errors import NescioError
 
@@ -105,6 +105,18 @@ class Stream(Iterator[Piece]):
         if isinstance(self._end, NescioError):
             raise self._end
         raise StopIteration
+
+    def waiting(self) -> Iterator[Piece]:
+        """Yield the further pieces that are there already, without waiting for one."""
+        while self._end is None:
+            try:
+                got = self._pieces.get_nowait()
+            except Empty:
+                return
+            if not isinstance(got, Piece):
+                self._end = got
+                return
+            yield got
 
     def texts(self) -> Iterator[str]:
         """Yield the text of each piece; cancel the answer if the caller stops early."""

@@ -192,9 +192,12 @@ class Answering:
                 stream.cancel()
 
         for piece in pieces:
-            self._answer_tokens[index] += len(piece.token_ids)
-            # log-probabilities are of answers that no filter changes: a piece is one part then
-            send(answer_filter.feed(reader.feed(piece.text) if reader else piece.text), piece.logprobs)
+            # What came in the meantime goes on in one part, but for log-probabilities: each piece has its own, and no
+            # filter changes it.
+            together = [piece] if request.logprobs is not None else [piece, *stream.waiting()]
+            text = "".join(each.text for each in together)
+            self._answer_tokens[index] += sum(len(each.token_ids) for each in together)
+            send(answer_filter.feed(reader.feed(text) if reader else text), piece.logprobs)
         answer = stream.answer
         self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, answer.tokens
         rest, calls = reader.finish() if reader else ("", answer.calls)

@@ -76,8 +76,8 @@ def create_app(gateway: Gateway, max_body: int, cors_origins: Sequence[str] = ()
     )
 
 
-def _caller_of(gateway: Gateway) -> Callable[..., Caller]:
-    def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+def _caller_of(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, Caller]]:
+    async def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
         return gateway.policies.caller(credentials.credentials if credentials else None)
 
     return caller
