@@ -14,10 +14,9 @@ def report(
     ] = False,
 ) -> None:
     """Draw the figures and the report of a run again, and print its table."""
-    from nescio.report import figures, html, table, verdict
+    from nescio.report import html, table, verdict
 
     rows = table.read(run_folder)
-    figures.draw(run_folder)
     page = html.write(run_folder, *(compare or ()))
     print(f"{verdict.summary(rows)}\nReport: {page}")
     if redact:

@@ -27,7 +27,7 @@ from nescio.pii.registry import counted_types
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
-from nescio.report import figures, html
+from nescio.report import html
 
 _CHECKED_TURNS = 500  # of the dialogs, on which the detector is checked: some seconds
 
@@ -73,8 +73,6 @@ def _beside_counts(run: Context, checked: Mapping[str, Any] | None) -> dict[str,
 
 def report(run: Context, folder: Path, tick: Tick) -> None:
     """Draw the figures and write the page."""
-    figures.draw(run.out)
-    tick(1, 2, "figures")
     html.write(run.out)
 
 

@@ -33,24 +33,22 @@ LogRow = dict[str, Any]
 """A row of the training's `log.jsonl`."""
 
 
-def draw(run: Path) -> list[Path]:
+def draw(run: Path) -> dict[str, str]:
     """Write a run's figures into its folder `figures`.
 
     Args:
         run: The run folder.
 
     Returns:
-        The files.
+        The SVG of each figure by its name.
 
     Raises:
         NescioError: `eval/results.json` or the training's `log.jsonl` is missing or damaged.
     """
     figures = {"pii_by_scale": pii_by_scale(table.read(run)), "training": training(read_log(run))}
-    paths = []
     for name, drawn in figures.items():
-        paths.append(run / f"figures/{name}.svg")
-        write_text(paths[-1], drawn)
-    return paths
+        write_text(run / f"figures/{name}.svg", drawn)
+    return figures
 
 
 def read_log(run: Path) -> list[LogRow]:

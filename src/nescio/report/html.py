@@ -28,7 +28,7 @@ MOST_SAMPLES = 40
 
 
 def write(run: Path, *others: Path, masked: Masked | None = None, name: str = "report.html") -> Path:
-    """Write a run's report.
+    """Write a run's report, and its figures.
 
     Args:
         run: The run folder.
@@ -55,6 +55,7 @@ def _contents(run: Path, masked: Masked | None) -> dict[str, Any]:
     worst = next((at for at, row in enumerate(columns) if row.get("best")), len(columns) - 1)
     samples = _samples(run, columns, worst, masked)
     checked = exports.shown(run, rows)
+    drawn = figures.draw(run)
     return {
         "title": run.resolve().name,
         "rows": rows,
@@ -64,7 +65,7 @@ def _contents(run: Path, masked: Masked | None) -> dict[str, Any]:
         "seen": detector.seen(rows),
         "stages": _stages(manifest),
         "method": _method(recipe),
-        "pii_by_scale": _inline(figures.pii_by_scale(rows), "pii"),
+        "pii_by_scale": _inline(drawn["pii_by_scale"], "pii"),
         "tradeoffs": _drawn(tradeoffs.leak_against_utility(rows), "tradeoffs"),
         "leak_curves": _drawn(tradeoffs.leak_curves(rows), "leaks"),
         "leaks": tradeoffs.leak_table(rows),
@@ -77,7 +78,7 @@ def _contents(run: Path, masked: Masked | None) -> dict[str, Any]:
         "key_search": page_tables.key_search(rows),
         "checked_rows": checked,
         "checked": page_tables.checked(checked),
-        "training": _inline(figures.training(figures.read_log(run)), "training"),
+        "training": _inline(drawn["training"], "training"),
         "columns": columns,
         "worst": columns[worst],
         "samples": samples[:MOST_SAMPLES],
