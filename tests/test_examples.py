@@ -37,6 +37,7 @@ def test_an_example_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     assert all(piece in printed for piece in SHOWN[name]), printed
 
 
+@pytest.mark.slow
 def test_the_quickstart_goes_the_whole_way(world: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(world / "base", base)

@@ -154,7 +154,7 @@ def test_flex_attention_gets_the_same_mask(shapes: list[tuple[int, list[int]]]) 
         assert torch.equal(mask, visible(packed, window))
 
 
-@pytest.mark.parametrize("style", ["llama", "gemma3"])
+@pytest.mark.parametrize("style", ["llama", pytest.param("gemma3", marks=pytest.mark.slow)])
 def test_flex_attention_equals_sdpa(make_model: Callable[..., Any], style: str) -> None:
     # On a CPU FlexAttention has no backward pass, and wants heads of 16 dimensions at least.
     changes = {"head_dim": 16} | ({**SLIDING["gemma3"], "head_dim": 16} if style == "gemma3" else {})

@@ -63,7 +63,10 @@ def idle(engine: TorchEngine) -> bool:
     return not (loop._waiting or loop._slots)
 
 
-@pytest.mark.parametrize(("prefix_tokens", "packed"), [(0, False), (200, False), (200, True)])
+@pytest.mark.parametrize(
+    ("prefix_tokens", "packed"),
+    [pytest.param(0, False, marks=pytest.mark.slow), pytest.param(200, False, marks=pytest.mark.slow), (200, True)],
+)
 def test_two_hundred_requests_that_come_and_go_get_what_each_gets_alone(
     make_model: Make, chatml: Any, adapters: dict[str, Path], prefix_tokens: int, packed: bool
 ) -> None:
