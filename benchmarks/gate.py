@@ -16,7 +16,7 @@ would have computed. Gates are fitted on the run's training samples and tried on
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 
 KEPT = (0.5, 0.8, 0.95)  # shares of the training samples' places that stay open
-SURE = (0.7,)
+SURE = 0.7
 Row = dict[str, Any]
 Gate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """From the positive branch's log-probabilities `[rows, vocab]` and last hidden states `[rows, width]`, and, for the
@@ -48,9 +48,9 @@ class Gated:
 
     Attributes:
         engine: The engine; its loop is told here what a request's distribution is.
-        gate: Open or closed.
+        gate: Open or closed; None: always open, and what a gate is fitted on is kept.
         opened: For each answer, by the number that is its seed, whether the gate was open at each token.
-        seen: Hidden state, and whether guidance chose another token, at each place, while nothing is gated.
+        seen: Hidden states, and whether guidance chose another token, at each step without a gate.
     """
 
     engine: TorchEngine
@@ -64,18 +64,13 @@ class Gated:
         whole = self.engine._loop._distributions
 
         def distributions(logits: dict[int, Tensor]) -> Iterator[tuple[list[Job], Tensor]]:
-            pairs = {id(job.rows[0]): torch.stack([logits[id(row)] for row in job.rows]) for job in self._guided()}
-            for jobs, passed in whole(logits):
-                if jobs and len(jobs[0].rows) == 2:
-                    both = torch.stack([pairs[id(job.rows[0])] for job in jobs])  # [rows, 2, vocab]
-                    yield jobs, self._passed(jobs, both, passed)
-                else:
-                    yield jobs, passed
+            for jobs, guided in whole(logits):  # all requests here are guided
+                yield jobs, self._passed(jobs, torch.stack([logits[id(job.rows[0])] for job in jobs]), guided)
 
         self.engine._loop._distributions = distributions  # type: ignore[method-assign]
 
     def ask(self, prompts: Sequence[Prompt], how: Guidance, max_tokens: int, gate: Gate | None) -> list[str]:
-        """Greedy answers under a gate; None: always open."""
+        """Greedy answers under a gate."""
         self.gate = gate
         self.opened.clear()
         self.engine.forget()
@@ -97,12 +92,9 @@ class Gated:
             "never_open": last.count(0) / len(own),
         }
 
-    def _guided(self) -> list[Job]:
-        return [job for job in self.engine._loop._live if len(job.rows) == 2]
-
     def _passed(self, jobs: list[Job], logits: Tensor, guided: Tensor) -> Tensor:
-        positive = logits[:, 0].float().log_softmax(-1)
-        hidden = logits[:, 0].float() @ self._back
+        """From the positive branch's logits and the guided log-probabilities, `[rows, vocab]`, to those that decide."""
+        positive, hidden = logits.float().log_softmax(-1), logits.float() @ self._back
         choices = guided.argmax(-1), positive.argmax(-1)
         if self.gate is None:
             self.seen.append((hidden, choices[0] != choices[1]))
@@ -136,13 +128,12 @@ def head_of(hidden: Tensor, needed: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda states: ((states - mean) / spread) @ fitted[:-1] + fitted[-1]
 
 
-def gates(hidden: Tensor, needed: Tensor) -> Iterator[tuple[str, Gate | None]]:
-    """The gates to try, by name; the first is always open, the second always closed."""
-    yield "always open", None
+def gates(hidden: Tensor, needed: Tensor) -> Iterator[tuple[str, Gate]]:
+    """The gates to try, by name."""
+    yield "always open", lambda positive, *_: torch.ones(len(positive), dtype=torch.bool)
     yield "always closed", lambda positive, *_: torch.zeros(len(positive), dtype=torch.bool)
     yield "oracle", lambda _, __, guided, alone: guided != alone
-    for least in SURE:
-        yield f"sure {least:g}", lambda positive, *_, least=least: positive.amax(-1).exp() < least
+    yield f"sure {SURE:g}", lambda positive, *_: positive.amax(-1).exp() < SURE
     score = head_of(hidden, needed)
     scores = score(hidden[needed]).sort(descending=True).values
     for kept in KEPT:
@@ -154,10 +145,9 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     run = Context(load_recipe(options.run / "recipe.yaml"), options.run, print)
     bake, evaluate = run.recipe.bake, run.recipe.evaluate
     positive, negative = run.sentences
-    shape = bake.guidance if bake else Guidance(3.0)
-    how = Guidance(shape.scale, shape.space, positive, negative, shape.plausibility, shape.adaptive)
+    how = replace(bake.guidance if bake else Guidance(3.0), positive=positive, negative=negative)
     few = 4 if options.quick else None
-    train, test = run.samples("train")[: few or 76], run.table_samples()[: few or options.samples]
+    train, test = run.samples("train")[:few], run.table_samples()[: few or options.samples]
     questions, everyday = words.drawn(few or options.words), everyday_prompts(few or options.everyday)
     with load(run.start, run.trained) as engine:
         gated = Gated(engine)
@@ -185,8 +175,8 @@ def main() -> None:
     parser = options_of(__doc__, "gate", "four samples")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a finished run with a trained teacher")
     parser.add_argument("--samples", type=int, default=100, help="held-out samples")
-    parser.add_argument("--words", type=int, default=100, help="plain questions")
-    parser.add_argument("--everyday", type=int, default=40, help="everyday prompts")
+    parser.add_argument("--words", type=int, default=60, help="plain questions")
+    parser.add_argument("--everyday", type=int, default=30, help="everyday prompts")
     options = parser.parse_args()
     needs(parser, options, "eval/results.json")
     rows = list(measured(options))

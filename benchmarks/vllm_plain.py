@@ -17,7 +17,7 @@ from typing import Any
 
 from _result import leave, needs, needs_vllm, options_of
 
-from nescio.core.adapters import adapter_base, read_config
+from nescio.core.adapters import adapter_base, is_adapter, read_config
 from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.engines.registry import ENGINES
 from nescio.pipeline.export_check import Export, check, record
@@ -78,7 +78,7 @@ def _open(model: str, adapters: Mapping[str, Path], options: Mapping[str, Any]) 
 
 def main() -> None:
     """Ask what the table asked, and compare."""
-    parser = options_of(__doc__, "vllm_plain", "only the samples' answers are compared, and the report stays")
+    parser = options_of(__doc__, "vllm_plain", "the same questions, and the report stays as it is")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a finished run that baked")
     parser.add_argument(
         "--adapter", type=Path, default=Path("out/adapter"), help="its adapter, exported with --adapter"
@@ -86,14 +86,15 @@ def main() -> None:
     options = parser.parse_args()
     installed = needs_vllm(parser, options)
     needs(parser, options, ANSWERS)
+    if not is_adapter(options.adapter):
+        parser.error(
+            f"{options.adapter}: no adapter there; write it with `nescio export {options.run} --adapter --out {options.adapter}`"
+        )
     reporter = Terminal(standard())
     rows, answers = check(options.run, options.run / "adapter", OURS, options.adapter.resolve(), reporter)
     kept = [json.loads(line)["answer"].strip() for line in (options.run / ANSWERS).read_text().splitlines()]
-    differ = [
-        pair
-        for pair in zip(kept, (row["answer"].strip() for row in answers[OURS.name]), strict=True)
-        if len(set(pair)) > 1
-    ]
+    pairs = list(zip(kept, (row["answer"].strip() for row in answers[OURS.name]), strict=True))
+    differ = [(ours, theirs) for ours, theirs in pairs if ours != theirs]
     for ours, theirs in differ:
         print(f"kept: {ours}\nvLLM: {theirs}\n")
     same = 1 - len(differ) / len(kept)

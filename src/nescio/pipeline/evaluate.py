@@ -72,7 +72,7 @@ def _beside_counts(run: Context, checked: Mapping[str, Any] | None) -> dict[str,
 
 
 def report(run: Context, folder: Path, tick: Tick) -> None:
-    """Draw the figures and write the page."""
+    """Write the page, with its figures."""
     html.write(run.out)
 
 
