@@ -87,9 +87,8 @@ def main() -> None:
     installed = needs_vllm(parser, options)
     needs(parser, options, ANSWERS)
     if not is_adapter(options.adapter):
-        parser.error(
-            f"{options.adapter}: no adapter there; write it with `nescio export {options.run} --adapter --out {options.adapter}`"
-        )
+        command = f"nescio export {options.run} --adapter --out {options.adapter}"
+        parser.error(f"{options.adapter}: no adapter there; write it with `{command}`")
     reporter = Terminal(standard())
     rows, answers = check(options.run, options.run / "adapter", OURS, options.adapter.resolve(), reporter)
     kept = [json.loads(line)["answer"].strip() for line in (options.run / ANSWERS).read_text().splitlines()]
