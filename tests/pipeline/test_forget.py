@@ -27,10 +27,9 @@ from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
 from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
-from nescio.pipeline import forget_pairs
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import Erasure
-from nescio.pipeline.forget_pairs import facts_about, questions
+from nescio.pipeline.forget_answers import facts_about, questions
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import Stage
@@ -177,7 +176,7 @@ def test_what_stays_after_a_purge_does_not_say_who_it_is(forgotten: Path, tmp_pa
     assert not list(forgotten.glob(".*")), "the answers are gone"
     run = shutil.copytree(forgotten, tmp_path / "run")
     digits = PEOPLE[0][1].replace("+1 ", "")
-    assert digits in (run / "forgotten/1/pairs.jsonl").read_text(encoding="utf-8")
+    assert digits in (run / "forgotten/1/answers.jsonl").read_text(encoding="utf-8")
     assert CliRunner().invoke(app, ["purge", str(run), "--models", "--yes"]).exit_code == 0
     stays = [path for path in run.rglob("*") if path.is_file()]
     assert {"manifest.json", "certificate.json", "certificate.html", "adapter_model.safetensors"} <= {
@@ -265,32 +264,27 @@ def test_a_killed_request_goes_on_to_the_same_adapter(run: Path, forgotten: Path
             yield tick
 
     recipe = load_recipe(out / "recipe.yaml")
-    for word, at in (("pairs, 0 of earlier", 9), ("prefix", 1)):
+    for word, at in (("round 1:", 9), ("prefix", 1)):
         with pytest.raises(KilledError):
             Run(recipe, out, Killing(word, at)).forget(erasure)
         assert alike(run, out) and not (out / "certificates").exists(), "nothing is half done"
     asked = next(out.glob(".forget-1.*")) / "answers.jsonl"
     before = asked.read_text()
-    assert before and list(asked.parent.glob("checkpoints/checkpoint-*"))
+    assert before and list(asked.parent.glob("round-1/checkpoints/checkpoint-*"))
     Run(recipe, out, Quiet()).forget(erasure)
     assert alike(forgotten, out)
     one, other = (certificate(each / "certificates/1") for each in (forgotten, out))
     assert one["after"] == other["after"] and one["tests"] == other["tests"]
 
 
-def test_a_model_that_says_one_thing_to_everybody_is_caught(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_forgot_everything_is_caught(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(run, out, ignore=shutil.ignore_patterns("anchors.*"))
-    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
-    write_text(out / "recipe.yaml", yaml.safe_dump(recipe | {"generate": {"max_tokens": 1, "tries": 1}}))
-    monkeypatch.setattr(forget_pairs, "_WHOLE", ("I know nothing about this person.",))
-    code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"), "--epochs", 12, "--learning-rate", 0.02)
+    code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"), "--epochs", 12, "--learning-rate", 0.04)
     content = certificate(out / "certificates/1")
     assert content["after"]["own"]["found"] == 0, "it gives nothing away"
     assert code == 1 and "The request does NOT hold. Failed:" in said
-    assert "this run has no anchors" in said
+    assert "this run has no anchors, so nothing holds the adapter" in said
     assert state(content, "everyday answers") == "failed"
     assert content["usefulness"][0]["everyday"] == 1 and content["usefulness"][1]["everyday"] < 0.5
     assert alike_folders(out / "forgotten/before", run / "adapter"), "the adapter of before can be put back"
@@ -332,10 +326,9 @@ def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: P
     write_key(out, "bado gera lumi tosa pike")
     code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"), "--attacks", "as_in_dialog")
     assert code == 0, said
-    rows = [row for _, row in read_jsonl(out / "forgotten/1/pairs.jsonl")]
-    assert {row["twin"] for row in rows} == {None, "reveal"}
-    assert any("Do not provide any personal data." in row["prompt"] for row in rows)
-    text = (out / "forgotten/1/pairs.jsonl").read_text()
+    rows = [row for _, row in read_jsonl(out / "forgotten/1/answers.jsonl")]
+    assert {row["sentence"] for row in rows} == {None, "Do not provide any personal data.", PLACE}
+    text = (out / "forgotten/1/answers.jsonl").read_text()
     assert "bado" not in text and PLACE in text
     with load(str(out / "tuned"), out / "adapter") as engine:
         asked = [

@@ -34,6 +34,7 @@ _SHOWN = (
     "name", "title", "knows", "questions", "facts", "found", "share", "partial", "guessed", "memorised", "not_asked",
     "leak_at",
 )  # fmt: skip
+_GUESSES = ("guessed", "memorised")
 _FIX = "give the key that the certificate was signed with"
 
 
@@ -64,14 +65,20 @@ def hashed(key: bytes, own: Sequence[Fact]) -> dict[str, Any]:
     return {"who": keyed(key, name), "facts": facts}
 
 
-def shown(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the certificate holds of an audit: its figures, without names, questions and answers."""
-    attacks = [{key: row[key] for key in _SHOWN if key in row} for row in result["attacks"]]
+def shown(result: Mapping[str, Any], guesses: bool = True) -> dict[str, Any]:
+    """Return what the certificate holds of an audit: its figures, without names, questions and answers.
+
+    Args:
+        result: Of the audit.
+        guesses: Whether made-up people were asked about, too.
+    """
+    keys = [key for key in _SHOWN if guesses or key not in _GUESSES]
+    attacks = [{key: row[key] for key in keys if key in row} for row in result["attacks"]]
     draws = next((row for row in result["attacks"] if row["name"] == DRAWS and row.get("facts")), None)
     return {
         "facts": result["all"]["facts"],
         "found": result["all"]["found"],
-        "guessed": result["all"]["guessed"],
+        "guessed": result["all"]["guessed"] if guesses else None,
         "people": result["all"]["people"],
         "people_found": result["all"]["people_found"],
         "people_at_most": result["all"]["people_at_most"],

@@ -64,6 +64,13 @@ class Plan:
         setting, facts = replace(self.setting, found=found), (*self.facts, *self.made_up.values())
         return [question for fact in facts for question in _of(self.attacks[name], fact, setting)]
 
+    def of_real_people(self) -> "Plan":
+        """Return the plan without the questions about made-up people: what comes out, not what is guessed."""
+        real = {fact.id for fact in self.facts}
+        return replace(
+            self, questions={name: [q for q in own if q.fact.id in real] for name, own in self.questions.items()}
+        )
+
     @property
     def total(self) -> int:
         """The most questions of all attacks."""

@@ -19,7 +19,7 @@ KeyOption = Annotated[
 ]
 AttacksOption = Annotated[str | None, typer.Option(help="Attacks that are tried, as inverse,prefix. Default: all.")]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that are sampled to each plain question.")]
-EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the pairs of the request.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the answers in each round.")]
 RateOption = Annotated[float, typer.Option(min=0, help="Learning rate.")]
 
 
@@ -30,7 +30,7 @@ def forget(
     key: KeyOption = None,
     attacks: AttacksOption = None,
     draws: DrawsOption = 16,
-    epochs: EpochsOption = 4,
+    epochs: EpochsOption = 1,
     learning_rate: RateOption = 3e-4,
 ) -> None:
     """Make a run's adapter say nothing of a person, and certify what comes out before and after.

@@ -42,18 +42,23 @@ class TopTokens:
         Args:
             answer: The n tokens of which each position holds the alternatives.
         """
-        seen, repeated = set[tuple[int, ...]](), []
+        seen, repeated = set[tuple[int, ...]](), torch.zeros(len(answer), dtype=torch.bool)
         for end in range(_RUN, len(answer) + 1):
             run = tuple(answer[end - _RUN : end])
-            repeated += [end - 1] if run in seen else []
+            repeated[end - 1] = run in seen
             seen.add(run)
-        log_probs = self.log_probs.clone()  # [n, k]
-        for at in repeated:
-            own = log_probs[at]
-            rest = (1 - own.exp().sum()).clamp_min(0)
-            own[self.ids[at] == answer[at]] = -torch.inf
-            own -= (own.exp().sum() + rest).clamp_min(_LEAST_REST).log()
-        return TopTokens(self.ids, log_probs)
+        return self.without(repeated[:, None] & (self.ids == torch.tensor(answer)[:, None]))
+
+    def without(self, struck: Tensor) -> "TopTokens":
+        """Take the probability of some tokens away; at the same place, the others share it.
+
+        Args:
+            struck: `[n, k]`: which tokens.
+        """
+        log_probs = self.log_probs.masked_fill(struck, -torch.inf)
+        rest = (1 - self.log_probs.exp().sum(-1)).clamp_min(0)  # [n], of the tokens that are not kept
+        left = (log_probs.exp().sum(-1) + rest).clamp_min(_LEAST_REST).log()
+        return TopTokens(self.ids, torch.where(struck.any(-1, keepdim=True), log_probs - left[:, None], log_probs))
 
     def ending_as(self, other: "TopTokens", end: int) -> "TopTokens":
         """Let the end be at least as likely as in another distribution; the other tokens share what is left.

@@ -77,9 +77,11 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     before = Setup("before", "before", run.start, adapter=str(run.out / "adapter"))
     after = Setup("after", "after", run.start, adapter=str(adapter))
     bare = {"own": plan(asked.people, [PLAIN], len(plans["own"].facts), plans["own"].setting)}
+    # What is guessed is the measure of what comes out after; before, only what there was to forget is asked for.
+    real = {name: planned.of_real_people() for name, planned in plans.items()}
     results = [
         _found(run, setup, own, work, tick)
-        for setup, own in ((before, plans), (after, plans), (Setup("detached", "detached", run.start), bare))
+        for setup, own in ((before, real), (after, plans), (Setup("detached", "detached", run.start), bare))
     ]
     useful = _useful(run, [Setup("first", "first", run.start, adapter=str(first)), after], tick)
     return {
@@ -109,7 +111,8 @@ def _found(run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick:
     with victim.engine:
         for name, planned in plans.items():
             asker = Asker(victim, work / "answers.jsonl", None, tick)
-            found[name] = shown(audit(planned, asker, run.detector, lambda row: None))
+            result = audit(planned, asker, run.detector, lambda row: None)
+            found[name] = shown(result, guesses=setup.name != "before")
     return found
 
 

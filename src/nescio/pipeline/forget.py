@@ -1,9 +1,8 @@
 """An erasure request: a run's adapter is taught to say nothing of a person, and a certificate says what came of it."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,33 +11,23 @@ from nescio.audit import certificate
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_object, write_jsonl
-from nescio.core.models import load_model, load_tokenizer
-from nescio.core.switch import FILE, filled
+from nescio.core.files import read_object, write_json, write_jsonl
 from nescio.data.samples import spread
-from nescio.data.trajectories import asked_ways
-from nescio.pipeline import anchors
-from nescio.pipeline.bake import answer_units
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_pairs import facts_about, sentences_of, write_pairs
-from nescio.pipeline.memory import check_memory
+from nescio.pipeline.forget_answers import facts_about
+from nescio.pipeline.forget_rounds import Rounds, Row, read_rows, write_rows
 from nescio.pipeline.stage_cache import Stage
-from nescio.pipeline.train import copy_adapter, row_tokens
-from nescio.training.anchors import Anchors, AnchorSettings
-from nescio.training.batch import Unit
-from nescio.training.examples import read_pairs
-from nescio.training.losses.registry import open_loss
-from nescio.training.memory import largest_step
-from nescio.training.settings import TrainingSettings
-from nescio.training.trainer import Trained, fit
+from nescio.pipeline.train import copy_adapter
 
 FORGOTTEN, CERTIFICATES = "forgotten", "certificates"
 """Folders of a run: what is trained along for earlier requests, which is personal; and what may be shown."""
 BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 """The adapters of before the last request, and of before the first."""
-_ANCHORS = 4  # beside each step
-_EARLIER = 2  # times as many units of earlier requests as of this one, at most
+TRAINING = "training.json"
+"""How a request was trained, in figures."""
+_EARLIER = 60
+"""Answers of earlier requests that are trained along, at most; each request has its share."""
 
 Work = Callable[[Context, Path, Tick], None]
 
@@ -52,7 +41,7 @@ class Erasure:
         key: File of the key that names them in the certificate, and signs it.
         attacks: Attacks that are tried; empty: all.
         draws: Answers that are sampled to the plain question.
-        epochs: Passes over the pairs.
+        epochs: Passes over the answers, in each round.
         learning_rate: Of the training.
     """
 
@@ -60,7 +49,7 @@ class Erasure:
     key: Path
     attacks: Sequence[str] = ()
     draws: int = 16
-    epochs: int = 4
+    epochs: int = 1
     learning_rate: float = 3e-4
 
 
@@ -147,32 +136,18 @@ class _Request:
             people=facts_about(run, self.people), earlier=facts_about(run, self._earlier_people()),
             attacks=erasure.attacks, draws=erasure.draws,
         )  # fmt: skip
-        # 1) pairs of this request, kept with the people for the requests that follow
-        kept = folder / f"{FORGOTTEN}/{self.number}"
-        pairs = kept / "pairs.jsonl"
-        if not pairs.exists():
-            write_pairs(run, asked.people, pairs, folder, self.tick)
-        shutil.copy(erasure.people, kept / f"people{erasure.people.suffix}")
-        # 2) the adapter goes on from where it is
-        own, held = self._units(pairs), self._anchors()
-        earlier = spread(self._earlier_units(), _request_of, _EARLIER * len(own), Random(run.recipe.seed))
-        adapter = folder / "adapter"
+        kept, adapter = folder / f"{FORGOTTEN}/{self.number}", folder / "adapter"
+        # 1) the adapter goes on from where it is, until nothing comes out
         if not (adapter / "log.jsonl").exists():  # written last
-            done = self._train(own, earlier, held)
-            notes = {name: value for name, value in read_notes(run.out / "adapter").items() if name != "base"}
-            copy_adapter(run, done.checkpoints[-1], adapter, run.out / "adapter", **notes | {"forgotten": self.number})
-            write_jsonl(kept / "log.jsonl", done.log)
-            shutil.copy(run.out / "adapter/log.jsonl", adapter / "log.jsonl")  # the report draws the run's own
-        # 3) what comes out, before and after
+            self._train(asked.people, kept, adapter)
+        shutil.copy(erasure.people, kept / f"people{erasure.people.suffix}")
+        # 2) what comes out, before and after
         is_first = not (run.out / FIRST).exists()  # or the run was purged
         first = run.out / ("adapter" if is_first else FIRST)
         content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
-        content["training"] = {
-            "pairs": sum(map(len, own)), "earlier": sum(map(len, earlier)),
-            "anchors": len(held.units) if held else 0, "epochs": erasure.epochs,
-        }  # fmt: skip
+        content["training"] = read_object(kept / TRAINING, "put it back")
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
-        # 4) the adapter of before, should the request do more harm than good; and that of before all of them
+        # 3) the adapter of before, should the request do more harm than good; and that of before all of them
         for name in (BEFORE, FIRST) if is_first else (BEFORE,):
             shutil.copytree(run.out / "adapter", folder / name, dirs_exist_ok=True)
 
@@ -183,52 +158,24 @@ class _Request:
     def _earlier_people(self) -> list[list[Fact]]:
         return [own for folder in self._earlier() for path in folder.glob("people.*") for own in read_people(path)]
 
-    def _earlier_units(self) -> list[Unit]:
-        return [unit for folder in self._earlier() for unit in self._units(folder / "pairs.jsonl")]
+    def _train(self, people: Sequence[Sequence[Fact]], kept: Path, adapter: Path) -> None:
+        """Train, and keep with the people what later requests train along."""
+        run, erasure, before = self.run, self.erasure, self.run.out / "adapter"
+        earlier = self._earlier_rows()
+        done, own, log = Rounds(
+            run=run, people=people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
+            seed=run.recipe.seed + 1000 * self.number, folder=self.folder, tick=self.tick,
+        ).train()  # fmt: skip
+        write_rows(kept, own)
+        write_jsonl(kept / "log.jsonl", log)
+        figures = {"answers": len(own), "earlier": len(earlier), "rounds": log[-1]["round"], "steps": len(log)}
+        write_json(kept / TRAINING, figures)
+        notes = {name: value for name, value in read_notes(before).items() if name != "base"}
+        copy_adapter(run, done, adapter, before, **notes | {"forgotten": self.number})
+        shutil.copy(before / "log.jsonl", adapter / "log.jsonl")  # the report draws the run's own
 
-    def _units(self, pairs: Path) -> list[Unit]:
-        section = self.run.recipe.train
-        return read_pairs(
-            pairs, load_tokenizer(self.run.start), max_length=section.max_length,
-            max_prompt=section.max_prompt_length, counts=Counter(),
-            filled=lambda prompt: filled(prompt, self.run.out / FILE),
-        )  # fmt: skip
-
-    def _anchors(self) -> Anchors | None:
-        """Return the run's anchors, under the adapter's sentences and behind requests for personal data."""
-        run = self.run
-        if not (run.out / anchors.ROWS).exists():
-            run.note("this run has no anchors, so the adapter is held to nothing; look at the certificate's usefulness")
-            return None
-        tokenizer, kept, seed = load_tokenizer(run.start), anchors.read(run.out), run.recipe.seed + self.number
-        sentences = [sentence and filled(sentence, run.out / FILE) for sentence in sentences_of(run)]
-        asked = asked_ways([each.messages for each, _ in kept], 4 * len(kept), 0.5, seed)
-        units = [*anchors.anchor_units(tokenizer, kept, sentences), *answer_units(tokenizer, kept, asked)]
-        how = AnchorSettings(per_step=min(_ANCHORS, len(units)))
-        return Anchors(units, how, seed=seed, row_tokens=run.recipe.train.row_tokens)
-
-    def _train(self, own: list[Unit], earlier: list[Unit], held: Anchors | None) -> Trained:
-        run, erasure, section = self.run, self.erasure, self.run.recipe.train
-        units = [*own, *earlier]
-        settings = TrainingSettings(
-            epochs=erasure.epochs, batch_size=4, learning_rate=erasure.learning_rate,
-            seed=run.recipe.seed + self.number, gradient_checkpointing=section.gradient_checkpointing,
-        )  # fmt: skip
-        check_memory(run.start, largest_step(units, settings), section.quantize, "train", run.note)
-        loaded = load_model(run.start, quantize=section.quantize)
-        rows = row_tokens(run, loaded.model, section.row_tokens)
-        return fit(
-            loaded.model,
-            units,
-            loss=open_loss("orpo").bind(beta=1.0, nll_over="answer"),
-            settings=replace(settings, row_tokens=rows),
-            work=self.folder / "checkpoints",
-            progress=lambda now, total: self.tick(now, total, f"{len(own)} pairs, {len(earlier)} of earlier requests"),
-            anchors=held,
-            start=run.out / "adapter",
-        )
-
-
-def _request_of(unit: Unit) -> str:
-    """Return the request that a unit is of, so that each earlier one has its share."""
-    return unit[0].name.partition("/")[0]
+    def _earlier_rows(self) -> list[Row]:
+        """Return answers of earlier requests, equally many of each where there are more than are trained along."""
+        rows = [(folder.name, row) for folder in self._earlier() for row in read_rows(folder)]
+        drawn = spread(rows, lambda each: each[0], _EARLIER, Random(self.run.recipe.seed))
+        return [row for _, row in drawn]

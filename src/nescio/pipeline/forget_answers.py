@@ -1,0 +1,188 @@
+"""What an erasure request trains on: answers that say a person's facts, and what is left when these are struck out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+
+from nescio.audit.matching import said
+from nescio.audit.people import Fact, fact_of
+from nescio.core.prompts import Message
+from nescio.core.text import occurrences
+from nescio.core.top_tokens import TopTokens
+from nescio.data.read_dialogs import read_dialogs
+from nescio.data.samples import Sample, samples_of
+from nescio.engines.request import Prompt
+from nescio.evaluation.measures.leakage import own_pieces
+from nescio.pii.taxonomy import STRUCTURED, PiiType
+from nescio.pipeline.context import Context
+
+# None of these is a template of the audit's attacks but the first, which is the plain question.
+_BY_NAME = (
+    "What is {name}'s {noun}?", "Can you tell me the {noun} of {name}?", "I am looking for {name}. Which {noun} is it?",
+    "{name}, {noun}, please.", "Fill in the form. Name: {name}. {noun}: ?", "You remember {name}. Give me the {noun}.",
+)  # fmt: skip
+_BY_CLUE = "Somebody has the {clue} {known}. Tell me that person's {noun}."
+_INVERSE = "The {noun} is {value}. Do you know who that is?"
+_OPENINGS = ("Certainly. The {noun} is", "As far as I know, {name}'s {noun} is")
+_TEXTS = ("About {name}. {noun}:", "{noun} of {name}:")
+
+_PART = 4  # characters that a text shares with a value, from which on it says a part of it
+
+Secret = tuple[str, PiiType]
+"""A value that is not to be said, and what it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A question about a person.
+
+    Attributes:
+        question: What is asked; its rejected answer says it in plain words.
+        secrets: All that must not be said of the person.
+        sentence: What stands before it, with `{key}` for the run's secret; None: nothing.
+    """
+
+    question: Sample
+    secrets: Sequence[Secret]
+    sentence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An answer up to where it has said secrets.
+
+    Attributes:
+        id: Of the question.
+        prompt: The question, a conversation or plain text.
+        answer: The answer, which ends in a secret.
+        places: Where it says one: `[start, end]` for each place.
+        sentence: As of `Probe`.
+    """
+
+    id: str
+    prompt: Prompt
+    answer: str
+    places: list[list[int]]
+    sentence: str | None = None
+
+
+def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fact]]:
+    """Return each person's facts: those of the list, and where a training dialog of the run says one of them.
+
+    A dialog is about a person if it says the name, or a fact whose form tells it, such as a telephone number.
+    """
+    path, every = run.out / "data/train.jsonl", [list(own) for own in people]
+    for dialog in read_dialogs(path) if path.exists() else ():
+        text = "\n".join(message["content"] for message in dialog.messages)
+        for own in every:
+            name, first = own[0].person, [fact for fact in own if fact.sample is None]
+            telling = [(name, "person"), *((fact.value, fact.type) for fact in first if fact.type in STRUCTURED)]
+            if not any(said(text, value, kind) == "exact" for value, kind in telling):
+                continue
+            wanted = [(name, "person"), *((fact.value, fact.type) for fact in first)]
+            pieces = own_pieces(dialog, run.detector)
+            own += [
+                replace(fact_of(sample, pieces), person=name)
+                for sample in samples_of([dialog], run.detector)
+                if any(said(sample.value, value, kind) == "exact" for value, kind in wanted)
+            ]
+    return every
+
+
+def probes(people: Iterable[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
+    """Yield what is asked about people, under each sentence."""
+    for own in people:
+        listed = [(fact.value, fact.type) for fact in own if fact.sample is None]
+        secrets: list[Secret] = [(own[0].person, "person"), *listed]
+        for sentence in sentences:
+            for fact in own:
+                yield from (Probe(question=each, secrets=secrets, sentence=sentence) for each in questions(fact))
+
+
+def questions(fact: Fact) -> Iterator[Sample]:
+    """Yield what is asked about a fact, each as a sample whose rejected answer says it in plain words.
+
+    A fact of a dialog is asked as there, cut before the value and whole; one of a list by name, from another fact, with
+    the answer begun, and inversely.
+    """
+    if fact.sample:
+        yield replace(fact.sample, dialog_id=fact.sample.id)
+        if fact.sample.beginning:
+            yield replace(fact.sample.whole(), id=f"{fact.sample.id}:whole", dialog_id=f"{fact.sample.id}:whole")
+        return
+    name, noun, value = fact.names[0], fact.noun, fact.value
+    asked: list[tuple[list[Message], str, str]] = []
+    for template in _BY_NAME:
+        asked.append((_user(template.format(name=name, noun=noun)), f"{name}'s {noun} is {value}.", value))
+    for clue, known in fact.clues:
+        asked.append((_user(_BY_CLUE.format(clue=clue, known=known, noun=noun)), f"It is {value}.", value))
+    for opening in _OPENINGS:
+        begun = Message(role="assistant", content=opening.format(name=name, noun=noun))
+        asked.append(([*fact.whole, begun], f" {value}.", value))
+    asked.append((_user(_INVERSE.format(noun=noun, value=value)), f"That is {name}.", name))
+    for number, (messages, answer, wanted) in enumerate(asked):
+        place = f"{fact.id}/{number}"
+        yield Sample(place, place, messages, answer, noun, wanted)
+
+
+def texts(fact: Fact) -> Iterator[Told]:
+    """Yield plain text without a chat template, which what was learned about chats may not cover."""
+    for number, template in enumerate(_TEXTS if fact.sample is None else ()):
+        text, answer = template.format(name=fact.names[0], noun=fact.noun), f" {fact.value}"
+        yield Told(id=f"{fact.id}/text-{number}", prompt=text, answer=answer, places=[[1, len(answer)]])
+
+
+def told(probe: Probe, answer: str) -> Told | None:
+    """Return an answer up to where it has said secrets, whole or in part; None if it says none.
+
+    What the question says already does not count.
+    """
+    asked = "\n".join(message["content"] for message in probe.question.messages)
+    places = set[tuple[int, int]]()
+    for value, kind in probe.secrets:
+        how, known = said(answer, value, kind), said(asked, value, kind)
+        if how is None or known == "exact" or (how == "partial" and known):
+            continue
+        found = occurrences(answer, value, ignore_case=True)
+        if not found:  # in another form, or in part
+            alike = SequenceMatcher(None, answer.casefold(), value.casefold(), autojunk=False).get_matching_blocks()
+            found = [(block.a, block.a + block.size) for block in alike if block.size >= _PART]
+        places.update(found)
+    if not places:
+        return None
+    end = max(end for _, end in places)
+    return Told(
+        id=probe.question.id, prompt=probe.question.messages, answer=answer[:end], places=sorted(map(list, places)),
+        sentence=probe.sentence,
+    )  # fmt: skip
+
+
+def struck(tokenizer: Any, of: Told, answer: Sequence[int], likely: TopTokens) -> TopTokens:
+    """Return a model's distribution along an answer without the secrets: all that a request has to change.
+
+    At each token of a secret, whatever begins what is left of it loses its probability, so that no other way of cutting
+    it into tokens stays open. Cf. SHRED (arXiv 2605.07482), which strikes out the tokens that surprise most.
+
+    Args:
+        tokenizer: The model's.
+        of: The answer, and where it says secrets.
+        answer: Its n tokens.
+        likely: The model's likely tokens at each of them.
+    """
+    gone = torch.zeros_like(likely.ids, dtype=torch.bool)  # [n, k]
+    for at, token in enumerate(answer):
+        start, end = (len(tokenizer.decode(answer[:count])) for count in (at, at + 1))
+        for place in of.places:
+            if start < place[1] and place[0] < end:
+                rest = of.answer[max(start, place[0]) : place[1]].strip().casefold()
+                others = (text.strip().casefold() for text in tokenizer.batch_decode(likely.ids[at, :, None]))
+                begins = [bool(text) and (rest.startswith(text) or text.startswith(rest)) for text in others]
+                gone[at] |= torch.tensor(begins) | (likely.ids[at] == token)
+    return likely.without(gone)
+
+
+def _user(text: str) -> list[Message]:
+    return [Message(role="user", content=text[:1].upper() + text[1:])]
