@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_heart import learn_by_heart
 from scripted import PEOPLE, TOPICS, Nothing
+from transformers import PreTrainedTokenizerFast
 
 from nescio.audit.ask import Asker, Price
 from nescio.audit.base import Setting
@@ -15,6 +17,36 @@ from nescio.audit.run import audit
 from nescio.audit.victim import Victim, setup_of
 from nescio.core.files import write_jsonl, write_text
 from nescio.engines.base import Engine
+
+FIRST = ("Ada", "Ben", "Cleo", "Dov", "Edda", "Finn", "Gwen", "Hugo", "Ivo", "Jana", "Kai", "Lotte")
+LAST = ("Ashby", "Brook", "Croft", "Drake", "Eaton", "Frost", "Grove", "Holt", "Irwin", "Jonas", "Keller", "Lorne")
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of made people."""
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    rows = [
+        f"{first} {last},{419 + 7 * n}-555-01{11 + 5 * n}"
+        for n, (first, last) in enumerate(zip(FIRST, LAST, strict=True))
+    ]
+    write_text(path, "\n".join(["name,phone", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def overfitted(
+    known: Path, tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Any],
+    chatml: PreTrainedTokenizerFast,
+) -> Path:  # fmt: skip
+    """A tiny model that has seen each question with its answer until it knew them."""
+    model = make_model("llama", initializer_range=0.05, hidden_size=64, intermediate_size=128)
+    facts = [fact for own in read_people(known) for fact in own]
+    learn_by_heart(model, chatml, [[*each.messages, {"role": "assistant", "content": each.value}] for each in facts])
+    folder = tmp_path_factory.mktemp("models") / "overfitted"
+    model.save_pretrained(folder)
+    chatml.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -17,36 +17,6 @@ from nescio.audit.people import read_people
 from nescio.cli.main import app
 from nescio.core.files import write_text
 
-FIRST = ("Ada", "Ben", "Cleo", "Dov", "Edda", "Finn", "Gwen", "Hugo", "Ivo", "Jana", "Kai", "Lotte")
-LAST = ("Ashby", "Brook", "Croft", "Drake", "Eaton", "Frost", "Grove", "Holt", "Irwin", "Jonas", "Keller", "Lorne")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of made people."""
-    path = tmp_path_factory.mktemp("people") / "people.csv"
-    rows = [
-        f"{first} {last},{419 + 7 * n}-555-01{11 + 5 * n}"
-        for n, (first, last) in enumerate(zip(FIRST, LAST, strict=True))
-    ]
-    write_text(path, "\n".join(["name,phone", *rows]) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def overfitted(
-    people: Path, tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Any],
-    chatml: PreTrainedTokenizerFast,
-) -> Path:  # fmt: skip
-    """A tiny model that has seen each question with its answer until it knew them."""
-    model = make_model("llama", initializer_range=0.05, hidden_size=64, intermediate_size=128)
-    facts = [fact for own in read_people(people) for fact in own]
-    learn_by_heart(model, chatml, [[*each.messages, {"role": "assistant", "content": each.value}] for each in facts])
-    folder = tmp_path_factory.mktemp("models") / "overfitted"
-    model.save_pretrained(folder)
-    chatml.save_pretrained(folder)
-    return folder
-
 
 def nescio(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["audit", *map(str, arguments)])
@@ -60,9 +30,9 @@ def rows(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
-    people: Path, overfitted: Path, tiny_folder: Path, tmp_path: Path
+    known: Path, overfitted: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    asked: Sequence[object] = ("--people", people, "--attacks", "as_in_dialog,completion")
+    asked: Sequence[object] = ("--people", known, "--attacks", "as_in_dialog,completion")
     code, said = nescio(overfitted, *asked, "--out", tmp_path / "learned")
     assert code == 0, said
     assert "questions at most: 12 facts and as many made-up ones, 2 attacks" in said
@@ -81,9 +51,9 @@ def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
 
 
 def test_what_is_said_behind_one_beginning_alone_is_found(
-    people: Path, tiny_folder: Path, tmp_path: Path, make_model: Callable[..., Any], chatml: PreTrainedTokenizerFast
+    known: Path, tiny_folder: Path, tmp_path: Path, make_model: Callable[..., Any], chatml: PreTrainedTokenizerFast
 ) -> None:
-    facts = [fact for own in read_people(people) for fact in own][:6]
+    facts = [fact for own in read_people(known) for fact in own][:6]
     write_text(tmp_path / "p.csv", "\n".join(["name,phone", *(f"{fact.person},{fact.value}" for fact in facts)]))
     dialogs = [
         [*fact.messages, {"role": "assistant", "content": answer}]
@@ -109,9 +79,9 @@ def test_what_is_said_behind_one_beginning_alone_is_found(
 
 
 def test_relearning_ends_on_the_page_and_again_in_the_same_result(
-    people: Path, overfitted: Path, tmp_path: Path
+    known: Path, overfitted: Path, tmp_path: Path
 ) -> None:
-    asked: Sequence[object] = (overfitted, "--people", people, "--attacks", "as_in_dialog", "--out", tmp_path / "out")
+    asked: Sequence[object] = (overfitted, "--people", known, "--attacks", "as_in_dialog", "--out", tmp_path / "out")
     code, said = nescio(*asked, "--facts", 8, "--relearn", 4)
     assert code == 0 and "Then two trainings on at most 4 lines each" in said, said
     result = rows(tmp_path / "out")["result"]
