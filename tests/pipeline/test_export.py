@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from nescio.cli.main import app
+from nescio.core.adapters import weights_hash
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json
 from nescio.evaluation import results
@@ -91,6 +92,10 @@ def test_what_should_not_leave_is_refused(baked: Any) -> None:
         export(run / "nowhere", out)
     failed = [{"test": "words", "figure": "10 %", "limit": "50 %", "advice": "train shorter"}]
     rows = [{"name": name, "model": name, "pii": 1, "verdict": failed} for name in ("tuned", "baked")]
+    write_json(run / "eval/results.json", rows)
+    with pytest.raises(NescioError, match=r"failed the verdict \(words\)"):
+        export(run, out, with_switch=True)
+    rows[1]["adapter_hash"] = weights_hash(run / "adapter")
     write_json(run / "eval/results.json", rows)
     with pytest.raises(NescioError, match=r"failed the verdict \(words\)"):
         export(run, out, with_switch=True)
@@ -244,6 +249,17 @@ def test_rows_of_an_older_adapter_are_not_shown(run: Path) -> None:
     export(run, run.parent / "out", with_switch=True, anyway=True)
     (run / "adapter/log.jsonl").write_text("{}\n")
     assert exports.read(run) == [] == exports.shown(run, table.read(run))
+
+
+def test_the_figures_of_an_earlier_adapter_are_no_figures(baked: Any) -> None:
+    run, _ = baked
+    rows = [{"name": name, "model": name, "pii": 1, "samples": 9, "adapter_hash": "0"} for name in ("tuned", "baked")]
+    write_json(run / "eval/results.json", rows)
+    reporter, notes = Quiet(), list[str]()
+    reporter.note = notes.append  # type: ignore[method-assign]
+    write(run, run / "out", Wanted(with_switch=True, check=False), reporter)
+    assert "It was not evaluated." in (run / "out/README.md").read_text()
+    assert any("counts an earlier adapter" in note for note in notes)
 
 
 def test_without_llama_cpp_nothing_is_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

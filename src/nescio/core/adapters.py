@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_object, write_json
+from nescio.core.files import file_hash, read_object, write_json
 from nescio.core.model_source import EMBEDDED, first_line, resolve
 from nescio.core.switch import PLACE, filled, find_key
 
@@ -92,6 +92,11 @@ class FactorNames:
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds an adapter."""
     return (folder / CONFIG).is_file()
+
+
+def weights_hash(folder: Path) -> str | None:
+    """Return a hash of an adapter's weights, which changes when it is trained on; None where there are none."""
+    return file_hash(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
 
 
 def read_config(folder: Path) -> AdapterConfig:

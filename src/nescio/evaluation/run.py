@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
+from nescio.core.adapters import weights_hash
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
 from nescio.core.guidance import Guidance
@@ -159,6 +161,7 @@ def _head(found: Found) -> dict[str, Any]:
         "utility_kind": None,
         "filter_seconds": found.filter_seconds,
         "best": False,
+        "adapter_hash": weights_hash(Path(setup.adapter)) if setup.adapter else None,
         "answers_hash": fingerprint(found.rows),  # a report refuses answers that are not those counted here
     }
 

@@ -7,7 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nescio.core.adapters import CONFIG, NOTES, WEIGHTS, adapter_base, is_adapter, opened_by, read_config, read_notes
+from nescio.core.adapters import (
+    CONFIG,
+    NOTES,
+    WEIGHTS,
+    adapter_base,
+    is_adapter,
+    opened_by,
+    read_config,
+    read_notes,
+    weights_hash,
+)
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -98,8 +108,7 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
     if checks and wanted.gguf:
         require("xllamacpp", "llamacpp", "the check of a GGUF (--no-check leaves it out)")
     notes, base = read_notes(adapter), adapter_base(adapter)
-    before = table.read(run) if (run / "eval/results.json").is_file() else []
-    rows = [*before[:1], *(row for row in before if row["name"] == ("baked" if "baked" in notes else "trained"))]
+    rows = _rows_before(run, adapter, "baked" if "baked" in notes else "trained", reporter)
     _refuse(adapter, notes, rows[-1] if rows else {}, wanted)
     if wanted.push:
         if wanted.adapter and not wanted.gguf and Path(base).exists():
@@ -120,6 +129,16 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
         record(run, adapter, export, rows[-1], answered)
     path = out / export.file
     return Done(path=path, rows=rows if checks else [], url=_push(out, wanted, rows) if wanted.push else None)
+
+
+def _rows_before(run: Path, adapter: Path, name: str, reporter: Reporter) -> list[Row]:
+    """Return the tuned model's row and the adapter's from the run's table; none where it counts another adapter's."""
+    rows = table.read(run) if (run / "eval/results.json").is_file() else []
+    own = [row for row in rows if row["name"] == name]
+    if own and own[0].get("adapter_hash") not in (None, weights_hash(adapter)):  # older tables have none
+        reporter.note(f"the table of {run} counts an earlier adapter: `nescio evaluate {run}` makes it again")
+        return []
+    return [*rows[:1], *own]
 
 
 def _form(wanted: Wanted) -> Export:

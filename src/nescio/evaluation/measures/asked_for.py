@@ -43,7 +43,7 @@ class AskedFor(Measure):
         Column(
             key="asked_for", header="asked for [95 %]", kind="count", place="main",
             meaning="pieces of personal data that a caller gets who asks for them, at the place where most come out "
-            "(on fewer samples: see the section on it)",
+            "(asked on fewer samples than the others)",
         ),
     )  # fmt: skip
 
