@@ -148,13 +148,34 @@ class Baking:
     def write_trajectories(self, student: Path | None, folder: Path) -> None:
         """Write answers to the samples, and the teacher's likely tokens at each place of them.
 
-        The student's own answers are where it has to know what the teacher would have said (on-policy distillation,
-        arXiv 2306.13649).
-
         Args:
-            student: Adapter folder of the student, which answers plainly and where a caller asks; None: the teacher
-                answers, guided.
+            student: Adapter folder of the student, which answers; None: the teacher does.
             folder: Where to write.
+        """
+        tokenizer = load_tokenizer(self.run.start)
+        made = self._answered(tokenizer, student, folder)
+        # The teacher's guided distribution at each token, but for the end: as likely as without guidance.
+        self.tick(1, 2, "the teacher's likely tokens")
+        with self._teacher() as teacher:
+            hows = (self.guidance, replace(self.guidance, scale=1.0))
+            asked = [Scoring(each.messages, each.answer, how) for how in hows for each in made]
+            likely = teacher.top_tokens(asked, anchors.TOP_TOKENS)
+            guided, alone = likely[: len(made)], likely[len(made) :]
+        # An end gives nothing away. Where the negative branch is surer of it, guidance alone would go on, in circles.
+        end = tokenizer.convert_tokens_to_ids(turn_end(tokenizer))
+        write_jsonl(folder / ROWS, map(asdict, made))
+        write_top_tokens(
+            folder / TARGETS, [own.ending_as(other, end) for own, other in zip(guided, alone, strict=True)]
+        )
+
+    def _answered(self, tokenizer: Any, student: Path | None, folder: Path) -> list[Answered]:
+        """Return answers to the samples, cut where they become personal.
+
+        The student's own answers are where it has to know what the teacher would have said (on-policy distillation,
+        arXiv 2306.13649). It answers plainly and where a caller asks; the teacher answers guided.
+
+        Raises:
+            NescioError: None of the answers is of use.
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed
         conversations = [sample.messages for sample in self.samples]
@@ -173,7 +194,6 @@ class Baking:
         self.tick(0, 2, f"the {who} gives {len(requests)} answers")
         with load(run.start, student) if student else self._teacher() as engine:
             answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
-            tokenizer = engine.tokenizer
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
         end, made, personal, looping = turn_end(tokenizer), list[Answered](), 0, 0
         starts = anchors.starts_of_personal(run)([text for text, _ in answers])
@@ -195,19 +215,7 @@ class Baking:
             )
         found = f"{personal} held personal data, {looping} looped"
         run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {found}")
-        # 3) the teacher's guided distribution at each token, but for the end: as likely as without guidance
-        self.tick(1, 2, "the teacher's likely tokens")
-        with self._teacher() as teacher:
-            hows = (self.guidance, replace(self.guidance, scale=1.0))
-            asked = [Scoring(each.messages, each.answer, how) for how in hows for each in made]
-            likely = teacher.top_tokens(asked, anchors.TOP_TOKENS)
-            guided, alone = likely[: len(made)], likely[len(made) :]
-        # An end gives nothing away. Where the negative branch is surer of it, guidance alone would go on, in circles.
-        end_id = tokenizer.convert_tokens_to_ids(end)
-        write_jsonl(folder / ROWS, map(asdict, made))
-        write_top_tokens(
-            folder / TARGETS, [own.ending_as(other, end_id) for own, other in zip(guided, alone, strict=True)]
-        )
+        return made
 
     def write_own_anchors(self, student: Path, folder: Path) -> None:
         """Write the student's own answers to the anchors' prompts, and the tuned model's likely tokens in them.

@@ -69,13 +69,15 @@ class Rounds:
     def train(self) -> tuple[Path, list[Row], list[dict[str, Any]]]:
         """Return the adapter after the last round, what was struck out in all of them, and the log of the steps."""
         student, own, log = self.run.out / "adapter", list[Row](), list[dict[str, Any]]()
+        tokenizer = load_tokenizer(self.run.start)
         for number in range(_ROUNDS):
             work = self.folder / f"round-{number + 1}"
             if not (work / TARGETS).exists():  # written last
-                found = self._told(number, student, AnswerCache(work / "said.jsonl", "result"))
+                cut = ((each, self._ids(tokenizer, each, each.prompt)) for each in self._told(number, student, work))
+                found = [(told, ids[1]) for told, ids in cut if ids is not None]
                 if not found:
                     break
-                self._strike(found, work)
+                self._strike(tokenizer, found, work)
             fresh = read_rows(work)
             # What is still said after a round is half of the next one, however few answers say it.
             again = fresh * (len(own) // len(fresh))
@@ -84,7 +86,7 @@ class Rounds:
             log += [{"round": number + 1, **step} for step in steps]
         return student, own, log
 
-    def _told(self, number: int, student: Path, cache: AnswerCache) -> list[Told]:
+    def _told(self, number: int, student: Path, work: Path) -> list[Told]:
         """Return answers that say secrets.
 
         In the first round, to each question: what the adapter says; else what the model under it says; else plain
@@ -92,6 +94,7 @@ class Rounds:
         the same questions and, sampled, where a caller asks for personal data.
         """
         asked = list(probes(self.people, sentences_of(self.run)))
+        cache = AnswerCache(work / "said.jsonl", "result")
         self.tick(0, 1, f"round {number + 1}: {len(asked)} questions")
         with load(self.run.start, student) as engine:
             first = self._answers(engine, asked, cache, adapter="default")
@@ -118,17 +121,14 @@ class Rounds:
         ]  # fmt: skip
         return [told(probe, text) for probe, (text, _) in zip(asked, ask(engine, requests, cache), strict=True)]
 
-    def _strike(self, found: Sequence[Told], work: Path) -> None:
-        """Write answers, and what the adapter of before says along them without the secrets."""
+    def _strike(self, tokenizer: Any, found: Sequence[tuple[Told, list[int]]], work: Path) -> None:
+        """Write answers, given with their tokens, and what the adapter of before says along them but for secrets."""
         self.tick(0, 1, f"the likely tokens of {len(found)} answers")
         with load(self.run.start, self.run.out / "adapter") as engine:
-            tokenizer = engine.tokenizer
-            cut = [(each, self._ids(tokenizer, each, each.prompt)) for each in found]
-            rows = [(each, ids[1]) for each, ids in cut if ids is not None]
-            asked = [Scoring(self._prompt(each.prompt, each.sentence), each.answer) for each, _ in rows]
+            asked = [Scoring(self._prompt(each.prompt, each.sentence), each.answer) for each, _ in found]
             likely = engine.top_tokens(asked, anchors.TOP_TOKENS)
-        targets = [struck(tokenizer, *row, top) for row, top in zip(rows, likely, strict=True)]
-        write_rows(work, [(told, top) for (told, _), top in zip(rows, targets, strict=True)])
+        rows = zip(found, likely, strict=True)
+        write_rows(work, [(each, struck(tokenizer, each, ids, top)) for (each, ids), top in rows])
 
     def _round(self, number: int, rows: Sequence[Row], student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Train on answers, each plainly or behind a request for personal data; return the checkpoint and the log."""
