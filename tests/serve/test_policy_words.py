@@ -110,11 +110,11 @@ def test_what_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"guidance_scale": 1}, "403 outside_policy (guidance.scale): guidance.scale: this key's policy allows 3"),
+        ({"guidance_scale": 1}, "403 outside_policy: guidance.scale: this key's policy allows 3"),
         ({"model": "llama"}, "404 model_not_found (model): "),
-        ({"temperature": "hot"}, "400 invalid_value (temperature): temperature: "),
+        ({"temperature": "hot"}, "400 invalid_value: temperature: "),
         ({"colour": 1}, "400 unknown_parameter (colour): "),
-        ({"messages": ...}, "400 invalid_value (messages): messages: field required"),
+        ({"messages": ...}, "400 invalid_value: messages: field required"),
         ({"messages": ..., "prompt": "Who"}, "403 outside_policy (prompt): "),
     ],
 )

@@ -51,7 +51,7 @@ def test_the_callers_own_policy_is_told_without_its_keys(server: Running) -> Non
     ("policy", "more", "status", "said"),
     [
         (None, {}, 200, "guidance: scale 2; space prob; rows 2"),
-        (None, {"guidance_scale": 9}, 403, "403 outside_policy (guidance.scale)"),
+        (None, {"guidance_scale": 9}, 403, "403 outside_policy: guidance.scale: "),
         ("{adapters: [careful], guidance: {scale: {default: 2, max: 9}}}", {"guidance_scale": 9}, 200, "scale 9"),
         ("{adapters: [careful], outside: pin}", {"guidance_scale": 9}, 200, "scale 3"),
         ("{adapters: [other]}", {}, 404, "404 model_not_found"),

@@ -81,7 +81,7 @@ def verdict(
         admitted, said = audited(admitted)
     except ApiError as error:
         detail = error.body.error
-        place = f" ({detail.param})" if detail.param else ""
+        place = f" ({detail.param})" if detail.param and not detail.message.startswith(f"{detail.param}:") else ""
         return Verdict(error.status, [f"{error.status} {error.code}{place}: {detail.message}"])
     return Verdict(200, [f"answered under policy {caller.name}", *_described(admitted), *said])
 
