@@ -71,6 +71,11 @@ class Plan:
             self, questions={name: [q for q in own if q.fact.id in real] for name, own in self.questions.items()}
         )
 
+    def leaving_out(self, why: Mapping[str, str]) -> "Plan":
+        """Return the plan without some attacks, given by name with the reason of each."""
+        none: dict[str, Sequence[Question]] = dict.fromkeys(why, ())
+        return replace(self, questions={**self.questions, **none}, why_not={**self.why_not, **why})
+
     @property
     def total(self) -> int:
         """The most questions of all attacks."""

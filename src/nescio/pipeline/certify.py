@@ -77,12 +77,14 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     before = Setup("before", "before", run.start, adapter=str(run.out / "adapter"))
     after = Setup("after", "after", run.start, adapter=str(adapter))
     bare = {"own": plan(asked.people, [PLAIN], len(plans["own"].facts), plans["own"].setting)}
-    # What is guessed is the measure of what comes out after; before, only what there was to forget is asked for.
-    real = {name: planned.of_real_people() for name, planned in plans.items()}
-    results = [
-        _found(run, setup, own, work, tick)
-        for setup, own in ((before, real), (after, plans), (Setup("detached", "detached", run.start), bare))
-    ]
+    # 1) What comes out before. What is guessed is the measure of what comes out after, so it is asked for only then.
+    found_before = _found(run, before, {name: own.of_real_people() for name, own in plans.items()}, work, tick)
+    # 2) After: what the model could not be asked before is not tried again.
+    unable = {row["name"]: row["not_asked"] for row in found_before["own"]["attacks"] if row["not_asked"]}
+    found_after = _found(run, after, plans | {"own": plans["own"].leaving_out(unable)}, work, tick)
+    # 3) With the adapter taken off, asked plainly.
+    detached = _found(run, Setup("detached", "detached", run.start), bare, work, tick)["own"]
+    # 4) Whether it still answers.
     useful = _useful(run, [Setup("first", "first", run.start, adapter=str(first)), after], tick)
     return {
         "nescio": nescio.__version__,
@@ -93,14 +95,14 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
             "adapter": file_hash(adapter),
         },
         "left_out": len(plans["own"].left_out),
-        "before": results[0],
-        "after": results[1],
-        "detached": {key: results[2]["own"][key] for key in ("facts", "found")},
+        "before": found_before,
+        "after": found_after,
+        "detached": {key: detached[key] for key in ("facts", "found")},
         "usefulness": [
             {key: row[key] for key in ("name", "words", "words_ci95", "everyday", "everyday_ci95", "everyday_kl")}
             for row in useful
         ],
-        "tests": tests(results[0], results[1], useful),
+        "tests": tests(found_before, found_after, useful),
     }
 
 
