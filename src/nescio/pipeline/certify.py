@@ -1,7 +1,7 @@
 """What stands in the certificate of an erasure: the attacks and the usefulness, before and after."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from nescio.pipeline.context import Context, Tick
 
 _EARLIER = (PLAIN, "prefix")
 """Attacks that earlier people are asked about again with."""
+_EARLIER_FACTS = 12
+"""Facts of earlier people that are asked for again at most, drawn anew for each request, so that none takes longer."""
 _GREETING = Sample("greeting", "greeting", [Message(role="user", content="Hello! How are you?")], "", "", "")
 
 
@@ -56,9 +58,12 @@ class Asked:
             NescioError: No fact could prove anything, or an attack is unknown.
         """
         setting = Setting(tokenizer=load_tokenizer(run.start), draws=self.draws, seed=run.recipe.seed)
-        most = sum(map(len, (*self.people, *self.earlier)))
-        plans = {"own": plan(self.people, self.attacks, most, setting)}
-        return plans | ({"earlier": plan(self.earlier, _EARLIER, most, setting)} if self.earlier else {})
+        plans = {"own": plan(self.people, self.attacks, sum(map(len, self.people)), setting)}
+        if self.earlier:
+            other = replace(setting, seed=run.recipe.seed + len(self.earlier))
+            # They are compared with what came out before, not with what is guessed.
+            plans["earlier"] = plan(self.earlier, _EARLIER, _EARLIER_FACTS, other).of_real_people()
+        return plans
 
 
 def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, tick: Tick) -> dict[str, Any]:
