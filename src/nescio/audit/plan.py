@@ -71,6 +71,12 @@ class Plan:
             self, questions={name: [q for q in own if q.fact.id in real] for name, own in self.questions.items()}
         )
 
+    @property
+    def asks_made_up(self) -> bool:
+        """Whether made-up people are asked about."""
+        made_up = {fact.id for fact in self.made_up.values()}
+        return any(question.fact.id in made_up for own in self.questions.values() for question in own)
+
     def leaving_out(self, why: Mapping[str, str]) -> "Plan":
         """Return the plan without some attacks, given by name with the reason of each."""
         none: dict[str, Sequence[Question]] = dict.fromkeys(why, ())

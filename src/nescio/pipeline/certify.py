@@ -119,7 +119,7 @@ def _found(run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick:
         for name, planned in plans.items():
             asker = Asker(victim, work / "answers.jsonl", None, tick)
             result = audit(planned, asker, run.detector, lambda row: None)
-            found[name] = shown(result, guesses=setup.name != "before")
+            found[name] = shown(result, guesses=planned.asks_made_up)
     return found
 
 
