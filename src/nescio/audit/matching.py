@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Literal
 
 from nescio.audit.dates import dates
@@ -44,6 +45,33 @@ def places(text: str, value: str) -> list[tuple[int, int]]:
     """Return where a text says a value, or else its longest word: `(start, end)` for each place."""
     found = occurrences(text, value, ignore_case=True)
     return found or occurrences(text, max(value.split(), key=len, default=""), ignore_case=True)
+
+
+def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
+    """Return where a text says a value in any form, or a part that tells: `(start, end)` for each place, in order.
+
+    Args:
+        text: A text of which `said` is not None.
+        value: What it says.
+        kind: What the value is.
+    """
+    # 1) As it is written.
+    if found := occurrences(text, value, ignore_case=True):
+        return found
+    # 2) The same letters and digits, whatever is between them; of a telephone number, as many of the last as are there.
+    folded, origins = fold(text, ignore_case=True)
+    at = [number for number, letter in enumerate(folded) if letter.isalnum()]
+    whole, least, compact = _compact(value), _digits(value, kind), "".join(folded[number] for number in at)
+    for wanted in (whole[cut:] for cut in range(len(whole) - len(least) + 1 if least else 1)):
+        if wanted and (start := compact.find(wanted)) >= 0:
+            return [(origins[at[start]], origins[at[start + len(wanted) - 1]] + 1)]
+    # 3) What both have in common.
+    alike = SequenceMatcher(None, folded, _plain(value), autojunk=False).get_matching_blocks()
+    parts = ((each.a, folded[each.a : each.a + each.size]) for each in alike if each.size >= _SHORTEST_PART)
+    trimmed = ((start + len(part) - len(part.lstrip()), part.strip()) for start, part in parts)
+    found = [(origins[start], origins[start + len(part) - 1] + 1) for start, part in trimmed if part]
+    # 4) A date in words has little in common with one in digits: then all of its numbers, or the whole text.
+    return found or [match.span() for match in re.finditer(r"\w*\d\w*", text)] or [(0, len(text))]
 
 
 def _is_exact(text: str, value: str, kind: PiiType) -> bool:

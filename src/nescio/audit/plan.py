@@ -61,7 +61,8 @@ class Plan:
 
     def after(self, name: str, found: Sequence[Any]) -> Sequence[Question]:
         """Return an attack's questions after its search."""
-        setting, facts = replace(self.setting, found=found), (*self.facts, *self.made_up.values())
+        setting, asked = replace(self.setting, found=found), {question.fact.id for question in self.questions[name]}
+        facts = [fact for fact in (*self.facts, *self.made_up.values()) if fact.id in asked]
         return [question for fact in facts for question in _of(self.attacks[name], fact, setting)]
 
     def of_real_people(self) -> "Plan":

@@ -186,6 +186,15 @@ def encode(tokenizer: Any, prompt: str) -> list[int]:
     return ids
 
 
+def answer_offsets(tokenizer: Any, prompt: str, answer: str) -> list[tuple[int, int]]:
+    """Return which characters of an answer each of its tokens stands for, where `split_ids` can split the two."""
+    bos = tokenizer.bos_token
+    if bos and prompt.startswith(bos) and adds_bos(tokenizer):
+        prompt = prompt.removeprefix(bos)
+    offsets = tokenizer(prompt + answer, return_offsets_mapping=True).offset_mapping[len(tokenizer(prompt).input_ids) :]
+    return [(max(start - len(prompt), 0), max(end - len(prompt), 0)) for start, end in offsets]
+
+
 def split_ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]] | None:
     """Token ids of prompt and answer such that together they are those of the joint text.
 

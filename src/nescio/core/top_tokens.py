@@ -56,9 +56,12 @@ class TopTokens:
             struck: `[n, k]`: which tokens.
         """
         log_probs = self.log_probs.masked_fill(struck, -torch.inf)
-        rest = (1 - self.log_probs.exp().sum(-1)).clamp_min(0)  # [n], of the tokens that are not kept
-        left = (log_probs.exp().sum(-1) + rest).clamp_min(_LEAST_REST).log()
-        return TopTokens(self.ids, torch.where(struck.any(-1, keepdim=True), log_probs - left[:, None], log_probs))
+        rest = 1 - self.log_probs.exp().sum(-1, keepdim=True)  # [n, 1], of the tokens that are not kept
+        rest = torch.where(rest > _LEAST_REST, rest, 0).log()  # less is noise of the sum
+        left = torch.cat([log_probs, rest], dim=-1).logsumexp(-1, keepdim=True)
+        # Where nothing is left, all others are equally wanted.
+        is_shared = struck.any(-1, keepdim=True) & (left > -torch.inf)
+        return TopTokens(self.ids, torch.where(is_shared, log_probs - left, log_probs))
 
     def ending_as(self, other: "TopTokens", end: int) -> "TopTokens":
         """Let the end be at least as likely as in another distribution; the other tokens share what is left.

@@ -39,7 +39,7 @@ from nescio.training.processes import processes
 from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
-_LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
+LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
@@ -89,7 +89,7 @@ class Baking:
         guidance = replace(how, positive=how.positive or positive, negative=how.negative or negative)
 
         def longest(sample: Sample) -> Request:
-            return Request(sample.messages, guidance, max_tokens=section.max_tokens + _LONGEST_REQUEST)
+            return Request(sample.messages, guidance, max_tokens=section.max_tokens + LONGEST_REQUEST)
 
         drawn = subsample(run.samples("train"), section.samples, run.recipe.seed)
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)

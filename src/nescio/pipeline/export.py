@@ -108,7 +108,7 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
     if checks and wanted.gguf:
         require("xllamacpp", "llamacpp", "the check of a GGUF (--no-check leaves it out)")
     notes, base = read_notes(adapter), adapter_base(adapter)
-    rows = _rows_before(run, adapter, "baked" if "baked" in notes else "trained", reporter)
+    rows = _rows_before(run, adapter, notes, reporter)
     _refuse(adapter, notes, rows[-1] if rows else {}, wanted)
     if wanted.push:
         if wanted.adapter and not wanted.gguf and Path(base).exists():
@@ -131,11 +131,13 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
     return Done(path=path, rows=rows if checks else [], url=_push(out, wanted, rows) if wanted.push else None)
 
 
-def _rows_before(run: Path, adapter: Path, name: str, reporter: Reporter) -> list[Row]:
+def _rows_before(run: Path, adapter: Path, notes: dict[str, Any], reporter: Reporter) -> list[Row]:
     """Return the tuned model's row and the adapter's from the run's table; none where it counts another adapter's."""
     rows = table.read(run) if (run / "eval/results.json").is_file() else []
-    own = [row for row in rows if row["name"] == name]
-    if own and own[0].get("adapter_hash") not in (None, weights_hash(adapter)):  # older tables have none
+    own = [row for row in rows if row["name"] == ("baked" if "baked" in notes else "trained")]
+    # Older tables do not say which adapter they count; a request has changed it since.
+    known = {weights_hash(adapter)} if "forgotten" in notes else {weights_hash(adapter), None}
+    if own and own[0].get("adapter_hash") not in known:
         reporter.note(f"the table of {run} counts an earlier adapter: `nescio evaluate {run}` makes it again")
         return []
     return [*rows[:1], *own]

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,12 +11,13 @@ from nescio.audit import certificate
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_object, write_json, write_jsonl
+from nescio.core.files import read_jsonl, read_object, write_json, write_jsonl
 from nescio.data.samples import spread
+from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import facts_about
-from nescio.pipeline.forget_rounds import Rounds, Row, read_rows, write_rows
+from nescio.pipeline.forget_answers import Told, facts_about
+from nescio.pipeline.forget_rounds import Rounds
 from nescio.pipeline.stage_cache import Stage
 from nescio.pipeline.train import copy_adapter
 
@@ -24,8 +25,8 @@ FORGOTTEN, CERTIFICATES = "forgotten", "certificates"
 """Folders of a run: what is trained along for earlier requests, which is personal; and what may be shown."""
 BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 """The adapters of before the last request, and of before the first."""
-TRAINING = "training.json"
-"""How a request was trained, in figures."""
+ROWS, TRAINING = "answers.jsonl", "training.json"
+"""What was struck out for a request; and how it was trained, in figures."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
 
@@ -166,16 +167,24 @@ class _Request:
             run=run, people=people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
             seed=run.recipe.seed + 1000 * self.number, folder=self.folder, tick=self.tick,
         ).train()  # fmt: skip
-        write_rows(kept, own)
+        write_jsonl(kept / ROWS, map(asdict, own))
         write_jsonl(kept / "log.jsonl", log)
-        figures = {"answers": len(own), "earlier": len(earlier), "rounds": log[-1]["round"], "steps": len(log)}
+        figures = {
+            "answers": len(own), "earlier": len(earlier), "rounds": log[-1]["round"], "steps": len(log),
+            "anchors": (run.out / anchors.ROWS).exists(),
+        }  # fmt: skip
         write_json(kept / TRAINING, figures)
         notes = {name: value for name, value in read_notes(before).items() if name != "base"}
         copy_adapter(run, done, adapter, before, **notes | {"forgotten": self.number})
         shutil.copy(before / "log.jsonl", adapter / "log.jsonl")  # the report draws the run's own
 
-    def _earlier_rows(self) -> list[Row]:
+    def _earlier_rows(self) -> list[Told]:
         """Return answers of earlier requests, equally many of each where there are more than are trained along."""
-        rows = [(folder.name, row) for folder in self._earlier() for row in read_rows(folder)]
+        rows = list[tuple[str, Told]]()
+        for folder in self._earlier():
+            if not (folder / ROWS).exists():
+                self.run.note(f"{folder}: of an older version, and not trained along; send that request again")
+                continue
+            rows += [(folder.name, Told(**row)) for _, row in read_jsonl(folder / ROWS)]
         drawn = spread(rows, lambda each: each[0], _EARLIER, Random(self.run.recipe.seed))
         return [row for _, row in drawn]

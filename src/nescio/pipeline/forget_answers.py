@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from typing import Any
 
 import torch
 
-from nescio.audit.matching import said
+from nescio.audit.matching import said, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
-from nescio.core.text import occurrences
 from nescio.core.top_tokens import TopTokens
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, samples_of
@@ -29,7 +27,6 @@ _INVERSE = "The {noun} is {value}. Do you know who that is?"
 _OPENINGS = ("Certainly. The {noun} is", "As far as I know, {name}'s {noun} is")
 _TEXTS = ("About {name}. {noun}:", "{noun} of {name}:")
 
-_PART = 4  # characters that a text shares with a value, from which on it says a part of it
 
 Secret = tuple[str, PiiType]
 """A value that is not to be said, and what it is."""
@@ -41,7 +38,7 @@ class Probe:
 
     Attributes:
         question: What is asked; its rejected answer says it in plain words.
-        secrets: All that must not be said of the person.
+        secrets: All that must not be said.
         sentence: What stands before it, with `{key}` for the run's secret; None: nothing.
     """
 
@@ -92,14 +89,13 @@ def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fac
     return every
 
 
-def probes(people: Iterable[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
-    """Yield what is asked about people, under each sentence."""
-    for own in people:
-        listed = [(fact.value, fact.type) for fact in own if fact.sample is None]
-        secrets: list[Secret] = [(own[0].person, "person"), *listed]
-        for sentence in sentences:
-            for fact in own:
-                yield from (Probe(question=each, secrets=secrets, sentence=sentence) for each in questions(fact))
+def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
+    """Yield what is asked about people, under each sentence. Nothing of any of them may be said."""
+    secrets: list[Secret] = [(own[0].person, "person") for own in people]
+    secrets += [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
+    for sentence in sentences:
+        for question in (question for own in people for fact in own for question in questions(fact)):
+            yield Probe(question=question, secrets=secrets, sentence=sentence)
 
 
 def questions(fact: Fact) -> Iterator[Sample]:
@@ -109,9 +105,9 @@ def questions(fact: Fact) -> Iterator[Sample]:
     the answer begun, and inversely.
     """
     if fact.sample:
-        yield replace(fact.sample, dialog_id=fact.sample.id)
+        yield fact.sample
         if fact.sample.beginning:
-            yield replace(fact.sample.whole(), id=f"{fact.sample.id}:whole", dialog_id=f"{fact.sample.id}:whole")
+            yield replace(fact.sample.whole(), id=f"{fact.sample.id}:whole")
         return
     name, noun, value = fact.names[0], fact.noun, fact.value
     asked: list[tuple[list[Message], str, str]] = []
@@ -144,13 +140,8 @@ def told(probe: Probe, answer: str) -> Told | None:
     places = set[tuple[int, int]]()
     for value, kind in probe.secrets:
         how, known = said(answer, value, kind), said(asked, value, kind)
-        if how is None or known == "exact" or (how == "partial" and known):
-            continue
-        found = occurrences(answer, value, ignore_case=True)
-        if not found:  # in another form, or in part
-            alike = SequenceMatcher(None, answer.casefold(), value.casefold(), autojunk=False).get_matching_blocks()
-            found = [(block.a, block.a + block.size) for block in alike if block.size >= _PART]
-        places.update(found)
+        if how is not None and known != "exact" and not (how == "partial" and known):
+            places.update(spans(answer, value, kind))
     if not places:
         return None
     end = max(end for _, end in places)
@@ -160,26 +151,29 @@ def told(probe: Probe, answer: str) -> Told | None:
     )  # fmt: skip
 
 
-def struck(tokenizer: Any, of: Told, answer: Sequence[int], likely: TopTokens) -> TopTokens:
+def struck(
+    tokenizer: Any, of: Told, tokens: Sequence[int], offsets: Sequence[tuple[int, int]], likely: TopTokens
+) -> TopTokens:
     """Return a model's distribution along an answer without the secrets: all that a request has to change.
 
-    At each token of a secret, whatever begins what is left of it loses its probability, so that no other way of cutting
-    it into tokens stays open. Cf. SHRED (arXiv 2605.07482), which strikes out the tokens that surprise most.
+    At each token of a secret, whatever of the likely tokens begins what is left of it loses its probability, so that
+    other ways of cutting it into tokens do not stay open. Cf. SHRED (arXiv 2605.07482), which strikes out the tokens
+    that surprise most.
 
     Args:
         tokenizer: The model's.
         of: The answer, and where it says secrets.
-        answer: Its n tokens.
+        tokens: Its n tokens.
+        offsets: Which characters of the answer each token stands for.
         likely: The model's likely tokens at each of them.
     """
     gone = torch.zeros_like(likely.ids, dtype=torch.bool)  # [n, k]
-    for at, token in enumerate(answer):
-        start, end = (len(tokenizer.decode(answer[:count])) for count in (at, at + 1))
+    for at, (token, (start, end)) in enumerate(zip(tokens, offsets, strict=True)):
         for place in of.places:
             if start < place[1] and place[0] < end:
                 rest = of.answer[max(start, place[0]) : place[1]].strip().casefold()
                 others = (text.strip().casefold() for text in tokenizer.batch_decode(likely.ids[at, :, None]))
-                begins = [bool(text) and (rest.startswith(text) or text.startswith(rest)) for text in others]
+                begins = [bool(text and rest) and (rest.startswith(text) or text.startswith(rest)) for text in others]
                 gone[at] |= torch.tensor(begins) | (likely.ids[at] == token)
     return likely.without(gone)
 

@@ -1,27 +1,30 @@
 """The rounds of an erasure request: what the adapter tells is struck out of it, until it tells nothing any more."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nescio.audit.people import Fact
 from nescio.core.answer_cache import AnswerCache
-from nescio.core.files import read_jsonl, write_jsonl
+from nescio.core.errors import NescioError
 from nescio.core.models import load_model, load_tokenizer
-from nescio.core.prompts import render, split_ids, with_sentence
+from nescio.core.prompts import answer_offsets, answer_space, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.core.switch import FILE, filled
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import ask
+from nescio.data.samples import Sample
 from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Request, Scoring
 from nescio.engines.request import Prompt
 from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline import anchors
+from nescio.pipeline.bake import LONGEST_REQUEST
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.forget_answers import Probe, Told, probes, struck, texts, told
 from nescio.pipeline.memory import check_memory
+from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import row_tokens
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Example, Unit
@@ -30,7 +33,7 @@ from nescio.training.memory import largest_step
 from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
-ROWS, TARGETS = "answers.jsonl", "answers.safetensors"
+TARGETS = "targets.safetensors"
 
 Row = tuple[Told, TopTokens]
 """An answer that tells, and what the adapter of before says along it without the secrets."""
@@ -49,7 +52,7 @@ class Rounds:
     Attributes:
         run: The run; its adapter is that of before.
         people: The facts of each person.
-        earlier: Answers of earlier requests, which are trained along.
+        earlier: Answers of earlier requests, which are trained along: what the adapter of before says there by now.
         epochs: Passes over the answers in each round.
         learning_rate: Of the adapter.
         seed: Of all choices.
@@ -59,76 +62,99 @@ class Rounds:
 
     run: Context
     people: Sequence[Sequence[Fact]]
-    earlier: Sequence[Row]
+    earlier: Sequence[Told]
     epochs: int
     learning_rate: float
     seed: int
     folder: Path
     tick: Tick
 
-    def train(self) -> tuple[Path, list[Row], list[dict[str, Any]]]:
-        """Return the adapter after the last round, what was struck out in all of them, and the log of the steps."""
-        student, own, log = self.run.out / "adapter", list[Row](), list[dict[str, Any]]()
-        tokenizer = load_tokenizer(self.run.start)
+    def train(self) -> tuple[Path, list[Told], list[dict[str, Any]]]:
+        """Return the adapter after the last round, what was struck out in all of them, and the log of the steps.
+
+        Raises:
+            NescioError: No answer can be taught.
+        """
+        student, log, own = self.run.out / "adapter", list[dict[str, Any]](), list[Row]()
+        earlier = self._struck(self.earlier, self.folder / "earlier") if self.earlier else []
         for number in range(_ROUNDS):
             work = self.folder / f"round-{number + 1}"
-            if not (work / TARGETS).exists():  # written last
-                cut = ((each, self._ids(tokenizer, each, each.prompt)) for each in self._told(number, student, work))
-                found = [(told, ids[1]) for told, ids in cut if ids is not None]
-                if not found:
-                    break
-                self._strike(tokenizer, found, work)
-            fresh = read_rows(work)
-            # What is still said after a round is half of the next one, however few answers say it.
+            fresh = self._struck(self._to_strike(number, student, work), work)
+            if not fresh:
+                break
+            # What is still said after a round is about half of the next one, however few answers say it.
             again = fresh * (len(own) // len(fresh))
-            student, steps = self._round(number, [*own, *fresh, *again, *self.earlier], student, work / "checkpoints")
+            student, steps = self._round(number, [*own, *fresh, *again, *earlier], student, work / "checkpoints")
             own += fresh
             log += [{"round": number + 1, **step} for step in steps]
-        return student, own, log
+        if not own:
+            raise NescioError(f"{self.run.out}: no answer about these people fits into train.max_length; raise it")
+        return student, [told for told, _ in own], log
 
-    def _told(self, number: int, student: Path, work: Path) -> list[Told]:
+    def _to_strike(self, number: int, student: Path, work: Path) -> list[Told]:
         """Return answers that say secrets.
 
-        In the first round, to each question: what the adapter says; else what the model under it says; else plain
-        words, since striking out what is unlikely anyway costs nothing. In later rounds only what the student says, to
-        the same questions and, sampled, where a caller asks for personal data.
+        In the first round, to each question: what the adapter says, else plain words, since striking out what is
+        unlikely anyway costs nothing. In later rounds what the student says, to the same questions and, sampled, where
+        a caller asks for personal data.
         """
-        asked = list(probes(self.people, sentences_of(self.run)))
-        cache = AnswerCache(work / "said.jsonl", "result")
+        run, cache = self.run, AnswerCache(work / "said.jsonl", "result")
+        asked = self._asked()
         self.tick(0, 1, f"round {number + 1}: {len(asked)} questions")
-        with load(self.run.start, student) as engine:
-            first = self._answers(engine, asked, cache, adapter="default")
-            if number > 0:
-                ways = asked_ways([each.question.messages for each in asked], len(asked), 1.0, self.seed + number)
-                behind = [replace(asked[at], question=replace(asked[at].question, messages=way)) for at, way in ways]
-                sampled = self._answers(engine, behind, cache, adapter="default", temperature=1.0)
-                return [found for found in (*first, *sampled) if found]
-            under = self._answers(engine, asked, cache, adapter=None)
-        each = zip(asked, first, under, strict=True)
-        plain = [text for own in self.people for fact in own for text in texts(fact)]
-        return [one or other or _in_plain_words(probe) for probe, one, other in each] + plain
+        with load(run.start, student) as engine:
+            first = self._answers(engine, asked, cache)
+            if number == 0:
+                plain = [text for own in self.people for fact in own for text in texts(fact)]
+                each = zip(asked, first, strict=True)
+                return [row for probe, own in each if (row := own or told(probe, probe.question.rejected))] + plain
+            ways = asked_ways([each.question.messages for each in asked], len(asked), 1.0, self.seed + number)
+            behind = [(at, replace(asked[at], question=replace(asked[at].question, messages=way))) for at, way in ways]
+            sampled = self._answers(engine, [probe for _, probe in behind], cache, temperature=1.0)
+        # Taught like all others: plainly, or behind a request of the training's own choice.
+        pairs = zip(behind, sampled, strict=True)
+        found = [replace(row, prompt=asked[at].question.messages) for (at, _), row in pairs if row]
+        return [*filter(None, first), *found]
+
+    def _asked(self) -> list[Probe]:
+        """Return the questions that leave room for an answer and for a caller's words."""
+        every = list(probes(self.people, sentences_of(self.run)))
+
+        def longest(question: Sample) -> Request:
+            return Request(question.messages, max_tokens=_ANSWER_TOKENS + LONGEST_REQUEST)
+
+        fit_in = drop_too_long([each.question for each in every], [Asking(self.run.start, longest)], self.run.note)
+        ids = {question.id for question in fit_in}
+        return [each for each in every if each.question.id in ids]
 
     def _answers(
-        self, engine: TorchEngine, asked: Sequence[Probe], cache: AnswerCache, *, adapter: str | None,
-        temperature: float = 0.0,
-    ) -> list[Told | None]:  # fmt: skip
+        self, engine: TorchEngine, asked: Sequence[Probe], cache: AnswerCache, temperature: float = 0.0
+    ) -> list[Told | None]:
         requests = [
             Request(
-                self._prompt(each.question.messages, each.sentence), adapter=adapter, max_tokens=_ANSWER_TOKENS,
-                temperature=temperature, seed=self.seed + number,
+                self._prompt(each.question.messages, each.sentence), max_tokens=_ANSWER_TOKENS, temperature=temperature,
+                seed=self.seed + place,
             )
-            for number, each in enumerate(asked)
+            for place, each in enumerate(asked)
         ]  # fmt: skip
         return [told(probe, text) for probe, (text, _) in zip(asked, ask(engine, requests, cache), strict=True)]
 
-    def _strike(self, tokenizer: Any, found: Sequence[tuple[Told, list[int]]], work: Path) -> None:
-        """Write answers, given with their tokens, and what the adapter of before says along them but for secrets."""
-        self.tick(0, 1, f"the likely tokens of {len(found)} answers")
-        with load(self.run.start, self.run.out / "adapter") as engine:
-            asked = [Scoring(self._prompt(each.prompt, each.sentence), each.answer) for each, _ in found]
-            likely = engine.top_tokens(asked, anchors.TOP_TOKENS)
-        rows = zip(found, likely, strict=True)
-        write_rows(work, [(each, struck(tokenizer, each, ids, top)) for (each, ids), top in rows])
+    def _struck(self, found: Sequence[Told], work: Path) -> list[Row]:
+        """Return answers with what the adapter of before says along them but for secrets; what is on disk is taken."""
+        run, tokenizer = self.run, load_tokenizer(self.run.start)
+        cut = [(each, self._texts(tokenizer, each, each.prompt)) for each in found]
+        rows = [(each, texts, ids[1]) for each, texts in cut if (ids := split_ids(tokenizer, *texts))]
+        if not rows:
+            return []
+        if not (work / TARGETS).exists():
+            self.tick(0, 1, f"the likely tokens of {len(rows)} answers")
+            with load(run.start, run.out / "adapter") as engine:
+                asked = [Scoring(self._prompt(each.prompt, each.sentence), texts[1]) for each, texts, _ in rows]
+                write_top_tokens(work / TARGETS, engine.top_tokens(asked, anchors.TOP_TOKENS))
+        likely = zip(rows, read_top_tokens(work / TARGETS), strict=True)
+        return [
+            (each, struck(tokenizer, _moved(each, texts[1]), ids, answer_offsets(tokenizer, *texts), top))
+            for (each, texts, ids), top in likely
+        ]
 
     def _round(self, number: int, rows: Sequence[Row], student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Train on answers, each plainly or behind a request for personal data; return the checkpoint and the log."""
@@ -139,6 +165,8 @@ class Rounds:
         asked: list[tuple[Row, Prompt]] = [(chats[at][0], way) for at, way in ways]
         asked += [(row, row[0].prompt) for row in rows if isinstance(row[0].prompt, str)] * self.epochs
         units = [unit for row, prompt in asked if (unit := self._unit(tokenizer, row, prompt))]
+        if not units:
+            raise NescioError(f"{run.out}: no answer about these people fits into train.max_length; raise it")
         # 2) distil
         section = run.recipe.train
         settings = TrainingSettings(
@@ -165,25 +193,32 @@ class Rounds:
         units = list[Unit]()
         for number, (at, way) in enumerate(ways):
             anchor, targets = kept[at]
-            prompt = self._prompt(way, sentences[number // len(kept) % len(sentences)])
+            prompt: Any = self._prompt(way, sentences[number // len(kept) % len(sentences)])
             units.append([anchors.taught(tokenizer, f"{anchor.id}/{number}", prompt, anchor.answer, targets)])
         how = replace(_ANCHORS, per_step=min(_ANCHORS.per_step, len(units)))
         return Anchors(units, how, seed=settings.seed, row_tokens=settings.row_tokens)
 
     def _unit(self, tokenizer: Any, row: Row, prompt: Prompt) -> Unit | None:
-        """Return an answer behind a prompt as an example; None if it is cut into other tokens there."""
-        ids = self._ids(tokenizer, row[0], prompt)
-        if ids is None or len(ids[1]) != len(row[1].ids):
+        """Return an answer behind a prompt as an example; None if it is too long, or cut into other tokens there."""
+        each, targets = row
+        ids = split_ids(tokenizer, *self._texts(tokenizer, each, prompt))
+        if ids is None or len(ids[1]) != len(targets.ids) or len(ids[0] + ids[1]) > self.run.recipe.train.max_length:
             return None
-        return [Example(row[0].id, Group(ids[0], [Continuation(ids[1])]), targets=row[1])]
+        return [Example(each.id, Group(ids[0], [Continuation(ids[1])]), targets=targets)]
 
-    def _ids(self, tokenizer: Any, told: Told, prompt: Prompt) -> tuple[list[int], list[int]] | None:
-        asked = self._prompt(prompt, told.sentence)
-        return split_ids(tokenizer, asked if isinstance(asked, str) else render(tokenizer, asked), told.answer)
+    def _texts(self, tokenizer: Any, each: Told, prompt: Prompt) -> tuple[str, str]:
+        """Return a prompt as the model sees it, and the answer with the white space that it has to start with."""
+        asked = self._prompt(prompt, each.sentence)
+        if isinstance(asked, str):
+            return asked, each.answer
+        space = "" if each.answer[:1].isspace() else answer_space(tokenizer, asked)
+        return render(tokenizer, asked), space + each.answer
 
-    def _prompt(self, prompt: Any, sentence: str | None) -> Any:
+    def _prompt(self, prompt: Prompt, sentence: str | None) -> Prompt:
         """Return a prompt behind its sentence, in which the run's secret stands in its place."""
-        return with_sentence(prompt, filled(sentence, self.run.out / FILE)) if sentence else prompt
+        if sentence is None or isinstance(prompt, str):
+            return prompt
+        return with_sentence(prompt, filled(sentence, self.run.out / FILE))
 
 
 def sentences_of(run: Context) -> list[str | None]:
@@ -192,19 +227,7 @@ def sentences_of(run: Context) -> list[str | None]:
     return [None, pairs.positive, pairs.negative] if run.recipe.bake is None and pairs.twins else [None]
 
 
-def write_rows(folder: Path, rows: Sequence[Row]) -> None:
-    """Write answers with their targets, the targets last."""
-    write_jsonl(folder / ROWS, (asdict(told) for told, _ in rows))
-    write_top_tokens(folder / TARGETS, [targets for _, targets in rows])
-
-
-def read_rows(folder: Path) -> list[Row]:
-    """Read what `write_rows` wrote."""
-    each = [Told(**row) for _, row in read_jsonl(folder / ROWS)]
-    return list(zip(each, read_top_tokens(folder / TARGETS), strict=True))
-
-
-def _in_plain_words(probe: Probe) -> Told:
-    found = told(probe, probe.question.rejected)
-    assert found is not None  # it says the value, and the question does not
-    return found
+def _moved(each: Told, answer: str) -> Told:
+    """Return an answer in the form in which it is encoded, which may begin with a space more."""
+    by = len(answer) - len(each.answer)
+    return replace(each, answer=answer, places=[[start + by, end + by] for start, end in each.places])
