@@ -138,7 +138,12 @@ def test_blank_lines_are_passed_over_and_numbers_are_those_of_the_file(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"), [(b'{"a": 1}\n{"a": \n', "rows.jsonl:2: not JSON"), (b"1\n\xff\n", "rows.jsonl:2: not UTF-8")]
+    ("raw", "said"),
+    [
+        (b'{"a": 1}\n{"a": \n', "rows.jsonl:2: not JSON"),
+        (b"1\n\xff\n", "rows.jsonl:2: not UTF-8"),
+        (b"1\n" + b'{"a": ' * 50_000, "rows.jsonl:2: nested too deep to be read; write the row flatter$"),
+    ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, raw: bytes, said: str) -> None:
     (tmp_path / "rows.jsonl").write_bytes(raw)

@@ -1,6 +1,7 @@
 """Dialog files of every format: the same dialogs come out of each, bad rows are named or set aside, none is lost."""
 
 import gzip
+import io
 import json
 import re
 import tracemalloc
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 from nescio.core.errors import NescioError
-from nescio.core.files import LONGEST_LINE, SetAside, read_jsonl, write_jsonl
+from nescio.core.files import LONGEST_LINE, SetAside, read_jsonl, stop, write_jsonl
 from nescio.data.dialogs import parse_dialog
 from nescio.data.formats.llm_pc import fill
 from nescio.data.read_dialogs import files_of, read_dialogs
+from nescio.data.rows import _Shallow, read_rows
 from nescio.data.samples import samples_of
 from nescio.data.synthetic import generate, scrubbed
 from nescio.evaluation.measures.leakage import says
@@ -548,3 +550,36 @@ def test_data_under_an_unusual_name_is_not_passed_over(tmp_path: Path, name: str
     (tmp_path / name).write_text(LINES)
     with pytest.raises(NescioError, match=rf"{re.escape(name)}: cannot be read as dialogs"):
         list(read_dialogs(tmp_path))
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "1" + "]" * levels
+
+
+@pytest.mark.parametrize("beginning", ["[" * 100_000, '[{"messages": ' * 50_000], ids=["arrays", "objects"])
+def test_an_array_that_is_nested_too_deep_is_one_line(tmp_path: Path, beginning: str) -> None:
+    """ijson alone would build the paths of all levels: five gigabytes for the first of these files."""
+    (tmp_path / "deep.json").write_text(beginning)
+    with pytest.raises(NescioError, match=r"deep\.json: nested more than 100 deep; write each dialog") as refused:
+        list(read_dialogs(tmp_path / "deep.json"))
+    assert "\n" not in str(refused.value)
+
+
+def test_brackets_in_texts_open_no_level(tmp_path: Path) -> None:
+    texts = ["[" * 200, '"[' * 200, "\\[{" * 200, '\\\\"[' * 200, "\n\t[" * 200, "é" * 70_000 + "[" * 200]
+    turns = [{"role": "user", "content": text} for text in texts]
+    (tmp_path / "flat.json").write_text(json.dumps([{"messages": turns}] * 2))
+    assert [row for _, row in read_rows(tmp_path / "flat.json", stop)] == [{"messages": turns}] * 2
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_levels_are_counted_wherever_a_piece_ends(tmp_path: Path, size: int) -> None:
+    def whole(text: str) -> bytes:
+        file = _Shallow(io.BytesIO(text.encode()), tmp_path)
+        return b"".join(iter(lambda: file.read(size), b""))
+
+    texts = json.dumps(["[" * 200, '\\"[' * 200, "\\\\{" * 200])
+    highest = f"[{texts}, {nested(99)}, {nested(99)}]"
+    assert whole(highest) == highest.encode()
+    with pytest.raises(NescioError, match="nested more than 100 deep"):
+        whole(f"[{texts}, {nested(99)}, {nested(100)}]")

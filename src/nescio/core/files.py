@@ -223,7 +223,7 @@ def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -
     """Return the value of one line of JSON.
 
     Raises:
-        NescioError: It is too long, not UTF-8, no JSON, or has a key twice where they must be unique.
+        NescioError: It is too long or too deep, not UTF-8, no JSON, or has a key twice where they must be unique.
     """
     if len(raw) > LONGEST_LINE:
         raise NescioError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; one line must be one row")
@@ -237,6 +237,8 @@ def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -
         raise NescioError(
             f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON value"
         ) from error
+    except RecursionError as error:
+        raise NescioError(f"{path}:{number}: nested too deep to be read; write the row flatter") from error
 
 
 class _TwiceError(ValueError):

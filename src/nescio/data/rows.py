@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import Refuse, open_utf8, read_jsonl
 
+DEEPEST = 100
+"""Most arrays and objects within each other in a JSON array's file; dialogs have a handful."""
 _JSON = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
 SUFFIXES = (*_JSON, *(f"{suffix}.gz" for suffix in _JSON), ".parquet")
 _IN_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)[.~_-](?!lock|md5|sha)")  # "export.jsonl.1", "export.jsonl.part"
@@ -104,6 +107,42 @@ def _array_rows(path: Path) -> Iterator[Any]:
     ijson = require("ijson", "data", str(path))
     with open_utf8(path) as file:
         try:
-            yield from ijson.items(file, "item", use_float=True)
+            yield from ijson.items(_Shallow(file, path), "item", use_float=True)
         except ijson.JSONError as error:
             raise NescioError(f"{path}: not JSON ({str(error).splitlines()[0]}); correct the array") from error
+
+
+class _Shallow:
+    """A JSON file that refuses to be read where it is nested too deep: ijson keeps the path of each open level.
+
+    Args:
+        file: JSON, as UTF-8.
+        path: Where it is, for the error.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._depth, self._cut = 0, b""  # a piece may end within a string or an escape: its quote and backslash
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            NescioError: They open more than `DEEPEST` arrays and objects within each other.
+        """
+        piece = self._file.read(size)
+        # 1) Leave out escaped characters, then all but quotes and brackets: every other part stands within a string.
+        unescaped = (self._cut + piece).replace(rb"\\", b"")
+        parts = unescaped.replace(rb"\"", b"").translate(None, _TEXT).split(b'"')
+        self._cut = b'"' * (len(parts) % 2 == 0) + b"\\" * unescaped.endswith(b"\\")
+        # 2) Count the levels that the brackets open and close.
+        steps = map(_STEP.__getitem__, b"".join(parts[::2]))
+        depths = list(accumulate(steps, initial=self._depth))
+        if max(depths) > DEEPEST:
+            raise NescioError(f"{self._path}: nested more than {DEEPEST} deep; write each dialog as one flat object")
+        self._depth = depths[-1]
+        return piece
+
+
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_TEXT = bytes(set(range(256)) - {*_STEP, ord('"')})
