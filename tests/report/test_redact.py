@@ -13,7 +13,7 @@ from nescio.cli.main import app
 from nescio.core.files import write_jsonl, write_text
 from nescio.pipeline.context import Context
 from nescio.pipeline.purge import masker
-from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.report.redact import redacted_row
 
 # Those that tests/report/conftest.py makes a run of.
@@ -106,7 +106,7 @@ def test_purging_leaves_no_name_in_any_file(run: Path) -> None:
     said = nescio("purge", run, "--yes")
     assert said.rstrip().endswith("deleted")
     left = {str(path.relative_to(run)): path.read_text(errors="ignore") for path in run.rglob("*") if path.is_file()}
-    assert {name: names_in(text) for name, text in left.items() if name != "recipe.yaml" and names_in(text)} == {}
+    assert {name: names_in(text) for name, text in left.items() if names_in(text)} == {}
     for name in (
         "report.html",
         "eval/results.json",
@@ -119,6 +119,21 @@ def test_purging_leaves_no_name_in_any_file(run: Path) -> None:
     assert "keeps nothing" not in said
     nescio("purge", run, "--models", "--yes")
     assert not (run / "tuned").exists() and (run / "adapter").exists()
+
+
+def test_purging_empties_the_texts_of_the_recipe_and_keeps_the_rest(run: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["detector"] |= {"deny": ["Zed Monk", "Kim"], "allow": ["Nescio"], "regex": {"ID": "AB[0-9]+"}}
+    write_text(run / "recipe.yaml", yaml.safe_dump(recipe))
+    before = recipe_of(run)
+    told = "recipe.yaml  (0.0 MiB): detector.deny holds 2 texts; it is emptied"
+    stays = "recipe.yaml: detector.allow (1 text) and detector.regex (1 pattern) may name people"
+    listed = nescio("purge", run)
+    assert told in listed and stays in listed and recipe_of(run) == before
+    nescio("purge", run, "--yes")
+    assert recipe_of(run) == before.model_copy(update={"detector": before.detector.model_copy(update={"deny": []})})
+    again = nescio("purge", run)
+    assert "deny" not in again and "keeps nothing" in again and stays in again
 
 
 def test_a_purge_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +150,7 @@ def test_a_purge_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(purge, "_delete", break_off)
     CliRunner().invoke(app, ["purge", str(run), "--yes"])
     assert (run / "data").exists(), "the dialogs go last"
+    assert "Zed Monk" in (run / "recipe.yaml").read_text(), "what masks stays as long as there is something to mask"
     monkeypatch.undo()
     nescio("purge", run, "--yes")
     assert not (run / "data").exists() and names_in((run / "eval/results.json").read_text()) == []

@@ -1,12 +1,17 @@
 """What a run keeps of personal data: masked in a report that can be shown, or deleted."""
 
 import shutil
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, read_jsonl, write_json
+from nescio.core.files import atomic_write, read_jsonl, write_json, write_text
+from nescio.core.yaml_config import read_yaml
 from nescio.data.anchors import Recorded
 from nescio.data.read_dialogs import read_dialogs
 from nescio.pii.base import Span, mask
@@ -15,7 +20,7 @@ from nescio.pipeline.forget import FORGOTTEN
 from nescio.report import html, table
 from nescio.report.redact import Masked, redacted_row
 
-REDACTED = "report-redacted.html"
+REDACTED, RECIPE = "report-redacted.html", "recipe.yaml"
 RECORDED = "PII"
 """Mark of what is recorded, and not seen by the detector."""
 
@@ -69,6 +74,10 @@ def personal(run: Path, models: bool) -> list[Entry]:
     named = _PERSONAL | (_WEIGHTS if models else {})
     unfinished = {path.name: "work of a stage that was stopped" for path in run.glob(".*.*") if path.is_dir()}
     there = [(run / name, holds) for name, holds in (named | unfinished).items() if _is_there(run / name)]
+    if denied := _detector(run).get("deny"):
+        texts = _counted(denied, "text")
+        holds = f"detector.deny holds {texts}; it is emptied, so a later run does the detector's stages again"
+        there.append((run / RECIPE, holds))
     return [Entry(path=path, holds=holds, size=_size(path)) for path, holds in there]
 
 
@@ -79,11 +88,17 @@ def kept(run: Path, models: bool) -> dict[str, str]:
         "switch.key": "the sentence of an adapter that is not baked; give it to nobody",
         "forget.key": "tells whom a certificate is about; give it to nobody who must not know",
     }
-    return {name: why for name, why in (weights | keys).items() if (run / name).exists()}
+    there = {name: why for name, why in (weights | keys).items() if (run / name).exists()}
+    other = {"allow": "text", "regex": "pattern"}
+    settings = {key: value for key, value in _detector(run).items() if key in other and value}
+    if settings:
+        held = " and ".join(f"detector.{key} ({_counted(value, other[key])})" for key, value in settings.items())
+        there[RECIPE] = f"{held} may name people; look, and correct it by hand"
+    return there
 
 
 def purge(run: Context, entries: list[Entry]) -> None:
-    """Delete what `personal` listed; the report stays with what it quotes masked, and so do the results.
+    """Delete what `personal` listed; the report stays with what it quotes masked, and so do results and recipe.
 
     Raises:
         NescioError: The report cannot be drawn.
@@ -97,9 +112,12 @@ def purge(run: Context, entries: list[Entry]) -> None:
         rows = [redacted_row(row, masked) for row in table.read_rows(folder / RESULTS)]
         with atomic_write(folder) as beside:
             write_json(beside / RESULTS, rows)
-    # 2) The dialogs go last: a purge that was stopped goes on with masking.
-    for entry in sorted(entries, key=lambda entry: entry.path.name == "data"):
-        if entry.path not in tables:
+    # 2) The dialogs go after all others, and then the recipe's texts: a purge that was stopped goes on with masking.
+    last = ("data", RECIPE)
+    for entry in sorted(entries, key=lambda entry: last.index(entry.path.name) if entry.path.name in last else -1):
+        if entry.path.name == RECIPE:
+            _without_denied(entry.path)
+        elif entry.path not in tables:
             _delete(entry.path)
 
 
@@ -129,6 +147,26 @@ def masker(run: Context) -> Masked:
         return mask(text, [*run.detector.find([text])[0], *known])
 
     return masked
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """Return a run's recipe as it is written; of an old one, names and defaults stay what they were."""
+    return read_yaml(path, "name the --out of a `nescio run`")[0]
+
+
+def _detector(run: Path) -> dict[str, Any]:
+    section = _recipe(run / RECIPE).get("detector")
+    return section if isinstance(section, dict) else {}
+
+
+def _without_denied(path: Path) -> None:
+    recipe = _recipe(path)
+    recipe["detector"] = {**recipe["detector"], "deny": []}
+    write_text(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+
+
+def _counted(found: Sized, noun: str) -> str:
+    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
 
 
 def _is_there(path: Path) -> bool:
