@@ -111,6 +111,27 @@ def test_an_answer_that_nobody_bounded_fits_the_context(server: Running) -> None
     assert (asked.status_code, asked.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "prompt", "length"),
+    [
+        ("chat/completions", "messages", "max_tokens"), ("chat/completions", "messages", "max_completion_tokens"),
+        ("completions", "prompt", "max_tokens"), ("responses", "input", "max_output_tokens"),
+    ],
+)  # fmt: skip
+def test_what_the_engine_refuses_names_its_field(server: Running, endpoint: str, prompt: str, length: str) -> None:
+    def refused(text: str, **fields: Any) -> tuple[int, str, str]:
+        said = [{"role": "user", "content": text}] if prompt == "messages" else text
+        answer = server.post(endpoint, {"model": "tiny", prompt: said} | fields, STAFF)
+        return answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]
+
+    assert refused("word " * 90, **{length: 512}) == (400, "context_length_exceeded", length)
+    assert refused("word " * 2000, **{length: 1}) == (400, "context_length_exceeded", prompt)
+    if endpoint != "responses":
+        assert refused("Hello", logit_bias={"50256": 1}) == (400, "invalid_value", "logit_bias")
+        guided = {"model": "careful", "guidance_scale": 2, "negative_prompt": "word " * 2000, length: 1}
+        assert refused("Hello", **guided) == (400, "context_length_exceeded", None)
+
+
 def test_a_guided_answer_fits_the_longer_of_its_branches(server: Running) -> None:
     long = server.chat(key=STAFF, max_tokens=..., stop=["e"], guidance_scale=2, negative_prompt="word " * 90)
     assert long.status_code == 200, long.text

@@ -44,6 +44,18 @@ class NoLikelihoodsError(NescioError):
     """The engine generates, but scores nothing."""
 
 
+class FieldError(NescioError):
+    """A field of a request that the engine's model refuses.
+
+    Attributes:
+        field: Its name.
+    """
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class TooLongError(NescioError):
     """A request that fits only with a shorter answer.
 

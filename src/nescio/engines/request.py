@@ -8,6 +8,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
+from nescio.engines.errors import FieldError
 
 Prompt = str | list[Message]
 Tool = Mapping[str, Any]
@@ -92,11 +93,12 @@ def check_bias(request: Request, vocabulary: int) -> None:
     """Check that each token of a request's bias is one of the vocabulary.
 
     Raises:
-        NescioError: One is not.
+        FieldError: One is not.
     """
     for token in request.logit_bias:
         if not 0 <= token < vocabulary:
-            raise NescioError(f"logit_bias: the model has no token {token}; its ids end at {vocabulary - 1}")
+            message = f"logit_bias: the model has no token {token}; its ids end at {vocabulary - 1}"
+            raise FieldError(message, "logit_bias")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Every engine request made here carries the policy's protect sentence, and an ada
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -37,12 +37,16 @@ class Admitted:
         requests: Engine requests, one for each choice; `n` for each prompt.
         n: Choices for each prompt.
         fit: Whether answers may be shortened to fit the context. False if the caller gave a length.
+        prompt_field: The body's field that is wrong where a prompt is too long.
+        length_field: The one that is wrong where its answer is.
     """
 
     model: str
     requests: list[Request]
     n: int
     fit: bool
+    prompt_field: str
+    length_field: str
 
     @property
     def guided(self) -> bool:
@@ -91,7 +95,7 @@ def admit_response(body: ResponsesRequest, caller: Caller, served: Served) -> Ad
         chat = body.as_chat()
     except ValidationError as error:
         raise of_validation([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
-    return admit_chat(chat, caller, served)
+    return replace(admit_chat(chat, caller, served), prompt_field="input", length_field="max_output_tokens")
 
 
 def admit_completion(body: CompletionRequest, caller: Caller, served: Served) -> Admitted:
@@ -160,7 +164,11 @@ def _admitted(
         for prompt, negative in prompts
         for number in range(n)
     ]
-    return Admitted(model, requests, n, fit=asked_tokens is None)
+    prompt_field = "messages" if isinstance(body, ChatRequest) else "prompt"
+    is_new = isinstance(body, ChatRequest) and body.max_completion_tokens is not None
+    length_field = "max_completion_tokens" if is_new else "max_tokens"
+    fit = asked_tokens is None
+    return Admitted(model, requests, n, fit=fit, prompt_field=prompt_field, length_field=length_field)
 
 
 def _messages(given: Sequence[ChatMessage], policy: Policy, served: Served) -> list[Message]:

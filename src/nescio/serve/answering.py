@@ -19,6 +19,7 @@ from nescio.engines.base import (
     TokenLogprob,
     TooLongError,
 )
+from nescio.engines.errors import FieldError
 from nescio.serve.admission import Admitted
 from nescio.serve.answer_filter import filter_of
 from nescio.serve.call_reader import CallReader
@@ -61,6 +62,7 @@ class Answering:
         self._requests = admitted.requests
         self._n = admitted.n
         self._fit = admitted.fit
+        self._prompt_field, self._length_field = admitted.prompt_field, admitted.length_field
         self._prompt_tokens = [0] * len(admitted.requests)
         self._answer_tokens = [0] * len(admitted.requests)
         self._served = served
@@ -174,10 +176,14 @@ class Answering:
                 raise
             except TooLongError as error:
                 if not (self._fit and 0 < error.tokens_left < request.max_tokens):
-                    raise ApiError(400, str(error), "context_length_exceeded") from error
+                    # With a prompt of its own, the negative branch may be what is too long.
+                    prompt_field = self._prompt_field if request.negative is None else None
+                    param = prompt_field if error.tokens_left < 1 else self._length_field
+                    raise ApiError(400, str(error), "context_length_exceeded", param) from error
                 request = replace(request, max_tokens=error.tokens_left)
             except NescioError as error:
-                raise ApiError(400, str(error), "invalid_value") from error
+                param = error.field if isinstance(error, FieldError) else None
+                raise ApiError(400, str(error), "invalid_value", param) from error
 
     def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
