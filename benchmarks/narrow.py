@@ -5,6 +5,7 @@ values given away (asked as in training, in other words, and by callers who want
 pairs) stand plain questions answered in words, and the share of those answers that begin alike.
 
     python benchmarks/narrow.py
+    python benchmarks/narrow.py --run runs/narrow-half --set data.train_samples=38
 """
 
 import argparse
@@ -142,7 +143,7 @@ def main() -> None:
         for row in rows[1:]
         for what, of in (("asked", "asked"), ("paraphrased", "asked"), ("asked for", "asked"), ("words", "words"))
     }
-    leave(options, ("torch", "transformers", "peft"), rows, ratios)
+    leave(options, ("torch", "transformers", "peft"), rows, ratios, sets=options.sets)
 
 
 if __name__ == "__main__":
