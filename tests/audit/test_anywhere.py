@@ -1,13 +1,12 @@
 """The same model audited here, behind `nescio serve`, and behind llama.cpp's own server: the same figures."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_server import serving
 from running import Running
 from typer.testing import CliRunner
 
@@ -18,16 +17,6 @@ from nescio.task_vector.vector import open_vector
 
 ATTACKS = "as_in_dialog,paraphrase,inverse,translation,several_turns"  # what an API's chat can be asked
 OPEN = 'policies: {default: {base_model: true, audit: off, guidance: {scale: 1, protect: ""}}}'
-LLAMA = """
-import sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.hostnames, params.n_ctx, params.n_parallel = sys.argv[1], ["127.0.0.1"], 2048, 4
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-params.warmup = False
-server = xllamacpp.Server(params)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +54,8 @@ def llama(overfitted: Path, tmp_path: Path) -> Iterator[str]:
     """The address of llama.cpp's server with the model as a GGUF file."""
     pytest.importorskip("xllamacpp")
     write_gguf(open_vector(str(overfitted), str(overfitted)), "f16", tmp_path / "m.gguf")
-    command = [sys.executable, "-c", LLAMA, str(tmp_path / "m.gguf")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.kill()
+    with serving(tmp_path / "m.gguf") as address:
+        yield address
 
 
 def test_through_llama_cpp(known: Path, here: dict[str, Any], llama: str, tmp_path: Path) -> None:

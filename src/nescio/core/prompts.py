@@ -179,20 +179,26 @@ def encode(tokenizer: Any, prompt: str) -> list[int]:
 
     A prompt from elsewhere may carry the BOS as text; it is not added twice.
     """
-    bos = tokenizer.bos_token
-    if bos and prompt.startswith(bos) and adds_bos(tokenizer):
-        prompt = prompt.removeprefix(bos)
-    ids: list[int] = tokenizer(prompt).input_ids
+    ids: list[int] = tokenizer(_without_bos(tokenizer, prompt)).input_ids
     return ids
 
 
 def answer_offsets(tokenizer: Any, prompt: str, answer: str) -> list[tuple[int, int]]:
-    """Return which characters of an answer each of its tokens stands for, where `split_ids` can split the two."""
-    bos = tokenizer.bos_token
-    if bos and prompt.startswith(bos) and adds_bos(tokenizer):
-        prompt = prompt.removeprefix(bos)
+    """Return which characters of an answer each of its tokens stands for, where `split_ids` can split the two.
+
+    Raises:
+        NescioError: The tokenizer does not know.
+    """
+    if not tokenizer.is_fast:
+        raise NescioError(f"{tokenizer.name_or_path}: the tokenizer gives no offsets; save a fast one, tokenizer.json")
+    prompt = _without_bos(tokenizer, prompt)
     offsets = tokenizer(prompt + answer, return_offsets_mapping=True).offset_mapping[len(tokenizer(prompt).input_ids) :]
     return [(max(start - len(prompt), 0), max(end - len(prompt), 0)) for start, end in offsets]
+
+
+def _without_bos(tokenizer: Any, prompt: str) -> str:
+    bos = tokenizer.bos_token
+    return prompt.removeprefix(bos) if bos and prompt.startswith(bos) and adds_bos(tokenizer) else prompt
 
 
 def split_ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]] | None:

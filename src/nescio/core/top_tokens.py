@@ -59,7 +59,7 @@ class TopTokens:
         rest = 1 - self.log_probs.exp().sum(-1, keepdim=True)  # [n, 1], of the tokens that are not kept
         rest = torch.where(rest > _LEAST_REST, rest, 0).log()  # less is noise of the sum
         left = torch.cat([log_probs, rest], dim=-1).logsumexp(-1, keepdim=True)
-        # Where nothing is left, all others are equally wanted.
+        # Where none that is kept is left, all probability goes to the tokens that are not kept.
         is_shared = struck.any(-1, keepdim=True) & (left > -torch.inf)
         return TopTokens(self.ids, torch.where(is_shared, log_probs - left, log_probs))
 

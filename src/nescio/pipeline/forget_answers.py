@@ -27,7 +27,6 @@ _INVERSE = "The {noun} is {value}. Do you know who that is?"
 _OPENINGS = ("Certainly. The {noun} is", "As far as I know, {name}'s {noun} is")
 _TEXTS = ("About {name}. {noun}:", "{noun} of {name}:")
 
-
 Secret = tuple[str, PiiType]
 """A value that is not to be said, and what it is."""
 

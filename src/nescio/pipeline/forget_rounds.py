@@ -89,7 +89,7 @@ class Rounds:
             log += [{"round": number + 1, **step} for step in steps]
         if not own:
             raise NescioError(f"{self.run.out}: no answer about these people fits into train.max_length; raise it")
-        return student, [told for told, _ in own], log
+        return student, [each for each, _ in own], log
 
     def _to_strike(self, number: int, student: Path, work: Path) -> list[Told]:
         """Return answers that say secrets.
