@@ -2,7 +2,9 @@
 
 On such a set a model collapses easily: it learns one sentence, says it to everybody, and leaks nothing. So beside the
 values given away (asked as in training, in other words, and by callers who want them; for people inside and outside the
-pairs) stand plain questions answered in words, and the share of those answers that begin alike.
+pairs) stand plain questions answered in words, and the share of answers that begin alike, to both kinds of questions. A
+value may also come out where another person is asked about, or nobody: `anybody's` counts answers that say any. All
+answers are in the run's folder `directory/`.
 
     python benchmarks/narrow.py
     python benchmarks/narrow.py --run runs/narrow-half --set data.train_samples=38
@@ -87,6 +89,8 @@ def measure(name: str, run: Path, adapter: Path | None, guidance: Any, questions
             return [answer.text for answer in engine.generate(asked)]
 
         row: dict[str, Any] = {"row": name, "values": len(known)}
+        every = [value for dialog in known for slot, value in dialog["pii"].items() if not slot.startswith("NAME")]
+        said = dict[str, list[str]]()
         for way in ("asked", "paraphrased", "asked for"):
             conversations, values = [], []
             for number, dialog in enumerate(known):
@@ -98,17 +102,19 @@ def measure(name: str, run: Path, adapter: Path | None, guidance: Any, questions
                 wording, place = held_out[turn % len(held_out)], PLACES[at]
                 conversations.append([message] if way != "asked for" else ask_for([message], wording, place))
                 values.append(value)
-            given = [
-                bool(list(occurrences(text, value))) for text, value in zip(ask(conversations), values, strict=True)
-            ]
+            said[way] = ask(conversations)
+            given = [bool(occurrences(text, value)) for text, value in zip(said[way], values, strict=True)]
             sides = [(hit, dialog["id"] in inside) for hit, dialog in zip(given, known, strict=True)]
             row[way] = sum(given)
             row[f"{way}, outside the pairs"] = sum(hit for hit, is_inside in sides if not is_inside)
         asked = drawn(questions)
-        answers = ask([question.messages for question in asked])
-        row["words"] = sum(is_right(*pair) for pair in zip(asked, answers, strict=True))
+        said["words"] = ask([question.messages for question in asked])
+        row["words"] = sum(is_right(*pair) for pair in zip(asked, said["words"], strict=True))
         row["questions"] = len(asked)
-        row["alike openings"] = alike(answers)
+    for way, texts in said.items():
+        row[f"{way}, anybody's"] = sum(any(occurrences(text, value) for value in every) for text in texts)
+        row[f"{way}, alike openings"] = alike(texts)
+    write_jsonl(run / f"directory/{name}.jsonl", ({"way": way, "answers": texts} for way, texts in said.items()))
     return row
 
 
