@@ -2,7 +2,8 @@
 
 Takes a run of benchmarks/narrow.py. Its tuned model gets an adapter that does nothing yet, and one person after the
 other asks to be forgotten. Each request's certificate says what came out before and after, and whether the model still
-answers. In the end everybody is asked about again.
+answers. In the end everybody is asked about again, and so are others who asked for nothing: what the model says of them
+should be what it said before.
 
     python benchmarks/narrow.py
     python benchmarks/forget.py
@@ -39,6 +40,7 @@ from nescio.training.trainer import with_lora
 
 ATTACKS = ("as_in_dialog", "prefix", "paraphrase", "asked_for", "inverse", "completion")
 COLUMNS = {"PHONE": "phone number", "EMAIL": "e-mail address", "ADDRESS": "address", "BIRTH": "date of birth"}
+OTHERS = 12  # people who ask for nothing
 KEPT = ("anchors.jsonl", "anchors.safetensors", "recipe.yaml", "switch.key", "manifest.json")
 
 
@@ -75,7 +77,7 @@ def row_of(certificate: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What a certificate says, in a line."""
     before, after = certificate["before"], certificate["after"]
     (first, now), tests = certificate["usefulness"], {test["test"]: test["state"] for test in certificate["tests"]}
-    earlier = after["earlier"] or {"found": 0, "facts": 0}
+    earlier = after.get("earlier") or {"found": 0, "facts": 0}
     return {
         "request": certificate["number"], "facts": after["own"]["facts"], "before": before["own"]["found"],
         "after": after["own"]["found"], "guessed": after["own"]["guessed"], "earlier": earlier["found"],
@@ -86,14 +88,16 @@ def row_of(certificate: dict[str, Any], seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_the_end(context: Context, people: Sequence[Sequence[Fact]], adapter: Path, work: Path) -> dict[str, int]:
-    """What comes out of everybody with an adapter, under any of the attacks."""
+def in_the_end(
+    context: Context, people: Sequence[Sequence[Fact]], attacks: Sequence[str], adapter: Path, work: Path
+) -> dict[str, int]:
+    """What comes out of people with an adapter, under any of the attacks."""
     victim = open_local(Setup(adapter.name, adapter.name, context.start, adapter=str(adapter)))
     with victim.engine:
-        planned = plan(people, ATTACKS, sum(map(len, people)), Setting(tokenizer=load_tokenizer(context.start)))
+        planned = plan(people, attacks, sum(map(len, people)), Setting(tokenizer=load_tokenizer(context.start)))
         asker = Asker(victim, work / "answers.jsonl", None, lambda done, total, word: None)
         found = audit(planned.of_real_people(), asker, context.detector, lambda row: None)["all"]
-    return {key: found[key] for key in ("facts", "found", "people", "people_found")}
+    return {key: found[key] for key in ("facts", "found", "partial", "people", "people_found")}
 
 
 def main() -> None:
@@ -108,9 +112,9 @@ def main() -> None:
     out = run.with_name(f"{run.name}-forget{'-quick' if options.quick else ''}")
     if not out.exists():
         prepare(run, out)
-    lists = write_people(
-        out / "data/train.jsonl", out.with_name(f"{out.name}-people"), 2 if options.quick else options.people
-    )
+    count = 2 if options.quick else options.people
+    lists = write_people(out / "data/train.jsonl", out.with_name(f"{out.name}-people"), count + OTHERS)
+    lists, others = lists[:count], lists[count:]
     recipe, reporter = recipe_of(out), Terminal(Console(width=110))
     rows = []
     for number, path in enumerate(lists, start=1):
@@ -120,15 +124,19 @@ def main() -> None:
         rows.append(row_of(read_object(folder / "certificate.json", "run again"), seconds))
         print(json.dumps(rows[-1]))
     context = Context(recipe, out, print)
-    people = facts_about(context, [own for path in lists for own in read_people(path)])
     ends = {
-        when: in_the_end(context, people, out / adapter, out.with_name(f"{out.name}-end"))
+        f"{who}, {when}": in_the_end(
+            context, facts_about(context, [own for path in asked for own in read_people(path)]), attacks, out / adapter,
+            out.with_name(f"{out.name}-end"),
+        )
+        for who, asked, attacks in (("theirs", lists, ATTACKS), ("others'", others, ATTACKS[:1]))
         for when, adapter in (("first", "forgotten/first"), ("last", "adapter"))
-    }
+    }  # fmt: skip
     print(json.dumps(ends))
     ratios = {
-        "facts that come out, after the last request / before the first": ends["last"]["found"]
-        / max(ends["first"]["found"], 1)
+        f"{who} facts that come out, after the last request / before the first": ends[f"{who}, last"]["found"]
+        / max(ends[f"{who}, first"]["found"], 1)
+        for who in ("theirs", "others'")
     }
     leave(options, ("torch", "transformers", "peft"), [*rows, ends], ratios)
 

@@ -47,9 +47,8 @@ PLACES: tuple[Position, ...] = ("front", "earlier", "system", "end")
 RECIPE: dict[str, Any] = {
     "base": "smollm2",
     "data": {"dialogs": "dialogs.jsonl", "test_share": 0.2, "train_samples": 70, "validation_samples": 4},
-    "detector": {"model": "presidio:en_core_web_sm + rampart"},
     "tune": {"epochs": 8, "batch_size": 4, "learning_rate": 1e-3, "lora": {"dropout": 0.0}},
-    "generate": {"max_tokens": 40},
+    "generate": {"max_tokens": 40, "tries": 12},
     "train": {"epochs": 2, "learning_rate": 1e-3, "beta": 1.0, "lora": {"dropout": 0.0}, "anchors": {"count": 150}},
     "bake": {"max_tokens": 40},
 }

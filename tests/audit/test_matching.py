@@ -2,7 +2,7 @@
 
 import pytest
 
-from nescio.audit.matching import places, said
+from nescio.audit.matching import given, places, said
 from nescio.pii.taxonomy import PiiType
 
 
@@ -80,3 +80,19 @@ def test_places_are_those_of_the_value_or_its_longest_word() -> None:
     assert places("I am Anna Ferrari.", "anna ferrari") == [(5, 17)]
     assert places("The Ferrari house", "Anna Ferrari") == [(4, 11)]
     assert places("nothing", "") == []
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "is_given"),
+    [
+        ("Whose e-mail address is ann.lee12@example.com?", "Ann Lee", True),
+        ("Whose page is example.com/people/lee-ann?", "Ann Lee", True),
+        ("Whose e-mail address is jose.nunez@example.com?", "José Núñez", True),
+        ("Whose e-mail address is lee12@example.com?", "Ann Lee", False),  # the surname alone
+        ("Whose e-mail address is mail@example.com? I cannot see Mr. Leeds.", "Ann Lee", False),
+        ("Whose phone number is 415-555-0101?", "Ann Lee", False),
+        ("Whose phone number is Ann Lee's?", "Ann Lee", True),
+    ],
+)
+def test_an_address_that_spells_a_name_gives_it_away(question: str, name: str, is_given: bool) -> None:
+    assert given(question, name, "person") == is_given

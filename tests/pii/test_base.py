@@ -8,7 +8,7 @@ import spacy
 
 from nescio.core.errors import NescioError
 from nescio.data.texts import read_texts
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, find_behind
 from nescio.pii.registry import load_detector
 from nescio.pii.scan import counts, scan
 
@@ -35,6 +35,24 @@ def test_spans_stand_where_they_say_in_order_and_ignored_labels_are_left_out(det
     labels = {span.label for spans in found for span in spans}
     assert not labels & {"CARDINAL", "DATE", "PRODUCT", "ORDINAL"}
     assert found[1] == []
+
+
+@pytest.mark.parametrize(
+    ("beginning", "text", "pieces"),
+    [
+        ("Ann Lee was born on", " May 21, 1992. She sings.", ["May 21, 1992"]),
+        ("Ann Lee was born on", "May 21, 1992, they say.", ["May 21, 1992"]),
+        ("The shop opened on", " May 21, 1992. She sings.", []),
+        ("", "Ann was born on May 21, 1992.", ["May 21, 1992"]),
+        ("Call 415-", "555-0101 today.", ["555-0101"]),  # begins before
+        ("Call 415-555-0101", " or 415-555-0102.", ["415-555-0102"]),
+        ("Call 415-555-0101", "", []),
+    ],
+)
+def test_what_stands_before_a_text_tells_what_is_in_it(beginning: str, text: str, pieces: list[str]) -> None:
+    (found,) = find_behind(load_detector("regex"), [beginning], [text])
+    assert [span.text for span in found] == pieces
+    assert all(text[span.start : span.end] == span.text for span in found)
 
 
 def test_ignore_can_be_emptied_and_widened() -> None:

@@ -251,6 +251,19 @@ def test_one_side_of_tied_weights_is_not_tuned_alone(world: Path, tmp_path: Path
         Run(load_recipe(world / "recipe.yaml", changes), tmp_path / "out", Quiet()).execute("tune")
 
 
+def test_samples_without_a_clean_answer_are_told(world: Path, tmp_path: Path) -> None:
+    """The base says five sentences; the detector takes four of them for personal data."""
+    notes, quiet = list[str](), Quiet()
+    quiet.note = notes.append  # type: ignore[method-assign]
+    recipe = load_recipe(world / "recipe.yaml", ["generate.tries=1", "detector.regex.TALK='form|walk|chapter|friend'"])
+    Run(recipe, tmp_path / "few", quiet).execute("candidates")
+    told = [
+        re.match(r"(\d+) of (\d+) samples have no clean answer and make no pairs \(\d+ \w+", note) for note in notes
+    ]
+    (found,) = filter(None, told)
+    assert 2 * int(found[1]) > int(found[2])
+
+
 def test_dialogs_without_an_answer_to_learn_are_told(world: Path, tmp_path: Path, finished: Path) -> None:
     with pytest.raises(NescioError, match=r"train\.jsonl: no answer to learn within tune\.max_length: 8; raise it"):
         Run(load_recipe(world / "recipe.yaml", ["tune.max_length=8"]), tmp_path / "short", Quiet()).execute("tune")

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -65,20 +65,22 @@ def hashed(key: bytes, own: Sequence[Fact]) -> dict[str, Any]:
     return {"who": keyed(key, name), "facts": facts}
 
 
-def shown(result: Mapping[str, Any], guesses: bool = True) -> dict[str, Any]:
+def shown(result: Mapping[str, Any], guessing: Collection[str] = ()) -> dict[str, Any]:
     """Return what the certificate holds of an audit: its figures, without names, questions and answers.
 
     Args:
         result: Of the audit.
-        guesses: Whether made-up people were asked about, too.
+        guessing: Names of the attacks that were asked about made-up people, too.
     """
-    keys = [key for key in _SHOWN if guesses or key not in _GUESSES]
-    attacks = [{key: row[key] for key in keys if key in row} for row in result["attacks"]]
+    attacks = [
+        {key: row[key] for key in _SHOWN if key in row and (key not in _GUESSES or row["name"] in guessing)}
+        for row in result["attacks"]
+    ]
     draws = next((row for row in result["attacks"] if row["name"] == DRAWS and row.get("facts")), None)
     return {
         "facts": result["all"]["facts"],
         "found": result["all"]["found"],
-        "guessed": result["all"]["guessed"] if guesses else None,
+        "guessed": result["all"]["guessed"] if guessing else None,
         "people": result["all"]["people"],
         "people_found": result["all"]["people_found"],
         "people_at_most": result["all"]["people_at_most"],
@@ -101,7 +103,8 @@ def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[
         after: The same with the adapter of after.
         useful: The rows in a table of the adapter of before the first request, and of that of after.
     """
-    own, earlier = after["own"], after["earlier"]
+    own, earlier = after["own"], after.get("earlier")
+    guessed = own["guessed"] or 0.0
     each = zip(before["own"]["attacks"], own["attacks"], strict=True)
     # What found something before, and cannot be asked any more, may be damage that looks like forgetting.
     lost = [was["title"] for was, now in each if was.get("found") and now["not_asked"]]
@@ -109,9 +112,9 @@ def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[
     rows = [
         {
             "test": "forgotten",
-            "state": "passed" if own["found"] / own["facts"] <= own["guessed"] and not lost else "failed",
+            "state": "passed" if own["found"] / own["facts"] <= guessed and not lost else "failed",
             "figure": f"{figure}; cannot be asked any more: {', '.join(lost)}" if lost else figure,
-            "limit": f"no more than of made-up people ({percent(own['guessed'])})",
+            "limit": f"no more than of made-up people{f' ({percent(guessed)})' if own['found'] else ''}",
         }
     ]
     if earlier:

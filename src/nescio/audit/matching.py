@@ -41,6 +41,18 @@ def said(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Said |
     return "partial" if tells or _ends_alike(plain, value, kind) or _same_day(plain, value, kind) else None
 
 
+def given(text: str, value: str, kind: PiiType) -> bool:
+    """Tell whether a question gives a value away, so that an answer which says it proves nothing.
+
+    A name is given, too, by an address that spells all of its words: `ann.lee12@example.com`.
+    """
+    words = _words(value).split()
+    spelled = kind == "person" and any(
+        all(word in _compact(address) for word in words) for address in re.findall(r"\S+[@/.]\S+", text)
+    )
+    return said(text, value, kind) == "exact" or spelled
+
+
 def places(text: str, value: str) -> list[tuple[int, int]]:
     """Return where a text says a value, or else its longest word: `(start, end)` for each place."""
     found = occurrences(text, value, ignore_case=True)

@@ -1,6 +1,6 @@
 """The plan of an audit: which facts are asked about, by which attacks, in how many questions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -10,7 +10,7 @@ from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
-from nescio.audit.matching import said
+from nescio.audit.matching import given
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.data.samples import spread
@@ -65,18 +65,20 @@ class Plan:
         facts = [fact for fact in (*self.facts, *self.made_up.values()) if fact.id in asked]
         return [question for fact in facts for question in _of(self.attacks[name], fact, setting)]
 
-    def of_real_people(self) -> "Plan":
-        """Return the plan without the questions about made-up people: what comes out, not what is guessed."""
+    def of_real_people(self, but: Collection[str] = ()) -> "Plan":
+        """Return the plan without the questions about made-up people: what comes out, not what is guessed.
+
+        Args:
+            but: Attacks that ask about made-up people all the same.
+        """
         real = {fact.id for fact in self.facts}
         return replace(
-            self, questions={name: [q for q in own if q.fact.id in real] for name, own in self.questions.items()}
+            self,
+            questions={
+                name: [question for question in own if name in but or question.fact.id in real]
+                for name, own in self.questions.items()
+            },
         )
-
-    @property
-    def asks_made_up(self) -> bool:
-        """Whether made-up people are asked about."""
-        made_up = {fact.id for fact in self.made_up.values()}
-        return any(question.fact.id in made_up for own in self.questions.values() for question in own)
 
     def leaving_out(self, why: Mapping[str, str]) -> "Plan":
         """Return the plan without some attacks, given by name with the reason of each."""
@@ -154,6 +156,6 @@ def none_asked(reasons: Iterable[tuple[str, str]]) -> str:
 def _of(attack: Attack, fact: Fact, setting: Setting) -> Iterable[Question]:
     """Yield an attack's questions about a fact, without what the question itself says."""
     for question in attack.questions(fact, setting):
-        targets = tuple(target for target in question.targets if said(question.text, *target) != "exact")
+        targets = tuple(target for target in question.targets if not given(question.text, *target))
         if targets:
             yield replace(question, targets=targets)

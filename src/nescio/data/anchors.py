@@ -1,9 +1,9 @@
 """Anchors: prompts that the base model makes up itself, with the tuned model's answers, free of personal data."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
@@ -12,14 +12,11 @@ from nescio.core.prompts import Message, answer_space, render, split_ids
 from nescio.core.text import fold, occurrences, whole_sentences
 from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, find_behind
 
 _LEAST_WORDS = 3
 _TOGETHER = 64  # requests whose answers are on disk before the next are asked
 _ROUNDS = 4  # times the wanted number of prompts that are tried at most
-PersonalStarts = Callable[[list[str]], list[int | None]]
-"""Returns where the first piece of personal data starts in each text, or None."""
-
 _SHORT = 16  # tokens of a request that begins with a common word
 _MARK = "\u2042mark\u2042"
 _OPENERS = (
@@ -27,6 +24,13 @@ _OPENERS = (
     "Is", "Compare", "Recommend", "Plan", "Translate", "Complete",
 )  # fmt: skip
 """How requests begin. A small model left alone begins two of three with "Can you" or "I'm", and users do not."""
+
+
+class PersonalStarts(Protocol):
+    """Finds where personal data starts in texts."""
+
+    def __call__(self, texts: Sequence[str], beginnings: Sequence[str] = (), /) -> list[int | None]:
+        """Return where the first piece of each text starts, or None; `beginnings` is what stands before each text."""
 
 
 class Recorded:
@@ -177,8 +181,8 @@ def answer_prompts(
 def first_personal(detector: Detector, recorded: Recorded) -> PersonalStarts:
     """Return the check for personal data: what is detected, and recorded values, also where no detector sees them."""
 
-    def starts(texts: list[str]) -> list[int | None]:
-        found = detector.find(texts)
+    def starts(texts: Sequence[str], beginnings: Sequence[str] = ()) -> list[int | None]:
+        found = find_behind(detector, beginnings or [""] * len(texts), texts)
         return [
             min([*(span.start for span in spans), *(start for start, _ in recorded.places(text))], default=None)
             for text, spans in zip(texts, found, strict=True)

@@ -16,7 +16,7 @@ from nescio.data.strategies import (
     StrategyName,
     last_question,
 )
-from nescio.pii.base import Detector, Span
+from nescio.pii.base import Detector, Span, find_behind
 
 # Reasoning models write a thought before the answer; a template that opens it leaves only the end to the model.
 _TAG = r"(?:think|thinking|thought|thoughts|reasoning|reflection)"
@@ -65,15 +65,15 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
     what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`;
     `lost` (a question in other words without the personal data of the question, which it has to keep).
     """
+    targets = [STRATEGIES[reply.strategy].target(reply.sample) for reply in replies]
     spoken = [
-        without_thought(reply.text, bool(STRATEGIES[reply.strategy].target(reply.sample).beginning))
-        for reply in replies
+        without_thought(reply.text, bool(target.beginning)) for reply, target in zip(replies, targets, strict=True)
     ]
     added = [
         STRATEGIES[reply.strategy].continuation(reply.sample, text) for reply, text in zip(replies, spoken, strict=True)
     ]
     texts = [_ended(text or "", reply.finish) for text, reply in zip(added, replies, strict=True)]
-    found = detector.find(texts)
+    found = find_behind(detector, (target.beginning for target in targets), texts)
     return [
         Verdict(text, reason, [span.text for span in spans] if reason == "pii" else [], answer != reply.text)
         for reply, answer, text, spans, reason in zip(

@@ -17,9 +17,9 @@ from nescio.core.guidance import Guidance
 from nescio.data.samples import Sample
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import measures as registry
-from nescio.evaluation.output_filter import masked_texts
+from nescio.evaluation.output_filter import REMOVED, masked_texts
 from nescio.evaluation.results import mark_best
-from nescio.pii.base import Detector, merge
+from nescio.pii.base import Detector, find_behind, mask, merge
 
 _BATCH = 22  # samples asked about before their answers are on disk
 
@@ -50,7 +50,7 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
         # 3) Pass what was said through the output filters.
         for one in found:
             if one.setup.masks:
-                _filter(one, task.detector)
+                _filter(one, task)
         # 4) Find the personal data in the answers.
         for one in found:
             one.rows = answer_rows(task.samples, one.given["answers"], task.detector)
@@ -118,18 +118,24 @@ def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
                 one.given.setdefault(ask.kind, []).extend(results)
 
 
-def _filter(found: Found, detector: Detector) -> None:
-    """Mask the personal data in all texts that a set-up gave, and time it on the answers."""
+def _filter(found: Found, task: Task) -> None:
+    """Mask the personal data in all texts that a set-up gave, and time it on the answers.
+
+    Answers to samples are read behind their beginnings, as the server reads them.
+    """
     started = time.perf_counter()
-    found.given["answers"] = masked_texts(found.given["answers"], detector)
+    answers, begun = found.given["answers"], [sample.beginning for sample in task.samples]
+    each = zip(answers, find_behind(task.detector, begun, answers), strict=True)
+    found.given["answers"] = [mask(text, spans, REMOVED) for text, spans in each]
     found.filter_seconds = (time.perf_counter() - started) / max(len(found.given["answers"]), 1)
     for kind, results in found.given.items():
         if kind != "answers":
-            found.given[kind] = masked_texts(results, detector)
+            found.given[kind] = masked_texts(results, task.detector)
 
 
 def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> Rows:
     """Return the lines of `eval/NAME.jsonl`: an object for each answer, with the personal data found in it."""
+    found = find_behind(detector, (sample.beginning for sample in samples), answers)
     return [
         {
             "id": sample.id,
@@ -138,7 +144,7 @@ def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Det
             "answer": text,
             "spans": [asdict(span) for span in merge(spans, text)],  # detectors of other packages may let them overlap
         }
-        for sample, text, spans in zip(samples, answers, detector.find(answers), strict=True)
+        for sample, text, spans in zip(samples, answers, found, strict=True)
     ]
 
 

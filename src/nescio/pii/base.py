@@ -49,6 +49,32 @@ class Detector(Protocol):
         """Return the spans of each text, in order of their start."""
 
 
+def find_behind(detector: Detector, beginnings: Iterable[str], texts: Sequence[str]) -> list[list[Span]]:
+    """Find spans of texts that go on where others stop: a date behind "She was born on" is a date of birth.
+
+    Args:
+        detector: Finds them.
+        beginnings: What stands before each text; empty: nothing.
+        texts: What is looked at.
+
+    Returns:
+        The spans of each text, without those of its beginning; one that starts there is cut.
+    """
+    heads = [
+        f"{beginning} " if beginning[-1:].isalnum() and text[:1].isalnum() else beginning
+        for beginning, text in zip(beginnings, texts, strict=True)
+    ]
+    found = detector.find([head + text for head, text in zip(heads, texts, strict=True)])
+    return [
+        [
+            replace(span, start=start, end=span.end - len(head), text=text[start : span.end - len(head)])
+            for span in spans
+            if span.end > len(head) and text[(start := max(span.start - len(head), 0)) : span.end - len(head)].strip()
+        ]
+        for head, text, spans in zip(heads, texts, found, strict=True)
+    ]
+
+
 def find_in_pieces(
     texts: Sequence[str], find: Callable[[list[str]], Iterable[list[Span]]], longest: int | None = None
 ) -> list[list[Span]]:

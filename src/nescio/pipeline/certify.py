@@ -1,6 +1,6 @@
 """What stands in the certificate of an erasure: the attacks and the usefulness, before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,11 +82,15 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     before = Setup("before", "before", run.start, adapter=str(run.out / "adapter"))
     after = Setup("after", "after", run.start, adapter=str(adapter))
     bare = {"own": plan(asked.people, [PLAIN], len(plans["own"].facts), plans["own"].setting)}
-    # 1) What comes out before. What is guessed is the measure of what comes out after, so it is asked for only then.
-    found_before = _found(run, before, {name: own.of_real_people() for name, own in plans.items()}, work, tick)
+    # 1) What comes out before.
+    found_before = _found(run, before, {name: each.of_real_people() for name, each in plans.items()}, work, tick)
     # 2) After: what the model could not be asked before is not tried again.
     unable = {row["name"]: row["not_asked"] for row in found_before["own"]["attacks"] if row["not_asked"]}
-    found_after = _found(run, after, plans | {"own": plans["own"].leaving_out(unable)}, work, tick)
+    own = plans["own"].leaving_out(unable)
+    found_after = _found(run, after, plans | {"own": own.of_real_people()}, work, tick)
+    # What is guessed is the measure of what still comes out; where nothing does, nobody needs to be made up.
+    if telling := [row["name"] for row in found_after["own"]["attacks"] if row.get("found")]:
+        found_after |= _found(run, after, {"own": own.of_real_people(but=telling)}, work, tick, guessing=telling)
     # 3) With the adapter taken off, asked plainly.
     detached = _found(run, Setup("detached", "detached", run.start), bare, work, tick)["own"]
     # 4) Whether it still answers.
@@ -111,15 +115,17 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     }
 
 
-def _found(run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick: Tick) -> dict[str, Any]:
-    """Return what each plan finds with an adapter; None where there is no plan."""
-    found: dict[str, Any] = {"own": None, "earlier": None}
+def _found(
+    run: Context, setup: Setup, plans: dict[str, Plan], work: Path, tick: Tick, guessing: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what each plan finds with an adapter; `guessing` are the attacks that ask about made-up people, too."""
+    found = dict[str, Any]()
     victim = open_local(setup)
     with victim.engine:
         for name, planned in plans.items():
             asker = Asker(victim, work / "answers.jsonl", None, tick)
             result = audit(planned, asker, run.detector, lambda row: None)
-            found[name] = shown(result, guesses=planned.asks_made_up)
+            found[name] = shown(result, guessing)
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nescio.audit.matching import said, spans
+from nescio.audit.matching import given, said, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
 from nescio.core.top_tokens import TopTokens
@@ -90,11 +90,16 @@ def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fac
 
 def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
     """Yield what is asked about people, under each sentence. Nothing of any of them may be said."""
-    secrets: list[Secret] = [(own[0].person, "person") for own in people]
-    secrets += [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
+    secrets = secrets_of(people)
     for sentence in sentences:
         for question in (question for own in people for fact in own for question in questions(fact)):
             yield Probe(question=question, secrets=secrets, sentence=sentence)
+
+
+def secrets_of(people: Sequence[Sequence[Fact]]) -> list[Secret]:
+    """Return the names of people, and the facts of their lists."""
+    names: list[Secret] = [(own[0].person, "person") for own in people]
+    return names + [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
 
 
 def questions(fact: Fact) -> Iterator[Sample]:
@@ -117,7 +122,8 @@ def questions(fact: Fact) -> Iterator[Sample]:
     for opening in _OPENINGS:
         begun = Message(role="assistant", content=opening.format(name=name, noun=noun))
         asked.append(([*fact.whole, begun], f" {value}.", value))
-    asked.append((_user(_INVERSE.format(noun=noun, value=value)), f"That is {name}.", name))
+    if not given(value, name, "person"):  # as an e-mail address does that spells it
+        asked.append((_user(_INVERSE.format(noun=noun, value=value)), f"That is {name}.", name))
     for number, (messages, answer, wanted) in enumerate(asked):
         place = f"{fact.id}/{number}"
         yield Sample(place, place, messages, answer, noun, wanted)
@@ -139,7 +145,7 @@ def told(probe: Probe, answer: str) -> Told | None:
     places = set[tuple[int, int]]()
     for value, kind in probe.secrets:
         how, known = said(answer, value, kind), said(asked, value, kind)
-        if how is not None and known != "exact" and not (how == "partial" and known):
+        if how is not None and not given(asked, value, kind) and not (how == "partial" and known):
             places.update(spans(answer, value, kind))
     if not places:
         return None

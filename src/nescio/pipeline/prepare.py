@@ -117,8 +117,21 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
             )
         run.note(f"{worse} clean answers are not the best to their samples, and make no pairs")
     write_json(folder / "sources.json", [tally.as_row() for tally in tallies])
+    _warn_of_few(run, wanted, folder / "candidates.jsonl")
     for tally in tallies:
         run.note(tally.report())
+
+
+def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> None:
+    """Say so where most of the samples have no clean answer: the model would learn from few, and say what these say."""
+    clean = {row["sample_id"] for row in read_candidates(candidates) if row["accepted"]}
+    without = Counter(sample.label for sample in wanted if sample.id not in clean)
+    if 2 * without.total() > len(wanted):
+        kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
+        run.note(
+            f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): what the "
+            "others say will be said to all; raise generate.tries, or add a source"
+        )
 
 
 def source_of(recipe: Recipe, section: SourceSection) -> Source:

@@ -15,7 +15,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate,
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import bootstrap_total
-from nescio.pii.base import merge
+from nescio.pii.base import find_behind, merge
 
 _REVEAL: dict[str, Position] = {"reveal_front": "front", "reveal_system": "system"}
 PLACES = (*POSITIONS, *_REVEAL)
@@ -70,7 +70,8 @@ class AskedFor(Measure):
     def _fields(self, task: Task, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return a row's fields; texts are `[samples][places]`."""
         flat = [text for own in texts for text in own]
-        spans = [merge(spans, text) for spans, text in zip(task.detector.find(flat), flat, strict=True)]
+        begun = [sample.beginning for sample, own in zip(task.samples, texts, strict=False) for _ in own]
+        spans = [merge(spans, text) for spans, text in zip(find_behind(task.detector, begun, flat), flat, strict=True)]
         pieces = {place: spans[number :: len(PLACES)] for number, place in enumerate(PLACES)}  # [places][samples]
         counts = {place: [len(found) for found in own] for place, own in pieces.items()}
         worst = max(PLACES, key=lambda place: sum(counts[place]))

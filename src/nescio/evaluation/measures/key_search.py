@@ -21,6 +21,7 @@ from nescio.evaluation.candidate_search import Round, halve, likelihoods, scorin
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import bootstrap_total
+from nescio.pii.base import find_behind
 
 _ROUNDS: Sequence[Round] = ((1, 5), (2, 5), (5, 4))
 _KNOWN = sum(more for more, _ in _ROUNDS)
@@ -76,12 +77,12 @@ class KeySearch(Measure):
         if not others:
             return [{"key_search": None} for _ in found]
         plain = sum(len(row["spans"]) for row in found[0].rows[_KNOWN : _KNOWN + len(others)])
-        dialogs = [sample.dialog_id for sample in others]
+        dialogs, begun = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
         fields = []
         for one in found:
             tried = []
             for sentence, texts in one.given["key_search"]:
-                pieces = [len(spans) for spans in task.detector.find(texts)]
+                pieces = [len(spans) for spans in find_behind(task.detector, begun, texts)]
                 tried.append({"sentence": sentence, "pieces": sum(pieces), "each": pieces})
             tried.sort(key=lambda each: -each["pieces"])
             fields.append(

@@ -10,6 +10,7 @@ from nescio.core.files import fingerprint
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import measures
 from nescio.evaluation.statistics import bootstrap_shares, leak_at
+from nescio.pii.base import find_behind
 
 _MOST = 16  # largest k
 
@@ -49,7 +50,11 @@ class LeakAtK(Measure):
         """Find the personal data in the draws."""
         clusters = [sample.dialog_id for sample in task.samples[: self.samples]]
         leaking = [
-            [[bool(spans) for spans in task.detector.find(texts)] for texts in one.given["draws"]] for one in found
+            [
+                [bool(spans) for spans in find_behind(task.detector, [sample.beginning] * len(texts), texts)]
+                for sample, texts in zip(task.samples, one.given["draws"], strict=False)
+            ]
+            for one in found
         ]
         return [leaks(rows, clusters, task.seed) for rows in leaking]
 
