@@ -261,7 +261,7 @@ def test_samples_without_a_clean_answer_are_told(world: Path, tmp_path: Path) ->
         re.match(r"(\d+) of (\d+) samples have no clean answer and make no pairs \(\d+ \w+", note) for note in notes
     ]
     (found,) = filter(None, told)
-    assert 2 * int(found[1]) > int(found[2])
+    assert 3 * int(found[1]) > int(found[2])
 
 
 def test_dialogs_without_an_answer_to_learn_are_told(world: Path, tmp_path: Path, finished: Path) -> None:

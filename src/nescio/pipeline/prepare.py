@@ -123,10 +123,10 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
 
 
 def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> None:
-    """Say so where most of the samples have no clean answer: the model would learn from few, and say what these say."""
+    """Say so where many samples have no clean answer: the model learns from the others, and says what these say."""
     clean = {row["sample_id"] for row in read_candidates(candidates) if row["accepted"]}
     without = Counter(sample.label for sample in wanted if sample.id not in clean)
-    if 2 * without.total() > len(wanted):
+    if 3 * without.total() > len(wanted):
         kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
         run.note(
             f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): what the "
