@@ -29,7 +29,7 @@ from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import Erasure
-from nescio.pipeline.forget_answers import facts_about, questions
+from nescio.pipeline.forget_answers import facts_about, facts_of_others, questions
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import Stage
@@ -85,6 +85,9 @@ def run(
     model.save_pretrained(out / "tuned")
     chatml.save_pretrained(out / "tuned")
     write_text(out / "dialogs.jsonl", "")
+    (name, phone), question = PEOPLE[3], {"role": "user", "content": facts[3].asked}
+    dialog = {"id": name, "messages": [question, {"role": "assistant", "content": phone}], "pii": {"PHONE": phone}}
+    write_jsonl(out / "data/train.jsonl", [dialog])
     recipe = {
         "base": str(folder / "base"), "tuned": str(out / "tuned"), "data": {"dialogs": str(out / "dialogs.jsonl")},
         "detector": {"model": "regex"}, "generate": {"max_tokens": 24, "tries": 1}, "bake": {},
@@ -152,6 +155,9 @@ def test_a_person_is_forgotten_and_the_rest_is_kept(run: Path, forgotten: Path) 
     content = certificate(forgotten / "certificates/1")
     assert (content["before"]["own"]["found"], content["after"]["own"]["found"]) == (1, 0)
     assert content["detached"] == {"facts": 1, "found": 1}, "the model under the adapter still knows"
+    assert [content[when]["others"]["facts"] for when in ("before", "after")] == [1, 1]
+    assert content["before"]["others"]["found"] == 1, "somebody who asked for nothing"
+    assert content["after"]["own"]["guessed"] is None, "where nothing comes out, nobody is made up"
     assert state(content, "forgotten") == "passed"
     was, now = content["usefulness"]
     assert was["words"] == was["everyday"] == 1.0
@@ -361,6 +367,7 @@ def test_dialogs_about_the_person_are_asked_as_they_were(run: Path, tmp_path: Pa
     samples = [sample for fact in ada for sample in questions(fact)]
     assert len({sample.id for sample in samples}) == len(samples) > 10
     assert any(sample.rejected == " Ada Ashby, at " + number + "." for sample in samples), "as in the dialog"
+    assert [[fact.value for fact in own] for own in facts_of_others(context, [ada], 5, 0)] == [["Ben Brook"]]
 
 
 @pytest.mark.parametrize(

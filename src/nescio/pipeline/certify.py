@@ -11,6 +11,7 @@ from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import Setting
 from nescio.audit.certificate import shown, tests
+from nescio.audit.common import why_left_out
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, plan
 from nescio.audit.run import audit
@@ -30,8 +31,8 @@ from nescio.pipeline.context import Context, Tick
 
 _EARLIER = (PLAIN, "prefix")
 """Attacks that earlier people are asked about again with."""
-_EARLIER_FACTS = 12
-"""Facts of earlier people that are asked for again at most, drawn anew for each request, so that none takes longer."""
+_ASKED_AGAIN = 12
+"""Facts of earlier people, and of others, that are asked for again at most, so that no request takes longer."""
 _GREETING = Sample("greeting", "greeting", [Message(role="user", content="Hello! How are you?")], "", "", "")
 
 
@@ -42,17 +43,19 @@ class Asked:
     Attributes:
         people: The facts of each person of the request.
         earlier: The same of earlier requests.
+        others: Facts of dialogs that are about none of them.
         attacks: Names of attacks; empty: all that are registered.
         draws: Answers that are sampled to the plain question.
     """
 
     people: Sequence[Sequence[Fact]]
     earlier: Sequence[Sequence[Fact]]
+    others: Sequence[Sequence[Fact]]
     attacks: Sequence[str]
     draws: int
 
     def plans(self, run: Context) -> dict[str, Plan]:
-        """Return the plan of the request's own people, and that of earlier ones where there are any.
+        """Return the plan of the request's own people, and those of earlier ones and of others where there are any.
 
         Raises:
             NescioError: No fact could prove anything, or an attack is unknown.
@@ -62,7 +65,10 @@ class Asked:
         if self.earlier:
             other = replace(setting, seed=run.recipe.seed + len(self.earlier))
             # They are compared with what came out before, not with what is guessed.
-            plans["earlier"] = plan(self.earlier, _EARLIER, _EARLIER_FACTS, other).of_real_people()
+            plans["earlier"] = plan(self.earlier, _EARLIER, _ASKED_AGAIN, other).of_real_people()
+        others = [fact for own in self.others for fact in own]
+        if len(why_left_out(others)) < len(others):
+            plans["others"] = plan(self.others, [PLAIN], _ASKED_AGAIN, setting).of_real_people()
         return plans
 
 

@@ -16,7 +16,7 @@ from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Told, facts_about
+from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others
 from nescio.pipeline.forget_rounds import Rounds
 from nescio.pipeline.stage_cache import Stage
 from nescio.pipeline.train import copy_adapter
@@ -27,6 +27,8 @@ BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 """The adapters of before the last request, and of before the first."""
 ROWS, TRAINING = "answers.jsonl", "training.json"
 """What was struck out for a request; and how it was trained, in figures."""
+_OTHERS = 24
+"""Training dialogs of others that are drawn, to ask for some of their facts."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
 
@@ -70,7 +72,7 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
     if not is_adapter(run.out / "adapter") and not is_moving:
         raise NescioError(f"{run.out}: has no adapter; finish the run first, `nescio run … --out {run.out}`")
     people = list(read_people(erasure.people))
-    asked = Asked(people=people, earlier=(), attacks=erasure.attacks, draws=erasure.draws)
+    asked = Asked(people=people, earlier=(), others=(), attacks=erasure.attacks, draws=erasure.draws)
     asked.plans(run)  # says what is wrong before anything is written
     key = certificate.open_key(erasure.key)
     about = [certificate.hashed(key, own) for own in people]
@@ -133,8 +135,10 @@ class _Request:
     def carry_out(self, key: bytes, about: list[dict[str, Any]]) -> None:
         """Write the outputs of the stage."""
         run, erasure, folder = self.run, self.erasure, self.folder
+        earlier = self._earlier_people()
         asked = Asked(
-            people=facts_about(run, self.people), earlier=facts_about(run, self._earlier_people()),
+            people=facts_about(run, self.people), earlier=facts_about(run, earlier),
+            others=facts_of_others(run, [*self.people, *earlier], _OTHERS, run.recipe.seed + self.number),
             attacks=erasure.attacks, draws=erasure.draws,
         )  # fmt: skip
         kept, adapter = folder / f"{FORGOTTEN}/{self.number}", folder / "adapter"

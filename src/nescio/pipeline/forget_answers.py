@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
+from random import Random
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from nescio.audit.matching import given, said, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
 from nescio.core.top_tokens import TopTokens
+from nescio.data.dialogs import Dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, samples_of
 from nescio.engines.request import Prompt
@@ -70,22 +73,42 @@ def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fac
 
     A dialog is about a person if it says the name, or a fact whose form tells it, such as a telephone number.
     """
-    path, every = run.out / "data/train.jsonl", [list(own) for own in people]
-    for dialog in read_dialogs(path) if path.exists() else ():
-        text = "\n".join(message["content"] for message in dialog.messages)
+    every = [list(own) for own in people]
+    for dialog in _dialogs(run):
         for own in every:
-            name, first = own[0].person, [fact for fact in own if fact.sample is None]
-            telling = [(name, "person"), *((fact.value, fact.type) for fact in first if fact.type in STRUCTURED)]
-            if not any(said(text, value, kind) == "exact" for value, kind in telling):
+            if not _is_about(dialog, own):
                 continue
+            name, first = own[0].person, [fact for fact in own if fact.sample is None]
             wanted = [(name, "person"), *((fact.value, fact.type) for fact in first)]
-            pieces = own_pieces(dialog, run.detector)
             own += [
-                replace(fact_of(sample, pieces), person=name)
-                for sample in samples_of([dialog], run.detector)
-                if any(said(sample.value, value, kind) == "exact" for value, kind in wanted)
+                replace(fact, person=name)
+                for fact in _facts(run, dialog)
+                if any(said(fact.value, value, kind) == "exact" for value, kind in wanted)
             ]
     return every
+
+
+def facts_of_others(run: Context, people: Sequence[Sequence[Fact]], most: int, seed: int) -> list[list[Fact]]:
+    """Return the facts of training dialogs that are about none of some people, a list for each of `most` dialogs."""
+    rng = Random(seed)
+    others = (dialog for dialog in _dialogs(run) if not any(_is_about(dialog, own) for own in people))
+    return [own for dialog in nsmallest(most, others, key=lambda _: rng.random()) if (own := _facts(run, dialog))]
+
+
+def _dialogs(run: Context) -> Iterable[Dialog]:
+    path = run.out / "data/train.jsonl"
+    return read_dialogs(path) if path.exists() else ()
+
+
+def _facts(run: Context, dialog: Dialog) -> list[Fact]:
+    pieces = own_pieces(dialog, run.detector)
+    return [fact_of(sample, pieces) for sample in samples_of([dialog], run.detector)]
+
+
+def _is_about(dialog: Dialog, own: Sequence[Fact]) -> bool:
+    text = "\n".join(message["content"] for message in dialog.messages)
+    telling = [(fact.value, fact.type) for fact in own if fact.sample is None and fact.type in STRUCTURED]
+    return any(said(text, value, kind) == "exact" for value, kind in [(own[0].person, "person"), *telling])
 
 
 def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
