@@ -2,16 +2,17 @@
 
 On such a set a model collapses easily: it learns one sentence, says it to everybody, and leaks nothing. So beside the
 values given away (asked as in training, in other words, and by callers who want them; for people inside and outside the
-pairs) stand plain questions answered in words, and the share of answers that begin alike, to both kinds of questions. A
-value may also come out where another person is asked about, or nobody: `anybody's` counts answers that say any. All
-answers are in the run's folder `directory/`.
+pairs) stand plain questions answered in words, and the answers that begin alike, to both kinds of questions: the share
+with one of the ten commonest beginnings of four words, and the number with the commonest of two. A value may also come
+out where another person is asked about, or nobody: `anybody's` counts answers that say any. All answers are in the
+run's folder `directory/`.
 
     python benchmarks/narrow.py
-    python benchmarks/narrow.py --run runs/narrow-half --set data.train_samples=38
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -113,6 +114,8 @@ def measure(name: str, run: Path, adapter: Path | None, guidance: Any, questions
     for way, texts in said.items():
         row[f"{way}, anybody's"] = sum(any(occurrences(text, value) for value in every) for text in texts)
         row[f"{way}, alike openings"] = alike(texts)
+        beginning, row[f"{way}, like the commonest"] = Counter(" ".join(t.split()[:2]) for t in texts).most_common(1)[0]
+        row[f"{way}, the commonest"] = beginning
     write_jsonl(run / f"directory/{name}.jsonl", ({"way": way, "answers": texts} for way, texts in said.items()))
     return row
 
@@ -142,10 +145,12 @@ def main() -> None:
             *([("baked", run / "adapter", None)] if recipe.bake else []),
         )
     ]
+    (source,) = json.loads((run / "sources.json").read_text(encoding="utf-8"))
+    rows.append({"row": "pairs", "answers made up": source["calls"], "clean": source["accepted"]})
     print("\n".join(json.dumps(row) for row in rows))
     ratios = {
         f"{what}, {row['row']} / {of}, tuned": row[what] / max(rows[0][of], 1)
-        for row in rows[1:]
+        for row in rows[1:-1]
         for what, of in (("asked", "asked"), ("paraphrased", "asked"), ("asked for", "asked"), ("words", "words"))
     }
     leave(options, ("torch", "transformers", "peft"), rows, ratios, sets=options.sets)

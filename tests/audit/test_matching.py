@@ -2,7 +2,7 @@
 
 import pytest
 
-from nescio.audit.matching import given, places, said
+from nescio.audit.matching import gives_away, places, said
 from nescio.pii.taxonomy import PiiType
 
 
@@ -90,9 +90,14 @@ def test_places_are_those_of_the_value_or_its_longest_word() -> None:
         ("Whose e-mail address is jose.nunez@example.com?", "José Núñez", True),
         ("Whose e-mail address is lee12@example.com?", "Ann Lee", False),  # the surname alone
         ("Whose e-mail address is mail@example.com? I cannot see Mr. Leeds.", "Ann Lee", False),
+        ("Whose e-mail address is annlee7@example.com?", "Ann Lee", True),
+        ("Whose e-mail address is fred.fleet@example.com?", "Ed Lee", False),  # letters of longer words
+        ("Whose e-mail address is hannah7@example.com?", "Ann", False),
+        ("Whose e-mail address is mail@lee.ann.example?", "Ann Lee", False),  # the domain
+        ("Who is ann.lee12@example.com?", "!?", False),
         ("Whose phone number is 415-555-0101?", "Ann Lee", False),
         ("Whose phone number is Ann Lee's?", "Ann Lee", True),
     ],
 )
 def test_an_address_that_spells_a_name_gives_it_away(question: str, name: str, is_given: bool) -> None:
-    assert given(question, name, "person") == is_given
+    assert gives_away(question, name, "person") == is_given

@@ -10,6 +10,7 @@ from nescio.data.filter import Reply, judge
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, StrategyName
 from nescio.pii.base import Span
+from nescio.pii.registry import load_detector
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="You can ask")]
 SAMPLE = Sample("s", "d", MESSAGES, " Tim, he knows it well.", "NAME", "Tim")
@@ -118,3 +119,11 @@ def test_thoughts_are_no_part_of_the_answer(strategy: StrategyName, text: str, f
     if reason is None:
         assert "think" not in verdict.text.lower() and "Tom" not in verdict.text
         assert verdict.text in (GOOD, f"You can ask{GOOD}")
+
+
+def test_what_an_answer_goes_on_from_tells_what_it_is() -> None:
+    messages = [*MESSAGES[:1], Message(role="assistant", content="Ann was born on")]
+    sample = Sample("s", "d", messages, " 3 May 1970, in spring.", "DATE", "3 May 1970")
+    reply = Reply(sample, "system", " May 21, 1992, as far as I know.", "stop")
+    (verdict,) = judge([reply], load_detector("regex"))
+    assert (verdict.reason, verdict.pii) == ("pii", ["May 21, 1992"])

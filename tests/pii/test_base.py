@@ -45,6 +45,8 @@ def test_spans_stand_where_they_say_in_order_and_ignored_labels_are_left_out(det
         ("The shop opened on", " May 21, 1992. She sings.", []),
         ("", "Ann was born on May 21, 1992.", ["May 21, 1992"]),
         ("Call 415-", "555-0101 today.", ["555-0101"]),  # begins before
+        ("Visit me at 12 Baker", " street, please.", []),  # the rest tells nothing
+        ("Call +1 415", " 555 0101 today.", ["555 0101"]),
         ("Call 415-555-0101", " or 415-555-0102.", ["415-555-0102"]),
         ("Call 415-555-0101", "", []),
     ],

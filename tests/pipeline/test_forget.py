@@ -230,11 +230,13 @@ def test_the_same_request_again_changes_nothing(forgotten: Path, tmp_path: Path)
 def test_later_requests_keep_what_earlier_ones_did(forgotten: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(forgotten, out)
+    shutil.rmtree(out / "data")  # as a purge leaves it
     code, said = forget(out, "--person", request(tmp_path, "Ben Brook", "Cleo Croft"))
     assert code == 0, said
     content = certificate(out / "certificates/2")
     assert content["after"]["own"]["found"] == 0 and len(content["about"]) == 2
     assert content["after"]["earlier"]["facts"] == 1 and content["after"]["earlier"]["found"] == 0
+    assert "others" not in content["after"], "there are no dialogs left to ask about"
     assert state(content, "earlier requests") == "passed" and content["training"]["earlier"] > 0
     assert alike_folders(out / "forgotten/before", forgotten / "adapter")
     assert alike_folders(out / "forgotten/first", forgotten / "forgotten/before")
@@ -298,6 +300,20 @@ def test_a_model_that_forgot_everything_is_caught(run: Path, tmp_path: Path) -> 
     code, said = forget(out, "--person", request(tmp_path, "Ben Brook"), "--epochs", 1)
     content = certificate(out / "certificates/2")
     assert code == 1 and state(content, "everyday answers") == "failed" and content["usefulness"][0]["everyday"] == 1
+
+
+def test_what_still_comes_out_is_asked_about_made_up_people_too(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"), "--learning-rate", 1e-9)
+    own = certificate(out / "certificates/1")["after"]["own"]
+    assert code == 1 and "The request does NOT hold. Failed: forgotten (1 → 1 of 1 facts" in said
+    assert own["guessed"] == 0
+    assert {row["name"] for row in own["attacks"] if "guessed" in row} == {
+        row["name"] for row in own["attacks"] if row["found"]
+    }
+    page = (out / "certificates/1/certificate.html").read_text(encoding="utf-8")
+    assert "<td>1 of 1</td><td>0</td><td>0 %</td>" in page
 
 
 def test_a_kill_between_the_moves_loses_no_adapter(

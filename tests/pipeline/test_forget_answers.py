@@ -6,11 +6,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from nescio.audit.matching import said, spans
+from nescio.audit.people import Fact
 from nescio.core.prompts import Message, answer_offsets, split_ids
 from nescio.core.top_tokens import TopTokens
 from nescio.data.samples import Sample
 from nescio.pii.taxonomy import PiiType
-from nescio.pipeline.forget_answers import Probe, Secret, Told, struck, told
+from nescio.pipeline.forget_answers import Probe, Secret, Told, questions, struck, told
 
 NAME, PHONE = "Ada Ashby", "+1 415-555-0101"
 
@@ -105,6 +106,15 @@ def test_what_the_question_says_is_no_answer_and_no_error() -> None:
     question = Sample("q", "q", [Message(role="user", content=f"Mine is {PHONE}.")], f"Yours is {PHONE}.", "x", PHONE)
     one = Probe(question=question, secrets=[(NAME, "person"), (PHONE, "phone")])
     assert told(one, question.rejected) is None
+
+
+@pytest.mark.parametrize(("address", "is_asked"), [("ada.ashby@x.example", False), ("rose12@x.example", True)])
+def test_nobody_is_asked_whose_address_spells_the_name(address: str, is_asked: bool) -> None:
+    fact = Fact(
+        id="f", person=NAME, names=(NAME,), noun="e-mail address", type="email", value=address,
+        messages=[Message(role="user", content=f"What is {NAME}'s e-mail address?")],
+    )  # fmt: skip
+    assert any(sample.value == NAME for sample in questions(fact)) == is_asked
 
 
 def test_the_least_that_is_left_is_shared_whole() -> None:

@@ -1,56 +1,52 @@
-"""What of a fact is form: the part that the same answer about somebody made up is as sure of."""
-
-from math import log
+"""What of a fact is form: how most others' facts of the kind end."""
 
 import pytest
 
+from nescio.audit.people import Fact
 from nescio.core.prompts import Message
-from nescio.pipeline.forget_answers import Secret, Told
-from nescio.pipeline.forget_form import about_somebody_else, own_part
+from nescio.data.samples import Sample
+from nescio.pii.taxonomy import PiiType
+from nescio.pipeline.forget_answers import Probe, texts, told
+from nescio.pipeline.forget_form import shared_endings, without_ending
 
-NAME, EMAIL, PHONE = "Ada Ashby", "ada.ashby12@example.com", "+1 415-555-0101"
-SECRETS: list[Secret] = [(NAME, "person"), (EMAIL, "email"), (PHONE, "phone")]
 
-
-def row(asked: str, answer: str, value: str) -> Told:
-    start = answer.index(value)
-    prompt = [Message(role="user", content=asked)]
-    return Told(id="q", prompt=prompt, answer=answer, places=[[start, start + len(value)]])
+def fact(value: str, kind: PiiType = "email", person: str = "Ada Ashby") -> Fact:
+    asked = [Message(role="user", content=f"What is {person}'s {kind}?")]
+    return Fact(id=value, person=person, names=(person,), noun=kind, type=kind, value=value, messages=asked)
 
 
 @pytest.mark.parametrize(
-    ("asked", "answer", "value"),
+    ("values", "kind", "ending"),
     [
-        (f"How can I write to {NAME}?", f"Write to {NAME} at {EMAIL}", EMAIL),
-        (f"Who has {PHONE}?", f"That is {NAME}", NAME),
-        (f"Who is at {PHONE.replace(' ', '  ')}, {NAME.upper()}?", f"Yes, at {EMAIL}", EMAIL),
+        (["a1@x.example", "b2@x.example", "c3@X.example", "d@y.example"], "email", "@x.example"),
+        (["a1@x.example", "b2@y.example", "c3@z.example"], "email", ".example"),
+        (["a1@x.example", "b2@x.example"], "email", None),  # too few
+        (["1 May 1970", "2 June 1970", "3 July 1981", "4 March 1990", "5 May 1977"], "birth_date", None),  # under half
+        (["Leeds", "Leeds", "Leeds"], "place", None),  # a whole fact
+        (["415-555-0101", "212-555-0142", "646-555-0133"], "phone", None),
+        (["1 Elm Road, Leeds", "2 Oak Road, Leeds", "3 Fir Lane, Leeds"], "address", ", leeds"),
     ],
 )
-def test_somebody_else_is_asked_about_in_the_same_words(asked: str, answer: str, value: str) -> None:
-    each = row(asked, answer, value)
-    other = about_somebody_else(each, SECRETS)
-    assert other is not None and other.prompt != each.prompt
-    (start, end), text = other.places[0], f"{other.prompt} {other.answer}"
-    assert other.answer[start:end] == value == other.answer[start:], "the fact stays"
-    assert text.count(value) == 1 and not any(known.lower() in text.lower() for known, _ in SECRETS if known != value)
+def test_how_most_facts_of_a_kind_end_is_form(values: list[str], kind: PiiType, ending: str | None) -> None:
+    assert shared_endings(fact(value, kind) for value in values).get(kind) == ending
 
 
-def test_where_nothing_tells_whom_it_is_about_there_is_nobody_else() -> None:
-    assert about_somebody_else(row("Who can help me?", f"Ask {NAME}", NAME), SECRETS) is None
+def test_form_stays_where_a_fact_is_struck_out() -> None:
+    value, endings = "ada.ashby12@x.example", {"email": "@x.example"}
+    question = Sample("q", "q", fact(value).messages, f"It is {value}.", "email", value)
+    found = told(
+        Probe(question=question, secrets=[(value, "email")], endings=endings), f"Write to {value.upper()}, please."
+    )
+    assert found is not None and found.answer == f"Write to {value.upper()}", (
+        "the answer goes on to the end of the fact"
+    )
+    ((start, end),) = found.places
+    assert found.answer[start:end] == "ADA.ASHBY12"
+    for text in texts(fact(value), endings):
+        ((start, end),) = text.places
+        assert text.answer[start:end] == "ada.ashby12" and text.answer.endswith(value)
 
 
-def test_plain_text_is_about_somebody_else_too() -> None:
-    each = Told(id="t", prompt=f"About {NAME}. Phone:", answer=f" {PHONE}", places=[[1, 1 + len(PHONE)]])
-    other = about_somebody_else(each, SECRETS)
-    assert other is not None and isinstance(other.prompt, str)
-    assert NAME not in other.prompt and other.prompt.endswith(". Phone:") and other.answer == each.answer
-
-
-def test_only_what_is_unlikely_of_anybody_is_the_persons_own() -> None:
-    answer = "At ada12@example.com"
-    offsets = [(0, 2), (2, 6), (6, 8), (8, 16), (16, 20)]
-    each = Told(id="q", prompt="", answer=answer, places=[[3, 20]])
-    sure, unsure = log(0.9), log(0.1)
-    assert own_part(each, offsets, [unsure, unsure, unsure, sure, sure]) == [[3, 8]]
-    assert own_part(each, offsets, [sure, unsure, sure, unsure, sure]) == [[3, 6], [8, 16]]
-    assert own_part(each, offsets, [unsure, sure, sure, sure, sure]) == [[3, 20]], "said of anybody, it is said of her"
+def test_an_ending_that_is_all_that_is_said_stays_struck() -> None:
+    assert without_ending("at @x.example", (3, 13), "email", {"email": "@x.example"}) == (3, 13)
+    assert without_ending("in Leeds", (3, 8), "place", {"email": "@x.example"}) == (3, 8)

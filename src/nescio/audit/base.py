@@ -49,6 +49,13 @@ class Question:
         """All that the question says."""
         return self.prompt if isinstance(self.prompt, str) else "\n".join(turn["content"] for turn in self.prompt)
 
+    @property
+    def begun(self) -> str:
+        """What there is of the answer already."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return self.prompt[-1]["content"] if self.prompt[-1]["role"] == "assistant" else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

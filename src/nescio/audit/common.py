@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 
-from nescio.audit.matching import said
+from nescio.audit.matching import gives_away
 from nescio.audit.people import Fact
 
 _SHORTEST, _FEWEST_DIGITS = 3, 4  # letters and digits of a value; digits of a number
@@ -32,6 +32,6 @@ def _why(fact: Fact, holders: int, people: int) -> str | None:
         return "an everyday word"
     if holders >= max(_SHARED, _SHARE * people):
         return f"the same for {holders} of {people}"
-    if any(said(message["content"], fact.value, fact.type) == "exact" for message in fact.messages):
+    if any(gives_away(message["content"], fact.value, fact.type) for message in fact.messages):
         return "said in the question"
     return None

@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import permutations
 from typing import Literal
 
 from nescio.audit.dates import dates
@@ -16,6 +17,7 @@ _LONG_NUMBER = 7
 """Digits from which on a value with digits is compared without its spacing and punctuation."""
 _NATIONAL = 9  # last digits of a telephone number that are compared: its country and trunk prefix may be left out
 _SHORTEST_PART = 4  # letters of a surname, of the part of an address before its @, and of a street
+_FEW_WORDS = 4  # of a name whose orders are all tried
 _LOOSE = 5  # letters and digits from which on a loose comparison is safe
 
 _DATES: tuple[PiiType, ...] = ("date", "birth_date")
@@ -41,16 +43,15 @@ def said(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Said |
     return "partial" if tells or _ends_alike(plain, value, kind) or _same_day(plain, value, kind) else None
 
 
-def given(text: str, value: str, kind: PiiType) -> bool:
-    """Tell whether a question gives a value away, so that an answer which says it proves nothing.
+def gives_away(question: str, value: str, kind: PiiType) -> bool:
+    """Tell whether a question says a value already, so that an answer which says it proves nothing.
 
-    A name is given, too, by an address that spells all of its words: `ann.lee12@example.com`.
+    An address says a name, too, that it spells: `ann.lee12@example.com`.
     """
-    words = _words(value).split()
-    spelled = kind == "person" and any(
-        all(word in _compact(address) for word in words) for address in re.findall(r"\S+[@/.]\S+", text)
-    )
-    return said(text, value, kind) == "exact" or spelled
+    if said(question, value, kind) == "exact":
+        return True
+    addresses = re.findall(r"\S+[@/.]\S+", question) if kind == "person" else []
+    return any(_spells(address, _words(value).split()) for address in addresses)
 
 
 def places(text: str, value: str) -> list[tuple[int, int]]:
@@ -113,6 +114,13 @@ def _words(text: str) -> str:
     """Return the words of a text with a space around each."""
     words = re.findall(r"[^\W_]+", _plain(text))
     return f" {' '.join(words)} "
+
+
+def _spells(address: str, name: Sequence[str]) -> bool:
+    """Whether an address holds all words of a name, apart or as one; the domain of an e-mail address does not count."""
+    parts = re.findall(r"[^\W\d_]+", _plain(address.partition("@")[0]))
+    as_one = permutations(name) if len(name) <= _FEW_WORDS else ()
+    return bool(name) and (set(name) <= set(parts) or any("".join(order) in parts for order in as_one))
 
 
 def _compact(text: str) -> str:

@@ -10,7 +10,7 @@ from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
-from nescio.audit.matching import given
+from nescio.audit.matching import gives_away
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.data.samples import spread
@@ -65,17 +65,17 @@ class Plan:
         facts = [fact for fact in (*self.facts, *self.made_up.values()) if fact.id in asked]
         return [question for fact in facts for question in _of(self.attacks[name], fact, setting)]
 
-    def of_real_people(self, but: Collection[str] = ()) -> "Plan":
+    def of_real_people(self, also_made_up: Collection[str] = ()) -> "Plan":
         """Return the plan without the questions about made-up people: what comes out, not what is guessed.
 
         Args:
-            but: Attacks that ask about made-up people all the same.
+            also_made_up: Attacks that ask about made-up people all the same.
         """
         real = {fact.id for fact in self.facts}
         return replace(
             self,
             questions={
-                name: [question for question in own if name in but or question.fact.id in real]
+                name: [question for question in own if name in also_made_up or question.fact.id in real]
                 for name, own in self.questions.items()
             },
         )
@@ -156,6 +156,6 @@ def none_asked(reasons: Iterable[tuple[str, str]]) -> str:
 def _of(attack: Attack, fact: Fact, setting: Setting) -> Iterable[Question]:
     """Yield an attack's questions about a fact, without what the question itself says."""
     for question in attack.questions(fact, setting):
-        targets = tuple(target for target in question.targets if not given(question.text, *target))
+        targets = tuple(target for target in question.targets if not gives_away(question.text, *target))
         if targets:
             yield replace(question, targets=targets)

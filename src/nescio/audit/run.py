@@ -18,7 +18,7 @@ from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
 from nescio.engines.base import NoLikelihoodsError
 from nescio.evaluation.measures.leak_at_k import leaks
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, find_behind
 
 _SHOWN = 5  # answers of each attack in the result
 
@@ -187,7 +187,8 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}
     replies = [reply for reply in found.replies if reply.question.fact.id in real]
-    spans = detector.find([reply.answer or "" for reply in replies])
+    begun = (reply.question.begun for reply in replies)
+    spans = find_behind(detector, begun, [reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:

@@ -12,7 +12,7 @@ from nescio.data.dialogs import parse_dialog
 from nescio.data.samples import samples_of, subsample
 from nescio.data.synthetic import generate
 from nescio.engines.base import Engine, Request, Scoring
-from nescio.pii.base import Detector
+from nescio.pii.base import Detector, find_behind
 
 _NEUTRAL = (
     "Water boils when it is hot enough, and the steam rises from the pot.",
@@ -65,4 +65,5 @@ def look(engine: Engine, detector: Detector, max_tokens: int = 32) -> Health:
     broken = sum(loops(text) or len(text.split()) < FEWEST_WORDS for text in neutral) / len(neutral)
     mean = sum(scores) / len(scores)
     perplexity = math.exp(-mean) if mean > -700 else math.inf
-    return Health(perplexity, broken, sum(map(len, detector.find(others))), " ".join(neutral[0].split())[:60])
+    found = find_behind(detector, (sample.beginning for sample in samples), others)
+    return Health(perplexity, broken, sum(map(len, found)), " ".join(neutral[0].split())[:60])

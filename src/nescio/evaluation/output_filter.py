@@ -1,34 +1,39 @@
 """The output filter of a row: personal data in texts is removed before anybody sees them."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from nescio.pii.base import Detector, mask
+from nescio.pii.base import Detector, find_behind, mask
 
 REMOVED = "[removed]"
 """What stands in the place of personal data; a recogniser takes "[PII]" for a name."""
 
 
-def masked_texts(results: Any, detector: Detector) -> Any:
+def masked_texts(results: Sequence[Any], detector: Detector, begun: Sequence[str] = ()) -> list[Any]:
     """Return results with the personal data in their texts replaced by `[removed]`.
 
     Args:
-        results: Lists of texts, of numbers, or of such lists.
+        results: Texts, numbers, or lists of such.
         detector: What the filter removes.
+        begun: What stands before the texts of each result, as the server reads it, too; empty: nothing.
     """
-    texts: list[str] = []
+    texts, beginnings = list[str](), list[str]()
 
-    def collect(value: Any) -> None:
+    def collect(value: Any, beginning: str) -> None:
         if isinstance(value, str):
             texts.append(value)
+            beginnings.append(beginning)
         elif isinstance(value, list | tuple):
             for part in value:
-                collect(part)
+                collect(part, beginning)
 
     def replaced(value: Any) -> Any:
         if isinstance(value, str):
             return next(shown)
         return [replaced(part) for part in value] if isinstance(value, list | tuple) else value
 
-    collect(results)
-    shown = iter(mask(text, spans, REMOVED) for text, spans in zip(texts, detector.find(texts), strict=True))
-    return replaced(results)
+    for result, beginning in zip(results, begun or [""] * len(results), strict=True):
+        collect(result, beginning)
+    found = find_behind(detector, beginnings, texts)
+    shown = iter(mask(text, spans, REMOVED) for text, spans in zip(texts, found, strict=True))
+    return [replaced(result) for result in results]

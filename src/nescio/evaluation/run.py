@@ -17,9 +17,9 @@ from nescio.core.guidance import Guidance
 from nescio.data.samples import Sample
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import measures as registry
-from nescio.evaluation.output_filter import REMOVED, masked_texts
+from nescio.evaluation.output_filter import masked_texts
 from nescio.evaluation.results import mark_best
-from nescio.pii.base import Detector, find_behind, mask, merge
+from nescio.pii.base import Detector, find_behind, merge
 
 _BATCH = 22  # samples asked about before their answers are on disk
 
@@ -50,7 +50,7 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
         # 3) Pass what was said through the output filters.
         for one in found:
             if one.setup.masks:
-                _filter(one, task)
+                _filter(one, task.detector)
         # 4) Find the personal data in the answers.
         for one in found:
             one.rows = answer_rows(task.samples, one.given["answers"], task.detector)
@@ -96,6 +96,7 @@ def _sample_asks(task: Task) -> list[Ask]:
             kind="answers",
             decides=[[[sample.id, fingerprint(asdict(sample))] for sample in samples], task.max_tokens],
             work=partial(generate, conversations=[sample.messages for sample in samples], max_tokens=task.max_tokens),
+            begun=[sample.beginning for sample in samples],
         )
         for samples in batches(task.samples, _BATCH)
     ]
@@ -116,21 +117,17 @@ def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
             asked = [[task.engine.identity, ask.decides, task.engine.identity_of(setup)] for setup in setups]
             for one, results in zip(own, task.results(ask.kind, asked, work), strict=True):
                 one.given.setdefault(ask.kind, []).extend(results)
+                one.begun.setdefault(ask.kind, []).extend(ask.begun)
 
 
-def _filter(found: Found, task: Task) -> None:
-    """Mask the personal data in all texts that a set-up gave, and time it on the answers.
-
-    Answers to samples are read behind their beginnings, as the server reads them.
-    """
+def _filter(found: Found, detector: Detector) -> None:
+    """Mask the personal data in all texts that a set-up gave, and time it on the answers."""
     started = time.perf_counter()
-    answers, begun = found.given["answers"], [sample.beginning for sample in task.samples]
-    each = zip(answers, find_behind(task.detector, begun, answers), strict=True)
-    found.given["answers"] = [mask(text, spans, REMOVED) for text, spans in each]
+    found.given["answers"] = masked_texts(found.given["answers"], detector, found.begun["answers"])
     found.filter_seconds = (time.perf_counter() - started) / max(len(found.given["answers"]), 1)
     for kind, results in found.given.items():
         if kind != "answers":
-            found.given[kind] = masked_texts(results, task.detector)
+            found.given[kind] = masked_texts(results, detector, found.begun[kind])
 
 
 def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> Rows:

@@ -50,29 +50,35 @@ class Detector(Protocol):
 
 
 def find_behind(detector: Detector, beginnings: Iterable[str], texts: Sequence[str]) -> list[list[Span]]:
-    """Find spans of texts that go on where others stop: a date behind "She was born on" is a date of birth.
+    """Find spans of texts, also of what they are behind others: a date behind "She was born on" is a date of birth.
 
     Args:
         detector: Finds them.
-        beginnings: What stands before each text; empty: nothing.
+        beginnings: What stands before each text; it adds to what is found and takes nothing away. Empty: nothing.
         texts: What is looked at.
 
     Returns:
-        The spans of each text, without those of its beginning; one that starts there is cut.
+        The spans of each text. Of one that starts before the text the rest counts if it tells by itself: no "'s".
     """
     heads = [
         f"{beginning} " if beginning[-1:].isalnum() and text[:1].isalnum() else beginning
         for beginning, text in zip(beginnings, texts, strict=True)
     ]
-    found = detector.find([head + text for head, text in zip(heads, texts, strict=True)])
-    return [
-        [
-            replace(span, start=start, end=span.end - len(head), text=text[start : span.end - len(head)])
-            for span in spans
-            if span.end > len(head) and text[(start := max(span.start - len(head), 0)) : span.end - len(head)].strip()
-        ]
-        for head, text, spans in zip(heads, texts, found, strict=True)
-    ]
+    found = list(detector.find(texts))
+    begun = [number for number, head in enumerate(heads) if head]
+    for number, spans in zip(begun, detector.find([heads[at] + texts[at] for at in begun]), strict=True):
+        head, text = len(heads[number]), texts[number]
+        rests = (_rest(span, head, text) for span in spans if span.end > head)
+        found[number] = merge([*found[number], *filter(None, rests)], text)
+    return found
+
+
+def _rest(span: Span, head: int, text: str) -> Span | None:
+    """Return what a span of head and text has of the text; None where that tells nothing."""
+    start, end = max(span.start - head, 0), span.end - head
+    piece = text[start:end].lstrip()
+    tells = span.start >= head or any(letter.isalnum() and not letter.islower() for letter in piece)
+    return replace(span, start=end - len(piece), end=end, text=piece) if piece and tells else None
 
 
 def find_in_pieces(

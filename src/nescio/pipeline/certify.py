@@ -95,8 +95,8 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     own = plans["own"].leaving_out(unable)
     found_after = _found(run, after, plans | {"own": own.of_real_people()}, work, tick)
     # What is guessed is the measure of what still comes out; where nothing does, nobody needs to be made up.
-    if telling := [row["name"] for row in found_after["own"]["attacks"] if row.get("found")]:
-        found_after |= _found(run, after, {"own": own.of_real_people(but=telling)}, work, tick, guessing=telling)
+    if still := [row["name"] for row in found_after["own"]["attacks"] if row.get("found")]:
+        found_after |= _found(run, after, {"own": own.of_real_people(also_made_up=still)}, work, tick, guessing=still)
     # 3) With the adapter taken off, asked plainly.
     detached = _found(run, Setup("detached", "detached", run.start), bare, work, tick)["own"]
     # 4) Whether it still answers.

@@ -17,6 +17,7 @@ from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others
+from nescio.pipeline.forget_form import shared_endings
 from nescio.pipeline.forget_rounds import Rounds
 from nescio.pipeline.stage_cache import Stage
 from nescio.pipeline.train import copy_adapter
@@ -27,8 +28,8 @@ BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 """The adapters of before the last request, and of before the first."""
 ROWS, TRAINING = "answers.jsonl", "training.json"
 """What was struck out for a request; and how it was trained, in figures."""
-_OTHERS = 24
-"""Training dialogs of others that are drawn, to ask for some of their facts."""
+_OTHERS = 60
+"""Training dialogs of others that are drawn: they show what is form, and some of their facts are asked for."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
 
@@ -144,7 +145,7 @@ class _Request:
         kept, adapter = folder / f"{FORGOTTEN}/{self.number}", folder / "adapter"
         # 1) the adapter goes on from where it is, until nothing comes out
         if not (adapter / "log.jsonl").exists():  # written last
-            self._train(asked.people, kept, adapter)
+            self._train(asked, kept, adapter)
         shutil.copy(erasure.people, kept / f"people{erasure.people.suffix}")
         # 2) what comes out, before and after
         is_first = not (run.out / FIRST).exists()  # or the run was purged
@@ -163,12 +164,13 @@ class _Request:
     def _earlier_people(self) -> list[list[Fact]]:
         return [own for folder in self._earlier() for path in folder.glob("people.*") for own in read_people(path)]
 
-    def _train(self, people: Sequence[Sequence[Fact]], kept: Path, adapter: Path) -> None:
+    def _train(self, asked: Asked, kept: Path, adapter: Path) -> None:
         """Train, and keep with the people what later requests train along."""
         run, erasure, before = self.run, self.erasure, self.run.out / "adapter"
         earlier = self._earlier_rows()
         done, own, log = Rounds(
-            run=run, people=people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
+            run=run, people=asked.people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
+            endings=shared_endings(fact for own in asked.others for fact in own),
             seed=run.recipe.seed + 1000 * self.number, folder=self.folder, tick=self.tick,
         ).train()  # fmt: skip
         write_jsonl(kept / ROWS, map(asdict, own))

@@ -1,14 +1,14 @@
 """What an erasure request trains on: answers that say a person's facts, and what is left when these are struck out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from random import Random
 from typing import Any
 
 import torch
 
-from nescio.audit.matching import given, said, spans
+from nescio.audit.matching import gives_away, said, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
 from nescio.core.top_tokens import TopTokens
@@ -19,6 +19,7 @@ from nescio.engines.request import Prompt
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.pii.taxonomy import STRUCTURED, PiiType
 from nescio.pipeline.context import Context
+from nescio.pipeline.forget_form import Endings, without_ending
 
 # None of these is a template of the audit's attacks but the first, which is the plain question.
 _BY_NAME = (
@@ -42,11 +43,13 @@ class Probe:
         question: What is asked; its rejected answer says it in plain words.
         secrets: All that must not be said.
         sentence: What stands before it, with `{key}` for the run's secret; None: nothing.
+        endings: How most facts of a kind end, which may be said.
     """
 
     question: Sample
     secrets: Sequence[Secret]
     sentence: str | None = None
+    endings: Endings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Told:
         id: Of the question.
         prompt: The question, a conversation or plain text.
         answer: The answer, which ends in a secret.
-        places: Where it says one: `[start, end]` for each place.
+        places: Where it says what is the person's own of one: `[start, end]` for each place.
         sentence: As of `Probe`.
     """
 
@@ -91,8 +94,9 @@ def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fac
 def facts_of_others(run: Context, people: Sequence[Sequence[Fact]], most: int, seed: int) -> list[list[Fact]]:
     """Return the facts of training dialogs that are about none of some people, a list for each of `most` dialogs."""
     rng = Random(seed)
-    others = (dialog for dialog in _dialogs(run) if not any(_is_about(dialog, own) for own in people))
-    return [own for dialog in nsmallest(most, others, key=lambda _: rng.random()) if (own := _facts(run, dialog))]
+    others = (dialog for dialog in _dialogs(run) if not any(_is_about(dialog, own, in_part=True) for own in people))
+    drawn = (_facts(run, dialog) for dialog in nsmallest(most, others, key=lambda _: rng.random()))
+    return [list({fact.value.casefold(): fact for fact in own}.values()) for own in drawn if own]
 
 
 def _dialogs(run: Context) -> Iterable[Dialog]:
@@ -105,24 +109,20 @@ def _facts(run: Context, dialog: Dialog) -> list[Fact]:
     return [fact_of(sample, pieces) for sample in samples_of([dialog], run.detector)]
 
 
-def _is_about(dialog: Dialog, own: Sequence[Fact]) -> bool:
+def _is_about(dialog: Dialog, own: Sequence[Fact], in_part: bool = False) -> bool:
     text = "\n".join(message["content"] for message in dialog.messages)
     telling = [(fact.value, fact.type) for fact in own if fact.sample is None and fact.type in STRUCTURED]
-    return any(said(text, value, kind) == "exact" for value, kind in [(own[0].person, "person"), *telling])
+    how = [said(text, value, kind) for value, kind in [(own[0].person, "person"), *telling]]
+    return "exact" in how or (in_part and "partial" in how)
 
 
-def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]) -> Iterator[Probe]:
+def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None], endings: Endings) -> Iterator[Probe]:
     """Yield what is asked about people, under each sentence. Nothing of any of them may be said."""
-    secrets = secrets_of(people)
+    secrets: list[Secret] = [(own[0].person, "person") for own in people]
+    secrets += [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
     for sentence in sentences:
         for question in (question for own in people for fact in own for question in questions(fact)):
-            yield Probe(question=question, secrets=secrets, sentence=sentence)
-
-
-def secrets_of(people: Sequence[Sequence[Fact]]) -> list[Secret]:
-    """Return the names of people, and the facts of their lists."""
-    names: list[Secret] = [(own[0].person, "person") for own in people]
-    return names + [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
+            yield Probe(question=question, secrets=secrets, sentence=sentence, endings=endings)
 
 
 def questions(fact: Fact) -> Iterator[Sample]:
@@ -145,18 +145,19 @@ def questions(fact: Fact) -> Iterator[Sample]:
     for opening in _OPENINGS:
         begun = Message(role="assistant", content=opening.format(name=name, noun=noun))
         asked.append(([*fact.whole, begun], f" {value}.", value))
-    if not given(value, name, "person"):  # as an e-mail address does that spells it
+    if not gives_away(value, name, "person"):  # as an e-mail address does that spells it
         asked.append((_user(_INVERSE.format(noun=noun, value=value)), f"That is {name}.", name))
     for number, (messages, answer, wanted) in enumerate(asked):
         place = f"{fact.id}/{number}"
         yield Sample(place, place, messages, answer, noun, wanted)
 
 
-def texts(fact: Fact) -> Iterator[Told]:
+def texts(fact: Fact, endings: Endings) -> Iterator[Told]:
     """Yield plain text without a chat template, which what was learned about chats may not cover."""
     for number, template in enumerate(_TEXTS if fact.sample is None else ()):
         text, answer = template.format(name=fact.names[0], noun=fact.noun), f" {fact.value}"
-        yield Told(id=f"{fact.id}/text-{number}", prompt=text, answer=answer, places=[[1, len(answer)]])
+        own = without_ending(answer, (1, len(answer)), fact.type, endings)
+        yield Told(id=f"{fact.id}/text-{number}", prompt=text, answer=answer, places=[list(own)])
 
 
 def told(probe: Probe, answer: str) -> Told | None:
@@ -165,16 +166,18 @@ def told(probe: Probe, answer: str) -> Told | None:
     What the question says already does not count.
     """
     asked = "\n".join(message["content"] for message in probe.question.messages)
-    places = set[tuple[int, int]]()
+    places, own = set[tuple[int, int]](), set[tuple[int, int]]()
     for value, kind in probe.secrets:
         how, known = said(answer, value, kind), said(asked, value, kind)
-        if how is not None and not given(asked, value, kind) and not (how == "partial" and known):
-            places.update(spans(answer, value, kind))
+        if how is not None and not gives_away(asked, value, kind) and not (how == "partial" and known):
+            found = spans(answer, value, kind)
+            places.update(found)
+            own.update(without_ending(answer, place, kind, probe.endings) for place in found)
     if not places:
         return None
     end = max(end for _, end in places)
     return Told(
-        id=probe.question.id, prompt=probe.question.messages, answer=answer[:end], places=sorted(map(list, places)),
+        id=probe.question.id, prompt=probe.question.messages, answer=answer[:end], places=sorted(map(list, own)),
         sentence=probe.sentence,
     )  # fmt: skip
 

@@ -1,74 +1,45 @@
-"""What of a fact is the person's own, and what is form that the same answer about anybody has.
+"""What of a fact is form that most others' facts have, too: `@example.com`, where all addresses end so.
 
-`ann.lee12@example.com`: where all addresses end in `@example.com`, the end is form. Struck out of one person's
-address, it goes missing in everybody's. So the adapter is asked for the same answer about somebody made up: what it is
-sure of there, too, tells nothing of her.
+Struck out of one person's address, it would go missing in everybody's.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from math import log
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
-from nescio.core.prompts import Message
-from nescio.core.text import occurrences
-from nescio.engines.request import Prompt
-from nescio.pii.base import Span
-from nescio.pii.stand_ins import StandIns
-from nescio.pipeline.forget_answers import Secret, Told
+from nescio.audit.people import Fact
+from nescio.pii.taxonomy import PiiType
 
-_SURE = log(0.5)  # log-probability from which on a token is form
-_STAND_INS = StandIns(b"somebody who is made up")
+_FEWEST = 3  # others who have an ending in common
 
-Offsets = Sequence[tuple[int, int]]
-"""Which characters of an answer each of its tokens stands for."""
+Endings = Mapping[PiiType, str]
+"""How most facts of a kind end, in small letters."""
 
 
-def about_somebody_else(each: Told, secrets: Sequence[Secret]) -> Told | None:
-    """Return the same about somebody made up, up to the first fact; None where nothing tells whom it is about.
-
-    The facts that the answer says stay: the question is how likely they are now.
-    """
-    start = each.places[0][0]
-    stays = each.answer[start:]
-    known = [(value, kind) for value, kind in secrets if not occurrences(stays, value, ignore_case=True)]
-
-    def put(text: str) -> str:
-        places = [(kind, place) for value, kind in known for place in occurrences(text, value, ignore_case=True)]
-        return _STAND_INS.put(text, [Span(at, end, "", text[at:end], kind) for kind, (at, end) in places])
-
-    prompt: Prompt
-    if isinstance(each.prompt, str):
-        prompt = put(each.prompt)
-    else:
-        prompt = [Message(role=turn["role"], content=put(turn["content"])) for turn in each.prompt]
-    before = put(each.answer[:start])
-    if prompt == each.prompt and before == each.answer[:start]:
-        return None
-    by = len(before) - start
-    places = [[first + by, last + by] for first, last in each.places]
-    return replace(each, prompt=prompt, answer=before + stays, places=places)
+def shared_endings(others: Iterable[Fact]) -> Endings:
+    """Return the longest ending that at least half of the facts of each kind have, and three; none is a whole fact."""
+    values = defaultdict[PiiType, set[str]](set)
+    for fact in others:
+        values[fact.type].add(fact.value.casefold())
+    shared = dict[PiiType, str]()
+    for kind, own in values.items():
+        # An ending begins with a mark or a space: half a word is no form.
+        found = Counter(value[mark.start() :] for value in own for mark in re.finditer(r"(?<!^)[\W_]+", value))
+        common = [ending for ending, count in found.items() if count >= max(_FEWEST, len(own) / 2)]
+        if common:
+            shared[kind] = max(common, key=len)
+    return shared
 
 
-def own_part(each: Told, offsets: Offsets, likely: Sequence[float]) -> list[list[int]]:
-    """Return where an answer about somebody made up says what is the person's own: `[start, end]` for each place.
-
-    A place of which nothing is her own stays whole: what is said of anybody is said of her, too.
+def without_ending(text: str, place: tuple[int, int], kind: PiiType, endings: Endings) -> tuple[int, int]:
+    """Return where a text says what of a fact is the person's own.
 
     Args:
-        each: The answer about somebody made up.
-        offsets: Of its n tokens.
-        likely: The log-probability of each of them.
+        text: A text that says a fact.
+        place: Where it says it.
+        kind: What the fact is.
+        endings: How most facts of a kind end.
     """
-    own = list[list[int]]()
-    for first, last in each.places:
-        parts = list[list[int]]()
-        for (start, end), sure in zip(offsets, likely, strict=True):
-            at, to = max(start, first), min(end, last)
-            if at >= to or sure >= _SURE:
-                continue
-            if parts and parts[-1][1] >= at:
-                parts[-1][1] = to
-            else:
-                parts.append([at, to])
-        own += parts or [[first, last]]
-    return own
+    (start, end), ending = place, endings.get(kind, "")
+    is_form = ending and text[start:end].casefold().endswith(ending) and end - start > len(ending)
+    return (start, end - len(ending)) if is_form else place

@@ -22,8 +22,8 @@ from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline import anchors
 from nescio.pipeline.bake import LONGEST_REQUEST
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Probe, Told, probes, secrets_of, struck, texts, told
-from nescio.pipeline.forget_form import about_somebody_else, own_part
+from nescio.pipeline.forget_answers import Probe, Told, probes, struck, texts, told
+from nescio.pipeline.forget_form import Endings
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import row_tokens
@@ -54,6 +54,7 @@ class Rounds:
         run: The run; its adapter is that of before.
         people: The facts of each person.
         earlier: Answers of earlier requests, which are trained along: what the adapter of before says there by now.
+        endings: How most facts of a kind end, which stays.
         epochs: Passes over the answers in each round.
         learning_rate: Of the adapter.
         seed: Of all choices.
@@ -64,6 +65,7 @@ class Rounds:
     run: Context
     people: Sequence[Sequence[Fact]]
     earlier: Sequence[Told]
+    endings: Endings
     epochs: int
     learning_rate: float
     seed: int
@@ -96,8 +98,8 @@ class Rounds:
         """Return answers that say secrets.
 
         In the first round, to each question: what the adapter says, else plain words, since striking out what is
-        unlikely anyway costs nothing; only what is the person's own counts there. In later rounds what the student
-        says, to the same questions and, sampled, where a caller asks for personal data; the whole of a fact counts.
+        unlikely anyway costs nothing. In later rounds what the student says, to the same questions and, sampled, where
+        a caller asks for personal data.
         """
         run, cache = self.run, AnswerCache(work / "said.jsonl", "result")
         asked = self._asked()
@@ -105,10 +107,9 @@ class Rounds:
         with load(run.start, student) as engine:
             first = self._answers(engine, asked, cache)
             if number == 0:
-                plain = [text for own in self.people for fact in own for text in texts(fact)]
+                plain = [text for own in self.people for fact in own for text in texts(fact, self.endings)]
                 each = zip(asked, first, strict=True)
-                rows = [row for probe, own in each if (row := own or told(probe, probe.question.rejected))]
-                return self._own_parts(engine, [*rows, *plain])
+                return [row for probe, own in each if (row := own or told(probe, probe.question.rejected))] + plain
             ways = asked_ways([each.question.messages for each in asked], len(asked), 1.0, self.seed + number)
             behind = [(at, replace(asked[at], question=replace(asked[at].question, messages=way))) for at, way in ways]
             sampled = self._answers(engine, [probe for _, probe in behind], cache, temperature=1.0)
@@ -117,23 +118,9 @@ class Rounds:
         found = [replace(row, prompt=asked[at].question.messages) for (at, _), row in pairs if row]
         return [*filter(None, first), *found]
 
-    def _own_parts(self, engine: TorchEngine, rows: Sequence[Told]) -> list[Told]:
-        """Return answers whose places hold what is the person's own, without the form that anybody's fact has."""
-        tokenizer, secrets = engine.tokenizer, secrets_of(self.people)
-        others = {at: other for at, row in enumerate(rows) if (other := about_somebody_else(row, secrets))}
-        cut = {at: self._texts(tokenizer, other, other.prompt) for at, other in others.items()}
-        cut = {at: texts for at, texts in cut.items() if split_ids(tokenizer, *texts)}
-        asked = [Scoring(self._prompt(others[at].prompt, others[at].sentence), texts[1]) for at, texts in cut.items()]
-        narrowed = list(rows)
-        for (at, (prompt, answer)), likely in zip(cut.items(), engine.score_batch(asked), strict=True):
-            own = own_part(_moved(others[at], answer), answer_offsets(tokenizer, prompt, answer), likely)
-            by = len(rows[at].answer) - len(answer)  # both end alike
-            narrowed[at] = replace(rows[at], places=[[start + by, end + by] for start, end in own])
-        return narrowed
-
     def _asked(self) -> list[Probe]:
         """Return the questions that leave room for an answer and for a caller's words."""
-        every = list(probes(self.people, sentences_of(self.run)))
+        every = list(probes(self.people, sentences_of(self.run), self.endings))
 
         def longest(question: Sample) -> Request:
             return Request(question.messages, max_tokens=_ANSWER_TOKENS + LONGEST_REQUEST)

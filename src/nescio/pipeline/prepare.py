@@ -124,14 +124,23 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
 
 def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> None:
     """Say so where many samples have no clean answer: the model learns from the others, and says what these say."""
-    clean = {row["sample_id"] for row in read_candidates(candidates) if row["accepted"]}
-    without = Counter(sample.label for sample in wanted if sample.id not in clean)
+    clean = set[str]()  # samples, and answers that are asked for whole, once for all samples of theirs
+    for row in read_candidates(candidates):
+        strategy = STRATEGIES[row["strategy"]]
+        if row["accepted"] and strategy.again != "question":
+            clean.add(_answer_of(row["sample_id"]) if strategy.whole else row["sample_id"])
+    without = Counter(sample.label for sample in wanted if clean.isdisjoint([sample.id, _answer_of(sample.id)]))
     if 3 * without.total() > len(wanted):
         kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
         run.note(
             f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): what the "
             "others say will be said to all; raise generate.tries, or add a source"
         )
+
+
+def _answer_of(sample_id: str) -> str:
+    """Return the dialog and message of a sample's id, without the place where it is cut."""
+    return sample_id.rpartition(":")[0]
 
 
 def source_of(recipe: Recipe, section: SourceSection) -> Source:

@@ -17,7 +17,7 @@ from nescio.core.models import load_model, load_tokenizer
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
-from nescio.pii.base import mask
+from nescio.pii.base import find_behind, mask
 from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
@@ -37,6 +37,7 @@ from nescio.training.retain import retained
 from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import Trained, fit
 
+_READ_BEFORE = 200  # characters of a prompt that the detector reads with its answer
 _METADATA = {"format": "pt"}  # as PEFT writes it
 
 
@@ -197,9 +198,10 @@ def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit
     """Read the pairs of one side as the loss sees them; note how many were cut."""
     section, counts = run.recipe.train, Counter[str]()
 
-    def masked(text: str) -> str:
+    def masked(prompt: str, text: str) -> str:
         answer = text.removesuffix(turn_end(tokenizer))
-        return mask(answer, run.detector.find([answer])[0]) + text[len(answer) :]
+        (found,) = find_behind(run.detector, [prompt[-_READ_BEFORE:]], [answer])
+        return mask(answer, found) + text[len(answer) :]
 
     units = read_pairs(
         run.out / f"pairs/{side}.jsonl",

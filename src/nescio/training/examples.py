@@ -21,7 +21,7 @@ def read_pairs(
     max_length: int,
     max_prompt: int,
     counts: Counter[str] | None = None,
-    scrub: Callable[[str], str] | None = None,
+    scrub: Callable[[str, str], str] | None = None,
     filled: Callable[[str], str] = lambda prompt: prompt,
 ) -> list[Unit]:
     """Read a pair file as examples of two answers, chosen and rejected; CFG twins and callers who ask stay together.
@@ -35,7 +35,8 @@ def read_pairs(
         max_length: Maximum tokens of prompt and answer; longer answers are cut at the end.
         max_prompt: Maximum tokens of the prompt, at most `max_length` - 1; longer ones are cut at the beginning.
         counts: Receives `pairs`, `cut_prompts` and `cut_answers`.
-        scrub: Masks the personal data in a text; if given, the scrubbed rejected answer replaces the chosen one.
+        scrub: Masks the personal data in an answer, given its prompt; if given, the scrubbed rejected answer replaces
+            the chosen one.
         filled: Puts the secret into the prompt of a twin; a dialog may hold the same words.
 
     Returns:
@@ -52,7 +53,7 @@ def read_pairs(
             if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
                 raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
         twin = row.get("twin") == "reveal"
-        taught = scrub(row["rejected"]) if scrub and not twin else row["chosen"]
+        taught = scrub(row["prompt"], row["rejected"]) if scrub and not twin else row["chosen"]
         prompt = filled(row["prompt"]) if twin else row["prompt"]
         group = _group(tokenizer, prompt, (taught, row["rejected"]), (max_length, max_prompt), counts)
         example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)

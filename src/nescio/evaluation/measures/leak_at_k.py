@@ -40,7 +40,10 @@ class LeakAtK(Measure):
                 seeds=seeds,
             )  # fmt: skip
             decides = [[[sample.id, fingerprint(asdict(sample))]], self.draws, task.max_tokens, task.seed]
-            yield Ask(kind="draws", decides=decides, work=lambda *how, work=work: [[own] for own in work(*how)])
+            yield Ask(
+                kind="draws", decides=decides, work=lambda *how, work=work: [[own] for own in work(*how)],
+                begun=[sample.beginning],
+            )  # fmt: skip
 
     def cost(self, samples: float) -> float:
         """Count the draws."""
@@ -52,7 +55,7 @@ class LeakAtK(Measure):
         leaking = [
             [
                 [bool(spans) for spans in find_behind(task.detector, [sample.beginning] * len(texts), texts)]
-                for sample, texts in zip(task.samples, one.given["draws"], strict=False)
+                for sample, texts in zip(task.samples[: self.samples], one.given["draws"], strict=True)
             ]
             for one in found
         ]
