@@ -56,7 +56,12 @@ def test_a_trained_run_is_evaluated_again_with_other_rows_and_measures(
         assert row["leak_at"]["1"][0] <= row["leak_at"]["3"][0]
         assert 0 <= row["attack"] <= 1 and row["utility_kind"] == "plain questions, by likelihood"
     assert table["tuned"]["divergence"] == pytest.approx(0, abs=1e-4)
-    assert table["tuned-masked"]["pii"] == 0 and table["tuned-masked"]["filter_seconds"] > 0
+    assert table["tuned-masked"]["filter_seconds"] > 0
+    # What a recogniser sees in "[removed]" and around it differs from model to model; what was removed is gone.
+    files = (out / f"eval/{name}.jsonl" for name in ("tuned", "tuned-masked"))
+    for (_, said), (_, masked) in zip(*map(read_jsonl, files), strict=True):
+        found = [{span["text"] for span in row["spans"]} for row in (said, masked)]
+        assert not found[0] & found[1] and (masked["answer"] != said["answer"]) == bool(found[0])
     assert not table["tuned-masked"]["best"]
     assert "leak@k" in (out / "report.html").read_text()
     later = Quiet()
@@ -101,7 +106,7 @@ def test_a_measure_of_another_package_needs_no_edit_of_ours(
         Run(recipe, out, Quiet()).evaluate()
         assert recipe.evaluate.measures[0].options.get("prompt", "Who are you?") == words
     rows = json.loads((out / "eval/results.json").read_text())
-    assert all(0 <= row["asks"] <= 1 and row["own_words"] > 0 for row in rows)
+    assert all(0 <= row["asks"] <= 1 and row["own_words"] >= 0 for row in rows)
     assert "| asks |" in table.markdown(rows).replace("  ", "").replace("  ", "")
     page = (out / "report.html").read_text()
     assert "share of the answers that ask something back" in page and "Own words</th>" in page

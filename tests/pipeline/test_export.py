@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -222,24 +221,21 @@ def test_an_export_answers_as_its_adapter_does(run: Path, wanted: dict[str, Any]
 def test_a_broken_export_is_caught(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nescio.pipeline import export as module
 
-    # 1) let a word be personal that the tuned model says and the adapter does not
-    said = {name: (run / f"eval/{name}.jsonl").read_text() for name in ("tuned-protect", "trained")}
-    words = {name: Counter(re.findall(r"\b[a-z]{3,}\b", " ".join(answers(text)))) for name, text in said.items()}
-    only, counts = words["tuned-protect"].keys() - words["trained"].keys(), words["tuned-protect"]
-    word = max(only, key=lambda each: (counts[each], each))
+    # 1) let every word be personal
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-    recipe["detector"]["deny"] = [word]
+    recipe["detector"]["regex"] = {"WORD": r"\S+"}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    # 2) forget the adapter while the export is written
+    # 2) export another adapter, which babbles
     real = module._write
 
-    def forgets(adapter: Path, base: str, *others: Any) -> None:
-        empty = shutil.copytree(adapter, run.parent / "empty")
-        weights = load_file(empty / "adapter_model.safetensors")
-        save_file({key: value * 0 for key, value in weights.items()}, empty / "adapter_model.safetensors")
-        real(empty, base, *others)
+    def babbles(adapter: Path, base: str, *others: Any) -> None:
+        broken = shutil.copytree(adapter, run.parent / "broken")
+        weights, draw = load_file(broken / "adapter_model.safetensors"), torch.Generator().manual_seed(0)
+        other = {key: torch.randn(value.shape, generator=draw) for key, value in weights.items()}
+        save_file(other, broken / "adapter_model.safetensors")
+        real(broken, base, *others)
 
-    monkeypatch.setattr(module, "_write", forgets)
+    monkeypatch.setattr(module, "_write", babbles)
     _, adapter, own = export(run, run.parent / "out", with_switch=True, anyway=True).rows
     assert adapter["pii"] < own["pii"] and own["leaks_more_p"] <= 0.5
     assert f"{own['pii']} [" in exports.sentence(own, adapter)

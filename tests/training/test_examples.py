@@ -78,7 +78,7 @@ def test_twins_stay_together(tmp_path: Path, chatml: Any) -> None:
 def test_scrubbed_answers_take_the_place_of_the_chosen(tmp_path: Path, chatml: Any) -> None:
     write_jsonl(tmp_path / "p.jsonl", [pair("protect"), pair("reveal")])
     ((one,), (twin,)) = read_pairs(
-        tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90, scrub=lambda text: text.replace("c", "[X]")
+        tmp_path / "p.jsonl", chatml, max_length=100, max_prompt=90, scrub=lambda prompt, text: text.replace("c", "[X]")
     )
     assert [chatml.decode(b.ids) for b in one.group.continuations] == [" [X] d<|im_end|>", " c d<|im_end|>"]
     assert [chatml.decode(b.ids) for b in twin.group.continuations] == [" a b<|im_end|>", " c d<|im_end|>"]
