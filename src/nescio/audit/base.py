@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from nescio.audit.people import Fact
-from nescio.core.prompts import Message
+from nescio.core.prompts import Message, beginning_of
 from nescio.core.registry import Registry
 from nescio.engines.base import Prompt
 from nescio.evaluation.candidate_search import Known
@@ -50,11 +50,9 @@ class Question:
         return self.prompt if isinstance(self.prompt, str) else "\n".join(turn["content"] for turn in self.prompt)
 
     @property
-    def begun(self) -> str:
-        """What there is of the answer already."""
-        if isinstance(self.prompt, str):
-            return self.prompt
-        return self.prompt[-1]["content"] if self.prompt[-1]["role"] == "assistant" else ""
+    def beginning(self) -> str:
+        """What there is of the answer already; all of a text that is continued."""
+        return self.prompt if isinstance(self.prompt, str) else beginning_of(self.prompt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

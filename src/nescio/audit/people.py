@@ -10,7 +10,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.files import open_utf8, stop
-from nescio.core.prompts import Message
+from nescio.core.prompts import Message, beginning_of
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rows import read_rows
 from nescio.data.samples import Sample, samples_of
@@ -68,7 +68,7 @@ class Fact:
     @property
     def beginning(self) -> str:
         """What there is of the answer."""
-        return self.messages[-1]["content"] if self.messages[-1]["role"] == "assistant" else ""
+        return beginning_of(self.messages)
 
     @property
     def whole(self) -> list[Message]:

@@ -187,8 +187,8 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}
     replies = [reply for reply in found.replies if reply.question.fact.id in real]
-    begun = (reply.question.begun for reply in replies)
-    spans = find_behind(detector, begun, [reply.answer or "" for reply in replies])
+    beginnings = (reply.question.beginning for reply in replies)
+    spans = find_behind(detector, beginnings, [reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:

@@ -196,6 +196,11 @@ def answer_offsets(tokenizer: Any, prompt: str, answer: str) -> list[tuple[int, 
     return [(max(start - len(prompt), 0), max(end - len(prompt), 0)) for start, end in offsets]
 
 
+def beginning_of(messages: Sequence[Message]) -> str:
+    """Return what there is of the answer that a conversation goes on with; empty where it ends with the user."""
+    return messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
+
+
 def _without_bos(tokenizer: Any, prompt: str) -> str:
     bos = tokenizer.bos_token
     return prompt.removeprefix(bos) if bos and prompt.startswith(bos) and adds_bos(tokenizer) else prompt

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from nescio.core.errors import NescioError
 from nescio.core.files import parse_line, read_jsonl, write_jsonl
-from nescio.core.prompts import Message
+from nescio.core.prompts import Message, beginning_of
 from nescio.core.text import occurrences
 from nescio.data.dialogs import Dialog
 from nescio.pii.base import Detector, Span, merge
@@ -46,8 +46,12 @@ class Sample:
     @property
     def beginning(self) -> str:
         """The answer up to the place; empty where the answer starts with it."""
-        last = self.messages[-1]
-        return last["content"] if last["role"] == "assistant" else ""
+        return beginning_of(self.messages)
+
+    @property
+    def answer(self) -> tuple[str, int]:
+        """The answer that it was cut from: the dialog, and how many messages stand before it."""
+        return self.dialog_id, len(self.whole().messages)
 
     def whole(self) -> "Sample":
         """Return the sample with the whole answer rejected, and no part of it in the messages."""

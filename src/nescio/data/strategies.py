@@ -118,13 +118,12 @@ def tasks(samples: Iterable[Sample], strategies: Iterable[StrategyName]) -> Iter
     strategies = tuple(strategies)
     answered: set[tuple[str, int]] = set()
     for sample in samples:
-        answer = (sample.dialog_id, len(sample.whole().messages))
         for name in strategies:
             strategy = STRATEGIES[name]
-            if (strategy.start and not sample.beginning) or (strategy.whole and answer in answered):
+            if (strategy.start and not sample.beginning) or (strategy.whole and sample.answer in answered):
                 continue
             yield sample, name
-        answered.add(answer)
+        answered.add(sample.answer)
 
 
 def nudged(messages: Sequence[Message]) -> list[Message]:

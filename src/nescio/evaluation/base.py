@@ -79,13 +79,13 @@ class Ask:
         kind: Name of the cache file, and of the list in `Found.given` that the results are appended to.
         decides: Plain data that decides the results, besides the set-up.
         work: Asks the engine; the results are plain data.
-        begun: What stands before the texts of each result, where answers are begun; empty: nothing.
+        beginnings: What stands before the texts of each result, where answers are begun; empty: nothing.
     """
 
     kind: str
     decides: Any
     work: AskEngine
-    begun: Sequence[str] = ()
+    beginnings: Sequence[str] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Found:
     Attributes:
         setup: The set-up.
         given: Results of all asks by their kind. Texts in them have passed the set-up's output filter, if it has one.
-        begun: What stands before the texts of each result, by kind.
+        beginnings: What stands before the texts of each result, by kind.
         rows: The answers to the samples with their spans, as in `eval/NAME.jsonl`.
         details: What a measure found in each thing it asked, as in `eval/KIND/NAME.jsonl`, by kind.
         filter_seconds: Seconds that the output filter takes for an answer; None without a filter.
@@ -103,7 +103,7 @@ class Found:
 
     setup: Setup
     given: dict[str, list[Any]] = field(default_factory=dict)
-    begun: dict[str, list[str]] = field(default_factory=dict)
+    beginnings: dict[str, list[str]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     filter_seconds: float | None = None

@@ -9,20 +9,20 @@ REMOVED = "[removed]"
 """What stands in the place of personal data; a recogniser takes "[PII]" for a name."""
 
 
-def masked_texts(results: Sequence[Any], detector: Detector, begun: Sequence[str] = ()) -> list[Any]:
+def masked_texts(results: Sequence[Any], detector: Detector, beginnings: Sequence[str] = ()) -> list[Any]:
     """Return results with the personal data in their texts replaced by `[removed]`.
 
     Args:
         results: Texts, numbers, or lists of such.
         detector: What the filter removes.
-        begun: What stands before the texts of each result, as the server reads it, too; empty: nothing.
+        beginnings: What stands before the texts of each result, as the server reads it, too; empty: nothing.
     """
-    texts, beginnings = list[str](), list[str]()
+    texts, heads = list[str](), list[str]()
 
     def collect(value: Any, beginning: str) -> None:
         if isinstance(value, str):
             texts.append(value)
-            beginnings.append(beginning)
+            heads.append(beginning)
         elif isinstance(value, list | tuple):
             for part in value:
                 collect(part, beginning)
@@ -32,8 +32,8 @@ def masked_texts(results: Sequence[Any], detector: Detector, begun: Sequence[str
             return next(shown)
         return [replaced(part) for part in value] if isinstance(value, list | tuple) else value
 
-    for result, beginning in zip(results, begun or [""] * len(results), strict=True):
+    for result, beginning in zip(results, beginnings or [""] * len(results), strict=True):
         collect(result, beginning)
-    found = find_behind(detector, beginnings, texts)
+    found = find_behind(detector, heads, texts)
     shown = iter(mask(text, spans, REMOVED) for text, spans in zip(texts, found, strict=True))
     return [replaced(result) for result in results]

@@ -96,7 +96,7 @@ def _sample_asks(task: Task) -> list[Ask]:
             kind="answers",
             decides=[[[sample.id, fingerprint(asdict(sample))] for sample in samples], task.max_tokens],
             work=partial(generate, conversations=[sample.messages for sample in samples], max_tokens=task.max_tokens),
-            begun=[sample.beginning for sample in samples],
+            beginnings=[sample.beginning for sample in samples],
         )
         for samples in batches(task.samples, _BATCH)
     ]
@@ -117,17 +117,17 @@ def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
             asked = [[task.engine.identity, ask.decides, task.engine.identity_of(setup)] for setup in setups]
             for one, results in zip(own, task.results(ask.kind, asked, work), strict=True):
                 one.given.setdefault(ask.kind, []).extend(results)
-                one.begun.setdefault(ask.kind, []).extend(ask.begun)
+                one.beginnings.setdefault(ask.kind, []).extend(ask.beginnings)
 
 
 def _filter(found: Found, detector: Detector) -> None:
     """Mask the personal data in all texts that a set-up gave, and time it on the answers."""
     started = time.perf_counter()
-    found.given["answers"] = masked_texts(found.given["answers"], detector, found.begun["answers"])
+    found.given["answers"] = masked_texts(found.given["answers"], detector, found.beginnings["answers"])
     found.filter_seconds = (time.perf_counter() - started) / max(len(found.given["answers"]), 1)
     for kind, results in found.given.items():
         if kind != "answers":
-            found.given[kind] = masked_texts(results, detector, found.begun[kind])
+            found.given[kind] = masked_texts(results, detector, found.beginnings[kind])
 
 
 def answer_rows(samples: Sequence[Sample], answers: Sequence[str], detector: Detector) -> Rows:

@@ -196,8 +196,8 @@ class Baking:
             answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
         end, made, personal, looping = turn_end(tokenizer), list[Answered](), 0, 0
-        begun = [self.samples[at].beginning for at, _ in ways]
-        starts = anchors.starts_of_personal(run)([text for text, _ in answers], begun)
+        beginnings = [self.samples[at].beginning for at, _ in ways]
+        starts = anchors.starts_of_personal(run)([text for text, _ in answers], beginnings)
         for number, ((at, _), (text, finish), start) in enumerate(zip(ways, answers, starts, strict=True)):
             messages: Any = conversations[at]
             # One character of what is personal: the last target stands where the teacher says something else instead.

@@ -124,23 +124,20 @@ def ask(run: Context, wanted: Sequence[Sample], folder: Path, paid: Path, tick: 
 
 def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> None:
     """Say so where many samples have no clean answer: the model learns from the others, and says what these say."""
-    clean = set[str]()  # samples, and answers that are asked for whole, once for all samples of theirs
-    for row in read_candidates(candidates):
-        strategy = STRATEGIES[row["strategy"]]
-        if row["accepted"] and strategy.again != "question":
-            clean.add(_answer_of(row["sample_id"]) if strategy.whole else row["sample_id"])
-    without = Counter(sample.label for sample in wanted if clean.isdisjoint([sample.id, _answer_of(sample.id)]))
+    accepted = [
+        (row["sample_id"], STRATEGIES[row["strategy"]]) for row in read_candidates(candidates) if row["accepted"]
+    ]
+    clean = {sample_id for sample_id, strategy in accepted if strategy.again != "question"}
+    # A whole answer is asked for once, for all samples that were cut from it.
+    whole = {sample_id for sample_id, strategy in accepted if strategy.whole} & clean
+    answers = {sample.answer for sample in wanted if sample.id in whole}
+    without = Counter(sample.label for sample in wanted if sample.id not in clean and sample.answer not in answers)
     if 3 * without.total() > len(wanted):
         kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
         run.note(
             f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): what the "
             "others say will be said to all; raise generate.tries, or add a source"
         )
-
-
-def _answer_of(sample_id: str) -> str:
-    """Return the dialog and message of a sample's id, without the place where it is cut."""
-    return sample_id.rpartition(":")[0]
 
 
 def source_of(recipe: Recipe, section: SourceSection) -> Source:

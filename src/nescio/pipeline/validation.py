@@ -50,13 +50,13 @@ def judge(run: Context, model: Any, tokenizer: Any) -> Judge:
     most = None if section.keep in ("leakage", "balanced") else _SAMPLES
     samples = drop_too_long(run.validation_samples()[:most], [Asking(run.start, ask)], run.note)
     questions = words.set_aside(section.validation_questions)
-    asked, begun = [ask(sample) for sample in samples], [sample.beginning for sample in samples]
+    asked, beginnings = [ask(sample) for sample in samples], [sample.beginning for sample in samples]
     asked += [Request(question.messages, protected, max_tokens=words.MAX_TOKENS) for question in questions]
 
     def found(model: Any) -> _Found:
         texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]
         answers, said = texts[: len(samples)], texts[len(samples) :]
-        leaked = sum(map(len, find_behind(run.detector, begun, answers))) / len(answers)
+        leaked = sum(map(len, find_behind(run.detector, beginnings, answers))) / len(answers)
         right = sum(words.is_right(*pair) for pair in zip(questions, said, strict=True))
         first, alike = Counter(map(opening, said)).most_common(1)[0] if said else ("", 0)
         return _Found(leaked, right, first, alike)

@@ -17,6 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from nescio.core.files import write_text
+from nescio.core.prompts import beginning_of
 from nescio.report import detector, exports, figures, page_tables, style, table, tradeoffs, verdict
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.compare import compare
@@ -188,7 +189,7 @@ def _samples(run: Path, columns: Sequence[Row], worst: int, masked: Masked | Non
 def _sample(same: Sequence[Answer]) -> dict[str, Any]:
     """The end of a prompt, and the answers to it."""
     messages = same[0]["messages"]
-    beginning = messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
+    beginning = beginning_of(messages)
     asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
     answers = [{"count": len(answer["spans"]), "parts": parts(answer["answer"], answer["spans"])} for answer in same]
     return {"id": same[0]["id"], "asked": asked, "beginning": beginning, "answers": answers}

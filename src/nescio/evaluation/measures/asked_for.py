@@ -56,7 +56,7 @@ class AskedFor(Measure):
                 kind="asked_for",
                 decides=[fingerprint(conversations), task.max_tokens],
                 work=partial(_answer, conversations=conversations, max_tokens=task.max_tokens),
-                begun=[sample.beginning for sample, _ in batch],
+                beginnings=[sample.beginning for sample, _ in batch],
             )
 
     def cost(self, samples: float) -> float:
@@ -71,8 +71,12 @@ class AskedFor(Measure):
     def _fields(self, task: Task, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return a row's fields; texts are `[samples][places]`."""
         flat = [text for own in texts for text in own]
-        begun = [sample.beginning for sample, own in zip(task.samples[: len(texts)], texts, strict=True) for _ in own]
-        spans = [merge(spans, text) for spans, text in zip(find_behind(task.detector, begun, flat), flat, strict=True)]
+        beginnings = [
+            sample.beginning for sample, own in zip(task.samples[: len(texts)], texts, strict=True) for _ in own
+        ]
+        spans = [
+            merge(spans, text) for spans, text in zip(find_behind(task.detector, beginnings, flat), flat, strict=True)
+        ]
         pieces = {place: spans[number :: len(PLACES)] for number, place in enumerate(PLACES)}  # [places][samples]
         counts = {place: [len(found) for found in own] for place, own in pieces.items()}
         worst = max(PLACES, key=lambda place: sum(counts[place]))

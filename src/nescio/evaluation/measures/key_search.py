@@ -77,12 +77,12 @@ class KeySearch(Measure):
         if not others:
             return [{"key_search": None} for _ in found]
         plain = sum(len(row["spans"]) for row in found[0].rows[_KNOWN : _KNOWN + len(others)])
-        dialogs, begun = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
+        dialogs, beginnings = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
         fields = []
         for one in found:
             tried = []
             for sentence, texts in one.given["key_search"]:
-                pieces = [len(spans) for spans in find_behind(task.detector, begun, texts)]
+                pieces = [len(spans) for spans in find_behind(task.detector, beginnings, texts)]
                 tried.append({"sentence": sentence, "pieces": sum(pieces), "each": pieces})
             tried.sort(key=lambda each: -each["pieces"])
             fields.append(

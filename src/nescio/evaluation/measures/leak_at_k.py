@@ -42,7 +42,7 @@ class LeakAtK(Measure):
             decides = [[[sample.id, fingerprint(asdict(sample))]], self.draws, task.max_tokens, task.seed]
             yield Ask(
                 kind="draws", decides=decides, work=lambda *how, work=work: [[own] for own in work(*how)],
-                begun=[sample.beginning],
+                beginnings=[sample.beginning],
             )  # fmt: skip
 
     def cost(self, samples: float) -> float:
