@@ -134,8 +134,12 @@ def test_stopping_with_the_keyboard_frees_the_rows(page: Page, server: Running) 
     page.keyboard.press("Escape")
     expect(page.locator("#status")).to_have_text("Done.", timeout=60_000)
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
-    page.wait_for_timeout(500)
-    assert (server.gateway.gate.held, server.gateway.gate.waiting) == (0, 0)
+    gate = server.gateway.gate
+    for _ in range(100):  # a busy machine gives the rows back later
+        if not gate.held:
+            break
+        page.wait_for_timeout(100)
+    assert (gate.held, gate.waiting) == (0, 0)
 
 
 def test_a_key_gets_what_its_policy_allows(page: Page) -> None:
