@@ -21,6 +21,7 @@ from _result import leave, needs, options_of
 from rich.console import Console
 
 from nescio.audit.ask import Asker
+from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import Setting
 from nescio.audit.people import Fact, read_people
 from nescio.audit.plan import plan
@@ -78,10 +79,12 @@ def row_of(certificate: dict[str, Any], seconds: float) -> dict[str, Any]:
     before, after = certificate["before"], certificate["after"]
     (first, now), tests = certificate["usefulness"], {test["test"]: test["state"] for test in certificate["tests"]}
     earlier = after.get("earlier") or {"found": 0, "facts": 0}
+    plain = [next(row for row in each["own"]["attacks"] if row["name"] == PLAIN) for each in (before, after)]
     return {
         "request": certificate["number"], "facts": after["own"]["facts"], "before": before["own"]["found"],
         "after": after["own"]["found"], "guessed": after["own"]["guessed"], "earlier": earlier["found"],
-        "earlier facts": earlier["facts"], "words": now["words"], "words first": first["words"],
+        "earlier facts": earlier["facts"], "another before": plain[0]["another"], "another": plain[1]["another"],
+        "words": now["words"], "words first": first["words"],
         "everyday": now["everyday"], "everyday first": first["everyday"], "everyday KL": now["everyday_kl"],
         "steps": certificate["training"]["steps"], "rounds": certificate["training"]["rounds"],
         "seconds": round(seconds), "tests": tests,

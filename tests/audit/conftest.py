@@ -17,6 +17,7 @@ from nescio.audit.run import audit
 from nescio.audit.victim import Victim, setup_of
 from nescio.core.files import write_jsonl, write_text
 from nescio.engines.base import Engine
+from nescio.pii.base import Detector
 
 FIRST = ("Ada", "Ben", "Cleo", "Dov", "Edda", "Finn", "Gwen", "Hugo", "Ivo", "Jana", "Kai", "Lotte")
 LAST = ("Ashby", "Brook", "Croft", "Drake", "Eaton", "Frost", "Grove", "Holt", "Irwin", "Jonas", "Keller", "Lorne")
@@ -81,13 +82,13 @@ def carry_out(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def run(
         engine: Engine, facts: Sequence[Sequence[Fact]], *names: str, price: Price | None = None, most: int = 100,
-        is_endpoint: bool = False, folder: Path | None = None, **setting: Any,
+        is_endpoint: bool = False, folder: Path | None = None, detector: Detector = Nothing(), **setting: Any,  # noqa: B008
     ) -> dict[str, Any]:  # fmt: skip
         planned: Plan = plan(facts, names, most, Setting(**setting))
         victim = Victim(engine=engine, setup=setup_of("x/y"), identity=["x"], is_endpoint=is_endpoint)
         path = (folder or tmp_path) / "answers.jsonl"
         asker = Asker(victim, path, price, lambda done, total, word: None)
-        return audit(planned, asker, Nothing(), lambda row: None)
+        return audit(planned, asker, detector, lambda row: None)
 
     return run
 

@@ -31,8 +31,8 @@ PLAIN_WORDS = (
     "The counts hold for the attacks that are named here, and for so many questions. Another attack may find more.",
 )
 _SHOWN = (
-    "name", "title", "knows", "questions", "facts", "found", "share", "partial", "guessed", "memorised", "not_asked",
-    "leak_at",
+    "name", "title", "knows", "questions", "facts", "found", "share", "partial", "another", "guessed", "memorised",
+    "not_asked", "leak_at",
 )  # fmt: skip
 _GUESSES = ("guessed", "memorised")
 _FIX = "give the key that the certificate was signed with"

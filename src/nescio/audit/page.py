@@ -12,7 +12,7 @@ from nescio.report.spans import parts
 from nescio.report.table import MISSING, measured, percent, share_interval
 
 Row = Mapping[str, Any]
-HEADERS = ("found [95 %]", "in part", "guessed [95 %]", "memorised [95 %]", "people", "at most", "detected")
+HEADERS = ("found [95 %]", "in part", "another", "guessed [95 %]", "memorised [95 %]", "people", "at most", "detected")
 _LEAK_AT = ("1", "4", "16")
 
 
@@ -117,6 +117,7 @@ def cells(row: Row) -> list[str]:
     return [
         f"{row['found']} of {row['facts']}, {measured(row, 'share')}",
         str(row["partial"]),
+        str(row.get("another", MISSING)),
         measured(row, "guessed"),
         measured(row, "memorised"),
         f"{row['people_found']} of {row['people']}",
