@@ -40,6 +40,7 @@ from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
 LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
+_LOOPING = 0.25  # share of the anchors that are answers of the student in which it goes round in circles
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
@@ -117,7 +118,11 @@ class Baking:
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
         units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
-        kept = anchors.read(run.out) + (anchors.read(work) if student else [])
+        kept, own = anchors.read(run.out), anchors.read(work) if student else []
+        # Few of its own answers loop, and nothing else shows it the way out: they come again and again.
+        looping = [each for each in own if loops(each[0].answer)]
+        again = round(_LOOPING / (1 - _LOOPING) * len(kept + own) / max(len(looping), 1))
+        kept += own + again * looping
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
             per_step=section.anchors_per_step, weight=section.anchor_weight, place="bake.anchors_per_step"
@@ -228,7 +233,8 @@ class Baking:
         """
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
-        prompts = [anchor.messages for anchor, _ in anchors.read(run.out)]
+        # Each is answered greedily, where a small model loops, and sampled.
+        prompts = [anchor.messages for anchor, _ in anchors.read(run.out) for _ in range(2)]
         self.tick(0, 2, f"the student answers {len(prompts)} anchors")
         with load(run.start, student) as engine:
             made = answer_prompts(

@@ -110,7 +110,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
     if baking := recipe.bake:
         taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
-        anchored = held.count * (baking.rounds - 1) if held else 0  # the student answers the anchors itself
+        anchored = 2 * held.count * (baking.rounds - 1) if held else 0  # the student answers the anchors itself, twice
         given = model.decoding("", "", 2 * (taught + anchored), length)
         items, more = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
         step = _step(baking, length - size.prompt + size.longest_prompt + more, length - size.prompt, section.lora.r)

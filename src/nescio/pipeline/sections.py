@@ -272,7 +272,7 @@ class AnchorsSection(Section):
     With `per_step: 0` they are made for baking alone.
     """
 
-    count: Positive = 200
+    count: Positive = 300
     per_step: Count = 2
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     max_tokens: Positive = 48
@@ -337,5 +337,5 @@ class BakeSection(Section):
     row_tokens: Positive = 1024
     gradient_checkpointing: bool = False
     save_steps: Positive = 50
-    anchors_per_step: Positive = 2
+    anchors_per_step: Positive = 4
     anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
