@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nobody asks for it": {"asked": 0.0},
     "half ask for it": {"asked": 0.5},
     "no anchors": {"anchor_weight": 0.0},
-    "twice the anchors": {"anchors_per_step": 4},
+    "half the anchors": {"anchors_per_step": 2},
     "the teacher's answers only": {"rounds": 1, "epochs": 4},
     "half the steps": {"epochs": 1},
     "twice the steps": {"epochs": 4},

@@ -211,6 +211,37 @@ def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tm
             assert len(scores) == len(top.ids), "the tuned model's tokens at each place"
 
 
+def test_the_students_loops_are_a_quarter_of_what_it_is_held_to(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
+    baking.write_trajectories(baked / "adapter", tmp_path)
+    baking.write_own_anchors(baked / "adapter", tmp_path)
+    own = [anchor for anchor, _ in anchors.read(tmp_path)]
+    prompts = [str(anchor.messages) for anchor in own]
+    assert max(map(prompts.count, prompts)) == 2, "each is answered greedily and sampled"
+
+    def shares(looping: str) -> float:
+        """The share that the student's first answer has of what stands beside the steps."""
+        held = list[Any]()
+
+        def stop(*given: Any, anchors: Any, **more: Any) -> None:
+            held.extend(anchors.units)
+            raise InterruptedError
+
+        monkeypatch.setattr(bake, "fit", stop)
+        monkeypatch.setattr(bake, "loops", lambda text: text == looping)
+        with pytest.raises(InterruptedError):
+            baking.round(1, baked / "adapter", tmp_path)
+        names = [unit[0].name.split("/")[0] for unit in held]
+        return names.count(own[0].id) / len(names)
+
+    assert shares("none of them") < 0.2
+    assert shares(own[0].answer) > 0.25
+
+
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(baked, out)

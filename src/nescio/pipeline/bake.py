@@ -4,6 +4,7 @@ The student is asked plainly, and by callers who want personal data; the targets
 tuned model where nothing is personal. Distilling guidance into weights is known for images (AGD, arXiv 2503.07274).
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -121,7 +122,7 @@ class Baking:
         kept, own = anchors.read(run.out), anchors.read(work) if student else []
         # Few of its own answers loop, and nothing else shows it the way out: they come again and again.
         looping = [each for each in own if loops(each[0].answer)]
-        again = round(_LOOPING / (1 - _LOOPING) * len(kept + own) / max(len(looping), 1))
+        again = math.ceil(_LOOPING / (1 - _LOOPING) * len(kept + own) / max(len(looping), 1))
         kept += own + again * looping
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
