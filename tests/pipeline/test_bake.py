@@ -223,7 +223,9 @@ def test_the_students_loops_are_a_quarter_of_what_it_is_held_to(
     prompts = [str(anchor.messages) for anchor in own]
     assert max(map(prompts.count, prompts)) == 2, "each is answered greedily and sampled"
 
-    def shares(looping: str) -> float:
+    same = {anchor.id for anchor in own if anchor.answer == own[0].answer}
+
+    def share(looping: str) -> float:
         """The share that the student's first answer has of what stands beside the steps."""
         held = list[Any]()
 
@@ -236,10 +238,9 @@ def test_the_students_loops_are_a_quarter_of_what_it_is_held_to(
         with pytest.raises(InterruptedError):
             baking.round(1, baked / "adapter", tmp_path)
         names = [unit[0].name.split("/")[0] for unit in held]
-        return names.count(own[0].id) / len(names)
+        return sum(names.count(each) for each in same) / len(names)
 
-    assert shares("none of them") < 0.2
-    assert shares(own[0].answer) > 0.25
+    assert share("none of them") + 0.1 < share(own[0].answer) > 0.25
 
 
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:
