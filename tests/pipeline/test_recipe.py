@@ -9,7 +9,7 @@ import yaml
 from nescio.core.errors import NescioError
 from nescio.core.guidance import REVEAL
 from nescio.pipeline.recipe import load_recipe
-from nescio.pipeline.sections import TrainSection
+from nescio.pipeline.train_sections import TrainSection
 
 GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"
 

@@ -29,9 +29,9 @@ from nescio.engines.torch_engine import TorchEngine, load
 from nescio.pipeline import anchors
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
-from nescio.pipeline.sections import BakeSection
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import copy_adapter, row_tokens
+from nescio.pipeline.train_sections import BakeSection
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil

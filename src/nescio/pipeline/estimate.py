@@ -24,7 +24,7 @@ from nescio.pipeline.evaluate import measures
 from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.prepare import dialogs_of
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import BakeSection, TrainSection, TuneSection
+from nescio.pipeline.train_sections import BakeSection, TrainSection, TuneSection
 from nescio.training.memory import Load, training_bytes
 
 _COUNTED = 200  # dialogs that are tokenized; their counts are scaled to all dialogs

@@ -15,7 +15,8 @@ from nescio.engines.torch_engine import load
 from nescio.engines.vllm import settings as vllm
 from nescio.evaluation.measures.choices import chosen
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.sections import EngineSection, TrainSection, TuneSection
+from nescio.pipeline.sections import EngineSection
+from nescio.pipeline.train_sections import TrainSection, TuneSection
 from nescio.training.lora import check_targets
 
 _FROM_ELSEWHERE = ("plain", "validation", "test")  # questions that are no file

@@ -16,16 +16,13 @@ from nescio.core.guidance import REVEAL
 from nescio.core.yaml_config import PathOrName, checked, read_yaml
 from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.sections import (
-    BakeSection,
     DataSection,
     DetectorSection,
     GenerateSection,
     PairsSection,
     Section,
-    SubtractSection,
-    TrainSection,
-    TuneSection,
 )
+from nescio.pipeline.train_sections import BakeSection, SubtractSection, TrainSection, TuneSection
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {

@@ -21,7 +21,7 @@ from nescio.pii.base import find_behind, mask
 from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
-from nescio.pipeline.sections import TrainSection, TuneSection
+from nescio.pipeline.train_sections import TrainSection, TuneSection
 from nescio.pipeline.validation import judge
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
