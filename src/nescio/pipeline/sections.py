@@ -1,4 +1,4 @@
-"""The first sections of a recipe, from data to pairs: their keys, with the paper's numbers as defaults, and what each value must be."""
+"""The sections of a recipe up to the pairs: their keys, the paper's numbers as defaults, and what a value must be."""
 
 import re
 from typing import Annotated, Any, Self

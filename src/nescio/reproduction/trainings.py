@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.run import Reporter, Run
-from nescio.pipeline.sections import SubtractSection
+from nescio.pipeline.train_sections import SubtractSection
 
 _PARENTS = {"ch": "ch-cfg", "sub-cfg": "ch-cfg", "sub": "sub-cfg", "nudge": "ch-cfg", "system": "ch-cfg"}
 _TABLE2 = ("nudge", "system")

@@ -13,8 +13,8 @@ from nescio.core.prompts import with_sentence
 from nescio.core.shared_prefix import Group, unpackable
 from nescio.data.benchmarks import Question
 from nescio.data.dialogs import Dialog, parse_dialog
-from nescio.pipeline.sections import TrainSection
 from nescio.pipeline.train import copy_weights
+from nescio.pipeline.train_sections import TrainSection
 from nescio.reproduction.benchmarks.methods import IDK, REFUSE, Method
 from nescio.training.anchors import AnchorSettings
 from nescio.training.batch import Example, Unit
