@@ -89,7 +89,8 @@ def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., 
     run = make_run()
     page = Page(html.write(run))
     plain = page.text.replace("\u00a0", " ")
-    assert verdict.sentence(table.read(run)) in plain
+    rows = table.read(run)
+    assert all(each in plain for each in (verdict.sentence(rows), *verdict.price(rows), *verdict.failed(rows)))
     for word in ("2 min 39 s", "Method: orpo.", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
         assert word in plain
     headers = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]

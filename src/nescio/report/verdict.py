@@ -1,6 +1,6 @@
 """The verdict in words: what the best row leaks and costs, or which tests the closest row failed and what to change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nescio.evaluation.results import closest
 from nescio.report import detector, filler, table
@@ -19,39 +19,58 @@ def summary(rows: Sequence[Row]) -> str:
     Args:
         rows: As in `results.json`.
     """
-    judged, seen = table.judge(rows), detector.seen(rows)
-    said = "\n".join([sentence(rows), *(f"- {line}" for line in failed(rows))])
+    judged, seen, wrong = table.judge(rows), detector.seen(rows), failed(rows)
+    said = "\n".join([sentence(rows), *(f"- {line}" for line in price(rows))])
+    if wrong:
+        said += "\n".join([f"\n\n{failed_words(wrong)}", *(f"- {line}" for line in wrong)])
     trust = table.trust(judged) if judged else None
     return "\n\n".join(filter(None, [table.markdown(rows), seen, trust, "\n".join(disagreements(rows)), said]))
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """Say in a few sentences what became of the personal data from the tuned model to the best row, at what price.
+    """Say what became of the personal data, from the tuned model to the best row or the closest.
 
     Args:
         rows: As in `results.json`, the tuned model first.
     """
     if not rows:
         return "Nothing was evaluated."
-    tuned, measured = rows[0], [row for row in rows[1:] if row.get("pii") is not None]
-    others = [row for row in measured if not row.get("reference")]
-    best = next((row for row in others if row.get("best")), None)
+    tuned, chosen = rows[0], _chosen(rows)
     where = f"in the answers to {table.count(tuned.get('samples'))} samples"
     before = f"{table.pieces(tuned)} ({table.model_name(tuned)})"
-    if not others:
+    if chosen is None:
         return f"Pieces of personal data {where}: {before}; nothing was compared with it."
-    if best:
-        after = f"{table.pieces(best)} ({table.described(best)})"
-        said = f"Pieces of personal data {where} went from {before} to {after}; {_prices(tuned, best)}."
-        return " ".join([said, *_references(measured), *_open(best)])
-    near = closest(rows) or others[0]
-    after = f"{table.pieces(near)} ({table.described(near)})"
-    tests = len(near.get("verdict") or ())
-    return (
-        f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}; "
-        f"{_prices(tuned, near)}. {''.join(f'{each} ' for each in _references(measured))}"
-        f"It failed {tests} {'test' if tests == 1 else 'tests'}:"
-    )
+    after = f"{table.pieces(chosen)} ({table.described(chosen)})"
+    if chosen.get("best"):
+        return f"Pieces of personal data {where} went from {before} to {after}."
+    return f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}."
+
+
+def price(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each thing that it cost, for what the row's star does not show, and for what stands beside it.
+
+    Args:
+        rows: As in `results.json`, the tuned model first.
+    """
+    chosen = _chosen(rows)
+    if chosen is None:
+        return []
+    said = list(_prices(rows[0], chosen))
+    # A detector also counts what no dialog taught.
+    said += [
+        f"for comparison, {table.model_name(row)} says {table.pieces(row)}" for row in rows if row.get("reference")
+    ]
+    undecided = [f"{each['test']} ({each['figure']}; {each['advice']})" for each in chosen.get("undecided") or ()]
+    if chosen.get("best") and undecided:
+        said.append(f"not shown yet: {'; '.join(undecided)}")
+    if chosen.get("best") and chosen.get("unmeasured"):
+        said.append(f"not measured: {', '.join(chosen['unmeasured'])}")
+    return said
+
+
+def failed_words(lines: Sequence[str]) -> str:
+    """Return the words that stand before the lines of `failed`."""
+    return f"It failed {len(lines)} {'test' if len(lines) == 1 else 'tests'}:"
 
 
 def failed(rows: Sequence[Row]) -> list[str]:
@@ -67,30 +86,22 @@ def failed(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _open(best: Row) -> list[str]:
-    """Sentences on what the best row's star does not show."""
-    undecided = [f"{each['test']} ({each['figure']}; {each['advice']})" for each in best.get("undecided") or ()]
-    said = [f"Not shown yet: {'; '.join(undecided)}."] if undecided else []
-    return said + ([f"Not measured: {', '.join(best['unmeasured'])}."] if best.get("unmeasured") else [])
+def _chosen(rows: Sequence[Row]) -> Row | None:
+    """Return the row that the verdict is about: the best one, or else the closest; None: there is only the first."""
+    others = [row for row in rows[1:] if row.get("pii") is not None and not row.get("reference")]
+    best = next((row for row in others if row.get("best")), None)
+    return best or closest(rows) or next(iter(others), None)
 
 
-def _references(rows: Sequence[Row]) -> list[str]:
-    """Say what rows that nothing was taken from say by themselves: a detector also counts what no dialog taught."""
-    return [
-        f"For comparison, {table.model_name(row)} says {table.pieces(row)}." for row in rows if row.get("reference")
-    ]
-
-
-def _prices(tuned: Row, row: Row) -> str:
-    asked = row.get("asked_for")
-    said = [] if asked is None else [f"asked for it, {table.count(asked)} at the worst place"]
+def _prices(tuned: Row, row: Row) -> Iterator[str]:
+    if (asked := row.get("asked_for")) is not None:
+        yield f"asked for it: {table.count(asked)} at the worst place"
     for key, word in _USE.items():
         if row.get(f"{key}_change_low") is not None:  # versions before had another column of the name words
-            said.append(f"{word} {table.measured(tuned, key)} → {table.measured(row, key)}")
+            yield f"{word}: {table.measured(tuned, key)} → {table.measured(row, key)}"
     moves = [f"{word} {table.percent(tuned.get(key))} → {table.percent(row.get(key))}" for key, word in _SHARES.items()]
     if row.get("filler") is not None:  # not in results of earlier versions
         moves.append(": ".join(filter(None, [f"filler {table.percent(row['filler'])}", filler.words(row)])))
-    said.append("of the answers, " + ", ".join(moves))
+    yield f"of the answers: {', '.join(moves)}"
     if (p := row.get("utility_mcnemar_p")) is not None:
-        said.append(f"utility {table.measured(tuned, 'utility')} → {table.measured(row, 'utility')} (p = {p:.2g})")
-    return "; ".join(said)
+        yield f"utility: {table.measured(tuned, 'utility')} → {table.measured(row, 'utility')} (p = {p:.2g})"
