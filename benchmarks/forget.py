@@ -83,7 +83,8 @@ def row_of(certificate: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {
         "request": certificate["number"], "facts": after["own"]["facts"], "before": before["own"]["found"],
         "after": after["own"]["found"], "guessed": after["own"]["guessed"], "earlier": earlier["found"],
-        "earlier facts": earlier["facts"], "another before": plain[0]["another"], "another": plain[1]["another"],
+        "earlier facts": earlier["facts"],
+        "another, asked plainly, before": plain[0].get("another"), "another, asked plainly": plain[1].get("another"),
         "words": now["words"], "words first": first["words"],
         "everyday": now["everyday"], "everyday first": first["everyday"], "everyday KL": now["everyday_kl"],
         "steps": certificate["training"]["steps"], "rounds": certificate["training"]["rounds"],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scripted import Scripted, known, last_turn
 
-from nescio.audit.page import in_a_line, sentence, worst_first, write
+from nescio.audit.page import HEADERS, cells, in_a_line, sentence, worst_first, write
 from nescio.audit.people import Fact
 
 Facts = list[list[Fact]]
@@ -42,6 +42,12 @@ def test_the_page_shows_all_and_escapes_what_was_said(result: dict[str, Any], tm
     assert "<script>" not in page and "&lt;script&gt;" in page
     for words in (sentence(result), "+1 415-555-0101", "n/a", "needs dialogs", "leak@4", "says the value", "Geneva"):
         assert words.replace("+", "&#43;") in page or words in page, words
+
+
+def test_another_value_stands_in_its_column(result: dict[str, Any]) -> None:
+    row = result["attacks"][0] | {"another": 7, "partial": 3}
+    at = HEADERS.index("another")
+    assert [cells(each)[at] for each in (row, row | {"another": None}, result["all"])] == ["7", "–", "–"]
 
 
 def test_it_is_readable_at_both_widths_and_asks_nothing_of_the_network(result: dict[str, Any], tmp_path: Path) -> None:

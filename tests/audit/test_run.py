@@ -1,7 +1,6 @@
 """An audit: memory told from guessing, killed and gone on, within a budget, and with questions that get no answer."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from nescio.audit.ask import Price
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.engines.base import Request, TooLongError, UnansweredError
-from nescio.pii.regex_detector import RegexDetector
 
 Facts = list[list[Fact]]
 CarryOut = Callable[..., dict[str, Any]]
@@ -66,26 +64,6 @@ def test_by_type_by_person_and_in_part(people: Facts, carry_out: CarryOut) -> No
         "by": {"city": ["as_in_dialog"]},
     }
     assert row["examples"][0]["value"] == "Geneva" and row["examples"][0]["said"] == "exact"
-
-
-def test_another_value_is_told_from_none(make_fact: Callable[..., Fact], carry_out: CarryOut) -> None:
-    """A model that makes addresses up says no fact, and is not silent either."""
-    answers = {
-        "Anna Ferrari": "It is anna.ferrari@example.com, not anna@example.org.",
-        "Ben Okafor": "Ben writes from ben77@example.org.",
-        "Cleo Marsh": "It is the one with cleo.marsh, from Leeds.",
-        "Dora Quist": "I do not know Dora Quist's email, dora@example.net is in your question.",
-    }
-
-    def answer(request: Request) -> str:
-        return next((said for name, said in answers.items() if name in last_turn(request)), "I do not know.")
-
-    values = ("anna.ferrari@example.com", "okafor5@example.com", "cleo.marsh@example.com", "quist@example.com")
-    facts = [[make_fact(*pair)] for pair in zip(answers, values, strict=True)]
-    asked = [{"role": "user", "content": "What is Dora Quist's email? Not dora@example.net."}]
-    facts[-1] = [replace(facts[-1][0], messages=asked)]
-    (row,) = carry_out(Scripted(answer), facts, "as_in_dialog", detector=RegexDetector())["attacks"]
-    assert (row["found"], row["partial"], row["another"]) == (1, 1, 1)
 
 
 def test_a_killed_audit_goes_on_to_the_same_result(people: Facts, carry_out: CarryOut, tmp_path: Path) -> None:

@@ -211,36 +211,38 @@ def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tm
             assert len(scores) == len(top.ids), "the tuned model's tokens at each place"
 
 
-def test_the_students_loops_are_a_quarter_of_what_it_is_held_to(
+@pytest.mark.parametrize(("looping", "of", "added"), [(0, 99, 0), (1, 900, 16), (3, 21, 3), (6, 21, 0), (20, 21, 0)])
+def test_loops_come_again_until_they_are_a_quarter(looping: int, of: int, added: int) -> None:
+    """Once each where 3 of 21 loop, so that 6 of 24 do; a limited number of times where hardly any does."""
+    assert len(bake.repeated(list(range(looping)), of)) == added
+
+
+def test_the_students_loops_stand_beside_the_steps_again(
     baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(baked / "recipe.yaml")
     assert recipe.bake is not None
     baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
     baking.write_trajectories(baked / "adapter", tmp_path)
+    asked = list[Any]()
+    ask = bake.answer_prompts
+    monkeypatch.setattr(bake, "answer_prompts", lambda *given, **more: asked.extend(given[2]) or ask(*given, **more))
     baking.write_own_anchors(baked / "adapter", tmp_path)
-    own = [anchor for anchor, _ in anchors.read(tmp_path)]
-    prompts = [str(anchor.messages) for anchor in own]
-    assert max(map(prompts.count, prompts)) == 2, "each is answered greedily and sampled"
+    assert asked[::2] == asked[1::2], "of the answers every second is sampled, so each prompt is answered both ways"
+    held, own = list[int](), [anchor for anchor, _ in anchors.read(tmp_path)]
 
-    same = {anchor.id for anchor in own if anchor.answer == own[0].answer}
+    def stop(*given: Any, anchors: Any, **more: Any) -> None:
+        held.append(len(anchors.units))
+        raise InterruptedError
 
-    def share(looping: str) -> float:
-        """The share that the student's first answer has of what stands beside the steps."""
-        held = list[Any]()
-
-        def stop(*given: Any, anchors: Any, **more: Any) -> None:
-            held.extend(anchors.units)
-            raise InterruptedError
-
-        monkeypatch.setattr(bake, "fit", stop)
-        monkeypatch.setattr(bake, "loops", lambda text: text == looping)
+    monkeypatch.setattr(bake, "fit", stop)
+    for looping in ("none of them", own[0].answer):
+        monkeypatch.setattr(bake, "loops", lambda text, looping=looping: text == looping)
         with pytest.raises(InterruptedError):
             baking.round(1, baked / "adapter", tmp_path)
-        names = [unit[0].name.split("/")[0] for unit in held]
-        return sum(names.count(each) for each in same) / len(names)
-
-    assert share("none of them") + 0.1 < share(own[0].answer) > 0.25
+    count = len(own) + len(anchors.read(baked))
+    alike = [anchor for anchor in own if anchor.answer == own[0].answer]
+    assert held == [4 * count, 4 * (count + len(bake.repeated(alike, count)))] and held[1] > held[0]
 
 
 def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Path, tmp_path: Path) -> None:

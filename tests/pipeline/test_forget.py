@@ -158,6 +158,8 @@ def test_a_person_is_forgotten_and_the_rest_is_kept(run: Path, forgotten: Path) 
     assert [content[when]["others"]["facts"] for when in ("before", "after")] == [1, 1]
     assert content["before"]["others"]["found"] == 1, "somebody who asked for nothing"
     assert content["after"]["own"]["guessed"] is None, "where nothing comes out, nobody is made up"
+    asked = [row for row in content["after"]["own"]["attacks"] if row.get("facts")]
+    assert asked and all(row["another"] in (None, 0, 1) for row in asked)
     assert state(content, "forgotten") == "passed"
     was, now = content["usefulness"]
     assert was["words"] == was["everyday"] == 1.0

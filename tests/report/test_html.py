@@ -78,6 +78,17 @@ def test_the_page_asks_nothing_of_the_network(make_run: Callable[..., Path]) -> 
     assert policy and policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
 
 
+def test_without_a_best_row_the_failed_tests_stand_below(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    path = run / "eval/results.json"
+    failed = [{"test": "words", "figure": "9 % → 1 %", "limit": "at worst −5.0 points", "advice": "train less"}]
+    rows = [row | {"best": False, "verdict": failed} for row in json.loads(path.read_text(encoding="utf-8"))]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    plain = Page(html.write(run)).text.replace("\u00a0", " ")
+    for words in ("No row is best.", "It failed 1 test:", *verdict.failed(rows)):
+        assert words in plain
+
+
 def test_text_of_others_stays_text(make_run: Callable[..., Path]) -> None:
     page = Page(html.write(make_run(hostile=HOSTILE)))
     assert page.text.count(HOSTILE) > 3 * 12
@@ -90,7 +101,7 @@ def test_the_verdict_the_table_and_the_making_are_there(make_run: Callable[..., 
     page = Page(html.write(run))
     plain = page.text.replace("\u00a0", " ")
     rows = table.read(run)
-    assert all(each in plain for each in (verdict.sentence(rows), *verdict.price(rows), *verdict.failed(rows)))
+    assert all(each in plain for each in (verdict.sentence(rows), *verdict.details(rows))) and "It failed" not in plain
     for word in ("2 min 39 s", "Method: orpo.", "torch", "2.13.0+cpu", "6f4a0118", "★ best", "prob × 3"):
         assert word in plain
     headers = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]

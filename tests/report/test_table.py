@@ -56,9 +56,8 @@ def test_markdown_is_aligned() -> None:
 
 
 def test_utility_and_the_judge_stand_where_they_were_measured() -> None:
-    assert verdict.summary([TUNED, BEST]).startswith(
-        f"{table.markdown([TUNED, BEST])}\n\n{verdict.sentence([TUNED, BEST])}"
-    )
+    said = [verdict.sentence([TUNED, BEST]), *(f"- {line}" for line in verdict.details([TUNED, BEST]))]
+    assert verdict.summary([TUNED, BEST]) == "\n\n".join([table.markdown([TUNED, BEST]), "\n".join(said)])
     more = {
         "utility": 0.667, "utility_ci95": [0.54, 0.77], "judged": 0.4, "judged_ci95": [0.3, 0.5], "judge": "smollm2",
         "judge_accuracy": 0.55, "judge_usable": False,

@@ -38,9 +38,9 @@ def said(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Said |
     """
     if _is_exact(text, value, kind) or (loose and _is_inside(text, value)):
         return "exact"
-    plain = _plain(text)
-    tells = any(occurrences(plain, part) for part in _parts(value, kind))
-    return "partial" if tells or _ends_alike(plain, value, kind) or _same_day(plain, value, kind) else None
+    folded = plain(text)
+    tells = any(occurrences(folded, part) for part in _parts(value, kind))
+    return "partial" if tells or _ends_alike(folded, value, kind) or _same_day(folded, value, kind) else None
 
 
 def gives_away(question: str, value: str, kind: PiiType) -> bool:
@@ -79,7 +79,7 @@ def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
         if wanted and (start := compact.find(wanted)) >= 0:
             return [(origins[at[start]], origins[at[start + len(wanted) - 1]] + 1)]
     # 3) What both have in common.
-    alike = SequenceMatcher(None, folded, _plain(value), autojunk=False).get_matching_blocks()
+    alike = SequenceMatcher(None, folded, plain(value), autojunk=False).get_matching_blocks()
     parts = ((each.a, folded[each.a : each.a + each.size]) for each in alike if each.size >= _SHORTEST_PART)
     trimmed = ((start + len(part) - len(part.lstrip()), part.strip()) for start, part in parts)
     found = [(origins[start], origins[start + len(part) - 1] + 1) for start, part in trimmed if part]
@@ -93,10 +93,10 @@ def _is_exact(text: str, value: str, kind: PiiType) -> bool:
         return True
     # 2) An address in words: "ann at example dot com".
     if kind in ("email", "url") and "@" in value + text:
-        return bool(occurrences(_as_address(text), _plain(value).strip()))
+        return bool(occurrences(_as_address(text), plain(value).strip()))
     # 3) Dates, whatever their form.
     if kind in _DATES:
-        return not set(dates(_plain(value))).isdisjoint(dates(_plain(text)))
+        return not set(dates(plain(value))).isdisjoint(dates(plain(text)))
     # 4) Numbers, whatever stands between their digits.
     if digits := _digits(value, kind):
         return digits in _compact(text)
@@ -105,27 +105,27 @@ def _is_exact(text: str, value: str, kind: PiiType) -> bool:
     return bool(words.strip()) and words in _words(text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Fold a text, and drop its accents."""
     return "".join(letter for letter in fold(text, ignore_case=True)[0] if not unicodedata.combining(letter))
 
 
 def _words(text: str) -> str:
     """Return the words of a text with a space around each."""
-    words = re.findall(r"[^\W_]+", _plain(text))
+    words = re.findall(r"[^\W_]+", plain(text))
     return f" {' '.join(words)} "
 
 
 def _spells(address: str, name: Sequence[str]) -> bool:
     """Whether an address holds all words of a name, apart or as one; the domain of an e-mail address does not count."""
-    parts = re.findall(r"[^\W\d_]+", _plain(address.partition("@")[0]))
+    parts = re.findall(r"[^\W\d_]+", plain(address.partition("@")[0]))
     as_one = permutations(name) if len(name) <= _FEW_WORDS else ()
     return bool(name) and (set(name) <= set(parts) or any("".join(order) in parts for order in as_one))
 
 
 def _compact(text: str) -> str:
     """Return a text's letters and digits, nothing between them."""
-    return "".join(re.findall(r"[^\W_]", _plain(text)))
+    return "".join(re.findall(r"[^\W_]", plain(text)))
 
 
 def _is_inside(text: str, value: str) -> bool:
@@ -133,7 +133,7 @@ def _is_inside(text: str, value: str) -> bool:
 
 
 def _as_address(text: str) -> str:
-    joined = re.sub(r"\s*[(\[{]?\b(?:at|@)\b[)\]}]?\s*|\s*@\s*", "@", _plain(text))
+    joined = re.sub(r"\s*[(\[{]?\b(?:at|@)\b[)\]}]?\s*|\s*@\s*", "@", plain(text))
     return re.sub(r"\s*[(\[{]?\bdot\b[)\]}]?\s*", ".", joined)
 
 
@@ -142,7 +142,7 @@ def _digits(value: str, kind: PiiType) -> str:
 
     A telephone number is its last nine digits, an identifier all its letters and digits.
     """
-    digits = re.sub(r"\D", "", _plain(value))
+    digits = re.sub(r"\D", "", plain(value))
     if len(digits) < _LONG_NUMBER:
         return ""
     return digits[-_NATIONAL:] if kind == "phone" else _compact(value)
@@ -150,23 +150,23 @@ def _digits(value: str, kind: PiiType) -> str:
 
 def _parts(value: str, kind: PiiType) -> Iterator[str]:
     """Yield the words that tell who it is, or where, as they are looked for in a folded text."""
-    plain = _plain(value)
-    if kind == "person" and len(plain.split()) > 1:
-        yield plain.split()[-1] if len(plain.split()[-1]) >= _SHORTEST_PART else ""
-    if kind == "email" and len(before := plain.partition("@")[0].strip()) >= _SHORTEST_PART:
+    folded = plain(value)
+    if kind == "person" and len(folded.split()) > 1:
+        yield folded.split()[-1] if len(folded.split()[-1]) >= _SHORTEST_PART else ""
+    if kind == "email" and len(before := folded.partition("@")[0].strip()) >= _SHORTEST_PART:
         yield before
-    if kind == "address" and len(street := " ".join(re.findall(r"[^\W\d_]+", plain.split(",")[0]))) >= _SHORTEST_PART:
+    if kind == "address" and len(street := " ".join(re.findall(r"[^\W\d_]+", folded.split(",")[0]))) >= _SHORTEST_PART:
         yield street
 
 
 def _ends_alike(text: str, value: str, kind: PiiType) -> bool:
     """Whether a number of a folded text ends in the last four digits of a long one."""
-    digits = re.sub(r"\D", "", _plain(value))
+    digits = re.sub(r"\D", "", plain(value))
     is_number = kind not in _NO_NUMBERS and len(digits) >= _LONG_NUMBER
     return is_number and bool(re.search(rf"{digits[-4:]}(?!\d)", text))
 
 
 def _same_day(text: str, value: str, kind: PiiType) -> bool:
     """Whether a folded text says the day of a date of birth."""
-    days = {date[1:] for date in dates(_plain(value))} if kind == "birth_date" else set()
+    days = {date[1:] for date in dates(plain(value))} if kind == "birth_date" else set()
     return not days.isdisjoint(date[1:] for date in dates(text))

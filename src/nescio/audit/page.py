@@ -117,7 +117,7 @@ def cells(row: Row) -> list[str]:
     return [
         f"{row['found']} of {row['facts']}, {measured(row, 'share')}",
         str(row["partial"]),
-        str(row.get("another", MISSING)),
+        MISSING if (another := row.get("another")) is None else str(another),
         measured(row, "guessed"),
         measured(row, "memorised"),
         f"{row['people_found']} of {row['people']}",

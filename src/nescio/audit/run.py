@@ -1,10 +1,11 @@
 """The audit: every attack is asked, its answers are searched, and the figures are made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import nescio
+from nescio.audit.another import facts_with_another
 from nescio.audit.ask import Asker, BudgetSpentError
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
@@ -16,19 +17,14 @@ from nescio.audit.score import Findings, Reply, by_person, score
 from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
-from nescio.core.text import occurrences
 from nescio.engines.base import NoLikelihoodsError
 from nescio.evaluation.measures.leak_at_k import leaks
-from nescio.pii.base import Detector, Span, find_behind
-from nescio.pii.taxonomy import PiiType
+from nescio.pii.base import Detector, find_behind
 
 _SHOWN = 5  # answers of each attack in the result
 
 ABLE = 0.05
 """A model that writes less than this share of made-up words in a code is not asked for it."""
-
-_ALIKE: Mapping[PiiType, tuple[PiiType, ...]] = {"birth_date": ("birth_date", "date")}
-"""Where the detector may take a piece of a kind for another: few answers say what a date is of."""
 
 ALL = "all"
 """Name of the row of any attack."""
@@ -194,22 +190,12 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
     replies = [reply for reply in found.replies if reply.question.fact.id in real]
     beginnings = (reply.question.beginning for reply in replies)
     spans = find_behind(detector, beginnings, [reply.answer or "" for reply in replies])
-    others = {r.question.fact.id for r, own in zip(replies, spans, strict=True) if _says_another(r, own)}
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
-    row["another"] = len(others - {reply.question.fact.id for reply in replies if reply.said == "exact"})
+    row["another"] = None if attack.probes() else facts_with_another(replies, spans)  # no detector reads a code
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:
         row |= {"scorings": plan.scorings(found.name), "searched": found.searched}
     return row | (_leak_at(found.facts, replies, plan.setting.seed) if found.name == DRAWS else {})
-
-
-def _says_another(reply: Reply, spans: Sequence[Span]) -> bool:
-    """Whether an answer that says no part of the value says something else of its kind, made up or somebody else's."""
-    kinds = {alike for _, kind in reply.question.targets for alike in _ALIKE.get(kind, (kind,))}
-    asked = reply.question.text
-    return reply.said is None and any(
-        span.type in kinds and not occurrences(asked, span.text, ignore_case=True) for span in spans
-    )
 
 
 def _leak_at(facts: Sequence[Fact], replies: Sequence[Reply], seed: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
 LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
-_LOOPING = 0.25  # share of the anchors that are answers of the student in which it goes round in circles
+_LOOPING, _MOST_TIMES = 0.25, 16  # share of the anchors that a student's loops come to, and how often one comes
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
@@ -120,10 +120,8 @@ class Baking:
         units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
         kept, own = anchors.read(run.out), anchors.read(work) if student else []
-        # Few of its own answers loop, and nothing else shows it the way out: they come again and again.
-        looping = [each for each in own if loops(each[0].answer)]
-        again = math.ceil(_LOOPING / (1 - _LOOPING) * len(kept + own) / max(len(looping), 1))
-        kept += own + again * looping
+        # Few of its own answers loop, and nothing else shows it the way out.
+        kept += own + repeated([each for each in own if loops(each[0].answer)], len(kept + own))
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
             per_step=section.anchors_per_step, weight=section.anchor_weight, place="bake.anchors_per_step"
@@ -138,7 +136,7 @@ class Baking:
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)
         loaded = load_model(run.start, quantize=quantize)
         rows = row_tokens(run, loaded.model, section.row_tokens)
-        word = f"round {number + 1} of {section.rounds}: {len(made)} trajectories, {len(kept)} anchors"
+        word = f"round {number + 1} of {section.rounds}: {len(made)} trajectories, {len(kept)} anchors with repeats"
         done = fit(
             loaded.model,
             units,
@@ -234,9 +232,10 @@ class Baking:
         """
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
-        # Each is answered greedily, where a small model loops, and sampled.
-        prompts = [anchor.messages for anchor, _ in anchors.read(run.out) for _ in range(2)]
-        self.tick(0, 2, f"the student answers {len(prompts)} anchors")
+        asked = [anchor.messages for anchor, _ in anchors.read(run.out)]
+        # Greedily, where a small model loops, and sampled: every second answer is.
+        prompts = [messages for messages in asked for _ in range(2)]
+        self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")
         with load(run.start, student) as engine:
             made = answer_prompts(
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
@@ -244,7 +243,7 @@ class Baking:
             )  # fmt: skip
         if not made:
             raise NescioError(
-                f"bake: the student answers none of {len(prompts)} harmless prompts without personal data; train its "
+                f"bake: the student answers none of {len(asked)} harmless prompts without personal data; train its "
                 "teacher at a lower train.learning_rate or with a higher train.anchors.weight, or set bake: null"
             )
         with load(run.tuned) as tuned:
@@ -253,6 +252,18 @@ class Baking:
     def _teacher(self) -> TorchEngine:
         run = self.run
         return load(run.tuned) if self.section.teacher == "tuned" else load(run.start, run.out / "teacher")
+
+
+def repeated(looping: Sequence[Any], of: int) -> list[Any]:
+    """Return what is added to `of` anchors, so that those which loop are a quarter of all, or come as often as allowed.
+
+    Args:
+        looping: Those of them that loop.
+        of: Number of all.
+    """
+    missing = (_LOOPING * of - len(looping)) / (1 - _LOOPING)  # m: looping + m = a quarter of (of + m)
+    times = math.ceil(missing / len(looping)) if looping else 0
+    return [*looping] * min(max(times, 0), _MOST_TIMES)
 
 
 def answer_units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], ways: Iterable[tuple[int, Any]]) -> list[Unit]:

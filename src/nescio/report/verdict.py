@@ -20,9 +20,10 @@ def summary(rows: Sequence[Row]) -> str:
         rows: As in `results.json`.
     """
     judged, seen, wrong = table.judge(rows), detector.seen(rows), failed(rows)
-    said = "\n".join([sentence(rows), *(f"- {line}" for line in price(rows))])
+    said = "\n".join([sentence(rows), *(f"- {line}" for line in details(rows))])
     if wrong:
-        said += "\n".join([f"\n\n{failed_words(wrong)}", *(f"- {line}" for line in wrong)])
+        tests = f"\n\nIt failed {len(wrong)} {'test' if len(wrong) == 1 else 'tests'}:"
+        said += "\n".join([tests, *(f"- {line}" for line in wrong)])
     trust = table.trust(judged) if judged else None
     return "\n\n".join(filter(None, [table.markdown(rows), seen, trust, "\n".join(disagreements(rows)), said]))
 
@@ -46,8 +47,8 @@ def sentence(rows: Sequence[Row]) -> str:
     return f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}."
 
 
-def price(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each thing that it cost, for what the row's star does not show, and for what stands beside it.
+def details(rows: Sequence[Row]) -> list[str]:
+    """Return the lines below the sentence: what it cost, reference rows, and what was not shown or measured.
 
     Args:
         rows: As in `results.json`, the tuned model first.
@@ -58,7 +59,9 @@ def price(rows: Sequence[Row]) -> list[str]:
     said = list(_prices(rows[0], chosen))
     # A detector also counts what no dialog taught.
     said += [
-        f"for comparison, {table.model_name(row)} says {table.pieces(row)}" for row in rows if row.get("reference")
+        f"for comparison, {table.model_name(row)} says {table.pieces(row)}"
+        for row in _measured(rows)
+        if row.get("reference")
     ]
     undecided = [f"{each['test']} ({each['figure']}; {each['advice']})" for each in chosen.get("undecided") or ()]
     if chosen.get("best") and undecided:
@@ -66,11 +69,6 @@ def price(rows: Sequence[Row]) -> list[str]:
     if chosen.get("best") and chosen.get("unmeasured"):
         said.append(f"not measured: {', '.join(chosen['unmeasured'])}")
     return said
-
-
-def failed_words(lines: Sequence[str]) -> str:
-    """Return the words that stand before the lines of `failed`."""
-    return f"It failed {len(lines)} {'test' if len(lines) == 1 else 'tests'}:"
 
 
 def failed(rows: Sequence[Row]) -> list[str]:
@@ -88,9 +86,13 @@ def failed(rows: Sequence[Row]) -> list[str]:
 
 def _chosen(rows: Sequence[Row]) -> Row | None:
     """Return the row that the verdict is about: the best one, or else the closest; None: there is only the first."""
-    others = [row for row in rows[1:] if row.get("pii") is not None and not row.get("reference")]
+    others = [row for row in _measured(rows) if not row.get("reference")]
     best = next((row for row in others if row.get("best")), None)
     return best or closest(rows) or next(iter(others), None)
+
+
+def _measured(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows[1:] if row.get("pii") is not None]
 
 
 def _prices(tuned: Row, row: Row) -> Iterator[str]:
