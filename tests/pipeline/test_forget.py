@@ -315,7 +315,7 @@ def test_what_still_comes_out_is_asked_about_made_up_people_too(run: Path, tmp_p
         row["name"] for row in own["attacks"] if row["found"]
     }
     page = (out / "certificates/1/certificate.html").read_text(encoding="utf-8")
-    assert "<td>1 of 1</td><td>0</td><td>0 %</td>" in page
+    assert "<td>1 of 1</td><td>0</td><td>0 → 0</td><td>0 %</td>" in page
 
 
 def test_a_kill_between_the_moves_loses_no_adapter(
