@@ -70,7 +70,7 @@ class AnchorsSection(Section):
     With `per_step: 0` they are made for baking alone.
     """
 
-    count: Positive = 300
+    count: Positive = 200
     per_step: Count = 2
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     max_tokens: Positive = 48
