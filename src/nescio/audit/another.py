@@ -10,7 +10,7 @@ from nescio.pii.base import Span
 
 
 def facts_with_another(replies: Sequence[Reply], spans: Sequence[Sequence[Span]]) -> int:
-    """Count the facts to which another value of the kind was said, and nothing of the true one.
+    """Count the facts where another value of the same kind was said, and nothing of the true one.
 
     Args:
         replies: Answers about real people.
@@ -31,12 +31,9 @@ def _says_another(reply: Reply, spans: Sequence[Span]) -> bool:
                 return True
             continue
         # 2) Anything else is another value if neither the question says it nor any value of the person holds it.
-        for span in spans:
-            is_asked = occurrences(question.text, span.text, ignore_case=True)
-            is_own = any(
-                occurrences(value, span.text, ignore_case=True) or said(span.text, value, kind) for value in own
-            )
-            if span.type == kind and not is_asked and not is_own:
+        for text in (span.text for span in spans if span.type == kind):
+            held = any(occurrences(whole, text, ignore_case=True) for whole in (question.text, *own))
+            if not held and not any(said(text, value, kind) for value in own):
                 return True
     return False
 

@@ -41,7 +41,8 @@ from nescio.training.settings import TrainingSettings
 from nescio.training.trainer import fit
 
 LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
-_LOOPING, _MOST_TIMES = 0.25, 16  # share of the anchors that a student's loops come to, and how often one comes
+_LOOPING = 0.25  # share of the anchors up to which the student's loops are repeated
+_MOST_REPEATS = 16  # of each loop: else a single one could be that whole share
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
@@ -120,7 +121,7 @@ class Baking:
         units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
         kept, own = anchors.read(run.out), anchors.read(work) if student else []
-        # Few of its own answers loop, and nothing else shows it the way out.
+        # Few of the student's own answers loop, and only these show it the way out.
         kept += own + repeated([each for each in own if loops(each[0].answer)], len(kept + own))
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
@@ -233,7 +234,7 @@ class Baking:
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
         asked = [anchor.messages for anchor, _ in anchors.read(run.out)]
-        # Greedily, where a small model loops, and sampled: every second answer is.
+        # `answer_prompts` samples every second answer; a small model loops in the greedy ones.
         prompts = [messages for messages in asked for _ in range(2)]
         self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")
         with load(run.start, student) as engine:
@@ -254,16 +255,16 @@ class Baking:
         return load(run.tuned) if self.section.teacher == "tuned" else load(run.start, run.out / "teacher")
 
 
-def repeated(looping: Sequence[Any], of: int) -> list[Any]:
-    """Return what is added to `of` anchors, so that those which loop are a quarter of all, or come as often as allowed.
+def repeated(looping: Sequence[Any], total: int) -> list[Any]:
+    """Return the repeats with which looping anchors make up `_LOOPING` of all; `_MOST_REPEATS` of each at most.
 
     Args:
-        looping: Those of them that loop.
-        of: Number of all.
+        looping: The anchors that loop.
+        total: Number of all anchors, with these.
     """
-    missing = (_LOOPING * of - len(looping)) / (1 - _LOOPING)  # m: looping + m = a quarter of (of + m)
+    missing = (_LOOPING * total - len(looping)) / (1 - _LOOPING)  # m, where looping + m = _LOOPING * (total + m)
     times = math.ceil(missing / len(looping)) if looping else 0
-    return [*looping] * min(max(times, 0), _MOST_TIMES)
+    return [*looping] * min(max(times, 0), _MOST_REPEATS)
 
 
 def answer_units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], ways: Iterable[tuple[int, Any]]) -> list[Unit]:
