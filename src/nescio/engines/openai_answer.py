@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ class Said:
     Attributes:
         stop: Stop texts; the answer ends before the first.
         stopped: Whether it has ended so.
+        ended: Whether nothing more of it is read.
         text: Its text. Thoughts are left out; a refusal is text.
         finish: Why it ended, as the endpoint says; None: it has not ended.
         usage: The endpoint's count of tokens.
@@ -25,6 +26,7 @@ class Said:
 
     stop: Sequence[str] = ()
     stopped: bool = False
+    ended: bool = False
     text: str = ""
     finish: str | None = None
     usage: Any = None
@@ -70,21 +72,26 @@ class Said:
         )
 
 
-def events(received: Iterable[bytes]) -> Generator[str, None, None]:
-    """Yield the data of each whole server-sent event, however its bytes were cut.
+class EventReader:
+    """Reads server-sent events, however their bytes are cut."""
 
-    Raises:
-        UnicodeDecodeError: They are no UTF-8.
-    """
-    rest, data = b"", list[str]()
-    for piece in received:
-        *lines, rest = (rest + piece).split(b"\n")
+    def __init__(self) -> None:
+        self._rest, self._data = b"", list[str]()
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """Yield the data of each event that is whole with these bytes. Read all of it before the next piece.
+
+        Raises:
+            UnicodeDecodeError: They are no UTF-8.
+        """
+        *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
-                data.append(line.removeprefix(b"data:").strip().decode())
-            elif data and not line.rstrip(b"\r"):
-                yield "\n".join(data)
-                data.clear()
+                self._data.append(line.removeprefix(b"data:").strip().decode())
+            elif self._data and not line.rstrip(b"\r"):
+                data = "\n".join(self._data)
+                self._data.clear()
+                yield data
 
 
 def _text(part: Any) -> str:

@@ -5,6 +5,7 @@ long as the server asks, when a server is busy, broken, slow or cut off. The key
 answers are in no error message, and of prompts no more than a few characters that an endpoint repeats.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -12,10 +13,9 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from nescio.engines.base import (
     Answer,
     EndpointError,
     Engine,
+    EngineClosedError,
     Piece,
     Progress,
     Request,
@@ -35,7 +36,8 @@ from nescio.engines.base import (
     check_plain,
 )
 from nescio.engines.concurrent import answer_all
-from nescio.engines.openai_answer import Said, events
+from nescio.engines.endpoint_loop import EndpointLoop
+from nescio.engines.openai_answer import EventReader, Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
@@ -49,7 +51,7 @@ _UNSUPPORTED = re.compile(
 )
 _QUOTED = 300  # most characters of a server's message in an error
 _ECHO = 12  # characters that a server's message may share with the prompt by chance
-_REST = 8  # most pieces of a body that are read after an answer's end, so that its connection is used again
+_REST = 5.0  # seconds for the rest of a body behind an answer's end, so that its connection is used again
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
 
 
@@ -91,16 +93,16 @@ class OpenAIEngine(Engine):
         # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
         # client wants a key anyway and lets it be omitted per request only.
         self._headers = {"Authorization": openai.Omit()} if key_env is None else {}
-        self._client: Any = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
+        self._endpoint = EndpointLoop(openai, api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
         self._renamed: dict[str, str | None] = {}  # parameters that the endpoint refuses: another name, or None
         self._said: set[str] = set()
         self._lock = threading.Lock()  # guards both
-        self._place = f"{model} at {self._client.base_url.host}"
+        self._place = f"{model} at {self._endpoint.client.base_url.host}"
 
     @property
     def closed(self) -> bool:
         """Whether the connections were closed."""
-        return bool(self._client.is_closed())
+        return self._endpoint.closed
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         """Answer all requests, several at once, and return the answers in order.
@@ -117,14 +119,20 @@ class OpenAIEngine(Engine):
         """Start answering and return at once; callable from any thread."""
         self._check(request)
         said = Said(request.stop)
-        # Whoever cancels does not wait for an endpoint that hangs: the answer ends with what was said so far.
-        stream = Stream(lambda: stream.end(self._made(request, said, "cancelled")))
-        threading.Thread(target=self._fill, args=(request, stream, said), daemon=True).start()
+
+        def cancel() -> None:
+            # Nobody waits for an endpoint that hangs: the answer ends with what was said so far.
+            stream.end(self._made(request, said, "cancelled"))
+            if not said.ended:
+                filling.cancel()
+
+        stream = Stream(cancel)
+        filling = self._endpoint.start(self._fill(request, stream, said))
         return stream
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._endpoint.close()
 
     def _check(self, request: Request) -> None:
         prompt = request.prompt
@@ -137,7 +145,7 @@ class OpenAIEngine(Engine):
     def _answer(self, request: Request) -> Answer:
         for attempt in range(_MALFORMED_TRIES):
             try:
-                response = self._send(request)
+                response = self._endpoint.start(self._send(request)).result()
                 if isinstance(response, str):  # what is not sent as JSON
                     response = json.loads(response)
                 said = Said(request.stop)
@@ -150,7 +158,7 @@ class OpenAIEngine(Engine):
                 time.sleep(2**attempt * random.uniform(0.2, 0.4))
         raise UnansweredError(f"{self._place}: answers with something else than the API's JSON")
 
-    def _send(self, request: Request, **streaming: Any) -> Any:
+    async def _send(self, request: Request, **streaming: Any) -> Any:
         prompt: dict[str, Any]
         if isinstance(request.prompt, str):
             path, prompt = "/completions", {"prompt": request.prompt}
@@ -164,13 +172,13 @@ class OpenAIEngine(Engine):
             body = {"model": model, **prompt, **{new: wanted[name] for name, new in names.items() if new}}
             try:
                 # The plain JSON: the client's own models of it cost more than all else that is done with a chunk.
-                return self._client.post(
+                return await self._endpoint.client.post(
                     path,
                     cast_to=object,
                     body=body,
                     options={"headers": self._headers},
                     stream=bool(streaming),
-                    stream_cls=self._openai.Stream[object],
+                    stream_cls=self._openai.AsyncStream[object],
                 )
             except self._openai.APIResponseValidationError:
                 raise
@@ -227,7 +235,7 @@ class OpenAIEngine(Engine):
         said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
         message = " ".join(str(said or "")[: 4 * _QUOTED].split())
         if self._key_env:
-            message = message.replace(self._client.api_key, "…")
+            message = message.replace(self._endpoint.client.api_key, "…")
         message = re.sub(r"\bsk-[\w*-]+", "…", message)
         prompt = request.prompt
         for text in [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]:
@@ -251,7 +259,7 @@ class OpenAIEngine(Engine):
             return EndpointError(f"{self._place}: {wrong}", status, message)
         if getattr(error, "code", None) == "insufficient_quota":
             return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
-        if isinstance(error, api.APITimeoutError):
+        if isinstance(error, api.APITimeoutError) and _timed_out(error):
             return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
         if isinstance(error, api.APIStatusError):
             wait = re.fullmatch(r"\d{1,5}", error.response.headers.get("retry-after", ""))
@@ -259,32 +267,49 @@ class OpenAIEngine(Engine):
             return UnansweredError(f"{self._place}: HTTP {status}", status, message, after)
         return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
 
-    def _fill(self, request: Request, stream: Stream, said: Said) -> None:
+    async def _fill(self, request: Request, stream: Stream, said: Said) -> None:
         try:
-            with self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
+            async with await self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
                 # The client's own reader closes the connection at [DONE], before the body has ended.
-                received = opened.response.iter_bytes()
-                for event in events(received):
-                    if stream.cancelled.is_set():
-                        return
-                    if event.startswith("[DONE]"):
+                received, reader = opened.response.aiter_bytes(), EventReader()
+                while not said.ended:
+                    block = await anext(received, None)
+                    if block is None:
                         break
-                    if piece := said.take(json.loads(event)):
-                        stream.put(Piece(piece, []))
-                    if said.stopped:
-                        break
+                    self._take(reader.feed(block), stream, said)
                 if said.finish is None:
                     raise UnansweredError(f"{self._place}: the answer broke off")
+                said.ended = True
                 stream.end(self._made(request, said, said.finish))
                 if not said.stopped:
-                    for _ in islice(received, _REST):
-                        pass
+                    async with asyncio.timeout(_REST):
+                        async for _ in received:
+                            pass
+        except asyncio.CancelledError:
+            stream.end(EngineClosedError("the engine was closed before the answer was complete"))
+            raise
         except NescioError as error:
             stream.end(error)
         except Exception as error:  # the reader of the stream has to be woken, whatever it is
             late = type(error).__name__ == "ReadTimeout"  # of httpx or httpx2, by the client's version
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
             stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
+
+    def _take(self, events: Iterable[str], stream: Stream, said: Said) -> None:
+        """Put what came together in a stream as one piece, up to the end of the answer, or to what is no answer."""
+        texts = list[str]()
+        try:
+            for event in events:
+                if event.startswith("[DONE]"):
+                    said.ended = True
+                else:
+                    texts.append(said.take(json.loads(event)))
+                    said.ended = said.stopped
+                if said.ended:
+                    return
+        finally:
+            if text := "".join(texts):
+                stream.put(Piece(text, []))
 
     def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
         text, usage = said.text, said.usage
@@ -300,6 +325,13 @@ class OpenAIEngine(Engine):
             if answer_tokens is None:
                 answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
         return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=said.tool_calls)
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Return whether a time-out is one: aiohttp's way into the client calls a connection that was cut one, too."""
+    while error is not None and not isinstance(error, TimeoutError):
+        error = error.__cause__
+    return error is not None
 
 
 def _sentence(request: Request) -> str | None:

@@ -1,6 +1,7 @@
 """Answers in progress: a thread for each choice reads the engine's stream, filters it, and passes it on."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -74,6 +75,8 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part | ApiError] = asyncio.Queue()
         self._started: asyncio.Queue[ApiError | None] = asyncio.Queue()
+        self._lock = threading.Lock()
+        self._sent = list[tuple[asyncio.Queue[Any], Part | ApiError | None]]()  # on their way to the event loop
 
     async def run(self, threads: Executor) -> None:
         """Answer all choices, each in a thread; return when the engine has finished the last one.
@@ -229,7 +232,18 @@ class Answering:
         return CallReader(form, _names(request)) if form and request.tools and self._served.guides else None
 
     def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
-        self._loop.call_soon_threadsafe(queue.put_nowait, item)
+        # The event loop is woken once for all that comes before it is awake: each time is a system call.
+        with self._lock:
+            self._sent.append((queue, item))
+            is_first = len(self._sent) == 1
+        if is_first:
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            sent, self._sent = self._sent, []
+        for queue, item in sent:
+            queue.put_nowait(item)
 
 
 def _names(request: Request) -> set[str]:

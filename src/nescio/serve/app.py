@@ -220,10 +220,10 @@ async def _respond(
         record.guided = admitted.guided
         # 3) to 6) limits, queue, engine threads, output filter: see `gateway`
         answering = gateway.open(caller, admitted, bool(body.mark_pii))
-        await _unless_gone(http, answering.started())
         # 7) parts of the answer become events, or one body
         converter = new_converter(admitted.model, body)
         if body.stream:
+            await _unless_gone(http, answering.started())
             events = _events(answering, converter, record, len(admitted.requests), body.wants_usage)
             return _Events(events, answering, record)
         parts = await _unless_gone(http, _all(answering, record))
@@ -238,6 +238,7 @@ async def _respond(
 
 
 async def _all(answering: Answering, record: RequestRecord) -> list[Part]:
+    await answering.started()
     parts = []
     async for part in answering.parts():
         record.part(part)

@@ -140,6 +140,8 @@ class Gateway:
         Raises:
             ApiError: The queue is full, the time is over, or the caller hung up.
         """
+        if self.gate.has_room(rows):
+            return await self.gate.acquire(rows)
         answering.queued = asyncio.ensure_future(self.gate.acquire(rows))
         try:
             return await asyncio.wait_for(answering.queued, seconds)

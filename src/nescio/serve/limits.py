@@ -29,6 +29,10 @@ class RowGate:
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._seconds = 1.0
 
+    def has_room(self, rows: int) -> bool:
+        """Return whether `acquire` would give these rows at once."""
+        return not self._line and self.held + min(rows, self.rows) <= self.rows
+
     async def acquire(self, rows: int) -> int:
         """Take rows; wait in the queue until they are free.
 
@@ -39,7 +43,7 @@ class RowGate:
             ApiError: The queue is full (429).
         """
         rows = min(rows, self.rows)
-        if not self._line and self.held + rows <= self.rows:
+        if self.has_room(rows):
             self.held += rows
             return rows
         if self.waiting + rows > self._queue:
