@@ -3,9 +3,6 @@
 import json
 import math
 import re
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,7 +21,7 @@ from upstream import EVENTS, running_upstream, stream
 import nescio
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, Guidance
-from nescio.engines.base import EngineClosedError, Request, UnansweredError
+from nescio.engines.base import Request, UnansweredError
 from nescio.engines.openai_answer import EventReader
 from nescio.engines.openai_engine import OpenAIEngine
 
@@ -245,58 +242,3 @@ def test_events_are_read_however_their_bytes_are_cut() -> None:
     for pieces in (*cuts, [bytes([each]) for each in sent]):
         reader = EventReader()
         assert [event for piece in pieces for event in reader.feed(piece)] == whole
-
-
-@pytest.fixture
-def silent() -> Iterator[tuple[str, threading.Event]]:
-    """An endpoint that takes a request and never answers; the event is set when the caller has hung up."""
-    left = threading.Event()
-
-    def take(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection:
-            while connection.recv(65536):
-                pass
-        left.set()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=take, args=(server,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1", left
-
-
-def test_an_endpoint_that_has_not_begun_to_answer_is_hung_up_on(silent: tuple[str, threading.Event]) -> None:
-    url, left = silent
-    with OpenAIEngine("m", url, key_env=None) as engine:
-        stream = engine.submit(ASKED)
-        time.sleep(0.2)
-        assert not left.is_set()
-        stream.cancel()
-        assert stream.answer.finish == "cancelled"
-        assert left.wait(5), "the endpoint was left to compute an answer that nobody reads"
-
-
-def test_a_closed_engine_leaves_nobody_waiting(silent: tuple[str, threading.Event]) -> None:
-    url, left = silent
-    engine = OpenAIEngine("m", url, key_env=None)
-    stream = engine.submit(ASKED)
-    time.sleep(0.2)
-    engine.close()
-    with pytest.raises(EngineClosedError):
-        next(stream)
-    assert left.wait(5) and engine.closed
-    with pytest.raises(EngineClosedError):
-        engine.submit(ASKED)
-
-
-@pytest.mark.parametrize("end", ["pass", "del engine", "engine.close(); engine.close()", "engine.submit(asked)"])
-def test_a_process_that_asked_an_endpoint_ends_quietly(end: str) -> None:
-    script = (
-        "import logging, sys, nescio\nlogging.disable()\nfrom nescio.engines.openai_engine import OpenAIEngine\n"
-        "engine = OpenAIEngine('m', sys.argv[1], None)\n"
-        "asked = nescio.Request([{'role': 'user', 'content': 'Who?'}])\n"
-        f"engine.submit(asked).answer\n{end}\n"
-    )
-    with running() as endpoint:
-        command = [sys.executable, "-c", script, endpoint.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")

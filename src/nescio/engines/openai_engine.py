@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -36,13 +37,12 @@ from nescio.engines.base import (
     check_plain,
 )
 from nescio.engines.concurrent import answer_all
-from nescio.engines.endpoint_loop import EndpointLoop
+from nescio.engines.endpoint_client import EndpointClient, timed_out
 from nescio.engines.openai_answer import EventReader, Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
 _MALFORMED_TRIES = 3
-_NO_KEY = "none"  # sent to a server without keys, because the client insists on one
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
@@ -83,21 +83,20 @@ class OpenAIEngine(Engine):
         models: Sequence[str] = (),
     ) -> None:
         openai = require("openai", "openai", f"{model} behind an endpoint")
-        key = _NO_KEY if key_env is None else os.environ.get(key_env)
-        if not key:
+        self._key = os.environ.get(key_env, "").strip() if key_env else None
+        if key_env and not self._key:
             raise NescioError(
                 f"{model}: {key_env} is not set; export it, or give key_env: null for a server without keys"
             )
+        if self._key and len(self._key.split()) != 1:
+            raise NescioError(f"{model}: {key_env} holds a space or a line break; set it to the key alone")
         self.model, self.concurrency, self._models = model, concurrency, models
         self._openai, self._key_env, self._timeout = openai, key_env, timeout
-        # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
-        # client wants a key anyway and lets it be omitted per request only.
-        self._headers = {"Authorization": openai.Omit()} if key_env is None else {}
-        self._endpoint = EndpointLoop(openai, api_key=key, base_url=base_url, timeout=timeout, max_retries=retries)
+        self._endpoint = EndpointClient(openai, base_url, self._key, timeout, retries)
         self._renamed: dict[str, str | None] = {}  # parameters that the endpoint refuses: another name, or None
         self._said: set[str] = set()
         self._lock = threading.Lock()  # guards both
-        self._place = f"{model} at {self._endpoint.client.base_url.host}"
+        self._place = f"{model} at {self._endpoint.host}"
 
     @property
     def closed(self) -> bool:
@@ -126,8 +125,13 @@ class OpenAIEngine(Engine):
             if not said.ended:
                 filling.cancel()
 
+        def ended(done: Future[None]) -> None:
+            if done.cancelled():  # by the engine's end, or before it began
+                stream.end(EngineClosedError("the engine was closed before the answer was complete"))
+
         stream = Stream(cancel)
         filling = self._endpoint.start(self._fill(request, stream, said))
+        filling.add_done_callback(ended)
         return stream
 
     def close(self) -> None:
@@ -145,7 +149,10 @@ class OpenAIEngine(Engine):
     def _answer(self, request: Request) -> Answer:
         for attempt in range(_MALFORMED_TRIES):
             try:
-                response = self._endpoint.start(self._send(request)).result()
+                try:
+                    response = self._endpoint.start(self._send(request)).result()
+                except CancelledError:
+                    raise EngineClosedError("the engine was closed before the answer was complete") from None
                 if isinstance(response, str):  # what is not sent as JSON
                     response = json.loads(response)
                 said = Said(request.stop)
@@ -171,19 +178,16 @@ class OpenAIEngine(Engine):
                 names = {name: self._renamed.get(name, name) for name in wanted}
             body = {"model": model, **prompt, **{new: wanted[name] for name, new in names.items() if new}}
             try:
-                # The plain JSON: the client's own models of it cost more than all else that is done with a chunk.
-                return await self._endpoint.client.post(
-                    path,
-                    cast_to=object,
-                    body=body,
-                    options={"headers": self._headers},
-                    stream=bool(streaming),
-                    stream_cls=self._openai.AsyncStream[object],
-                )
+                return await self._endpoint.post(path, body, streamed=bool(streaming))
             except self._openai.APIResponseValidationError:
                 raise
+            except TimeoutError:
+                raise self._late() from None
+            except self._endpoint.no_http:
+                raise self._unreachable() from None
             except self._openai.APIError as error:
-                message = self._message(error, request)
+                # It compares long texts, while other answers wait for the loop.
+                message = await asyncio.to_thread(self._message, error, request)
                 is_refused = getattr(error, "status_code", None) in (400, 422)
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
@@ -207,7 +211,7 @@ class OpenAIEngine(Engine):
         name = next((names[word] for word in words if word in names), "")
         with self._lock:
             if self._renamed.get(name, name) != sent.get(name, name):
-                return True  # another thread has met the same refusal
+                return True  # another request has met the same refusal
             if name == "max_tokens" and sent[name] == name:  # a limit is never left out
                 if isinstance(request.prompt, str) or "max_completion_tokens" not in message:
                     return False
@@ -234,8 +238,8 @@ class OpenAIEngine(Engine):
         body = getattr(error, "body", None)
         said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
         message = " ".join(str(said or "")[: 4 * _QUOTED].split())
-        if self._key_env:
-            message = message.replace(self._endpoint.client.api_key, "…")
+        if self._key:
+            message = message.replace(self._key, "…")
         message = re.sub(r"\bsk-[\w*-]+", "…", message)
         prompt = request.prompt
         for text in [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]:
@@ -259,12 +263,18 @@ class OpenAIEngine(Engine):
             return EndpointError(f"{self._place}: {wrong}", status, message)
         if getattr(error, "code", None) == "insufficient_quota":
             return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
-        if isinstance(error, api.APITimeoutError) and _timed_out(error):
-            return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
+        if isinstance(error, api.APITimeoutError) and timed_out(error):
+            return self._late()
         if isinstance(error, api.APIStatusError):
             wait = re.fullmatch(r"\d{1,5}", error.response.headers.get("retry-after", ""))
             after = float(wait[0]) if wait else None
             return UnansweredError(f"{self._place}: HTTP {status}", status, message, after)
+        return self._unreachable()
+
+    def _late(self) -> UnansweredError:
+        return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
+
+    def _unreachable(self) -> UnansweredError:
         return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
 
     async def _fill(self, request: Request, stream: Stream, said: Said) -> None:
@@ -285,9 +295,6 @@ class OpenAIEngine(Engine):
                     async with asyncio.timeout(_REST):
                         async for _ in received:
                             pass
-        except asyncio.CancelledError:
-            stream.end(EngineClosedError("the engine was closed before the answer was complete"))
-            raise
         except NescioError as error:
             stream.end(error)
         except Exception as error:  # the reader of the stream has to be woken, whatever it is
@@ -296,7 +303,11 @@ class OpenAIEngine(Engine):
             stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
 
     def _take(self, events: Iterable[str], stream: Stream, said: Said) -> None:
-        """Put what came together in a stream as one piece, up to the end of the answer, or to what is no answer."""
+        """Put the texts of some events into a stream, as one piece. What comes before a bad event is put, too.
+
+        Raises:
+            AttributeError, TypeError, ValueError: An event is not what OpenAI's API answers.
+        """
         texts = list[str]()
         try:
             for event in events:
@@ -325,13 +336,6 @@ class OpenAIEngine(Engine):
             if answer_tokens is None:
                 answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
         return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=said.tool_calls)
-
-
-def _timed_out(error: BaseException | None) -> bool:
-    """Return whether a time-out is one: aiohttp's way into the client calls a connection that was cut one, too."""
-    while error is not None and not isinstance(error, TimeoutError):
-        error = error.__cause__
-    return error is not None
 
 
 def _sentence(request: Request) -> str | None:
