@@ -37,7 +37,15 @@ TEMPLATE = (
 )
 SMALL = {
     "train": {"anchors": {"count": 6, "per_step": 1, "max_tokens": 30}},
-    "bake": {"epochs": 1, "rounds": 2, "draws": 1, "max_tokens": 12, "save_steps": 1, "anchors_per_step": 1},
+    "bake": {
+        "epochs": 1,
+        "rounds": 2,
+        "draws": 1,
+        "max_tokens": 12,
+        "save_steps": 1,
+        "anchors_per_step": 1,
+        "more_anchors": 4,
+    },
 }
 
 
@@ -209,6 +217,27 @@ def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tm
         for anchor, top in own[:2]:
             (scores,) = tuned.score_batch([Scoring(anchor.messages, anchor.answer)])
             assert len(scores) == len(top.ids), "the tuned model's tokens at each place"
+
+
+def test_more_anchors_are_made_up_for_baking_alone(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None and recipe.bake.more_anchors
+    said = list[str]()
+    run = Context(recipe, baked, said.append)
+    plain = bake.Baking.of(run, recipe.bake, lambda *now: None)
+    more = plain.with_more_anchors(tmp_path)
+    asked = [anchor.messages[0]["content"] for anchor, _ in more.held]
+    assert len(asked) > len(plain.held)
+    assert [note for note in said if note.startswith("bake.more_anchors: ")], said
+    values = {value for _, dialog in read_jsonl(baked / "data/train.jsonl") for value in (dialog["pii"] or {}).values()}
+    assert not any(value in prompt for prompt in asked for value in values)
+    monkeypatch.setattr(anchors, "make_anchors", lambda *given, **more: pytest.fail("made again"))
+    assert len(plain.with_more_anchors(tmp_path).held) == len(more.held), "a killed baking has them"
+    without = bake.Baking.of(run, recipe.bake.model_copy(update={"more_anchors": 0}), lambda *now: None)
+    assert len(without.with_more_anchors(tmp_path / "none").held) == len(plain.held)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(("looping", "of", "added"), [(0, 99, 0), (1, 900, 16), (3, 21, 3), (6, 21, 0), (20, 21, 0)])

@@ -26,10 +26,37 @@ ROWS, TARGETS = "anchors.jsonl", "anchors.safetensors"
 
 
 def anchors(run: Context, folder: Path, tick: Tick) -> None:
-    """Make anchors: prompts of the base, answers of the tuned model, and its 64 likeliest tokens at each place."""
+    """Make the run's anchors: prompts of the base, answers of the tuned model, and its likeliest tokens."""
     section = run.recipe.train.anchors
     assert section is not None  # the stage is there only then
-    seed, tally, cache = run.recipe.seed, Counter[str](), AnswerCache(folder / "asked.jsonl", "result")
+    mend = "raise train.anchors.count or max_tokens, or set train.anchors: null"
+    make_anchors(
+        run, folder, section.count, tick, seed=run.recipe.seed, least=max(section.per_step, 1), field="train.anchors",
+        mend=mend,
+    )  # fmt: skip
+
+
+def make_anchors(
+    run: Context, folder: Path, count: int, tick: Tick, *, seed: int, least: int, field: str, mend: str
+) -> None:
+    """Make anchors in a folder: prompts, answers, and the tuned model's 64 likeliest tokens at each place of them.
+
+    Args:
+        run: The run; its `train.anchors` says how long prompts and answers are.
+        folder: Where to write. What a killed run has left there is used.
+        count: Prompts that the base makes up.
+        tick: Called with progress.
+        seed: Of what it makes up.
+        least: How many have to be of use.
+        field: What the recipe calls them.
+        mend: What to change where too few are.
+
+    Raises:
+        NescioError: Too few of them are of use.
+    """
+    section = run.recipe.train.anchors
+    assert section is not None  # no anchors without this section
+    tally, cache = Counter[str](), AnswerCache(folder / "asked.jsonl", "result")
     # 1) nothing that the detector finds, and no value of the training dialogs
     personal_starts = starts_of_personal(run)
     # 2) the base makes prompts up
@@ -37,7 +64,7 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     with load(run.recipe.base) as base:
         prompts = list(
             make_up_prompts(
-                base, base.tokenizer, section.count, max_tokens=section.max_tokens, seed=seed,
+                base, base.tokenizer, count, max_tokens=section.max_tokens, seed=seed,
                 personal_starts=personal_starts, cache=cache, tally=tally,
             )
         )  # fmt: skip
@@ -48,16 +75,13 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
             tuned, tuned.tokenizer, [[Message(role="user", content=prompt)] for prompt in prompts],
             max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts, cache=cache, tally=tally,
         )  # fmt: skip
-        counts = ", ".join(f"{count} {what}" for what, count in tally.items())
-        if len(made) < max(section.per_step, 1):
-            raise NescioError(
-                f"train.anchors: {len(made)} usable of {section.count} wanted ({counts}); "
-                "raise train.anchors.count or max_tokens, or set train.anchors: null"
-            )
+        counts = ", ".join(f"{number} {what}" for what, number in tally.items())
+        if len(made) < least:
+            raise NescioError(f"{field}: {len(made)} usable of {count} wanted ({counts}); {mend}")
         # 4) its likely tokens, for the adapter to be held to
         tick(2, 3, "the tuned model's likely tokens")
         write(folder, made, tuned)
-    run.note(f"{len(made)} anchors ({counts})")
+    run.note(f"{field}: {len(made)} anchors ({counts})")
 
 
 def write(folder: Path, made: Sequence[Answered], tuned: TorchEngine) -> None:

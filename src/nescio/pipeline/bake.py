@@ -42,6 +42,7 @@ from nescio.training.trainer import fit
 
 LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
 _LOOPING = 0.25  # share of the anchors up to which the student's loops are repeated
+_OTHER_PROMPTS = 1_000  # added to the seed of anchors for baking alone, which else begin as the run's do
 _MOST_REPEATS = 16  # of each loop: else a single one could be that whole share
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
@@ -50,7 +51,7 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     """Bake the teacher's guidance into an adapter that needs no sentence and one branch."""
     section = run.recipe.bake
     assert section is not None  # the stage is there only then
-    baking = Baking.of(run, section, tick)
+    baking = Baking.of(run, section, tick).with_more_anchors(folder / "anchors")
     student, log = None, list[dict[str, Any]]()
     for number in range(section.rounds):
         student, steps = baking.round(number, student, folder / f"round-{number + 1}")
@@ -76,6 +77,7 @@ class Baking:
         section: How it bakes.
         guidance: The teacher's, with its sentences.
         samples: Training samples that are answered.
+        held: The anchors, each with the tuned model's likely tokens.
         tick: Called with progress.
     """
 
@@ -83,6 +85,7 @@ class Baking:
     section: BakeSection
     guidance: Guidance
     samples: Sequence[Sample]
+    held: list[tuple[Answered, TopTokens]]
     tick: Tick
 
     @classmethod
@@ -96,7 +99,22 @@ class Baking:
 
         drawn = subsample(run.samples("train"), section.samples, run.recipe.seed)
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
-        return cls(run=run, section=section, guidance=guidance, samples=samples, tick=tick)
+        held = anchors.read(run.out)
+        return cls(run=run, section=section, guidance=guidance, samples=samples, held=held, tick=tick)
+
+    def with_more_anchors(self, folder: Path) -> Self:
+        """Return the same with the anchors that are made up for baking alone, in a folder."""
+        run, count = self.run, self.section.more_anchors
+        if not count:
+            return self
+        with processes().main_process_first():
+            if not (folder / anchors.TARGETS).exists():  # written last
+                anchors.make_anchors(
+                    run, folder, count, self.tick, seed=run.recipe.seed + _OTHER_PROMPTS, least=1,
+                    field="bake.more_anchors",
+                    mend="raise bake.more_anchors or train.anchors.max_tokens, or set bake.more_anchors: 0",
+                )  # fmt: skip
+        return replace(self, held=self.held + anchors.read(folder))
 
     def round(self, number: int, student: Path | None, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Return the checkpoint of the student after a round, and the log of its steps.
@@ -120,9 +138,10 @@ class Baking:
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
         units = answer_units(tokenizer, made, ways)
         # 3) anchors, half of them behind the same requests
-        kept, own = anchors.read(run.out), anchors.read(work) if student else []
+        own = anchors.read(work) if student else []
         # Few of the student's own answers loop, and only these show it the way out.
-        kept += own + repeated([each for each in own if loops(each[0].answer)], len(kept + own))
+        kept = self.held + own
+        kept += repeated([each for each in own if loops(each[0].answer)], len(kept))
         held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
             per_step=section.anchors_per_step, weight=section.anchor_weight, place="bake.anchors_per_step"
@@ -233,7 +252,7 @@ class Baking:
         """
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
-        asked = [anchor.messages for anchor, _ in anchors.read(run.out)]
+        asked = [anchor.messages for anchor, _ in self.held]
         # `answer_prompts` samples every second answer; a small model loops in the greedy ones.
         prompts = [messages for messages in asked for _ in range(2)]
         self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")

@@ -110,11 +110,13 @@ def estimate(recipe: Recipe) -> list[Cost]:
     if baking := recipe.bake:
         taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
-        anchored = 2 * held.count * (baking.rounds - 1) if held else 0  # the student answers the anchors itself, twice
-        given = model.decoding("", "", 2 * (taught + anchored), length)
-        items, more = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
-        step = _step(baking, length - size.prompt + size.longest_prompt + more, length - size.prompt, section.lora.r)
-        steps = model.training("bake", items, taught, length + more, baking, step, section.quantize)
+        more = baking.more_anchors if held else 0
+        anchored = 2 * (held.count + more) * (baking.rounds - 1) if held else 0  # the student answers each twice
+        asked = more * (_ANCHORS_ASKED + 1)  # made up as those of the stage before
+        given = model.decoding("", "", 2 * (taught + anchored) + asked, length)
+        items, beside = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
+        step = _step(baking, length - size.prompt + size.longest_prompt + beside, length - size.prompt, section.lora.r)
+        steps = model.training("bake", items, taught, length + beside, baking, step, section.quantize)
         costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
     # 6) Evaluation.
     costs.append(_evaluation(recipe, size, model))

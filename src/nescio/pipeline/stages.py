@@ -114,8 +114,9 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
         writes=(_trained(recipe),),
     )  # fmt: skip
     if recipe.bake:
+        made_up = [base, held.max_tokens] if held and recipe.bake.more_anchors else []
         yield stage(
-            "bake", bake.bake, "detector pairs", [tuned, plain["bake"], plain["train"]["lora"], *quantized],
+            "bake", bake.bake, "detector pairs", [tuned, plain["bake"], plain["train"]["lora"], *quantized, *made_up],
             reads=(*SPLIT[:1], *SAMPLES[:1], *anchor_files, _trained(recipe), *_start(recipe), *_tuned_here(recipe)),
             writes=("adapter",),
         )  # fmt: skip

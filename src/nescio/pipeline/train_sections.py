@@ -135,5 +135,6 @@ class BakeSection(Section):
     row_tokens: Positive = 1024
     gradient_checkpointing: bool = False
     save_steps: Positive = 50
+    more_anchors: Count = 200
     anchors_per_step: Positive = 4
     anchor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
