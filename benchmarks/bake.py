@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half ask for it": {"asked": 0.5},
     "no anchors": {"anchor_weight": 0.0},
     "half the anchors": {"anchors_per_step": 2},
+    "the training's anchors alone": {"more_anchors": 0},
     "the teacher's answers only": {"rounds": 1, "epochs": 4},
     "half the steps": {"epochs": 1},
     "twice the steps": {"epochs": 4},

@@ -8,7 +8,6 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing import get_context
 from typing import Any
 
@@ -138,32 +137,19 @@ def test_what_is_no_http_is_an_endpoint_out_of_reach(sent: bytes) -> None:
 
 
 def test_a_login_in_the_address_is_sent() -> None:
-    logins = []
-
-    class Server(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            logins.append(self.headers["Authorization"])
-            body = b'{"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}'
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: Any) -> None:
-            """Nothing on the terminal."""
-
-    with HTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        with OpenAIEngine("m", f"http://ann:p%40ss@127.0.0.1:{server.server_port}/v1", key_env=None) as engine:
-            assert engine.generate([ASKED])[0].text == "Hello"
-        server.shutdown()
-    assert logins == [f"Basic {b64encode(b'ann:p@ss').decode()}"]
+    with running() as endpoint:
+        address = endpoint.url.replace("http://", "http://ann:p%40ss@")
+        with OpenAIEngine("m", address, key_env=None) as engine:
+            assert engine.generate([ASKED])[0].text == ANSWER
+    assert endpoint.keys == {f"Basic {b64encode(b'ann:p@ss').decode()}"}
 
 
 def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    with running() as endpoint, OpenAIEngine("m", endpoint.url, key_env=None) as engine:
+        assert engine.generate([ASKED])[0].text == ANSWER, "it is not for this address"
+    monkeypatch.setenv("NO_PROXY", "")
     with pytest.raises(NescioError, match=r"^all_proxy: no SOCKS proxy can be used"):
         OpenAIEngine("m", "http://127.0.0.1:9/v1", key_env=None)
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -33,15 +33,16 @@ class EndpointClient:
         timeout: Seconds to wait for an answer.
         retries: Number of repeats.
 
+    Attributes:
+        host: Of the address.
+        no_http: The error of an answer that is no HTTP, which OpenAI's client does not know.
+
     Raises:
         NescioError: aiohttp is not installed, or the environment names a proxy that it can't use.
     """
 
     def __init__(self, openai: Any, base_url: str | None, key: str | None, timeout: float, retries: int) -> None:
         aiohttp = require("aiohttp", "openai", "an endpoint")
-        for scheme, proxy in getproxies().items():
-            if proxy.startswith("socks"):
-                raise NescioError(f"{scheme}_proxy: no SOCKS proxy can be used; name one of http://, or unset it")
         url, login = _without_login(base_url)
         # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
         # client wants a key anyway and lets it be omitted per request only.
@@ -53,7 +54,11 @@ class EndpointClient:
             http_client=openai.DefaultAioHttpClient(),
         )  # fmt: skip
         self.host: str = self._client.base_url.host
-        self.no_http = aiohttp.ClientError  # what the client does not know: an answer that is no HTTP
+        self.no_http = aiohttp.ClientError
+        proxies, scheme = getproxies(), self._client.base_url.scheme
+        name = scheme if scheme in proxies else "all"
+        if proxies.get(name, "").startswith("socks") and not proxy_bypass(self.host):
+            raise NescioError(f"{name}_proxy: no SOCKS proxy can be used; name one of http://, or unset it")
         self._loop, self._lock = asyncio.new_event_loop(), threading.Lock()
         self._thread = threading.Thread(target=_run, args=(self._loop, self._client), name="endpoint", daemon=True)
         self._thread.start()

@@ -42,6 +42,7 @@ from nescio.engines.openai_answer import EventReader, Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
+_CLOSED = "the engine was closed before the answer was complete"
 _MALFORMED_TRIES = 3
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
 _UNSUPPORTED = re.compile(
@@ -127,7 +128,7 @@ class OpenAIEngine(Engine):
 
         def ended(done: Future[None]) -> None:
             if done.cancelled():  # by the engine's end, or before it began
-                stream.end(EngineClosedError("the engine was closed before the answer was complete"))
+                stream.end(EngineClosedError(_CLOSED))
 
         stream = Stream(cancel)
         filling = self._endpoint.start(self._fill(request, stream, said))
@@ -152,7 +153,7 @@ class OpenAIEngine(Engine):
                 try:
                     response = self._endpoint.start(self._send(request)).result()
                 except CancelledError:
-                    raise EngineClosedError("the engine was closed before the answer was complete") from None
+                    raise EngineClosedError(_CLOSED) from None
                 if isinstance(response, str):  # what is not sent as JSON
                     response = json.loads(response)
                 said = Said(request.stop)
