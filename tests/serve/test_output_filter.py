@@ -145,6 +145,18 @@ def test_checks_are_timed() -> None:
     assert min(seconds) >= 0
 
 
+@given(TEXTS, st.integers(1, 60), st.sampled_from(["mask", "block", "count"]))
+def test_it_is_known_beforehand_when_the_detector_is_asked(text: str, size: int, mode: str) -> None:
+    """So that an event loop never waits for it."""
+    seconds: list[float] = []
+    audit = OutputFilter(Checker(Known(), Audit.model_validate(mode), seconds.append))
+    for start in range(0, len(text), size):
+        before, chunk = len(seconds), text[start : start + size]
+        takes_long = audit.asks_detector(chunk)
+        audit.feed(chunk)
+        assert takes_long == (len(seconds) > before)
+
+
 def test_with_spacy() -> None:
     detector = load_detector("spacy:en_core_web_sm")
     text = "My name is Anna Ferrari. I moved to Geneva in May. It rains."

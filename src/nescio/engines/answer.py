@@ -1,7 +1,9 @@
 """What an engine gives: an answer, whole or in pieces, and the stream that carries them between threads."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -79,7 +81,7 @@ class Answer:
 
 
 class Stream(Iterator[Piece]):
-    """One answer in progress: an engine's thread puts pieces in, another thread iterates over them.
+    """One answer in progress: an engine's thread puts pieces in; another thread iterates, or an event loop awaits them.
 
     Args:
         on_cancel: Called by each `cancel`, in the caller's thread, to wake the engine.
@@ -90,6 +92,8 @@ class Stream(Iterator[Piece]):
         self._on_cancel = on_cancel
         self._pieces: SimpleQueue[Piece | Answer | NescioError] = SimpleQueue()
         self._end: Answer | NescioError | None = None
+        self._lock = threading.Lock()
+        self._wake: Callable[[], object] | None = None  # whoever awaits the next piece
 
     def __next__(self) -> Piece:
         """Wait for the next piece.
@@ -106,17 +110,32 @@ class Stream(Iterator[Piece]):
             raise self._end
         raise StopIteration
 
-    def waiting(self) -> Iterator[Piece]:
-        """Yield the further pieces that are there already, without waiting for one."""
+    async def arrived(self) -> list[Piece]:
+        """Wait in an event loop until there are pieces; return all of them, or none at the answer's end.
+
+        Raises:
+            NescioError: The engine failed.
+        """
+        came, loop = asyncio.Event(), asyncio.get_running_loop()
+        with self._lock:
+            if self._end is None and self._pieces.empty():
+                self._wake = lambda: loop.call_soon_threadsafe(came.set)
+            else:
+                came.set()
+        await came.wait()
+        pieces = list[Piece]()
         while self._end is None:
             try:
                 got = self._pieces.get_nowait()
             except Empty:
-                return
-            if not isinstance(got, Piece):
+                return pieces
+            if isinstance(got, Piece):
+                pieces.append(got)
+            else:
                 self._end = got
-                return
-            yield got
+        if not pieces and isinstance(self._end, NescioError):
+            raise self._end
+        return pieces
 
     def texts(self) -> Iterator[str]:
         """Yield the text of each piece; cancel the answer if the caller stops early."""
@@ -146,8 +165,16 @@ class Stream(Iterator[Piece]):
 
     def put(self, piece: Piece) -> None:
         """Add a piece (called by the engine)."""
-        self._pieces.put(piece)
+        self._add(piece)
 
     def end(self, result: Answer | NescioError) -> None:
         """End with the complete answer or an error (called by the engine)."""
-        self._pieces.put(result)
+        self._add(result)
+
+    def _add(self, item: Piece | Answer | NescioError) -> None:
+        with self._lock:
+            self._pieces.put(item)
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            with suppress(RuntimeError):  # the event loop was closed: nobody waits
+                wake()

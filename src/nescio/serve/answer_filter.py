@@ -9,6 +9,8 @@ from nescio.serve.json_filter import JsonFilter
 from nescio.serve.output_filter import OutputFilter
 from nescio.serve.put_back import PutBack
 
+_SHORT = 2**14  # characters that are looked through in less than a millisecond
+
 
 class AnswerFilter:
     """Filter of one choice of an answer. Its output does not depend on how the text was cut.
@@ -39,6 +41,11 @@ class AnswerFilter:
     def withheld(self) -> tuple[Span, ...]:
         """Personal data of the text that the audit stopped."""
         return () if self._checker is None else tuple(self._checker.withheld)
+
+    def takes_long(self, text: str) -> bool:
+        """Return whether feeding this text takes more time than an event loop has."""
+        asks_detector = self._text_filter is not None and self._text_filter.asks_detector(text)
+        return asks_detector or self._put_back is not None or len(text) > _SHORT
 
     def feed(self, text: str) -> list[Checked]:
         """Add text of the answer; return what may be sent now.

@@ -1,12 +1,10 @@
-"""Answers in progress: a thread for each choice reads the engine's stream, filters it, and passes it on."""
+"""Answers in progress: each choice awaits the engine's stream, filters it, and passes it on."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from nescio.core.errors import NescioError
 from nescio.engines.answer_schema import forced_tools
@@ -33,12 +31,15 @@ from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 from nescio.serve.tool_formats.forced import Forced
 
+_Result = TypeVar("_Result")
+
 
 class Answering:
     """All choices of one request. Create and use it in one event loop.
 
     Args:
         engine: Engine that answers.
+        threads: Where it is done what takes longer than the event loop may wait.
         admitted: The engine requests.
         served: The models; it says how theirs write calls of tools.
         new_checker: Makes what checks a choice, given the request's own stand-ins; None: nothing is checked.
@@ -52,6 +53,7 @@ class Answering:
     def __init__(
         self,
         engine: Engine,
+        threads: Executor,
         admitted: Admitted,
         served: Served,
         new_checker: Callable[..., Checker] | None,
@@ -60,6 +62,7 @@ class Answering:
         self.queued: asyncio.Future[int] | None = None
         self.abandoned = False
         self._engine = engine
+        self._threads = threads
         self._requests = admitted.requests
         self._n = admitted.n
         self._fit = admitted.fit
@@ -75,11 +78,12 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part | ApiError] = asyncio.Queue()
         self._started: asyncio.Queue[ApiError | None] = asyncio.Queue()
-        self._lock = threading.Lock()
-        self._sent = list[tuple[asyncio.Queue[Any], Part | ApiError | None]]()  # on their way to the event loop
 
-    async def run(self, threads: Executor) -> None:
-        """Answer all choices, each in a thread; return when the engine has finished the last one.
+    async def run(self, rows: int) -> None:
+        """Answer all choices; return when the engine has finished the last one.
+
+        Args:
+            rows: Most choices at a time.
 
         Raises:
             ApiError: The request must not be sent.
@@ -87,14 +91,10 @@ class Answering:
         """
         if self._request_filter is not None:
             check = self._request_filter.changed
-            checking = self._loop.run_in_executor(threads, check, self._requests, lambda: self._expired)
-            self._requests = await checking
+            self._requests = await self._done(True, check, self._requests, lambda: self._expired)
             self._pieces = self._request_filter.pieces
-        answers = (
-            self._loop.run_in_executor(threads, self._answer, index, request)
-            for index, request in enumerate(self._requests)
-        )
-        await asyncio.gather(*answers)
+        places = asyncio.Semaphore(rows)
+        await asyncio.gather(*(self._answer(index, request, places) for index, request in enumerate(self._requests)))
 
     @property
     def usage(self) -> Usage:
@@ -143,28 +143,33 @@ class Answering:
             self.queued.cancel()
         self.expire()
 
-    # -- in the thread of a choice ------------------------------------------------------------------------------------
-
-    def _answer(self, index: int, request: Request) -> None:
+    async def _answer(self, index: int, request: Request, places: asyncio.Semaphore) -> None:
         queue: asyncio.Queue[Any] = self._started
-        stream = None
-        try:
-            # 4) submit to the engine; what fails before the first token gets an HTTP status of its own
-            stream = self._submitted(request)
-            self._streams.append(stream)
-            if self._expired:  # while it was submitted
-                stream.cancel()
-            first = next(stream, None)
-            self._send(self._started, None)
-            # 5) and 6) filter what the engine's thread computes, and send it to the event loop
-            queue = self._parts
-            pieces = chain(() if first is None else (first,), stream)
-            self._send(queue, self._filtered(index, request, stream, pieces))
-        except Exception as error:  # the caller must hear of any error
-            self._send(queue, told(error))
-        finally:
-            if stream is not None:
-                stream.cancel()
+        async with places:
+            stream = None
+            try:
+                # 4) submit to the engine; what fails before the first token gets an HTTP status of its own
+                reads_prompt = self._served.guides  # an upstream only has to be called
+                stream = await self._done(reads_prompt, self._submitted, request)
+                self._streams.append(stream)
+                if self._expired:  # while it was submitted
+                    stream.cancel()
+                first = await stream.arrived()
+                queue.put_nowait(None)
+                # 5) and 6) filter what the engine's thread computes
+                queue = self._parts
+                queue.put_nowait(await self._filtered(index, request, stream, first))
+            except Exception as error:  # the caller must hear of any error
+                queue.put_nowait(told(error))
+            finally:
+                if stream is not None:
+                    stream.cancel()
+
+    async def _done(self, takes_long: bool, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Do work here, or in a thread if it takes longer than the event loop may wait."""
+        if not takes_long:
+            return work(*arguments)
+        return await self._loop.run_in_executor(self._threads, work, *arguments)
 
     def _submitted(self, request: Request) -> Stream:
         """Submit a request; shorten the answer where the caller gave no length.
@@ -188,40 +193,47 @@ class Answering:
                 param = error.field if isinstance(error, FieldError) else None
                 raise ApiError(400, str(error), "invalid_value", param) from error
 
-    def _filtered(self, index: int, request: Request, stream: Stream, pieces: Iterable[Piece]) -> Part:
+    async def _filtered(self, index: int, request: Request, stream: Stream, pieces: list[Piece]) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
         checker = self._new_checker(own=self._pieces) if self._new_checker else None
-        answer_filter = filter_of(request, checker, self._pieces)
+        filters = checker is not None or bool(self._pieces)
+        answer_filter = await self._done(filters, filter_of, request, checker, self._pieces)
         reader = self._reader(request)
+
+        async def feed(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
+            if not self.abandoned and not answer_filter.blocked:
+                send(await self._done(answer_filter.takes_long(text), answer_filter.feed, text), logprobs)
 
         def send(checked: Iterable[Checked], logprobs: list[TokenLogprob] | None = None) -> None:
             for each in checked:
-                self._send(self._parts, Part(index, each.text, each.spans, logprobs=logprobs))
+                self._parts.put_nowait(Part(index, each.text, each.spans, logprobs=logprobs))
             if answer_filter.blocked:
                 stream.cancel()
 
-        for piece in pieces:
-            # What came in the meantime goes on in one part, but for log-probabilities: each piece has its own, and no
-            # filter changes it.
-            together = [piece] if request.logprobs is not None else [piece, *stream.waiting()]
-            text = "".join(each.text for each in together)
-            self._answer_tokens[index] += sum(len(each.token_ids) for each in together)
-            send(answer_filter.feed(reader.feed(text) if reader else text), piece.logprobs)
+        while pieces:
+            # What has come goes on in one part, but for log-probabilities: each piece has its own, and no filter
+            # changes it.
+            for together in [pieces] if request.logprobs is None else [[piece] for piece in pieces]:
+                text = "".join(each.text for each in together)
+                self._answer_tokens[index] += sum(len(each.token_ids) for each in together)
+                await feed(reader.feed(text) if reader else text, together[0].logprobs)
+            pieces = await stream.arrived()
         answer = stream.answer
         self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, answer.tokens
         rest, calls = reader.finish() if reader else ("", answer.calls)
-        send(answer_filter.feed(rest))
-        send(answer_filter.finish() if not self.abandoned else ())
+        await feed(rest)
+        if not self.abandoned:
+            send(await self._done(filters, answer_filter.finish))
         if answer_filter.blocked:
             return Part(index, finish="content_filter", withheld=answer_filter.withheld)
         for number, call in enumerate(calls):
             if call.name not in _names(request):
                 raise EndpointError("the upstream calls a tool that the request does not have")
-            arguments = answer_filter.arguments(call.arguments)
+            arguments = await self._done(True, answer_filter.arguments, call.arguments)
             if arguments is None:
                 return Part(index, finish="content_filter", withheld=answer_filter.withheld)
             checked_call = Call(number, new_id(), call.name, arguments.text, arguments.spans)
-            self._send(self._parts, Part(index, calls=(checked_call,)))
+            self._parts.put_nowait(Part(index, calls=(checked_call,)))
         if answer.finish != "stop":
             return Part(index, finish="length")
         return Part(index, finish="tool_calls" if calls else "stop")
@@ -230,20 +242,6 @@ class Answering:
         """Return what tells calls from text; None: the request has no tools, or an upstream tells them itself."""
         form = Forced() if forced_tools(request) else self._served.tool_format
         return CallReader(form, _names(request)) if form and request.tools and self._served.guides else None
-
-    def _send(self, queue: asyncio.Queue[Any], item: Part | ApiError | None) -> None:
-        # The event loop is woken once for all that comes before it is awake: each time is a system call.
-        with self._lock:
-            self._sent.append((queue, item))
-            is_first = len(self._sent) == 1
-        if is_first:
-            self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        with self._lock:
-            sent, self._sent = self._sent, []
-        for queue, item in sent:
-            queue.put_nowait(item)
 
 
 def _names(request: Request) -> set[str]:

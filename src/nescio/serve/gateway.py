@@ -6,10 +6,10 @@ A request's path and its threads:
 2. `admission`, event loop: body to engine requests, within the policy.
 3. `gateway` and `limits`, event loop: the policy's rates, then the queue for rows of the batch.
    Where the policy audits requests, `request_filter` checks them then, in a thread.
-4. `answering`, one thread for each choice: submits to the engine, whose own thread computes the tokens.
-5. `answer_filter`, the same thread: checks text and calls of tools for personal data, by `output_filter` and
-   `json_filter`; then `put_back`.
-6. `answering`, back on the event loop: parts of the answer.
+4. `answering`, event loop: submits each choice, in a thread, to the engine, whose own thread computes the tokens.
+5. `answer_filter`: checks text and calls of tools for personal data, by `output_filter` and `json_filter`; then
+   `put_back`. What takes long, as the detector does, in a thread.
+6. `answering`, event loop: parts of the answer.
 7. `app` and `openai_api`, event loop: JSON bodies or server-sent events.
 """
 
@@ -56,8 +56,7 @@ class Gateway:
         self.gate = RowGate(rows, queue)
         self.meter = Meter()
         self.metrics = Metrics(self.gate, lambda: getattr(engine, "replays", 0))  # only vLLM's engine has any
-        # The thread of a cancelled answer waits for the engine's next step while its row is already given out again.
-        self._threads = ThreadPoolExecutor(2 * rows, thread_name_prefix="answer")
+        self._threads = ThreadPoolExecutor(rows, thread_name_prefix="answer")
         self._running: dict[asyncio.Task[None], Answering] = {}
         self._closing = False
 
@@ -84,7 +83,7 @@ class Gateway:
         audit = Audit(default="count") if marked and audit.off else audit
         new_checker = None if audit.off else self._new_checker(audit)
         request_filter = None if outgoing.off else RequestFilter(self._new_checker(outgoing))
-        answering = Answering(self.engine, admitted, self.served, new_checker, request_filter)
+        answering = Answering(self.engine, self._threads, admitted, self.served, new_checker, request_filter)
         task = asyncio.create_task(self._run(caller, admitted, answering, request_filter))
         self._running[task] = answering
         task.add_done_callback(self._running.pop)
@@ -101,6 +100,8 @@ class Gateway:
         self._closing = True
         for answering in list(self._running.values()):
             answering.abandon()
+        if self._running:
+            await asyncio.wait(self._running)
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.close()
 
@@ -120,8 +121,8 @@ class Gateway:
                 timer = asyncio.get_running_loop().call_later(left, answering.expire)
                 held = time.perf_counter()
                 try:
-                    # 4) to 6) the engine's threads and the output filter; parts come back to `answering.parts`
-                    await answering.run(self._threads)
+                    # 4) to 6) the engine and the filters; parts come to `answering.parts`
+                    await answering.run(rows)
                 finally:
                     timer.cancel()
                     self.gate.release(rows, time.perf_counter() - held)

@@ -26,11 +26,15 @@ class JsonFilter:
     def __init__(self, checker: Checker) -> None:
         self.blocked = False
         self._checker = checker
-        self._pending = ""
+        self._pending = list[str]()
+
+    def asks_detector(self, text: str) -> bool:
+        """Return False: the detector reads the whole at its end."""
+        return False
 
     def feed(self, text: str) -> list[Checked]:
         """Add text; nothing may be sent before the end."""
-        self._pending += text
+        self._pending.append(text)
         return []
 
     def finish(self) -> list[Checked]:
@@ -39,7 +43,8 @@ class JsonFilter:
         Raises:
             FilterError: The detector failed.
         """
-        text, self._pending = self._pending, ""
+        text = "".join(self._pending)
+        self._pending.clear()
         if not is_json(text):
             running = OutputFilter(self._checker)
             checked = [*running.feed(text), *running.finish()]

@@ -30,19 +30,22 @@ class OutputFilter:
         self._sent = 0  # characters sent
         self._tried = 0  # places up to here lie inside personal data
 
+    def asks_detector(self, text: str) -> bool:
+        """Return whether the detector is asked if this text is fed, which takes time."""
+        return self._next_cut(text) is not None
+
     def feed(self, text: str) -> list[Checked]:
         """Add text of the answer; return the text that may be sent now.
 
         Raises:
             FilterError: The detector failed.
         """
-        is_new_word = bool(_BORDER.search(self._pending[-1:] + text))
-        self._pending += text
         checked = []
-        if not is_new_word and len(self._pending) < LONGEST:
-            return []
-        while not self.blocked and (cut := next_cut(self._pending, self._tried, first=not self._sent)):
+        cut = self._next_cut(text)
+        self._pending += text
+        while cut:
             checked += self._check(cut)
+            cut = self._next_cut()
         return checked
 
     def finish(self) -> list[Checked]:
@@ -53,6 +56,13 @@ class OutputFilter:
         """
         rest = len(self._pending)
         return [] if self.blocked or not rest else self._check(Cut(rest, rest))
+
+    def _next_cut(self, text: str = "") -> Cut | None:
+        pending = self._pending + text
+        is_new_word = not text or bool(_BORDER.search(self._pending[-1:] + text))
+        if self.blocked or not (is_new_word or len(pending) >= LONGEST):
+            return None
+        return next_cut(pending, self._tried, first=not self._sent)
 
     def _check(self, cut: Cut) -> list[Checked]:
         # 1) find personal data in what was sent last, what may be sent now, and what follows

@@ -128,7 +128,8 @@ class _Sampling(Body):
     @model_validator(mode="before")
     @classmethod
     def _drop_no_effect(cls, body: Any) -> Any:
-        lacking = {name: harmless for name, harmless in REQUEST.items() if name not in cls.model_fields}
+        known = cls.model_fields  # computed each time
+        lacking = {name: harmless for name, harmless in REQUEST.items() if name not in known}
         return without_no_effect(body, lacking)
 
     @property
