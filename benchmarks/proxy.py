@@ -1,8 +1,8 @@
 """What `nescio serve --upstream` costs a request: an upstream that answers at once, asked directly and through it.
 
 One client sends one request after the other over loopback, to each in turn, and keeps its connection. The upstream is a
-process of its own and sends a chunk for each word, all at once. Beside the times stands the server's processor time for
-a request, which other work on the machine does not change.
+process of its own; its chunks, one for each word, come all at once. Beside the times stands the server's processor time
+for a request, which other work on the machine does not change.
 
     python benchmarks/proxy.py
 """
@@ -32,7 +32,26 @@ AUDITS = {"nescio": "audit: off", "nescio, both audits": "audit: mask, audit_req
 ANSWER = "The garden is green in spring, and nobody is in it but a cat. It sleeps under the old tree. " * 3
 WORDS = ANSWER.split()
 _WARM = 10  # requests that open connections and load what is loaded late
-_ID = {"id": "1", "created": 1, "model": "m"}
+_USAGE = {"prompt_tokens": 9, "completion_tokens": len(WORDS), "total_tokens": 9 + len(WORDS)}
+
+
+def _body(kind: str, choices: list[Row], **more: Any) -> str:
+    return json.dumps({"id": "1", "created": 1, "model": "m", "object": kind, "choices": choices} | more)
+
+
+def _streamed() -> bytes:
+    deltas: list[Row] = [{"delta": {"content": f"{word} "}, "finish_reason": None} for word in WORDS]
+    deltas.append({"delta": {}, "finish_reason": "stop"})
+    bodies = [_body("chat.completion.chunk", [{"index": 0} | delta]) for delta in deltas]
+    bodies += [_body("chat.completion.chunk", [], usage=_USAGE), "[DONE]"]
+    events = [*(f"data: {body}\n\n".encode() for body in bodies), b""]
+    return b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+
+
+# The upstream's bytes are made once, and sent in one piece: its time is not nescio's.
+STREAMED = _streamed()
+MESSAGE = {"role": "assistant", "content": " ".join(WORDS)}
+WHOLE = _body("chat.completion", [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}], usage=_USAGE).encode()
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -48,30 +67,14 @@ class Upstream(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer, in chunks where a stream is asked for."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        usage = {"prompt_tokens": 9, "completion_tokens": len(WORDS), "total_tokens": 9 + len(WORDS)}
         if not body.get("stream"):
-            message = {"role": "assistant", "content": " ".join(WORDS)}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            whole = _ID | {"object": "chat.completion", "choices": [choice], "usage": usage}
-            self._send(json.dumps(whole).encode(), "application/json")
+            self._send(WHOLE, "application/json")
             return
         self._head("text/event-stream", "Transfer-Encoding", "chunked")
-        for word in WORDS:
-            self._chunk([{"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}])
-        self._chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-        self._chunk([], usage=usage)
-        self._data(b"data: [DONE]\n\n")
-        self._data(b"")
+        self.wfile.write(STREAMED)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
-
-    def _chunk(self, choices: list[Row], **more: Any) -> None:
-        body = _ID | {"object": "chat.completion.chunk", "choices": choices} | more
-        self._data(f"data: {json.dumps(body)}\n\n".encode())
-
-    def _data(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _send(self, body: bytes, kind: str) -> None:
         self._head(kind, "Content-Length", str(len(body)))

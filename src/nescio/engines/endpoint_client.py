@@ -1,67 +1,111 @@
-"""OpenAI's asynchronous client in a thread of its own, for callers that are not asynchronous."""
+"""The HTTP client of one endpoint, in a thread of its own, for callers that are not asynchronous."""
 
 import asyncio
+import io
+import json
+import os
+import random
+import ssl
 import threading
+import time
 import weakref
 from base64 import b64encode
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+import nescio
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.engines.errors import EngineClosedError
 
-_NO_KEY = "none"  # sent to a server without keys, because the client insists on one
-_BACKOFF = 120.0  # seconds at most that the client waits before it sends a request again
+_OPENAI = "https://api.openai.com/v1"
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before the first repeat, and before any
+_LONGEST_ASKED = 120.0  # seconds that a server may ask to be left alone
+_KEPT = 4.0  # seconds that an idle connection is used again: uvicorn, and vLLM with it, closes it after 5
+_ERROR_BYTES = 2**16  # of a refusal's body that are read
+_BODY_BYTES = 2**20  # up to which aiohttp takes a body in one piece
+_DAY = 86_400.0
 _CLOSING = 1.0  # seconds for connections to be closed
 _Result = TypeVar("_Result")
+
+
+class RefusedError(Exception):
+    """A server answers with an error.
+
+    Attributes:
+        status: Of HTTP.
+        said: The error in OpenAI's form, a mapping, or whatever else was answered.
+        retry_after: Seconds that the server asks to be left alone; None: it does not say.
+    """
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status = status
+        self.retry_after = _retry_after(headers)
+        self._should_retry = headers.get("x-should-retry")
+        try:
+            said = json.loads(body)
+            self.said: Any = said.get("error") or said if isinstance(said, dict) else said
+        except (ValueError, RecursionError):
+            self.said = body.decode(errors="replace")
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may be answered later."""
+        if (self.retry_after or 0.0) > _LONGEST_ASKED or self._should_retry == "false":
+            return False
+        return self._should_retry == "true" or self.status in (408, 409, 429) or self.status >= 500
 
 
 class EndpointClient:
     """The client of one endpoint, and the thread with its event loop.
 
     All requests share the thread: one for each would fight with the others, and with whoever reads the answers, over
-    the interpreter. aiohttp carries them; it reads chunks in C.
+    the interpreter. aiohttp reads chunks in C, and takes half the time of OpenAI's client (`benchmarks/proxy.py`).
 
     Args:
-        openai: The client's module.
         base_url: Address of the API, with a user and a password or without; None is OpenAI's own.
-        key: The key; None for a server without keys.
+        key: The key; None for a server without keys, which may refuse one that it does not know.
         timeout: Seconds to wait for an answer.
-        retries: Number of repeats.
+        retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
 
     Attributes:
         host: Of the address.
-        no_http: The error of an answer that is no HTTP, which OpenAI's client does not know.
 
     Raises:
         NescioError: aiohttp is not installed, or the environment names a proxy that it can't use.
     """
 
-    def __init__(self, openai: Any, base_url: str | None, key: str | None, timeout: float, retries: int) -> None:
+    def __init__(self, base_url: str | None, key: str | None, timeout: float, retries: int) -> None:
         aiohttp = require("aiohttp", "openai", "an endpoint")
-        url, login = _without_login(base_url)
-        # Without a key none is sent: a server without keys may refuse one that it does not know, as nescio's does. The
-        # client wants a key anyway and lets it be omitted per request only.
-        self._headers = {"Authorization": login or openai.Omit()} if login or key is None else {}
-        self._streams = openai.AsyncStream[object]
-        self._longest = (retries + 1) * (2 * timeout + _BACKOFF)
-        self._client: Any = openai.AsyncOpenAI(
-            api_key=key or _NO_KEY, base_url=url, timeout=timeout, max_retries=retries,
-            http_client=openai.DefaultAioHttpClient(),
-        )  # fmt: skip
-        self.host: str = self._client.base_url.host
-        self.no_http = aiohttp.ClientError
-        proxies, scheme = getproxies(), self._client.base_url.scheme
-        name = scheme if scheme in proxies else "all"
-        if proxies.get(name, "").startswith("socks") and not proxy_bypass(self.host):
-            raise NescioError(f"{name}_proxy: no SOCKS proxy can be used; name one of http://, or unset it")
-        self._loop, self._lock = asyncio.new_event_loop(), threading.Lock()
-        self._thread = threading.Thread(target=_run, args=(self._loop, self._client), name="endpoint", daemon=True)
+        self._url, login = _without_login(base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
+        self.host = self._url.hostname or ""
+        self._timeout, self._retries, self._aiohttp = timeout, retries, aiohttp
+        headers = {
+            "Content-Type": "application/json", "User-Agent": f"nescio/{nescio.__version__}",
+            "Authorization": login or (f"Bearer {key}" if key else ""),
+            "OpenAI-Organization": os.environ.get("OPENAI_ORG_ID", ""),
+            "OpenAI-Project": os.environ.get("OPENAI_PROJECT_ID", ""),
+        }  # fmt: skip
+        proxy, certificates = _proxy(self._url), _certificates() if self._url.scheme == "https" else True
+
+        def opened() -> Any:
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT, ssl=certificates),
+                headers={name: value.strip() for name, value in headers.items() if value.strip()},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+                cookie_jar=aiohttp.DummyCookieJar(), proxy=proxy,
+            )  # fmt: skip
+
+        self._loop, self._lock, session = asyncio.new_event_loop(), threading.Lock(), Future[Any]()
+        self._thread = threading.Thread(target=_run, args=(self._loop, opened, session), name="endpoint", daemon=True)
         self._thread.start()
+        self._session = session.result()
         # Also for whoever drops an engine without closing it, or ends the process.
         self._end = weakref.finalize(self, _stop, self._loop, self._thread)
 
@@ -83,21 +127,52 @@ class EndpointClient:
         how = "is closed; load it again" if self.closed else "was opened in another process; open it in this one"
         raise EngineClosedError(f"the engine {how}")
 
-    async def post(self, path: str, body: dict[str, Any], *, streamed: bool) -> Any:
-        """Send a request and return the answer's plain JSON, or the open stream.
-
-        The client's own models of it cost more than all else that is done with a chunk.
+    async def post(self, path: str, body: Mapping[str, Any], *, streamed: bool) -> Any:
+        """Send a request, again where that may help; return the answer's bytes, or the open response of a stream.
 
         Raises:
-            TimeoutError: The server takes the request in too slowly, for which aiohttp has no time-out.
-            openai.APIError: What the client raises; see `timed_out`.
-            aiohttp.ClientError: `no_http`.
+            RefusedError: The server answers with an error.
+            TimeoutError: It does not answer in time.
+            ConnectionError: It can't be reached, is not trusted, cuts the answer off, or does not talk HTTP.
         """
-        async with asyncio.timeout(self._longest):
-            return await self._client.post(
-                path, cast_to=object, body=body, options={"headers": self._headers}, stream=streamed,
-                stream_cls=self._streams,
-            )  # fmt: skip
+        url = urlunsplit(self._url._replace(path=self._url.path.rstrip("/") + path))
+        written = json.dumps(body).encode()
+        failed: Exception = TimeoutError()
+        for attempt in range(self._retries + 1):
+            if attempt:
+                wait = min(_FIRST_WAIT * 2.0 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.75, 1.0)
+                await asyncio.sleep(getattr(failed, "retry_after", None) or wait)
+            data = written if len(written) <= _BODY_BYTES else io.BytesIO(written)
+            try:
+                # aiohttp's own time-outs are for the next byte, and for none of those that are sent.
+                async with asyncio.timeout(2 * self._timeout):
+                    # Where a server sends prompts on to is not where the user sends them.
+                    response = await self._session.post(url, data=data, allow_redirects=False)
+                    if response.status < 300:
+                        return response if streamed else await response.read()
+                    failed = RefusedError(response.status, await self._said(response), response.headers)
+                if not failed.passes:
+                    break
+            except TimeoutError:
+                failed = TimeoutError()
+            except self._aiohttp.ClientSSLError:
+                raise ConnectionError(
+                    "its certificate is not trusted; name the file of its authority in SSL_CERT_FILE"
+                ) from None
+            except self._aiohttp.ClientError:
+                failed = ConnectionError("cannot be reached; is base_url right, and the server up?")
+        raise failed
+
+    async def _said(self, response: Any) -> bytes:
+        """Return what came of a refusal's body."""
+        said = b""
+        with suppress(self._aiohttp.ClientError, TimeoutError):
+            async with response:
+                async for block in response.content.iter_any():
+                    said += block
+                    if len(said) > _ERROR_BYTES:
+                        break
+        return said
 
     def close(self) -> None:
         """Cancel what runs, and close the connections."""
@@ -105,14 +180,17 @@ class EndpointClient:
             self._end()
 
 
-def timed_out(error: BaseException | None) -> bool:
-    """Return whether an error really is a time-out. The client reports a cut connection as one, too, over aiohttp."""
-    while error is not None and not isinstance(error, TimeoutError):
-        error = error.__cause__
-    return error is not None
+def _run(loop: asyncio.AbstractEventLoop, opened: Callable[[], Any], told: "Future[Any]") -> None:
+    async def session() -> Any:
+        return opened()  # it wants to be made in its loop
 
-
-def _run(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+    try:
+        client = loop.run_until_complete(session())
+    except BaseException as error:
+        told.set_exception(error)
+        loop.close()
+        return
+    told.set_result(client)
     loop.run_forever()
     while tasks := asyncio.all_tasks(loop):
         for task in tasks:
@@ -128,11 +206,48 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         thread.join(_CLOSING)
 
 
-def _without_login(url: str | None) -> tuple[str | None, str | None]:
-    """Return an address without `user:password@`, and the header that says the same: aiohttp takes one of the two."""
-    parts = urlsplit(url or "")
+def _without_login(url: str) -> tuple[Any, str | None]:
+    """Return the parts of an address without `user:password@`, and the header that says the same."""
+    parts = urlsplit(url)
     if not parts.username:
-        return url, None
+        return parts, None
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     where = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=where)), f"Basic {b64encode(login.encode()).decode()}"
+    return parts._replace(netloc=where), f"Basic {b64encode(login.encode()).decode()}"
+
+
+def _proxy(url: Any) -> str | None:
+    """Return the address of the proxy that the environment names for an address."""
+    proxies = getproxies()
+    name = url.scheme if url.scheme in proxies else "all"
+    proxy = proxies.get(name, "")
+    if not proxy or proxy_bypass(url.netloc):
+        return None
+    if proxy.startswith("socks"):
+        raise NescioError(f"{name}_proxy: no SOCKS proxy can be used; name one of http://, or unset it")
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _certificates() -> ssl.SSLContext:
+    file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+    if file or folder:  # these, and no others
+        try:
+            return ssl.create_default_context(cafile=file, capath=folder)
+        except OSError as error:
+            raise NescioError(f"SSL_CERT_FILE: {file} is no file of certificates; correct it, or unset it") from error
+    context = ssl.create_default_context()  # of the machine, which some Pythons lack
+    context.load_verify_locations(require("certifi", "openai", "an endpoint").where())
+    return context
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    asked = headers.get("retry-after", "")
+    with suppress(ValueError, TypeError, OverflowError):
+        if milliseconds := headers.get("retry-after-ms"):
+            seconds = float(milliseconds) / 1000
+        elif date := parsedate_tz(asked):
+            seconds = mktime_tz(date) - time.time()
+        else:
+            seconds = float(asked)
+        return min(seconds, _DAY) if seconds > 0 else None  # NaN is not, either
+    return None

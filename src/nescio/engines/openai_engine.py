@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.core.extras import require
 from nescio.core.guidance import PROTECT
 from nescio.core.prompts import with_sentence
 from nescio.engines.base import (
@@ -37,7 +36,7 @@ from nescio.engines.base import (
     check_plain,
 )
 from nescio.engines.concurrent import answer_all
-from nescio.engines.endpoint_client import EndpointClient, timed_out
+from nescio.engines.endpoint_client import EndpointClient, RefusedError
 from nescio.engines.openai_answer import EventReader, Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
@@ -83,7 +82,6 @@ class OpenAIEngine(Engine):
         retries: int = 5,
         models: Sequence[str] = (),
     ) -> None:
-        openai = require("openai", "openai", f"{model} behind an endpoint")
         self._key = os.environ.get(key_env, "").strip() if key_env else None
         if key_env and not self._key:
             raise NescioError(
@@ -92,8 +90,8 @@ class OpenAIEngine(Engine):
         if self._key and len(self._key.split()) != 1:
             raise NescioError(f"{model}: {key_env} holds a space or a line break; set it to the key alone")
         self.model, self.concurrency, self._models = model, concurrency, models
-        self._openai, self._key_env, self._timeout = openai, key_env, timeout
-        self._endpoint = EndpointClient(openai, base_url, self._key, timeout, retries)
+        self._key_env, self._timeout = key_env, timeout
+        self._endpoint = EndpointClient(base_url, self._key, timeout, retries)
         self._renamed: dict[str, str | None] = {}  # parameters that the endpoint refuses: another name, or None
         self._said: set[str] = set()
         self._lock = threading.Lock()  # guards both
@@ -151,17 +149,15 @@ class OpenAIEngine(Engine):
         for attempt in range(_MALFORMED_TRIES):
             try:
                 try:
-                    response = self._endpoint.start(self._send(request)).result()
+                    response = json.loads(self._endpoint.start(self._send(request)).result())
                 except CancelledError:
                     raise EngineClosedError(_CLOSED) from None
-                if isinstance(response, str):  # what is not sent as JSON
-                    response = json.loads(response)
                 said = Said(request.stop)
                 said.take(response)
                 if not response["choices"]:
                     raise ValueError("no choices")
                 return self._made(request, said, said.finish)
-            except (ValueError, AttributeError, TypeError, IndexError, self._openai.APIResponseValidationError):
+            except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
                 # Something else than the API's JSON, from a proxy that gave up, say.
                 time.sleep(2**attempt * random.uniform(0.2, 0.4))
         raise UnansweredError(f"{self._place}: answers with something else than the API's JSON")
@@ -180,26 +176,26 @@ class OpenAIEngine(Engine):
             body = {"model": model, **prompt, **{new: wanted[name] for name, new in names.items() if new}}
             try:
                 return await self._endpoint.post(path, body, streamed=bool(streaming))
-            except self._openai.APIResponseValidationError:
-                raise
             except TimeoutError:
                 raise self._late() from None
-            except self._endpoint.no_http:
-                raise self._unreachable() from None
-            except self._openai.APIError as error:
+            except ConnectionError as error:
+                raise UnansweredError(f"{self._place}: {error}") from None
+            except RefusedError as error:
                 # It compares long texts, while other answers wait for the loop.
                 message = await asyncio.to_thread(self._message, error, request)
-                is_refused = getattr(error, "status_code", None) in (400, 422)
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
-                if not (is_refused and self._adapt(error, message, request, names, quoted)):
+                adapted = error.status in (400, 422) and self._adapt(error, message, request, names, quoted)
+                if not adapted:
                     raise self._meaning(error, message) from None
 
-    def _adapt(self, error: Any, message: str, request: Request, sent: dict[str, str | None], quoted: str) -> bool:
+    def _adapt(
+        self, error: RefusedError, message: str, request: Request, sent: dict[str, str | None], quoted: str
+    ) -> bool:
         """Leave out or rename the parameter that a message refuses; return whether to send the request again.
 
         Args:
-            error: The client's.
+            error: The refusal.
             message: What the server says.
             request: The refused request.
             sent: Name under which each parameter was sent; None if it was left out.
@@ -207,7 +203,7 @@ class OpenAIEngine(Engine):
         """
         if not _UNSUPPORTED.search(message):
             return False
-        words = [str(getattr(error, "param", None) or ""), *re.findall(r"\w+", message)]
+        words = [str(_field(error, "param") or ""), *re.findall(r"\w+", message)]
         names = {new: name for name, new in sent.items() if new}
         name = next((names[word] for word in words if word in names), "")
         with self._lock:
@@ -234,10 +230,10 @@ class OpenAIEngine(Engine):
             self._said.add(key)
         _LOG.warning("%s: %s", self._place, text)
 
-    def _message(self, error: Any, request: Request) -> str:
+    def _message(self, error: RefusedError, request: Request) -> str:
         """Return what the server says, in one line, without keys and what it repeats of the prompt."""
-        body = getattr(error, "body", None)
-        said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
+        is_dict = isinstance(error.said, dict)
+        said = _field(error, "message") or _field(error, "detail") if is_dict else error.said
         message = " ".join(str(said or "")[: 4 * _QUOTED].split())
         if self._key:
             message = message.replace(self._key, "…")
@@ -248,46 +244,34 @@ class OpenAIEngine(Engine):
                 message = f"{message[: found.a]}…{message[found.a + found.size :]}"
         return message if len(message) <= _QUOTED else f"{message[:_QUOTED]}…"
 
-    def _meaning(self, error: Any, message: str) -> EndpointError:
+    def _meaning(self, error: RefusedError, message: str) -> EndpointError:
         """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
-        api = self._openai
-        status = getattr(error, "status_code", 502)
-        if isinstance(error, api.AuthenticationError | api.PermissionDeniedError):
+        if error.status in (401, 403):
             key = (
                 f"the key in {self._key_env} is refused; set a valid one"
                 if self._key_env
                 else "it wants a key; give key_env"
             )
-            return EndpointError(f"{self._place}: {key}", status, message)
-        if isinstance(error, api.NotFoundError):
-            wrong = "no such model or endpoint there; correct model or base_url"
-            return EndpointError(f"{self._place}: {wrong}", status, message)
-        if getattr(error, "code", None) == "insufficient_quota":
+            return EndpointError(f"{self._place}: {key}", error.status, message)
+        if error.status == 404 or error.status < 400:
+            moved = "redirects to another address; give the right base_url"
+            wrong = moved if error.status < 400 else "no such model or endpoint there; correct model or base_url"
+            return EndpointError(f"{self._place}: {wrong}", error.status, message)
+        if _field(error, "code") == "insufficient_quota":
             return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
-        if isinstance(error, api.APITimeoutError) and timed_out(error):
-            return self._late()
-        if isinstance(error, api.APIStatusError):
-            wait = re.fullmatch(r"\d{1,5}", error.response.headers.get("retry-after", ""))
-            after = float(wait[0]) if wait else None
-            return UnansweredError(f"{self._place}: HTTP {status}", status, message, after)
-        return self._unreachable()
+        return UnansweredError(f"{self._place}: HTTP {error.status}", error.status, message, error.retry_after)
 
     def _late(self) -> UnansweredError:
         return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
 
-    def _unreachable(self) -> UnansweredError:
-        return UnansweredError(f"{self._place}: cannot be reached; is base_url right, and the server up?")
-
     async def _fill(self, request: Request, stream: Stream, said: Said) -> None:
         try:
             async with await self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
-                # The client's own reader closes the connection at [DONE], before the body has ended.
-                received, reader = opened.response.aiter_bytes(), EventReader()
-                while not said.ended:
-                    block = await anext(received, None)
-                    if block is None:
-                        break
+                received, reader = opened.content.iter_any(), EventReader()
+                async for block in received:
                     self._take(reader.feed(block), stream, said)
+                    if said.ended:
+                        break
                 if said.finish is None:
                     raise UnansweredError(f"{self._place}: the answer broke off")
                 said.ended = True
@@ -299,7 +283,7 @@ class OpenAIEngine(Engine):
         except NescioError as error:
             stream.end(error)
         except Exception as error:  # the reader of the stream has to be woken, whatever it is
-            late = type(error).__name__ == "ReadTimeout"  # of httpx or httpx2, by the client's version
+            late = isinstance(error, TimeoutError)
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
             stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
 
@@ -368,6 +352,10 @@ def _wanted(request: Request) -> dict[str, Any]:
     if request.response_format:
         wanted["response_format"] = request.response_format
     return wanted
+
+
+def _field(error: RefusedError, name: str) -> Any:
+    return error.said.get(name) if isinstance(error.said, dict) else None
 
 
 def _count(usage: Any, name: str) -> int | None:
