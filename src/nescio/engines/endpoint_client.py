@@ -61,6 +61,10 @@ class RefusedError(Exception):
             return False
         return self._should_retry == "true" or self.status in (408, 409, 429) or self.status >= 500
 
+    def field(self, name: str) -> Any:
+        """Return a field of the error; None if it has none."""
+        return self.said.get(name) if isinstance(self.said, dict) else None
+
 
 class EndpointClient:
     """The client of one endpoint, and the thread with its event loop.

@@ -37,18 +37,13 @@ from nescio.engines.base import (
 )
 from nescio.engines.concurrent import answer_all
 from nescio.engines.endpoint_client import EndpointClient, RefusedError
+from nescio.engines.endpoint_parameters import Parameters, wanted
 from nescio.engines.openai_answer import EventReader, Said
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
 _CLOSED = "the engine was closed before the answer was complete"
 _MALFORMED_TRIES = 3
-_OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
-_UNSUPPORTED = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
-    r"only the default|deprecated",
-    re.IGNORECASE,
-)
 _QUOTED = 300  # most characters of a server's message in an error
 _ECHO = 12  # characters that a server's message may share with the prompt by chance
 _REST = 5.0  # seconds for the rest of a body behind an answer's end, so that its connection is used again
@@ -92,9 +87,9 @@ class OpenAIEngine(Engine):
         self.model, self.concurrency, self._models = model, concurrency, models
         self._key_env, self._timeout = key_env, timeout
         self._endpoint = EndpointClient(base_url, self._key, timeout, retries)
-        self._renamed: dict[str, str | None] = {}  # parameters that the endpoint refuses: another name, or None
+        self._parameters = Parameters()
         self._said: set[str] = set()
-        self._lock = threading.Lock()  # guards both
+        self._lock = threading.Lock()  # guards what was said
         self._place = f"{model} at {self._endpoint.host}"
 
     @property
@@ -169,11 +164,10 @@ class OpenAIEngine(Engine):
         else:
             path, prompt = "/chat/completions", {"messages": with_sentence(request.prompt, _sentence(request))}
         model = request.adapter if request.adapter in self._models else self.model
-        wanted = _wanted(request) | streaming
+        asked_for = wanted(request) | streaming
         while True:
-            with self._lock:
-                names = {name: self._renamed.get(name, name) for name in wanted}
-            body = {"model": model, **prompt, **{new: wanted[name] for name, new in names.items() if new}}
+            sent = self._parameters.sent(asked_for)
+            body = {"model": model, **prompt, **{new: asked_for[name] for name, new in sent.items() if new}}
             try:
                 return await self._endpoint.post(path, body, streamed=bool(streaming))
             except TimeoutError:
@@ -183,44 +177,13 @@ class OpenAIEngine(Engine):
             except RefusedError as error:
                 # It compares long texts, while other answers wait for the loop.
                 message = await asyncio.to_thread(self._message, error, request)
+                change = self._parameters.adapt(error, message, sent, in_chat=not isinstance(request.prompt, str))
+                if change is None:
+                    raise self._meaning(error, message) from None
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
-                adapted = error.status in (400, 422) and self._adapt(error, message, request, names, quoted)
-                if not adapted:
-                    raise self._meaning(error, message) from None
-
-    def _adapt(
-        self, error: RefusedError, message: str, request: Request, sent: dict[str, str | None], quoted: str
-    ) -> bool:
-        """Leave out or rename the parameter that a message refuses; return whether to send the request again.
-
-        Args:
-            error: The refusal.
-            message: What the server says.
-            request: The refused request.
-            sent: Name under which each parameter was sent; None if it was left out.
-            quoted: What of the message is logged.
-        """
-        if not _UNSUPPORTED.search(message):
-            return False
-        words = [str(_field(error, "param") or ""), *re.findall(r"\w+", message)]
-        names = {new: name for name, new in sent.items() if new}
-        name = next((names[word] for word in words if word in names), "")
-        with self._lock:
-            if self._renamed.get(name, name) != sent.get(name, name):
-                return True  # another request has met the same refusal
-            if name == "max_tokens" and sent[name] == name:  # a limit is never left out
-                if isinstance(request.prompt, str) or "max_completion_tokens" not in message:
-                    return False
-                self._renamed[name] = "max_completion_tokens"
-            elif name in _OPTIONAL:
-                self._renamed[name] = None
-            else:
-                return False
-            change = self._renamed[name]
-        how = f"{name} is sent as {change}" if change else f"{name} is left out"
-        self._say(name, f"{how} from now on, because the endpoint refuses it{quoted}")
-        return True
+                if change:
+                    self._say(change, f"{change} from now on, because the endpoint refuses it{quoted}")
 
     def _say(self, key: str, text: str) -> None:
         """Log a warning once."""
@@ -233,7 +196,7 @@ class OpenAIEngine(Engine):
     def _message(self, error: RefusedError, request: Request) -> str:
         """Return what the server says, in one line, without keys and what it repeats of the prompt."""
         is_dict = isinstance(error.said, dict)
-        said = _field(error, "message") or _field(error, "detail") if is_dict else error.said
+        said = error.field("message") or error.field("detail") if is_dict else error.said
         message = " ".join(str(said or "")[: 4 * _QUOTED].split())
         if self._key:
             message = message.replace(self._key, "…")
@@ -257,7 +220,7 @@ class OpenAIEngine(Engine):
             moved = "redirects to another address; give the right base_url"
             wrong = moved if error.status < 400 else "no such model or endpoint there; correct model or base_url"
             return EndpointError(f"{self._place}: {wrong}", error.status, message)
-        if _field(error, "code") == "insufficient_quota":
+        if error.field("code") == "insufficient_quota":
             return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
         return UnansweredError(f"{self._place}: HTTP {error.status}", error.status, message, error.retry_after)
 
@@ -328,34 +291,6 @@ def _sentence(request: Request) -> str | None:
     if request.guidance is None:
         return None
     return PROTECT if request.guidance.positive is None else request.guidance.positive
-
-
-def _wanted(request: Request) -> dict[str, Any]:
-    """Return the parameters of a request but its prompt and its model."""
-    wanted: dict[str, Any] = {
-        "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
-        "seed": request.seed,
-    }  # fmt: skip
-    if request.stop:
-        wanted["stop"] = list(request.stop)
-    for name in ("top_k", "min_p", "presence_penalty", "frequency_penalty"):
-        if value := getattr(request, name):
-            wanted[name] = value
-    if request.logit_bias:
-        wanted["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
-    if request.tools:
-        wanted["tools"] = list(request.tools)
-        if request.tool_choice != "auto":
-            wanted["tool_choice"] = request.tool_choice
-        if not request.parallel_tool_calls:
-            wanted["parallel_tool_calls"] = False
-    if request.response_format:
-        wanted["response_format"] = request.response_format
-    return wanted
-
-
-def _field(error: RefusedError, name: str) -> Any:
-    return error.said.get(name) if isinstance(error.said, dict) else None
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -1,0 +1,84 @@
+"""The parameters of a request to an endpoint, and which of them it is known to refuse."""
+
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from nescio.engines.base import Request
+from nescio.engines.endpoint_client import RefusedError
+
+_OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
+    r"only the default|deprecated",
+    re.IGNORECASE,
+)
+
+
+class Parameters:
+    """What an endpoint takes, learned from what it refuses. Callable from any thread."""
+
+    def __init__(self) -> None:
+        self._renamed: dict[str, str | None] = {}  # what is refused: another name, or None
+        self._lock = threading.Lock()
+
+    def sent(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Return the name under which each parameter is sent; None if it is left out."""
+        with self._lock:
+            return {name: self._renamed.get(name, name) for name in names}
+
+    def adapt(self, error: RefusedError, message: str, sent: dict[str, str | None], *, in_chat: bool) -> str | None:
+        """Leave out or rename the parameter that a message refuses.
+
+        Args:
+            error: The refusal.
+            message: What the server says.
+            sent: As the refused request was sent.
+            in_chat: Whether it was a conversation.
+
+        Returns:
+            What is done from now on, in words; empty if another request has met the same refusal; None: nothing can be
+            done.
+        """
+        if error.status not in (400, 422) or not _UNSUPPORTED.search(message):
+            return None
+        words = [str(error.field("param") or ""), *re.findall(r"\w+", message)]
+        names = {new: name for name, new in sent.items() if new}
+        name = next((names[word] for word in words if word in names), "")
+        with self._lock:
+            if self._renamed.get(name, name) != sent.get(name, name):
+                return ""
+            if name == "max_tokens" and sent[name] == name:  # a limit is never left out
+                if not in_chat or "max_completion_tokens" not in message:
+                    return None
+                self._renamed[name] = "max_completion_tokens"
+                return f"{name} is sent as max_completion_tokens"
+            if name not in _OPTIONAL:
+                return None
+            self._renamed[name] = None
+            return f"{name} is left out"
+
+
+def wanted(request: Request) -> dict[str, Any]:
+    """Return the parameters of a request but its prompt and its model."""
+    asked_for: dict[str, Any] = {
+        "max_tokens": request.max_tokens, "temperature": request.temperature, "top_p": request.top_p,
+        "seed": request.seed,
+    }  # fmt: skip
+    if request.stop:
+        asked_for["stop"] = list(request.stop)
+    for name in ("top_k", "min_p", "presence_penalty", "frequency_penalty"):
+        if value := getattr(request, name):
+            asked_for[name] = value
+    if request.logit_bias:
+        asked_for["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
+    if request.tools:
+        asked_for["tools"] = list(request.tools)
+        if request.tool_choice != "auto":
+            asked_for["tool_choice"] = request.tool_choice
+        if not request.parallel_tool_calls:
+            asked_for["parallel_tool_calls"] = False
+    if request.response_format:
+        asked_for["response_format"] = request.response_format
+    return asked_for
