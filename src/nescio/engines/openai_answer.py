@@ -33,8 +33,8 @@ class Said:
     _read: int = 0  # characters of the text that were returned
     _calls: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(lambda: ["", ""]))
 
-    def take(self, body: Any) -> str:
-        """Add a chunk, or a whole body; return the text that may be sent now.
+    def add(self, body: Any) -> None:
+        """Add a chunk, or a whole body.
 
         Raises:
             AttributeError, TypeError, ValueError: It is not what OpenAI's API answers.
@@ -52,14 +52,16 @@ class Said:
                 own = self._calls[place if index is None else index]
                 own[0] += function.get("name") or ""
                 own[1] += function.get("arguments") or ""
-        self.text += _HALVES.sub("\ufffd", new)
-        # End at the first stop text, which an endpoint may not take, and hold back what may become one.
-        cuts = [at for stop in self.stop if stop and (at := self.text.find(stop)) >= 0]
-        if cuts:
+        self.text += new if new.isascii() else _HALVES.sub("\ufffd", new)
+        # End at the first stop text, which an endpoint may not take.
+        if cuts := [at for stop in self.stop if stop and (at := self.text.find(stop)) >= 0]:
             self.text, self.finish, self.stopped = self.text[: min(cuts)], "stop", True
+
+    def ready(self) -> str:
+        """Return the text that may be sent now: what is new, but for what may become a stop text."""
         start, ready = self._read, len(self.text)
-        if not self.finish:
-            begun = range(max(start, ready - max(map(len, self.stop), default=0) + 1), ready)
+        if self.stop and not self.finish:
+            begun = range(max(start, ready - max(map(len, self.stop)) + 1), ready)
             ready = next((at for at in begun if any(stop.startswith(self.text[at:]) for stop in self.stop)), ready)
         self._read = ready
         return self.text[start:ready]

@@ -148,7 +148,7 @@ class OpenAIEngine(Engine):
                 except CancelledError:
                     raise EngineClosedError(_CLOSED) from None
                 said = Said(request.stop)
-                said.take(response)
+                said.add(response)
                 if not response["choices"]:
                     raise ValueError("no choices")
                 return self._made(request, said, said.finish)
@@ -232,7 +232,11 @@ class OpenAIEngine(Engine):
             async with await self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
                 received, reader = opened.content.iter_any(), EventReader()
                 async for block in received:
-                    self._take(reader.feed(block), stream, said)
+                    try:
+                        _read(reader.feed(block), said)
+                    finally:  # what came before a bad event is sent, too
+                        if text := said.ready():
+                            stream.put(Piece(text, []))
                     if said.ended:
                         break
                 if said.finish is None:
@@ -249,26 +253,6 @@ class OpenAIEngine(Engine):
             late = isinstance(error, TimeoutError)
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
             stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
-
-    def _take(self, events: Iterable[str], stream: Stream, said: Said) -> None:
-        """Put the texts of some events into a stream, as one piece. What comes before a bad event is put, too.
-
-        Raises:
-            AttributeError, TypeError, ValueError: An event is not what OpenAI's API answers.
-        """
-        texts = list[str]()
-        try:
-            for event in events:
-                if event.startswith("[DONE]"):
-                    said.ended = True
-                else:
-                    texts.append(said.take(json.loads(event)))
-                    said.ended = said.stopped
-                if said.ended:
-                    return
-        finally:
-            if text := "".join(texts):
-                stream.put(Piece(text, []))
 
     def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
         text, usage = said.text, said.usage
@@ -291,6 +275,22 @@ def _sentence(request: Request) -> str | None:
     if request.guidance is None:
         return None
     return PROTECT if request.guidance.positive is None else request.guidance.positive
+
+
+def _read(events: Iterable[str], said: Said) -> None:
+    """Add events to an answer, up to its end.
+
+    Raises:
+        AttributeError, TypeError, ValueError: An event is not what OpenAI's API answers.
+    """
+    for event in events:
+        if event.startswith("[DONE]"):
+            said.ended = True
+        else:
+            said.add(json.loads(event))
+            said.ended = said.stopped
+        if said.ended:
+            return
 
 
 def _count(usage: Any, name: str) -> int | None:
