@@ -1,4 +1,4 @@
-"""`docs/leaderboard.md` from the comparisons in `benchmarks/results/`, and new ones into that folder.
+"""`docs/leaderboard.md` and its figures from the comparisons in `benchmarks/results/`, and new ones into that folder.
 
 nescio reproduce lume --quick
 python benchmarks/leaderboard.py runs/lume/result.json
@@ -35,8 +35,9 @@ def take(paths: Sequence[Path]) -> None:
         result = read_object(path, "`nescio reproduce` writes it")
         if result.get("benchmark") not in TITLES:
             raise NescioError(f"{path}: benchmark: not one of {', '.join(TITLES)}; give a result.json of reproduce")
-        name = f"{result['benchmark']}-{'quick' if result['quick'] else 'full'}"
-        record(RESULTS / f"{name}.jsonl", {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()} | result)
+        record(
+            RESULTS / f"{_name(result)}.jsonl", {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()} | result
+        )
 
 
 def recorded() -> Iterator[dict[str, Any]]:
@@ -55,7 +56,9 @@ def text(results: Sequence[dict[str, Any]]) -> str:
         kind = ", quick" if result["quick"] else ""
         machine = result["machine"]
         made_on = f"{result['date']}, {machine['cores']} cores ({machine['cpu']}), nescio at {result['commit']}."
-        parts.append(f"\n## {TITLES[result['benchmark']]}{kind}\n\n{page.table(result)}\n\n{made_on}\n")
+        title = f"{TITLES[result['benchmark']]}{kind}"
+        drawn = f"![{title}: leak against usefulness]({_figure(result)})"
+        parts.append(f"\n## {title}\n\n{page.table(result)}\n\n{drawn}\n\n{made_on}\n")
     missing = [name for name in TITLES if name not in {result["benchmark"] for result in results}]
     if missing:
         said = EMPTY if not results else "\nNot measured yet:\n"
@@ -64,11 +67,24 @@ def text(results: Sequence[dict[str, Any]]) -> str:
     return "".join(parts)
 
 
+def _name(result: dict[str, Any]) -> str:
+    return f"{result['benchmark']}-{'quick' if result['quick'] else 'full'}"
+
+
+def _figure(result: dict[str, Any]) -> str:
+    return f"images/{_name(result)}.svg"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="*", type=Path, help="result.json of a comparison, to be recorded")
     take(parser.parse_args().results)
-    write_text(PAGE, text(list(recorded())))
+    results = list(recorded())
+    for result in results:
+        path = PAGE.parent / _figure(result)
+        path.parent.mkdir(exist_ok=True)
+        page.draw(result, path)
+    write_text(PAGE, text(results))
     print(PAGE)
 
 

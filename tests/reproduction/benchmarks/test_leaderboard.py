@@ -64,6 +64,7 @@ def test_a_comparison_is_recorded_and_the_others_are_said_to_be_missing(
     assert (tmp_path / "results/tofu-quick.jsonl").exists() and "## TOFU, quick" in page and "50 % [40 %, 60 %]" in page
     assert "nescio reproduce lume --data FOLDER --quick" in page and "nescio reproduce tofu" not in page
     assert ", 2 cores (x), nescio at " in page
+    assert "(images/tofu-quick.svg)" in page and (tmp_path / "images/tofu-quick.svg").exists()
 
 
 def test_a_file_that_is_no_comparison_is_refused(leaderboard: ModuleType, tmp_path: Path) -> None:

@@ -26,11 +26,16 @@ def write(result: dict[str, Any], out: Path) -> str:
     text = table(result)
     write_json(out / "result.json", result)
     write_text(out / "table.md", text + "\n")
-    figure = tradeoff(result["rows"])
     for kind in ("svg", "png"):
-        with atomic_write(out / f"tradeoff.{kind}") as unfinished, styled():
-            figure.savefig(unfinished, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        draw(result, out / f"tradeoff.{kind}")
     return text
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Write the figure of a comparison, an SVG or a PNG by its name."""
+    figure = tradeoff(result["rows"])
+    with atomic_write(path) as unfinished, styled():
+        figure.savefig(unfinished, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -138,11 +143,6 @@ def tradeoff(rows: Sequence[Row]) -> "Figure":
         for label, (marker, color, own) in kinds.items():
             x, y = ([row[key] for row in own] for key in ("usefulness", "leak"))
             axes.scatter(x, y, marker=marker, color=color, label=label)
-        for row in rows:
-            axes.annotate(
-                safe_label(row["method"]), (row["usefulness"], row["leak"]), xytext=(4, 3), textcoords="offset points",
-                fontsize=6.5,
-            )  # fmt: skip
         ahead = sorted((row for row in rows if row["method"] in front(rows)), key=lambda row: float(row["usefulness"]))
         axes.plot(
             [row["usefulness"] for row in ahead], [row["leak"] for row in ahead], "--", color=PALETTE["grid"], zorder=0
@@ -151,7 +151,25 @@ def tradeoff(rows: Sequence[Row]) -> "Figure":
         axes.set_ylim(bottom=-0.02)
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=3)
+        figure.draw_without_rendering()  # so that places are known
+        written = list[Any]()
+        for row in rows:
+            written.append(_named(axes, row, written))
         return figure
+
+
+def _named(axes: Any, row: Row, written: Sequence[Any]) -> Any:
+    """Write a method's name beside its point, where none stands yet; return its place."""
+    for x, y in ((4, 3), (-4, 3), (4, -3), (-4, -3)):
+        text = axes.annotate(
+            safe_label(row["method"]), (row["usefulness"], row["leak"]), xytext=(x, y), textcoords="offset points",
+            fontsize=6.5, ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top",
+        )  # fmt: skip
+        place = text.get_window_extent()
+        if not any(place.overlaps(other) for other in written) or (x, y) == (-4, -3):
+            break
+        text.remove()
+    return place
 
 
 def _seen(row: Row) -> str:
