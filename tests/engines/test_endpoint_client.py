@@ -151,6 +151,16 @@ def test_a_login_in_the_address_is_sent() -> None:
     assert endpoint.keys == {f"Basic {b64encode(b'ann:p@ss').decode()}"}
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:8000/v1", "http://", "http://ann:secret@[::1/v1", "http://x:99999/v1", "http://x:port/v1", "ftp://x"],
+)
+def test_what_is_no_address_is_an_error_of_one_line(address: str) -> None:
+    with pytest.raises(NescioError, match=r"^base_url: must read http://host:port/v1") as caught:
+        OpenAIEngine("m", address, key_env=None)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
@@ -207,7 +217,7 @@ def test_an_error_that_is_read_slowly_holds_no_other_answer_up(monkeypatch: pyte
 )
 def test_a_server_says_when_to_ask_again(headers: dict[str, str], seconds: float | None, passes: bool) -> None:
     refused = RefusedError(429, b"{}", headers)
-    assert (refused.retry_after, refused.passes) == (seconds, passes)
+    assert (refused.retry_after, refused.may_pass) == (seconds, passes)
 
 
 def test_a_server_says_when_to_ask_again_as_a_date() -> None:
@@ -216,9 +226,9 @@ def test_a_server_says_when_to_ask_again_as_a_date() -> None:
 
 
 def test_only_what_may_pass_is_asked_again() -> None:
-    passing = [status for status in range(300, 600) if RefusedError(status, b"", {}).passes]
+    passing = [status for status in range(300, 600) if RefusedError(status, b"", {}).may_pass]
     assert passing == [408, 409, 429, *range(500, 600)]
-    assert RefusedError(400, b"", {"x-should-retry": "true"}).passes
+    assert RefusedError(400, b"", {"x-should-retry": "true"}).may_pass
 
 
 def test_a_prompt_goes_where_it_was_sent_and_nowhere_else() -> None:

@@ -55,7 +55,7 @@ class RefusedError(Exception):
             self.said = body.decode(errors="replace")
 
     @property
-    def passes(self) -> bool:
+    def may_pass(self) -> bool:
         """Whether the same request may be answered later."""
         if (self.retry_after or 0.0) > _LONGEST_ASKED or self._should_retry == "false":
             return False
@@ -70,7 +70,7 @@ class EndpointClient:
     """The client of one endpoint, and the thread with its event loop.
 
     All requests share the thread: one for each would fight with the others, and with whoever reads the answers, over
-    the interpreter. aiohttp reads chunks in C, and takes half the time of OpenAI's client (`benchmarks/proxy.py`).
+    the interpreter. aiohttp alone, since OpenAI's client on top of it is a good part of what a proxied answer costs.
 
     Args:
         base_url: Address of the API, with a user and a password or without; None is OpenAI's own.
@@ -82,7 +82,8 @@ class EndpointClient:
         host: Of the address.
 
     Raises:
-        NescioError: aiohttp is not installed, or the environment names a proxy that it can't use.
+        NescioError: aiohttp is not installed, the address is none, or the environment names a proxy or certificates
+            that can't be used.
     """
 
     def __init__(self, base_url: str | None, key: str | None, timeout: float, retries: int) -> None:
@@ -145,7 +146,8 @@ class EndpointClient:
         for attempt in range(self._retries + 1):
             if attempt:
                 wait = min(_FIRST_WAIT * 2.0 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.75, 1.0)
-                await asyncio.sleep(getattr(failed, "retry_after", None) or wait)
+                asked = failed.retry_after if isinstance(failed, RefusedError) else None
+                await asyncio.sleep(asked or wait)
             data = written if len(written) <= _BODY_BYTES else io.BytesIO(written)
             try:
                 # aiohttp's own time-outs are for the next byte, and for none of those that are sent.
@@ -155,7 +157,7 @@ class EndpointClient:
                     if response.status < 300:
                         return response if streamed else await response.read()
                     failed = RefusedError(response.status, await self._said(response), response.headers)
-                if not failed.passes:
+                if not failed.may_pass:
                     break
             except TimeoutError:
                 failed = TimeoutError()
@@ -212,7 +214,13 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 def _without_login(url: str) -> tuple[Any, str | None]:
     """Return the parts of an address without `user:password@`, and the header that says the same."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port, or of brackets
+        is_address = False
+    if not is_address:  # which is not repeated: it may hold a password
+        raise NescioError("base_url: must read http://host:port/v1 or https://host/v1")
     if not parts.username:
         return parts, None
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -114,9 +114,9 @@ class OpenAIEngine(Engine):
         said = Said(request.stop)
 
         def cancel() -> None:
-            # Nobody waits for an endpoint that hangs: the answer ends with what was said so far.
-            stream.end(self._made(request, said, "cancelled"))
             if not said.ended:
+                # Nobody waits for an endpoint that hangs: the answer ends with what was said so far.
+                stream.end(self._made(request, said, "cancelled"))
                 filling.cancel()
 
         def ended(done: Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""A part of an answer: what is passed on as it comes, and the converters turn into bodies and events."""
+"""A part of an answer, which the converters turn into bodies and events."""
 
 import secrets
 import string
