@@ -17,7 +17,7 @@ from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
 from nescio.engines.prompt_branches import branch_texts
-from nescio.engines.torch_engine import TorchEngine
+from nescio.engines.torch_engine import TorchEngine, load, load_merged
 
 Make = Callable[..., Any]
 STYLES = ["llama", "qwen2", "gpt2"]
@@ -273,6 +273,23 @@ def test_an_adapter_is_attached_and_detached_by_request(tmp_path: Path, make_mod
     for adapter, reference in (("default", merged), (None, plain)):
         item = Scoring(PROMPTS[0], " Anna", adapter=adapter)
         assert with_adapter.score_batch([item])[0] == pytest.approx(reference.score(PROMPTS[0], " Anna"), abs=1e-4)
+
+
+def test_a_merged_adapter_answers_as_the_attached_one(tmp_path: Path, tiny_folder: Path, make_model: Make) -> None:
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    folder = tmp_path / "adapter"
+    get_peft_model(make_model("llama"), config).save_pretrained(folder)
+    (folder / "nescio.json").write_text('{"positive": "Say nothing.", "negative": "Say it."}', encoding="utf-8")
+    merged, attached, plain = (
+        load_merged(str(tiny_folder), folder),
+        load(str(tiny_folder), folder),
+        load(str(tiny_folder)),
+    )
+    asked = [[Message(role="user", content=str(prompt))] for prompt in PROMPTS]
+    requests = [Request(each, guidance, max_tokens=10) for each in asked for guidance in (None, Guidance(scale=3.0))]
+    assert merged.generate(requests) == attached.generate(requests) != plain.generate(requests)
+    assert "Say nothing." in merged.branches(asked[0], Guidance(scale=3.0))[0]
 
 
 def test_progress_counts_every_request_once(tiny: Make) -> None:

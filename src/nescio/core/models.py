@@ -136,6 +136,13 @@ def best_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
+def multiplies_bf16() -> bool:
+    """Return whether this machine has instructions for products in bf16, which are faster than those in fp32."""
+    if best_device().type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return best_dtype() == torch.bfloat16
+
+
 def free_memory() -> int | None:
     """Return the GPU's free bytes; None on a CPU, whose memory can be swapped."""
     device = best_device()

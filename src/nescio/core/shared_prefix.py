@@ -287,6 +287,7 @@ def _probe(core: Any) -> str | None:
         return f"it does not take a 4-D mask ({type(error).__name__})"
     finally:
         core.train(was_training)
-    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False)
+    is_brief = any(getattr(module, "is_brief", False) for module in core.modules())
+    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False) or is_brief
     close = 0.25 if coarse else 1e-3  # 16-bit logits, and those of int8 products, are that coarse
     return None if float((together - alone).abs().mean()) < close else "it does not heed a 4-D mask"

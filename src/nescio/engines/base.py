@@ -28,7 +28,7 @@ __all__ = [
     "TooLongError", "Tool", "ToolCall", "UnansweredError", "check_bias", "check_plain",
 ]  # fmt: skip
 
-Precision = Literal["full", "half"]
+Precision = Literal["full", "half", "bf16"]
 """Precision of the weights on a CPU."""
 
 Progress = Callable[[int, int], None]

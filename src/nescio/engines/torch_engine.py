@@ -13,7 +13,7 @@ from nescio.core.adapters import read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import context, load_model, longest_scored, one_adapter
+from nescio.core.models import best_device, context, load_model, longest_scored, one_adapter
 from nescio.core.top_tokens import TopTokens
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
@@ -311,8 +311,9 @@ def load(
         model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
         adapter: PEFT adapter folder, loaded as `default`; its `nescio.json` holds the protect and reveal sentences.
         max_rows: Maximum number of rows in a batch.
-        precision: `full`, or `half`: fp16 weights on a CPU, computed in fp32. On a CPU the linear layers are packed, so
-            their weights can't be changed; build a `TorchEngine` from a model whose weights will change.
+        precision: `full`; or on a CPU `half`: fp16 weights, computed in fp32; or `bf16`, for CPUs that multiply it
+            themselves. On a CPU the linear layers are packed, so their weights can't be changed; build a `TorchEngine`
+            from a model whose weights will change.
         cache_tokens: As for `TorchEngine`.
         prefix_tokens: As for `TorchEngine`.
 
@@ -333,6 +334,31 @@ def load(
     if folder is not None:
         engine.load_adapter("default", folder)
     return engine
+
+
+def load_merged(model: str, adapter: Path, precision: Precision = "full") -> TorchEngine:
+    """Load a model with an adapter merged into its weights: for callers whose requests all want that adapter.
+
+    An adapter beside the weights costs a quarter of the time of a prompt on a CPU. On a GPU, whose weights are 16-bit
+    and would round the sum, it stays beside them.
+
+    Args:
+        model: As for `load`.
+        adapter: PEFT adapter folder.
+        precision: As for `load`.
+
+    Raises:
+        NescioError: Something is missing, damaged, or does not fit.
+    """
+    from peft import PeftModel
+
+    if best_device().type != "cpu":
+        return load(model, adapter, precision=precision)
+    loaded = load_model(model)
+    sentences = read_sentences(adapter)
+    merged = PeftModel.from_pretrained(loaded.model, str(adapter)).merge_and_unload()
+    pack(merged, precision)
+    return TorchEngine(merged, loaded.tokenizer, sentences)
 
 
 @ENGINES.register("torch")

@@ -17,7 +17,8 @@ from nescio.data.anchors import PersonalStarts, Recorded, answer_prompts, first_
 from nescio.data.answered import Answered, read_answered
 from nescio.data.read_dialogs import read_dialogs
 from nescio.engines.base import Scoring
-from nescio.engines.torch_engine import TorchEngine, load
+from nescio.engines.decode.cpu_linear import fastest
+from nescio.engines.torch_engine import load
 from nescio.pipeline.context import Context, Tick
 from nescio.training.batch import Example, Unit
 
@@ -61,7 +62,7 @@ def make_anchors(
     personal_starts = starts_of_personal(run)
     # 2) the base makes prompts up
     tick(0, 3, f"{run.recipe.base} makes up prompts")
-    with load(run.recipe.base) as base:
+    with load(run.recipe.base, precision=fastest()) as base:
         prompts = list(
             make_up_prompts(
                 base, base.tokenizer, count, max_tokens=section.max_tokens, seed=seed,
@@ -70,23 +71,24 @@ def make_anchors(
         )  # fmt: skip
     # 3) the tuned model answers
     tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
-    with load(run.tuned) as tuned:
+    with load(run.tuned, precision=fastest()) as tuned:
         made = answer_prompts(
             tuned, tuned.tokenizer, [[Message(role="user", content=prompt)] for prompt in prompts],
             max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts, cache=cache, tally=tally,
         )  # fmt: skip
-        counts = ", ".join(f"{number} {what}" for what, number in tally.items())
-        if len(made) < least:
-            raise NescioError(f"{field}: {len(made)} usable of {count} wanted ({counts}); {mend}")
-        # 4) its likely tokens, for the adapter to be held to
-        tick(2, 3, "the tuned model's likely tokens")
-        write(folder, made, tuned)
+    counts = ", ".join(f"{number} {what}" for what, number in tally.items())
+    if len(made) < least:
+        raise NescioError(f"{field}: {len(made)} usable of {count} wanted ({counts}); {mend}")
+    # 4) its likely tokens, for the adapter to be held to
+    tick(2, 3, "the tuned model's likely tokens")
+    write(folder, made, run.tuned)
     run.note(f"{field}: {len(made)} anchors ({counts})")
 
 
-def write(folder: Path, made: Sequence[Answered], tuned: TorchEngine) -> None:
-    """Write anchors, and the tuned model's likely tokens at each place of their answers."""
-    targets = tuned.top_tokens([Scoring(anchor.messages, anchor.answer) for anchor in made], TOP_TOKENS)
+def write(folder: Path, made: Sequence[Answered], model: str) -> None:
+    """Write anchors, and a model's likely tokens at each place of their answers."""
+    with load(model) as tuned:
+        targets = tuned.top_tokens([Scoring(anchor.messages, anchor.answer) for anchor in made], TOP_TOKENS)
     write_jsonl(folder / ROWS, map(asdict, made))
     write_top_tokens(folder / TARGETS, targets)
 

@@ -16,7 +16,7 @@ from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import load_model, load_tokenizer
+from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
 from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.text import loops
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
@@ -24,8 +24,9 @@ from nescio.data.anchors import answer_prompts, ask
 from nescio.data.answered import Answered, read_answered
 from nescio.data.samples import Sample, subsample
 from nescio.data.trajectories import asked_ways
-from nescio.engines.base import Request, Scoring
-from nescio.engines.torch_engine import TorchEngine, load
+from nescio.engines.base import Precision, Request, Scoring
+from nescio.engines.decode.cpu_linear import fastest
+from nescio.engines.torch_engine import TorchEngine, load, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
@@ -150,7 +151,7 @@ class Baking:
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
-            lora=run.recipe.train.lora.settings,
+            lora=run.recipe.train.lora.settings, bf16=multiplies_bf16(),
         )  # fmt: skip
         quantize = run.recipe.train.quantize
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)
@@ -203,26 +204,28 @@ class Baking:
         """
         run, section, seed = self.run, self.section, self.run.recipe.seed
         conversations = [sample.messages for sample in self.samples]
-        # 1) greedy answers, and sampled ones
+        # 1) greedy answers, and sampled ones; one sample's stand together, so that its prompt is computed once
         ways = [(at, messages) for _ in range(section.draws) for at, messages in enumerate(conversations)]
         if student:
             ways = list(asked_ways(conversations, len(ways), section.asked, seed + 2))
+        numbered = sorted(enumerate(ways), key=lambda way: way[1][0])
         requests = [
             Request(
                 messages, None if student else self.guidance, max_tokens=section.max_tokens,
                 temperature=float(number >= len(conversations)), seed=seed + number,
             )
-            for number, (_, messages) in enumerate(ways)
+            for number, (_, messages) in numbered
         ]  # fmt: skip
         who = "student" if student else "teacher"
         self.tick(0, 2, f"the {who} gives {len(requests)} answers")
-        with load(run.start, student) if student else self._teacher() as engine:
+        engine = load_merged(run.start, student, fastest()) if student else self._teacher(fastest())
+        with engine:
             answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
         end, made, personal, looping = turn_end(tokenizer), list[Answered](), 0, 0
-        beginnings = [self.samples[at].beginning for at, _ in ways]
+        beginnings = [self.samples[at].beginning for _, (at, _) in numbered]
         starts = anchors.starts_of_personal(run)([text for text, _ in answers], beginnings)
-        for number, ((at, _), (text, finish), start) in enumerate(zip(ways, answers, starts, strict=True)):
+        for (number, (at, _)), (text, finish), start in zip(numbered, answers, starts, strict=True):
             messages: Any = conversations[at]
             # One character of what is personal: the last target stands where the teacher says something else instead.
             kept = text + (end if finish == "stop" else "") if start is None else text[: start + 1]
@@ -256,7 +259,7 @@ class Baking:
         # `answer_prompts` samples every second answer; a small model loops in the greedy ones.
         prompts = [messages for messages in asked for _ in range(2)]
         self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")
-        with load(run.start, student) as engine:
+        with load_merged(run.start, student, fastest()) as engine:
             made = answer_prompts(
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
                 personal_starts=anchors.starts_of_personal(run), cache=AnswerCache(folder / "anchored.jsonl", "result"),
@@ -266,12 +269,13 @@ class Baking:
                 f"bake: the student answers none of {len(asked)} harmless prompts without personal data; train its "
                 "teacher at a lower train.learning_rate or with a higher train.anchors.weight, or set bake: null"
             )
-        with load(run.tuned) as tuned:
-            anchors.write(folder, made, tuned)
+        anchors.write(folder, made, run.tuned)
 
-    def _teacher(self) -> TorchEngine:
+    def _teacher(self, precision: Precision = "full") -> TorchEngine:
         run = self.run
-        return load(run.tuned) if self.section.teacher == "tuned" else load(run.start, run.out / "teacher")
+        if self.section.teacher == "tuned":
+            return load(run.tuned, precision=precision)
+        return load_merged(run.start, run.out / "teacher", precision)
 
 
 def repeated(looping: Sequence[Any], total: int) -> list[Any]:

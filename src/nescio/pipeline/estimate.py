@@ -14,7 +14,7 @@ from rich.table import Table
 
 from nescio.core.errors import NescioError
 from nescio.core.model_size import ModelSize
-from nescio.core.models import best_device, best_dtype, gib, load_tokenizer, size_of
+from nescio.core.models import best_device, best_dtype, gib, load_tokenizer, multiplies_bf16, size_of
 from nescio.core.prompts import encode, render
 from nescio.core.quantization import QUANTIZATIONS, Quantization
 from nescio.data.samples import samples_of
@@ -66,7 +66,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
         NescioError: The dialogs, the detector or the model cannot be found.
     """
     size = _Size.of(recipe)
-    model = _Model(size=size_of(recipe.base), dtype=best_dtype(), speed=_speed())
+    model = _Model.of(recipe.base)
     written = recipe.generate
     # 1) Dialogs.
     costs = [Cost("data", f"{size.dialogs} dialogs", size.dialogs * size.dialog)]
@@ -137,7 +137,8 @@ def _evaluation(recipe: Recipe, size: "_Size", model: "_Model") -> Cost:
     answers = (_rows(section) + (recipe.bake is not None)) * (
         samples + sum(measure.cost(samples) for measure in measures(section))
     )
-    return model.decoding("evaluate", f"{answers:.0f} answers", answers, size.prompt + section.max_tokens)
+    length = size.prompt + section.max_tokens
+    return model.decoding("evaluate", f"{answers:.0f} answers", answers, length, exact=True)
 
 
 def answering(model: str, answers: float, length: float) -> Cost:
@@ -146,8 +147,7 @@ def answering(model: str, answers: float, length: float) -> Cost:
     Raises:
         NescioError: The model cannot be found.
     """
-    shape = _Model(size=size_of(model), dtype=best_dtype(), speed=_speed())
-    return shape.decoding("audit", f"{answers:.0f} answers", answers, length)
+    return _Model.of(model).decoding("audit", f"{answers:.0f} answers", answers, length, exact=True)
 
 
 def _rows(section: EvaluateSection) -> int:
@@ -212,11 +212,31 @@ def _mean(numbers: list[int]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """A model's size, the type of its weights here, and this machine's speed in floating-point operations a second."""
+    """A model's size, the type of its weights here, and this machine's speed in floating-point operations a second.
+
+    Attributes:
+        size: What decides its memory.
+        dtype: Type of its weights.
+        speed: Of products in that type.
+        fastest: Of products in bf16 where they are faster, as for training and for answers to learn from.
+    """
 
     size: ModelSize
     dtype: torch.dtype
     speed: float
+    fastest: float
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return a model by its name.
+
+        Raises:
+            NescioError: The model cannot be found.
+        """
+        dtype = best_dtype()
+        speed = _speed(dtype)
+        fastest = _speed(torch.bfloat16) if multiplies_bf16() and dtype != torch.bfloat16 else speed
+        return cls(size=size_of(name), dtype=dtype, speed=speed, fastest=fastest)
 
     def training(
         self, stage: str, items: str, rows: float, length: float, how: TuneSection | TrainSection | BakeSection,
@@ -226,14 +246,15 @@ class _Model:
         tokens = rows * length * how.epochs
         flops = _TRAIN_FLOPS + _RECOMPUTE_FLOPS * step.checkpointing
         return Cost(
-            stage, items, tokens, tokens * flops * self.size.weights / (self.speed * _TRAIN_SHARE),
+            stage, items, tokens, tokens * flops * self.size.weights / (self.fastest * _TRAIN_SHARE),
             training_bytes(self.size, step, self.dtype, quantize),
             {form or "bf16": training_bytes(self.size, step, torch.bfloat16, form) for form in (None, *QUANTIZATIONS)},
         )  # fmt: skip
 
-    def decoding(self, stage: str, items: str, answers: float, length: float) -> Cost:
-        """Return the cost of answers; `length` is the tokens of prompt and answer."""
-        seconds = answers * length * _DECODE_FLOPS * self.size.weights / (self.speed * _DECODE_SHARE)
+    def decoding(self, stage: str, items: str, answers: float, length: float, exact: bool = False) -> Cost:
+        """Return the cost of answers; `length` is the tokens of prompt and answer, `exact` of answers to be counted."""
+        speed = self.speed if exact else self.fastest
+        seconds = answers * length * _DECODE_FLOPS * self.size.weights / (speed * _DECODE_SHARE)
 
         def memory(dtype: torch.dtype) -> float:
             cache = min(_DECODED_ROWS * length, CACHE_TOKENS) * self.size.layers * self.size.kv * 2 * dtype.itemsize
@@ -244,10 +265,10 @@ class _Model:
         )  # fmt: skip
 
 
-def _speed() -> float:
+def _speed(dtype: torch.dtype) -> float:
     """Return the operations a second of a matrix product of a language model's size: the fastest in 0.3 seconds."""
-    one = torch.randn(256, 1024, device=best_device(), dtype=best_dtype())
-    other = torch.randn(1024, 1024, device=best_device(), dtype=best_dtype())
+    one = torch.randn(256, 1024, device=best_device(), dtype=dtype)
+    other = torch.randn(1024, 1024, device=best_device(), dtype=dtype)
     (one @ other).sum().item()
     fastest, started = float("inf"), time.perf_counter()
     while (begun := time.perf_counter()) - started < 0.3:

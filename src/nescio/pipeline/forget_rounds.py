@@ -18,7 +18,7 @@ from nescio.data.samples import Sample
 from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Request, Scoring
 from nescio.engines.request import Prompt
-from nescio.engines.torch_engine import TorchEngine, load
+from nescio.engines.torch_engine import TorchEngine, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.bake import LONGEST_REQUEST
 from nescio.pipeline.context import Context, Tick
@@ -104,7 +104,7 @@ class Rounds:
         run, cache = self.run, AnswerCache(work / "said.jsonl", "result")
         asked = self._asked()
         self.tick(0, 1, f"round {number + 1}: {len(asked)} questions")
-        with load(run.start, student) as engine:
+        with load_merged(run.start, student) as engine:
             first = self._answers(engine, asked, cache)
             if number == 0:
                 plain = [text for own in self.people for fact in own for text in texts(fact, self.endings)]
@@ -150,7 +150,7 @@ class Rounds:
             return []
         if not (work / TARGETS).exists():
             self.tick(0, 1, f"the likely tokens of {len(rows)} answers")
-            with load(run.start, run.out / "adapter") as engine:
+            with load_merged(run.start, run.out / "adapter") as engine:
                 asked = [Scoring(self._prompt(each.prompt, each.sentence), texts[1]) for each, texts, _ in rows]
                 write_top_tokens(work / TARGETS, engine.top_tokens(asked, anchors.TOP_TOKENS))
         likely = zip(rows, read_top_tokens(work / TARGETS), strict=True)

@@ -21,6 +21,7 @@ from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
+from nescio.engines.decode.cpu_linear import fastest
 from nescio.engines.registry import open_engine
 from nescio.engines.torch_engine import load
 from nescio.pipeline.context import Context, Tick
@@ -144,7 +145,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
     """Open a source of the recipe."""
     model, kind = section.model or recipe.base, section.engine.kind
     price = None if section.price is None else (section.price.prompt, section.price.answer)
-    options = {"prefix_tokens": _PREFIX_TOKENS} if kind == "torch" else {}
+    options = {"prefix_tokens": _PREFIX_TOKENS, "precision": fastest()} if kind == "torch" else {}
     common: dict[str, Any] = {
         "name": section.name, "model": model, "strategies": tuple(section.strategies), "price": price,
         "temperature": section.temperature, "share": section.share, "budget": section.budget,

@@ -13,7 +13,7 @@ from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_confi
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.core.models import load_model, load_tokenizer
+from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
@@ -268,4 +268,4 @@ def _settings(section: TuneSection | TrainSection, **more: Any) -> TrainingSetti
     """Return a recipe section as training settings: fields of the same name, and further ones."""
     named = {field.name for field in fields(TrainingSettings)}
     values = {name: value for name, value in section if name in named}
-    return TrainingSettings(**values | {"lora": section.lora.settings} | more)
+    return TrainingSettings(**values | {"lora": section.lora.settings, "bf16": multiplies_bf16()} | more)

@@ -27,7 +27,9 @@ def claim(work: Path, settings: TrainingSettings, train: Sequence[Unit]) -> None
     ]
     targets = (example.targets for unit in train for example in unit)
     data += [blake2b(top.log_probs.numpy().tobytes()).hexdigest() for top in targets if top is not None]
-    mine = {"settings": fingerprint(asdict(settings)), "examples": fingerprint(data)}
+    # A killed training goes on where the processor is another.
+    decided = {name: value for name, value in asdict(settings).items() if name != "bf16"}
+    mine = {"settings": fingerprint(decided), "examples": fingerprint(data)}
     path = work / "plan.json"
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))

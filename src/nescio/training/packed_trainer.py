@@ -169,7 +169,7 @@ def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bo
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=best_device().type == "cpu",
-        bf16=best_dtype() == torch.bfloat16,
+        bf16=settings.bf16 or best_dtype() == torch.bfloat16,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         ddp_broadcast_buffers=False,

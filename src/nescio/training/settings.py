@@ -46,6 +46,8 @@ class TrainingSettings:
         patience: Epochs without improvement after which training stops; None: never.
         report_to: Reporters that get the log too.
         save_steps: Steps between checkpoints; None: one an epoch.
+        bf16: Whether products are made in bf16 (weights of the adapter, sums and losses stay fp32); on a GPU that has
+            bf16 they are anyway.
         states_at: Depth of the layer whose hidden states the loss looks at, as a share of all layers.
     """
 
@@ -64,4 +66,5 @@ class TrainingSettings:
     patience: int | None = None
     report_to: list[Reporter] = field(default_factory=list)
     save_steps: int | None = None
+    bf16: bool = False
     states_at: float | None = None

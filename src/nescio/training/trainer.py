@@ -10,8 +10,10 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
+from nescio.core.block_attention import blockwise
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.shared_prefix import core_of
 from nescio.training.anchors import Anchors
 from nescio.training.batch import Loss, Unit
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
@@ -94,7 +96,8 @@ def fit(
     if last and settings.patience is not None and stopped(Path(last)):
         # On resuming, the Trainer forgets that it had stopped: allow it no further epoch.
         trainer.args.num_train_epochs = len(checkpoints(work))
-    trainer.train(resume_from_checkpoint=last)
+    with blockwise(core_of(model)):
+        trainer.train(resume_from_checkpoint=last)
     # 4) choose the epoch
     folders = checkpoints(work)
     steps = [step_of(folder) for folder in folders]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
+from nescio.core.own_attention import replaceable
 from nescio.engines.decode import cpu_attention
 from nescio.engines.decode.batch import Batch, Row
 
@@ -55,7 +56,7 @@ def test_short_prompts_are_padded_inside_attention_alone(make_model: Make) -> No
 def test_a_model_that_looks_up_no_attention_keeps_its_own() -> None:
     sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "alibi": False}
     falcon = FalconForCausalLM(FalconConfig(**sizes, attn_implementation="sdpa")).eval()
-    assert not cpu_attention.replaceable(falcon)
+    assert not replaceable(falcon)
     ids = [5, 6, 7, 8, 9]
     batch = Batch(falcon, 4096, 512)
     batch.slots.reserve(4, 64)
@@ -84,7 +85,7 @@ def test_models_of_other_attention_decode_as_they_do_alone(kind: str, more: dict
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | more)).eval()
     batch = Batch(model, 4096, 256)
-    assert batch.has_cache and cpu_attention.replaceable(model)
+    assert batch.has_cache and replaceable(model)
     batch.slots.reserve(4, 64)
     rows = [Row([*range(5, 18)]), Row([*range(20, 26)])]
     with torch.inference_mode():

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from nescio.core.errors import NescioError
+from nescio.core.models import multiplies_bf16
+from nescio.core.shared_prefix import unpackable
+from nescio.engines.decode import cpu_linear
 from nescio.engines.decode.batch import Batch, Row
-from nescio.engines.decode.cpu_linear import pack, packable, packed_in
+from nescio.engines.decode.cpu_linear import fastest, pack, packable, packed_in
 from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
@@ -26,7 +29,13 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one, other) if HAS_SAME_BITS else torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("full", 1e-5), ("half", 2e-2)])
+HAS_BF16 = pytest.mark.skipif(not multiplies_bf16(), reason="this processor has no products in bf16")
+AS_KEPT = {"full": torch.float32, "half": torch.float16, "bf16": torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("full", 1e-5), ("half", 2e-2), pytest.param("bf16", 5e-2, marks=HAS_BF16)]
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_packed_layer_computes_what_it_did(precision: Any, bound: float, bias: bool) -> None:
     torch.manual_seed(0)
@@ -37,8 +46,8 @@ def test_a_packed_layer_computes_what_it_did(precision: Any, bound: float, bias:
         pack(model, precision)
         assert model(x) == pytest.approx(before, abs=bound)
         assert model(x[0, 0]) == pytest.approx(before[0, 0], abs=bound)
-    kept = weight if precision == "full" else weight.half().float()
-    assert torch.equal(model[0].weight, kept)
+        assert model(x).dtype == torch.float32
+    assert torch.equal(model[0].weight, weight.to(AS_KEPT[precision]).float())
     assert (model[0].in_features, model[0].out_features) == (48, 96)
 
 
@@ -129,6 +138,24 @@ def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -
         assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
     with pytest.raises(NescioError, match="fp32 weights"):
         pack(make_model("llama").bfloat16(), "half")
+
+
+@HAS_BF16
+def test_bf16_keeps_the_tokens_likely_and_the_cache(make_model: Make, chatml: Any) -> None:
+    model = make_model("llama")
+    pack(model, "bf16")
+    brief, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
+    assert packed_in(model) == "bf16" and unpackable(model) is None
+    for index in range(4):
+        text = " ".join(WORDS[index:])
+        assert brief.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.5)
+
+
+def test_bf16_is_refused_where_it_is_emulated(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_linear, "multiplies_bf16", lambda: False)
+    assert fastest() == "full"
+    with pytest.raises(NescioError, match="precision bf16: for fp32 weights on a CPU that multiplies bf16 itself"):
+        pack(make_model("llama"), "bf16")
 
 
 def test_a_weight_that_fp16_has_no_number_for_is_refused() -> None:

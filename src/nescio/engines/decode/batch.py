@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nescio.core.own_attention import replaceable
 from nescio.core.shared_prefix import as_read, by_kind, core_of, unpackable
 from nescio.engines.decode import cpu_attention
 from nescio.engines.decode.cpu_linear import packed_in
@@ -62,7 +63,7 @@ class Batch:
         self._context = context
         self.has_cache = unpackable(model) is None
         self._precision = packed_in(model)
-        self._own_attention = self.has_cache and cpu_attention.replaceable(self._core)
+        self._own_attention = self.has_cache and replaceable(self._core)
         self._takes_keep = "logits_to_keep" in inspect.signature(self._core.forward).parameters
 
     @staticmethod
@@ -131,7 +132,7 @@ class Batch:
 
     def _attention(self, stepping: bool) -> AbstractContextManager[None]:
         if self._own_attention:
-            return cpu_attention.attached(self._core)
+            return cpu_attention.steady(self._core)
         # half precision promises no equal bits
         exact = stepping and self._core.device.type == "cpu" and self._precision != "half"
         return sdpa_kernel(SDPBackend.MATH) if exact else nullcontext()

@@ -5,16 +5,15 @@ and not before the linear layers, which are the costly part. A decode step's sin
 read keys and values where they lie; PyTorch's own plain products (SDPBackend.MATH) scale a copy of all keys first.
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from nescio.core.own_attention import attached, register
 
 QUERIES = 32
 """Queries in a block of the fused kernel."""
@@ -22,21 +21,9 @@ QUERIES = 32
 _NAME = "nescio_cpu"
 
 
-def replaceable(core: Any) -> bool:
-    """Return whether a model of Transformers can compute with this attention in the place of `sdpa`."""
-    # Models that do not look their attention up by name (Falcon) would take an unknown one for eager.
-    by_name = hasattr(sys.modules[type(core).__module__], "ALL_ATTENTION_FUNCTIONS")
-    return by_name and core.device.type == "cpu" and core.config._attn_implementation == "sdpa"
-
-
-@contextmanager
-def attached(core: Any) -> Iterator[None]:
+def steady(core: Any) -> AbstractContextManager[None]:
     """Let a `replaceable` model compute with this attention inside the `with` block."""
-    core.config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        core.config._attn_implementation = "sdpa"
+    return attached(core, _NAME)
 
 
 def attention(
@@ -72,4 +59,4 @@ def attention(
     return torch.matmul(shares, value).view(rows, 1, heads, -1), None
 
 
-AttentionInterface.register(_NAME, attention)
+register(_NAME, attention)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nescio.core.block_attention import blockwise
 from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
-from nescio.core.shared_prefix import Continuation, Group, apart, by_budget, logits, pack
+from nescio.core.shared_prefix import Continuation, Group, apart, by_budget, core_of, logits, pack
 
 _BUDGET = 1024  # tokens in a row of several groups: long enough for full speed, short enough for little attention
 
@@ -72,7 +73,8 @@ def _score_row(
     # 1) logits [m, vocab] of all continuations' tokens, for each branch
     branches = [[group[branch] for group in groups] for branch in range(len(groups[0]))]
     rows = [[pack(own)] if packs else apart(own) for own in branches]
-    both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in own]) for own in rows]
+    with blockwise(core_of(model)):
+        both: list[Tensor] = [torch.cat([logits(model, row.to(model.device)) for row in own]) for own in rows]
     # 2) guide each continuation's slice in the way of each of its items
     start = 0
     for equal in (equal for own in numbers for equal in own):

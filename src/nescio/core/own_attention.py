@@ -1,0 +1,34 @@
+"""Attention functions of our own, in the place of the one that a model of Transformers was loaded with."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import AttentionInterface
+
+_names = {"sdpa"}  # what may be replaced: Transformers' own, and ours
+
+
+def register(name: str, attention: Callable[..., Any]) -> None:
+    """Make an attention function known to Transformers, under a name."""
+    AttentionInterface.register(name, attention)
+    _names.add(name)
+
+
+def replaceable(core: Any) -> bool:
+    """Return whether a model of Transformers can compute with another attention in the place of `sdpa`, on a CPU."""
+    # Models that do not look their attention up by name (Falcon) would take an unknown one for eager.
+    by_name = hasattr(sys.modules[type(core).__module__], "ALL_ATTENTION_FUNCTIONS")
+    return by_name and core.device.type == "cpu" and core.config._attn_implementation in _names
+
+
+@contextmanager
+def attached(core: Any, name: str) -> Iterator[None]:
+    """Let a `replaceable` model compute with the attention of a name inside the `with` block."""
+    before = core.config._attn_implementation
+    core.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        core.config._attn_implementation = before
