@@ -14,6 +14,8 @@ import resource
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,7 @@ def contend(contender: str, model_name: str, length: str, steps: int) -> None:
     import torch
     from transformers import set_seed
 
+    from nescio.core.block_attention import blockwise
     from nescio.core.models import load_model
 
     loaded = load_model(model_name, torch.float32)
@@ -100,14 +103,17 @@ def contend(contender: str, model_name: str, length: str, steps: int) -> None:
         else:
             rows = None if contender == "unpacked" else 1024
             trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, batch, Path(folder), rows)
+        # As `fit` does.
+        attention = nullcontext if contender == "trl" else partial(blockwise, loaded.model)
         optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-4)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
         def step(number: int) -> Row:
             started = time.perf_counter()
             trainer.model.train()
-            loss = trainer.compute_loss(trainer.model, batches[number])
-            loss.backward()
+            with attention():
+                loss = trainer.compute_loss(trainer.model, batches[number])
+                loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds = time.perf_counter() - started

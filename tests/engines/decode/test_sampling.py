@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given as hypothesis_gives
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from nescio.engines.base import Request
+from nescio.engines.decode import sampling
 from nescio.engines.decode.sampling import bias_of, biased, choose, draw, uniform
 
 
@@ -127,3 +130,17 @@ def test_bias_and_penalties_are_those_of_openais_formula() -> None:
 def test_no_bias_brings_back_what_a_schema_forbids() -> None:
     given = torch.tensor([[0.0, -torch.inf]])
     assert int(choose(biased(given, [{0: -100.0, 1: 100.0}]), [Draw(0.0)], [0])) == 0
+
+
+@hypothesis_gives(
+    st.integers(0, 2**16), st.lists(st.tuples(st.floats(0.01, 1), st.integers(0, 60)), min_size=1, max_size=5)
+)
+def test_ordering_a_few_tokens_first_changes_no_bit(seed: int, own: list[tuple[float, int]]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sharpness = torch.rand(len(own), 1, generator=generator) * 8
+    probs = (torch.randn(len(own), 60, generator=generator) * sharpness).softmax(-1)
+    top_p, top_k = (torch.tensor(column) for column in zip(*own, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        whole = sampling._threshold(probs, top_p, top_k)
+        patch.setattr(sampling, "_FEW", 4)
+        assert torch.equal(sampling._threshold(probs, top_p, top_k), whole)

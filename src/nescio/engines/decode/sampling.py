@@ -13,6 +13,7 @@ from nescio.engines.request import Request
 COLDEST = 1e-5
 """A lower temperature is greedy: log-probabilities divided by it would overflow."""
 
+_FEW = 1024  # most likely tokens that are ordered first
 _SEED_BITS = (1 << 64) - 1
 
 
@@ -138,15 +139,29 @@ def draw(
 
 def _threshold(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
     """Return the least probability `[rows, 1]` within each row's top-k and top-p; equals of it are within, too."""
+    every = probs.shape[-1]
+    most = torch.where(top_k > 0, top_k, every).clamp_max(every)  # [rows]
+    # Ordering a whole vocabulary takes as long as a small model's step, and few distributions are so flat.
+    least, is_known = _least_of(probs, top_p, top_k, min(_FEW, int(most.max())))
+    if not bool(is_known.all()):
+        left = ~is_known
+        least[left] = _least_of(probs[left], top_p[left], top_k[left], int(most[left].max()))[0]
+    return least
+
+
+def _least_of(probs: Tensor, top_p: Tensor, top_k: Tensor, few: int) -> tuple[Tensor, Tensor]:
+    """Return `_threshold` from some of the most likely tokens, and for which rows these are enough, `[rows]`."""
     # Sums run in order, so that what is cut off behind them changes no bit.
-    most = int(top_k.max()) if bool((top_k > 0).all()) else probs.shape[-1]
-    ordered = probs.topk(min(most, probs.shape[-1])).values
-    places = torch.arange(ordered.shape[-1], device=ordered.device)
+    ordered = probs.topk(few).values
+    places = torch.arange(few, device=ordered.device)
     outside = (top_k[:, None] > 0) & (places >= top_k[:, None])
     mass = ordered.double().masked_fill(outside, 0)
     below = mass.cumsum(-1)
-    outside |= (below - mass >= top_p[:, None] * below[:, -1:]) & (places > 0)  # the likeliest always stays
-    return ordered.masked_fill(outside, torch.inf).amin(-1, keepdim=True)
+    has_k = (top_k > 0) & (top_k <= few)
+    wanted = top_p * torch.where(has_k, below[:, -1], probs.sum(-1, dtype=torch.double))
+    outside |= (below - mass >= wanted[:, None]) & (places > 0)  # the likeliest always stays
+    is_known = has_k | ((top_k == 0) & (below[:, -1] >= wanted)) | (few == probs.shape[-1])
+    return ordered.masked_fill(outside, torch.inf).amin(-1, keepdim=True), is_known
 
 
 def uniform(seed: int, position: int) -> float:
