@@ -17,6 +17,7 @@ from nescio.core.shared_prefix import core_of
 from nescio.training.anchors import Anchors
 from nescio.training.batch import Loss, Unit
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
+from nescio.training.fused_lora import fused
 from nescio.training.lora import with_lora, with_trained
 from nescio.training.packed_trainer import DivergedError, Judge, PackedTrainer
 from nescio.training.settings import TrainingSettings
@@ -96,7 +97,7 @@ def fit(
     if last and settings.patience is not None and stopped(Path(last)):
         # On resuming, the Trainer forgets that it had stopped: allow it no further epoch.
         trainer.args.num_train_epochs = len(checkpoints(work))
-    with blockwise(core_of(model)):
+    with blockwise(core_of(model)), fused(adapted):
         trainer.train(resume_from_checkpoint=last)
     # 4) choose the epoch
     folders = checkpoints(work)
