@@ -14,8 +14,7 @@ import resource
 import statistics
 import tempfile
 import time
-from contextlib import nullcontext
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +91,7 @@ def contend(contender: str, model_name: str, length: str, steps: int) -> None:
 
     from nescio.core.block_attention import blockwise
     from nescio.core.models import load_model
+    from nescio.training.fused_lora import fused
 
     loaded = load_model(model_name, torch.float32)
     batch = BATCH[length]
@@ -103,24 +103,26 @@ def contend(contender: str, model_name: str, length: str, steps: int) -> None:
         else:
             rows = None if contender == "unpacked" else 1024
             trainer, batches = with_nescio(loaded.model, loaded.tokenizer, pairs, batch, Path(folder), rows)
-        # As `fit` does.
-        attention = nullcontext if contender == "trl" else partial(blockwise, loaded.model)
+        # As `fit` lets attention and LoRA compute.
+        own = () if contender == "trl" else (blockwise(loaded.model), fused(trainer.model))
         optimizer = torch.optim.AdamW([p for p in trainer.model.parameters() if p.requires_grad], lr=1e-4)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
         def step(number: int) -> Row:
             started = time.perf_counter()
             trainer.model.train()
-            with attention():
-                loss = trainer.compute_loss(trainer.model, batches[number])
-                loss.backward()
+            loss = trainer.compute_loss(trainer.model, batches[number])
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             return {"seconds": seconds, "loss": float(loss.detach()), "mib": peak / 1024}
 
-        serve(step)
+        with ExitStack() as stack:
+            for each in own:
+                stack.enter_context(each)
+            serve(step)
 
 
 def measure(length: str, model: str, steps: int) -> list[Row]:

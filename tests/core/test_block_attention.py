@@ -113,6 +113,24 @@ def test_a_model_computes_the_same_and_has_its_attention_back(
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("style", ["mistral", "gemma3"])
+def test_a_row_of_one_answer_keeps_its_window(make_model: Callable[..., Any], style: str) -> None:
+    own = {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]} if style == "gemma3" else {}
+    model = make_model(style, attn_implementation="sdpa", sliding_window=4, **own)
+    row = pack([Group([5, 6, 7, 8, 9, 10, 11], [Continuation([9, 10, 11, 12, 13])])])
+    expected = log_probs(model, row)
+    with blockwise(model):
+        torch.testing.assert_close(log_probs(model, row), expected)
+
+
+def test_uneven_groups_are_not_padded() -> None:
+    even, uneven = (
+        block_attention._plan(visible(row_of(shape))) for shape in ([(4, [2])] * 3, [(40, [9]), *[(1, [1])] * 9])
+    )
+    assert even is not None and even.padding is not None
+    assert uneven is not None and uneven.padding is None
+
+
 def test_a_model_of_another_attention_keeps_it(make_model: Callable[..., Any]) -> None:
     model = make_model("llama", attn_implementation="eager")
     with blockwise(model):

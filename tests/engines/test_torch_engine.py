@@ -292,6 +292,18 @@ def test_a_merged_adapter_answers_as_the_attached_one(tmp_path: Path, tiny_folde
     assert "Say nothing." in merged.branches(asked[0], Guidance(scale=3.0))[0]
 
 
+def test_a_head_that_is_tied_stays_apart(tmp_path: Path, make_model: Make, chatml: Any) -> None:
+    torch.manual_seed(1)
+    base = make_model("llama", tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "tied")
+    chatml.save_pretrained(tmp_path / "tied")
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    merged, attached = (opened(str(tmp_path / "tied"), tmp_path / "adapter") for opened in (load_merged, load))
+    requests = [Request(prompt, max_tokens=8) for prompt in PROMPTS]
+    assert merged.generate(requests) == attached.generate(requests)
+
+
 def test_progress_counts_every_request_once(tiny: Make) -> None:
     seen: list[tuple[int, int]] = []
     requests = [Request(p, max_tokens=i + 1) for i, p in enumerate(PROMPTS)]

@@ -7,7 +7,8 @@ import pytest
 from transformers import LlamaConfig
 
 from nescio.core.errors import NescioError
-from nescio.pipeline.estimate import Cost, describe, describe_fits, estimate
+from nescio.pipeline.estimate import Cost, estimate
+from nescio.pipeline.estimate_table import describe, describe_fits
 from nescio.pipeline.recipe import load_recipe
 
 PAPER = Path(__file__).parents[2] / "recipes/paper"

@@ -53,12 +53,12 @@ def test_outputs_and_gradients_are_pefts(make_model: Make, style: str) -> None:
 
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
-    x, weight, bias, a, b = (
-        torch.randn(*size, dtype=torch.double) for size in ((2, 3, 4), (5, 4), (5,), (2, 4), (5, 2))
-    )
-    for each in (x, a, b):
+    sizes = ((3, 4), (3, 4), (5, 4), (5,), (2, 4), (5, 2))
+    x, dropped, weight, bias, a, b = (torch.randn(*size, dtype=torch.double) for size in sizes)
+    for each in (x, dropped, a, b):
         each.requires_grad_()
-    assert torch.autograd.gradcheck(_LoraLinear.apply, (x, weight, bias, a, b, 1.7))
+    assert torch.autograd.gradcheck(_LoraLinear.apply, (x, None, weight, bias, a, b, 1.7))
+    assert torch.autograd.gradcheck(_LoraLinear.apply, (x, dropped, weight, bias, a, b, 1.7))
 
 
 def test_in_bf16_outputs_and_gradients_are_near_pefts(make_model: Make) -> None:
@@ -73,9 +73,27 @@ def test_in_bf16_outputs_and_gradients_are_near_pefts(make_model: Make) -> None:
         assert torch.cosine_similarity(found[name].flatten(), wanted.flatten(), 0) > 0.99, name
 
 
-@pytest.mark.parametrize(("style", "lora"), [("llama", replace(LORA, dropout=0.1)), ("gpt2", PLAIN)])
-def test_other_layers_are_left_to_peft(make_model: Make, style: str, lora: Any) -> None:
-    model = adapted(make_model, style, lora)
+def test_what_dropout_leaves_is_what_peft_reads(make_model: Make) -> None:
+    model = adapted(make_model, lora=replace(LORA, dropout=0.3))
+    torch.manual_seed(7)
+    logits, expected = gradients(model)
+    with fused(model):
+        torch.manual_seed(7)
+        own, found = gradients(model)
+    torch.testing.assert_close(own, logits, rtol=1e-4, atol=1e-5)
+    assert largest_difference(found, expected) < 1e-4
+
+
+def test_an_output_may_be_changed_in_place(make_model: Make) -> None:
+    model = adapted(make_model)  # OLMo clamps its queries
+    layer = next(module for module in model.modules() if type(module) is Linear)
+    with fused(model):
+        layer(torch.randn(1, 3, layer.in_features)).clamp_(max=0.1).sum().backward()
+    assert layer.lora_B["default"].weight.grad.abs().sum() > 0
+
+
+def test_layers_of_another_kind_are_left_to_peft(make_model: Make) -> None:
+    model = adapted(make_model, "gpt2")  # its layers are Conv1D
     with fused(model):
         assert replaced(model) == 0
 

@@ -111,34 +111,6 @@ def test_a_killed_run_ends_in_the_same_tensors(
     assert json.loads((tmp_path / "cut/checkpoint-6/trainer_state.json").read_text())["global_step"] == 6
 
 
-def test_bf16_learns_the_same_in_an_adapter_of_fp32(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    exact, brief = replace(SETTINGS, lora=NO_DROPOUT), replace(SETTINGS, lora=NO_DROPOUT, bf16=True)
-    whole = fit(make_model("llama"), UNITS, loss=ORPO, settings=exact, work=tmp_path / "exact")
-    short = fit(make_model("llama"), UNITS, loss=ORPO, settings=brief, work=tmp_path / "brief")
-    assert {tensor.dtype for tensor in adapter_of(short.model).values()} == {torch.float32}
-    losses = [[row["loss"] for row in done.log] for done in (whole, short)]
-    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
-
-
-def test_a_killed_training_goes_on_where_products_have_another_type(
-    make_model: Callable[..., Any], tmp_path: Path
-) -> None:
-    with pytest.raises(KilledError):
-        fit(make_model("llama"), UNITS, loss=ORPO, settings=SETTINGS, work=tmp_path, progress=kill_at(5))
-    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, bf16=True), work=tmp_path)
-    assert [row["step"] for row in done.log] == [1, 2, 3, 4, 5, 6]
-
-
-def test_activations_computed_again_in_bf16_change_nothing(make_model: Callable[..., Any], tmp_path: Path) -> None:
-    stored = replace(SETTINGS, lora=NO_DROPOUT, bf16=True)
-    again = replace(stored, gradient_checkpointing=True)
-    one, other = (
-        fit(make_model("llama"), UNITS, loss=ORPO, settings=how, work=tmp_path / str(how.gradient_checkpointing))
-        for how in (stored, again)
-    )
-    assert largest_difference(adapter_of(one.model), adapter_of(other.model)) < 1e-3
-
-
 def test_checkpoints_of_another_recipe_are_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
     fit(make_model("llama"), UNITS, loss=ORPO, settings=replace(SETTINGS, epochs=1), work=tmp_path)
     for settings, units in ((replace(SETTINGS, epochs=3), UNITS), (replace(SETTINGS, epochs=1), UNITS[1:])):

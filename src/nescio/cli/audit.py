@@ -166,7 +166,8 @@ def _people(dialogs: Path | None, people: Path | None, detector: "Detector") -> 
 
 def _announced(planned: "Plan", cost: "Price | None", model: str | None, how: "Relearning | None") -> str:
     """Say what will be asked, how long it takes here or what it costs there, and what is left out."""
-    from nescio.pipeline.estimate import answering, duration
+    from nescio.pipeline.estimate import answering
+    from nescio.pipeline.estimate_table import duration
 
     prompts, answers = planned.tokens
     asked = sum(bool(own) for own in planned.questions.values())

@@ -45,7 +45,8 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
     console = standard()
     work = Run(load_recipe(path, overrides or ()), out, Terminal(console))
     if dry_run:
-        from nescio.pipeline.estimate import describe, describe_fits, estimate
+        from nescio.pipeline.estimate import estimate
+        from nescio.pipeline.estimate_table import describe, describe_fits
 
         work.check(until)
         costs = estimate(work.recipe)

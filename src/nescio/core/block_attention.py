@@ -20,6 +20,7 @@ from nescio.core.own_attention import attached, register, replaceable
 
 _NAME = "nescio_blocks"
 _SHORT = 256  # tokens up to which the plain products' scores, which are kept for the backward pass, are no burden
+_MOST_PADDING = 3  # times the scores that are needed
 
 
 def blockwise(core: Any) -> AbstractContextManager[None]:
@@ -111,7 +112,7 @@ class _Padding:
             side.index_select(1, self.taken).view(kv, g, length, -1).transpose(0, 1).reshape(g * kv, length, -1)
             for side in (key, value)
         )
-        # 2) scores [g, heads, l, l], and shares in fp32
+        # 2) scores [g, heads, l, l], rounded to the inputs' type, and shares made of them in fp32
         scores = torch.bmm(queries * (size**-0.5 if scaling is None else scaling), keys.transpose(1, 2))
         shares = (scores.view(g, heads, length, length) + self.bias).softmax(-1).to(values.dtype)
         # 3) mean values, back in the row
@@ -121,21 +122,28 @@ class _Padding:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The blocks of a mask, and how they are padded if all are short."""
+    """The blocks of a mask, and how they are padded if all are short and of like length."""
 
     sizes: list[int]
     padding: _Padding | None
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Self | None:
+        """Return how to attend under a mask; None if it has fewer than two blocks."""
+        sizes = blocks(mask)
+        if len(sizes) < 2:
+            return None
+        longest = max(sizes)
+        is_even = len(sizes) * longest**2 <= _MOST_PADDING * sum(size**2 for size in sizes)
+        return cls(sizes, _Padding.of(mask[0, 0], sizes) if longest <= _SHORT and is_even else None)
 
 
 _plans: Any = WeakIdKeyDictionary()  # of each mask that is in use: all layers have the same
 
 
 def _plan(mask: Tensor) -> _Plan | None:
-    """Return how to attend under a mask; None if it has no blocks."""
     if mask not in _plans:
-        sizes = blocks(mask)
-        padding = _Padding.of(mask[0, 0], sizes) if sizes and max(sizes) <= _SHORT else None
-        _plans[mask] = _Plan(sizes, padding) if len(sizes) > 1 else None
+        _plans[mask] = _Plan.of(mask)
     plan: _Plan | None = _plans[mask]
     return plan
 

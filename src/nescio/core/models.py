@@ -139,7 +139,8 @@ def best_dtype() -> torch.dtype:
 def multiplies_bf16() -> bool:
     """Return whether this machine has instructions for products in bf16, which are faster than those in fp32."""
     if best_device().type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        tests = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+        return any(test() for test in tests if test)
     return best_dtype() == torch.bfloat16
 
 

@@ -5,15 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 _names = {"sdpa"}  # what may be replaced: Transformers' own, and ours
 
 
 def register(name: str, attention: Callable[..., Any]) -> None:
-    """Make an attention function known to Transformers, under a name."""
+    """Make an attention function known to Transformers, under a name; its masks are those of `sdpa`."""
     AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, sdpa_mask)  # else a model would have no window where no mask is given
     _names.add(name)
+
+
+def is_own(name: str) -> bool:
+    """Return whether an attention of this name was registered here; it takes what `sdpa` takes."""
+    return name in _names
 
 
 def replaceable(core: Any) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nescio.core.own_attention import is_own
+
 _MASKED = ("sdpa", "eager", "flex_attention")  # attention implementations that heed a 4-D mask
 _PROBE = (11, 23, 5, 42, 17, 31, 8, 29, 13)
 
@@ -266,7 +268,7 @@ def unpackable(model: Any) -> str | None:
     kinds = set(getattr(config, "layer_types", None) or ())
     if "position_ids" not in inspect.signature(core.forward).parameters:
         return "it takes no position_ids"
-    if config._attn_implementation not in _MASKED:
+    if config._attn_implementation not in _MASKED and not is_own(config._attn_implementation):
         return f"{config._attn_implementation} takes no 4-D mask"
     if not kinds <= {"full_attention", "sliding_attention"}:
         return f"it has layers of {', '.join(sorted(kinds - {'full_attention', 'sliding_attention'}))}"
@@ -287,7 +289,7 @@ def _probe(core: Any) -> str | None:
         return f"it does not take a 4-D mask ({type(error).__name__})"
     finally:
         core.train(was_training)
-    is_brief = any(getattr(module, "is_brief", False) for module in core.modules())
-    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False) or is_brief
+    in_bf16 = any(getattr(module, "products", None) == torch.bfloat16 for module in core.modules())
+    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False) or in_bf16
     close = 0.25 if coarse else 1e-3  # 16-bit logits, and those of int8 products, are that coarse
     return None if float((together - alone).abs().mean()) < close else "it does not heed a 4-D mask"

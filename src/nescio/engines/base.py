@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 Precision = Literal["full", "half", "bf16"]
-"""Precision of the weights on a CPU."""
+"""Precision of the weights on a CPU; `bf16` is also that of the products."""
 
 Progress = Callable[[int, int], None]
 """Callback `(requests done, total)`."""

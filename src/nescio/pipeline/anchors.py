@@ -17,7 +17,6 @@ from nescio.data.anchors import PersonalStarts, Recorded, answer_prompts, first_
 from nescio.data.answered import Answered, read_answered
 from nescio.data.read_dialogs import read_dialogs
 from nescio.engines.base import Scoring
-from nescio.engines.decode.cpu_linear import fastest
 from nescio.engines.torch_engine import load
 from nescio.pipeline.context import Context, Tick
 from nescio.training.batch import Example, Unit
@@ -62,7 +61,7 @@ def make_anchors(
     personal_starts = starts_of_personal(run)
     # 2) the base makes prompts up
     tick(0, 3, f"{run.recipe.base} makes up prompts")
-    with load(run.recipe.base, precision=fastest()) as base:
+    with load(run.recipe.base, precision=None) as base:
         prompts = list(
             make_up_prompts(
                 base, base.tokenizer, count, max_tokens=section.max_tokens, seed=seed,
@@ -71,7 +70,7 @@ def make_anchors(
         )  # fmt: skip
     # 3) the tuned model answers
     tick(1, 3, f"the tuned model answers {len(prompts)} prompts")
-    with load(run.tuned, precision=fastest()) as tuned:
+    with load(run.tuned, precision=None) as tuned:
         made = answer_prompts(
             tuned, tuned.tokenizer, [[Message(role="user", content=prompt)] for prompt in prompts],
             max_tokens=section.max_tokens, seed=seed, personal_starts=personal_starts, cache=cache, tally=tally,

@@ -16,7 +16,7 @@ from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
+from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.text import loops
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
@@ -25,13 +25,12 @@ from nescio.data.answered import Answered, read_answered
 from nescio.data.samples import Sample, subsample
 from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Precision, Request, Scoring
-from nescio.engines.decode.cpu_linear import fastest
 from nescio.engines.torch_engine import TorchEngine, load, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
-from nescio.pipeline.train import copy_adapter, row_tokens
+from nescio.pipeline.train import copy_adapter, in_bf16, row_tokens
 from nescio.pipeline.train_sections import BakeSection
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Unit
@@ -151,7 +150,7 @@ class Baking:
         settings = TrainingSettings(
             epochs=1, batch_size=section.batch_size, learning_rate=section.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=section.save_steps,
-            lora=run.recipe.train.lora.settings, bf16=multiplies_bf16(),
+            lora=run.recipe.train.lora.settings, bf16=in_bf16(run.recipe.train.quantize),
         )  # fmt: skip
         quantize = run.recipe.train.quantize
         check_memory(run.start, largest_step(units, settings), quantize, "bake", run.note)
@@ -218,7 +217,7 @@ class Baking:
         ]  # fmt: skip
         who = "student" if student else "teacher"
         self.tick(0, 2, f"the {who} gives {len(requests)} answers")
-        engine = load_merged(run.start, student, fastest()) if student else self._teacher(fastest())
+        engine = load_merged(run.start, student, None) if student else self._teacher(None)
         with engine:
             answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
         # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
@@ -259,7 +258,7 @@ class Baking:
         # `answer_prompts` samples every second answer; a small model loops in the greedy ones.
         prompts = [messages for messages in asked for _ in range(2)]
         self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")
-        with load_merged(run.start, student, fastest()) as engine:
+        with load_merged(run.start, student, None) as engine:
             made = answer_prompts(
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
                 personal_starts=anchors.starts_of_personal(run), cache=AnswerCache(folder / "anchored.jsonl", "result"),
@@ -271,7 +270,7 @@ class Baking:
             )
         anchors.write(folder, made, run.tuned)
 
-    def _teacher(self, precision: Precision = "full") -> TorchEngine:
+    def _teacher(self, precision: Precision | None = "full") -> TorchEngine:
         run = self.run
         if self.section.teacher == "tuned":
             return load(run.tuned, precision=precision)

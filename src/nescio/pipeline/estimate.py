@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
-from rich.table import Table
 
 from nescio.core.errors import NescioError
 from nescio.core.model_size import ModelSize
-from nescio.core.models import best_device, best_dtype, gib, load_tokenizer, multiplies_bf16, size_of
+from nescio.core.models import best_device, best_dtype, load_tokenizer, multiplies_bf16, size_of
 from nescio.core.prompts import encode, render
 from nescio.core.quantization import QUANTIZATIONS, Quantization
 from nescio.data.samples import samples_of
@@ -34,8 +33,6 @@ _TRAIN_FLOPS, _RECOMPUTE_FLOPS, _DECODE_FLOPS = 4.0, 2.0, 2.0
 _TRAIN_SHARE, _DECODE_SHARE = 0.65, 0.30  # of the speed of a bare matrix product, measured on two CPU cores
 _DECODED_ROWS = 32  # rows of a batch while decoding
 _ANCHORS_ASKED = 3.0  # prompts that the base writes for one that is used
-_CARDS = (16, 24, 48)  # GiB of the GPUs that the estimate speaks of
-_RESERVED = 1.0  # GiB that CUDA and its libraries take
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +242,11 @@ class _Model:
         """Return the cost of training on rows of a mean length, in tokens; the longest step decides the memory."""
         tokens = rows * length * how.epochs
         flops = _TRAIN_FLOPS + _RECOMPUTE_FLOPS * step.checkpointing
+        # On a CPU that multiplies bf16, each adapted weight has a copy in it.
+        copies = 2 * self.size.weights if self.dtype == torch.float32 and multiplies_bf16() and not quantize else 0
         return Cost(
             stage, items, tokens, tokens * flops * self.size.weights / (self.fastest * _TRAIN_SHARE),
-            training_bytes(self.size, step, self.dtype, quantize),
+            training_bytes(self.size, step, self.dtype, quantize) + copies,
             {form or "bf16": training_bytes(self.size, step, torch.bfloat16, form) for form in (None, *QUANTIZATIONS)},
         )  # fmt: skip
 
@@ -275,45 +274,3 @@ def _speed(dtype: torch.dtype) -> float:
         (one @ other).sum().item()
         fastest = min(fastest, time.perf_counter() - begun)
     return 2 * 256 * 1024 * 1024 / fastest
-
-
-def describe(costs: list[Cost]) -> Table:
-    """Return the estimate as a table for the terminal."""
-    table = Table("stage", "what", "tokens", "time", "memory", title="Estimate (within a factor of two)")
-    for cost in costs:
-        tokens = f"{cost.tokens:,.0f}" if cost.tokens else ""
-        table.add_row(cost.stage, cost.items, tokens, duration(cost.seconds), _memory(cost.memory))
-    seconds, memory = sum(cost.seconds for cost in costs), max(cost.memory for cost in costs)
-    table.add_row("all", "", "", duration(seconds), _memory(memory))
-    return table
-
-
-def describe_fits(costs: list[Cost]) -> Table:
-    """Return which stage fits which GPU, as a table for the terminal; a training also on a quantised base."""
-    table = Table(
-        "stage", "bf16", *QUANTIZATIONS, *(f"fits {card} GiB" for card in _CARDS),
-        title="On a GPU (computed from the model's shapes and the longest dialogs; nothing was run)",
-    )  # fmt: skip
-    for cost in costs:
-        if cost.on_gpu:
-            needs = [_memory(cost.on_gpu.get(form, 0)) for form in ("bf16", *QUANTIZATIONS)]
-            table.add_row(cost.stage, *needs, *(_forms_that_fit(cost, card) for card in _CARDS))
-    return table
-
-
-def _forms_that_fit(cost: Cost, card: int) -> str:
-    fits = [form for form, need in cost.on_gpu.items() if need <= (card - _RESERVED) * 2**30]
-    if len(fits) == len(cost.on_gpu):
-        return "yes"
-    return f"as {' or '.join(fits)}" if fits else "no"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: `12 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _memory(size: float) -> str:
-    return gib(size) if size else ""

@@ -8,7 +8,7 @@ from typing import Any
 from nescio.audit.people import Fact
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
-from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
+from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_offsets, answer_space, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.core.switch import FILE, filled
@@ -26,7 +26,7 @@ from nescio.pipeline.forget_answers import Probe, Told, probes, struck, texts, t
 from nescio.pipeline.forget_form import Endings
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
-from nescio.pipeline.train import row_tokens
+from nescio.pipeline.train import in_bf16, row_tokens
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Example, Unit
 from nescio.training.losses.distil import distil
@@ -175,7 +175,7 @@ class Rounds:
         settings = TrainingSettings(
             epochs=1, batch_size=_BATCH, learning_rate=self.learning_rate, seed=seed,
             gradient_checkpointing=section.gradient_checkpointing, save_steps=_SAVE_STEPS,
-            bf16=multiplies_bf16(),
+            bf16=in_bf16(section.quantize),
         )  # fmt: skip
         check_memory(run.start, largest_step(units, settings), section.quantize, "train", run.note)
         loaded = load_model(run.start, quantize=section.quantize)

@@ -17,7 +17,7 @@ from nescio.audit.score import score
 from nescio.audit.victim import open_local
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_object, write_json
-from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
+from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import Message
 from nescio.core.shared_prefix import unpackable
 from nescio.data.dialogs import Dialog
@@ -200,7 +200,6 @@ def _train(how: Relearning, planned: Plan, asker: Asker, dialogs: Sequence[Dialo
     settings = TrainingSettings(
         epochs=how.epochs, batch_size=_BATCH, learning_rate=how.learning_rate, seed=planned.setting.seed,
         save_steps=max(1, steps // _CHECKPOINTS), row_tokens=None if unpackable(loaded.model) else 1024,
-        bf16=multiplies_bf16(),
     )  # fmt: skip
     return fit(
         loaded.model,

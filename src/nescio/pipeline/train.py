@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_config, read_weights, write_config
@@ -14,6 +15,7 @@ from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
+from nescio.core.quantization import Quantization
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import FILE, PLACE, filled
 from nescio.data.read_dialogs import read_dialogs
@@ -144,12 +146,13 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     check_memory(run.start, largest_step(taught, settings), section.quantize, "train", run.note)
     loaded = load_model(run.start, quantize=section.quantize)
     rows = row_tokens(run, loaded.model, section.row_tokens)
-    if loss.needs_reference:
-        taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
-        held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
-    if loss.teacher:
-        taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
-        held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):  # as in training: at its start nothing differs
+        if loss.needs_reference:
+            taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
+            held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
+        if loss.teacher:
+            taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
+            held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
     # 2) what is measured after each epoch
     measured = chooses or (section.validation_questions > 0 and not sharded())
     judged = judge(run, loaded.model, tokenizer) if held and measured else None
@@ -264,8 +267,13 @@ def row_tokens(run: Context, model: Any, most: int) -> int | None:
     return None if reason else most
 
 
+def in_bf16(quantize: Quantization | None) -> bool:
+    """Return whether products are made in bf16 on a base of this form: not those of bitsandbytes' kernels for CPUs."""
+    return multiplies_bf16() and quantize is None
+
+
 def _settings(section: TuneSection | TrainSection, **more: Any) -> TrainingSettings:
     """Return a recipe section as training settings: fields of the same name, and further ones."""
     named = {field.name for field in fields(TrainingSettings)}
     values = {name: value for name, value in section if name in named}
-    return TrainingSettings(**values | {"lora": section.lora.settings, "bf16": multiplies_bf16()} | more)
+    return TrainingSettings(**values | {"lora": section.lora.settings, "bf16": in_bf16(section.quantize)} | more)

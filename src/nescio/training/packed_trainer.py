@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from nescio.core.errors import NescioError
 from nescio.core.models import best_device, best_dtype
-from nescio.core.shared_prefix import log_probs
+from nescio.core.shared_prefix import core_of, log_probs
 from nescio.training.anchors import Anchors
 from nescio.training.batch import Batch, Loss, Terms, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import last_checkpoint
@@ -126,7 +126,8 @@ class PackedTrainer(Trainer):
         metrics: dict[str, float] = output.metrics
         metrics |= {f"eval_{name}": mean for name, mean in self._means().items()}
         if self._judge:
-            measured = self._judge(self.model, round(self.state.epoch or 0))
+            # Without the wrapper in which accelerate makes products in bf16: what is compared is fp32 before and after.
+            measured = self._judge(core_of(self.model), round(self.state.epoch or 0))
             metrics |= {f"eval_{name}": value for name, value in measured.items()}
         return output
 

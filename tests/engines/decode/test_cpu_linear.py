@@ -13,7 +13,7 @@ from nescio.core.models import multiplies_bf16
 from nescio.core.shared_prefix import unpackable
 from nescio.engines.decode import cpu_linear
 from nescio.engines.decode.batch import Batch, Row
-from nescio.engines.decode.cpu_linear import fastest, pack, packable, packed_in
+from nescio.engines.decode.cpu_linear import pack, packable, packed_in
 from nescio.engines.torch_engine import TorchEngine
 
 Make = Callable[..., Any]
@@ -52,10 +52,11 @@ def test_a_packed_layer_computes_what_it_did(precision: Any, bound: float, bias:
 
 
 @pytest.mark.parametrize("inputs", [64, 576, 1536])
-def test_a_row_has_the_same_bits_beside_any_others(inputs: int) -> None:
+@pytest.mark.parametrize("precision", ["full", pytest.param("bf16", marks=HAS_BF16)])
+def test_a_row_has_the_same_bits_beside_any_others(inputs: int, precision: Any) -> None:
     torch.manual_seed(inputs)
     model, x = nn.Sequential(nn.Linear(inputs, 384)), torch.randn(67, inputs)
-    pack(model, "full")
+    pack(model, precision)
     with torch.inference_mode():
         whole = model(x)
         for rows in (1, 2, 3, 5, 8, 13, 32, 66):
@@ -144,16 +145,18 @@ def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -
 def test_bf16_keeps_the_tokens_likely_and_the_cache(make_model: Make, chatml: Any) -> None:
     model = make_model("llama")
     pack(model, "bf16")
-    brief, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
+    short, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
     assert packed_in(model) == "bf16" and unpackable(model) is None
     for index in range(4):
         text = " ".join(WORDS[index:])
-        assert brief.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.5)
+        assert short.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.5)
 
 
 def test_bf16_is_refused_where_it_is_emulated(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_linear, "multiplies_bf16", lambda: False)
-    assert fastest() == "full"
+    model = make_model("llama")
+    pack(model, None)
+    assert packed_in(model) == "full", "no error where nobody asked for it"
     with pytest.raises(NescioError, match="precision bf16: for fp32 weights on a CPU that multiplies bf16 itself"):
         pack(make_model("llama"), "bf16")
 

@@ -1,16 +1,16 @@
-"""Linear layers in the memory layout in which a CPU multiplies a few rows fastest, computed in fp32.
+"""Linear layers in the memory layout in which a CPU multiplies a few rows fastest.
 
 Decoding reads every weight for each token, so a product of one to sixteen rows should take as long as that reading.
 MKL takes twice as long from the second row on. oneDNN over reordered weights does not, and gives a row the same bits
 whatever its neighbours. FBGEMM reads weights stored in fp16: half the bytes. Where the CPU multiplies bf16 itself, it
-makes two to three times as many products a second, which long prompts and full batches are bound by.
+makes more products a second, which long prompts and full batches are bound by; what is between them stays fp32.
 """
 
 import torch
 from torch import Tensor, nn
 
 from nescio.core.errors import NescioError
-from nescio.core.models import best_device, multiplies_bf16
+from nescio.core.models import multiplies_bf16
 from nescio.engines.base import Precision
 
 
@@ -59,10 +59,10 @@ class _Half(_Packed):
         return weight
 
 
-class _Brief(_Packed):
+class _Bf16(_Packed):
     """bf16 weights, multiplied by oneDNN; sums are made in fp32 and rounded once."""
 
-    is_brief = True  # the logits are as coarse as those of a model in bf16
+    products = torch.bfloat16  # so the logits are as coarse as those of a model in bf16
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
@@ -80,7 +80,7 @@ class _Brief(_Packed):
         return weight
 
 
-_KINDS: dict[Precision, type[_Packed]] = {"full": _Full, "half": _Half, "bf16": _Brief}
+_KINDS: dict[Precision, type[_Packed]] = {"full": _Full, "half": _Half, "bf16": _Bf16}
 
 
 def packed_in(model: nn.Module) -> Precision | None:
@@ -103,14 +103,17 @@ def packable(model: nn.Module) -> bool:
     return has_onednn and _on_cpu(model) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def pack(model: nn.Module, precision: Precision) -> None:
+def pack(model: nn.Module, precision: Precision | None) -> None:
     """Replace a model's linear layers by packed ones; if full precision can't be packed here, leave them.
 
+    None is the fastest precision that the model can be packed in here, for answers whose last bits are of no account.
     Don't pack a model whose weights will change, by training or by a task vector.
 
     Raises:
         NescioError: This machine or the model's weights don't allow the precision.
     """
+    if precision is None:
+        precision = "bf16" if multiplies_bf16() and packable(model) else "full"
     if precision == "half":
         _check_half(model)
     elif precision == "bf16":
@@ -124,11 +127,6 @@ def pack(model: nn.Module, precision: Precision) -> None:
             if precision == "half" and float(child.weight.detach().abs().max()) > torch.finfo(torch.float16).max:
                 raise NescioError(f"precision half: a weight of {name} exceeds fp16; use precision full")
             setattr(parent, name, _KINDS[precision](child))
-
-
-def fastest() -> Precision:
-    """Return the precision that computes most tokens a second, where the last bits of an answer are of no account."""
-    return "bf16" if multiplies_bf16() and best_device().type == "cpu" else "full"
 
 
 def _check_bf16(model: nn.Module) -> None:

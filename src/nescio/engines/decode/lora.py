@@ -6,6 +6,7 @@ linear layers of any kind; PEFT's mixing costs half a step and refuses quantised
 row, so a row's numbers do not depend on its neighbours.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,13 +76,7 @@ class Adapters:
         Raises:
             NescioError: It is no LoRA adapter or does not fit the model; the error names the first module that differs.
         """
-        adapter = _read(folder)
-        for name, (a, b) in adapter.factors.items():
-            self._check(folder, name, a, b)
-        for name, tensor in adapter.others.items():
-            if not self._is_copy(name, tensor):
-                raise NescioError(f"{folder}: {name} is no LoRA weight; merge the adapter instead")
-        adapter.others.clear()
+        adapter = self._checked(folder)
         number, self._next = self._next, self._next + 1
         self._loaded[number] = adapter
         for name in adapter.factors:
@@ -91,6 +86,24 @@ class Adapters:
                 setattr(self._modules[parent], leaf, self._layers[name])
         self._stack()
         return number
+
+    def merge(self, folder: Path) -> bool:
+        """Add a PEFT adapter to the model's weights, if it adapts plain linear layers alone; return whether it does.
+
+        A head that shares its weight with the embedding is no such layer, since the sum would change both.
+
+        Raises:
+            NescioError: As for `load`.
+        """
+        adapter = self._checked(folder)
+        owners = Counter(id(weight) for module in self._modules.values() for weight in module.parameters(recurse=False))
+        layers = {name: self._modules[name] for name in adapter.factors}
+        if not all(type(layer) is nn.Linear and owners[id(layer.weight)] == 1 for layer in layers.values()):
+            return False
+        for name, layer in layers.items():
+            a, b = (side.to(layer.weight.device, layer.weight.dtype) for side in adapter.factors[name])
+            layer.weight.data += b @ a
+        return True
 
     def drop(self, number: int) -> None:
         """Drop an adapter."""
@@ -109,6 +122,16 @@ class Adapters:
             yield
         finally:
             self.mask = None
+
+    def _checked(self, folder: Path) -> _Adapter:
+        adapter = _read(folder)
+        for name, (a, b) in adapter.factors.items():
+            self._check(folder, name, a, b)
+        for name, tensor in adapter.others.items():
+            if not self._is_copy(name, tensor):
+                raise NescioError(f"{folder}: {name} is no LoRA weight; merge the adapter instead")
+        adapter.others.clear()
+        return adapter
 
     def _stack(self) -> None:
         kind = {"device": self._model.device, "dtype": self._model.dtype}

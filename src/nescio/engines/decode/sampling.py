@@ -158,7 +158,7 @@ def _least_of(probs: Tensor, top_p: Tensor, top_k: Tensor, few: int) -> tuple[Te
     mass = ordered.double().masked_fill(outside, 0)
     below = mass.cumsum(-1)
     has_k = (top_k > 0) & (top_k <= few)
-    wanted = top_p * torch.where(has_k, below[:, -1], probs.sum(-1, dtype=torch.double))
+    wanted = top_p * torch.where(has_k, below[:, -1], probs.cumsum(-1, dtype=torch.double)[:, -1])
     outside |= (below - mass >= wanted[:, None]) & (places > 0)  # the likeliest always stays
     is_known = has_k | ((top_k == 0) & (below[:, -1] >= wanted)) | (few == probs.shape[-1])
     return ordered.masked_fill(outside, torch.inf).amin(-1, keepdim=True), is_known

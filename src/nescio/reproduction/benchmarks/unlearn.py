@@ -8,7 +8,7 @@ from typing import Any
 from nescio.core.adapters import read_config, write_config
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write, write_jsonl
-from nescio.core.models import load_model, multiplies_bf16, release
+from nescio.core.models import load_model, release
 from nescio.core.prompts import with_sentence
 from nescio.core.shared_prefix import Group, unpackable
 from nescio.data.benchmarks import Question
@@ -69,7 +69,7 @@ def unlearn(
     # 3) train
     settings = TrainingSettings(
         epochs=section.epochs, batch_size=section.batch_size, learning_rate=rate, seed=seed, row_tokens=rows,
-        lora=section.lora.settings, states_at=loss.states_at, bf16=multiplies_bf16(),
+        lora=section.lora.settings, states_at=loss.states_at,
     )  # fmt: skip
     done = fit(
         loaded.model, units, loss=loss.bind(beta=method.beta, nll_over="answer"), settings=settings,
