@@ -22,7 +22,7 @@ GROUPS = [
     Group([5, 6, 30], [Continuation([31, 32], [False, True])]),
 ]
 shapes = st.lists(
-    st.tuples(st.integers(1, 6), st.lists(st.integers(1, 4), min_size=1, max_size=3)), min_size=2, max_size=5
+    st.tuples(st.integers(1, 6), st.lists(st.integers(1, 4), min_size=1, max_size=3)), min_size=1, max_size=5
 )
 
 

@@ -3,7 +3,8 @@
 The mask of a packed row hides its groups from each other, and PyTorch's fused kernel computes what a mask hides all the
 same. Apart, g groups take about 1/g of its time, and the results are the same but for rounding. Short groups are padded
 to one batch and take plain products, of which a CPU makes more a second than of the fused kernel's small blocks, above
-all backwards and in bf16. GPUs have FlexAttention for this.
+all backwards and in bf16. In a long group the prompt and its first continuation take the kernel's causal form, which
+skips half of the scores; only the other continuations need the mask. GPUs have FlexAttention for this.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -53,12 +54,17 @@ def attention(
         return out, None
     if plan.padding is not None and not how.get("dropout"):
         return plan.padding.attend(query[0], key[0], value[0], scaling)[None], None
-    assert attention_mask is not None  # it has blocks
+    assert attention_mask is not None  # it has a plan
     parts, start = [], 0
     own = zip(*(torch.split(each, plan.sizes, 2) for each in (query, key, value)), strict=True)
-    for (q, k, v), size in zip(own, plan.sizes, strict=True):
-        mask = attention_mask[..., start : start + size, start : start + size]
-        parts.append(sdpa_attention_forward(module, q, k, v, mask, scaling=scaling, **how)[0])
+    for (q, k, v), size, causal in zip(own, plan.sizes, plan.causal, strict=True):
+        both = torch.split(q, [causal, size - causal], 2)
+        mask = attention_mask[..., start + causal : start + size, start : start + size]
+        if causal:
+            first = both[0], k[:, :, :causal], v[:, :, :causal]
+            parts.append(sdpa_attention_forward(module, *first, None, scaling=scaling, **how | {"is_causal": True})[0])
+        if causal < size:
+            parts.append(sdpa_attention_forward(module, both[1], k, v, mask, scaling=scaling, **how)[0])
         start += size
     return torch.cat(parts, 1), None
 
@@ -122,20 +128,33 @@ class _Padding:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The blocks of a mask, and how they are padded if all are short and of like length."""
+    """How to attend under a mask.
+
+    Attributes:
+        sizes: Of its blocks.
+        causal: Number of rows at the start of each block that see all of it up to themselves.
+        padding: How the blocks are padded, if all are short and of like length.
+    """
 
     sizes: list[int]
+    causal: list[int]
     padding: _Padding | None
 
     @classmethod
     def of(cls, mask: Tensor) -> Self | None:
-        """Return how to attend under a mask; None if it has fewer than two blocks."""
+        """Return how to attend under a mask; None if nothing is saved."""
         sizes = blocks(mask)
-        if len(sizes) < 2:
+        longest = max(sizes, default=0)
+        if not sizes or (len(sizes) == 1 and longest <= _SHORT):
             return None
-        longest = max(sizes)
         is_even = len(sizes) * longest**2 <= _MOST_PADDING * sum(size**2 for size in sizes)
-        return cls(sizes, _Padding.of(mask[0, 0], sizes) if longest <= _SHORT and is_even else None)
+        padding = _Padding.of(mask[0, 0], sizes) if longest <= _SHORT and is_even else None
+        causal, start = list[int](), 0
+        for size in sizes:
+            own = mask[0, 0, start : start + size, start : start + size]
+            causal.append(int((own == torch.ones_like(own).tril()).all(-1).cumprod(0).sum()))
+            start += size
+        return cls(sizes, causal, padding)
 
 
 _plans: Any = WeakIdKeyDictionary()  # of each mask that is in use: all layers have the same
