@@ -131,6 +131,19 @@ def test_uneven_groups_are_not_padded() -> None:
     assert uneven is not None and uneven.padding is None
 
 
+def test_the_prompt_and_its_first_continuation_need_no_mask() -> None:
+    row = row_of([(6, [3, 2, 4]), (300, [5])])
+    plan, windowed = block_attention._plan(visible(row)), block_attention._plan(visible(row, 4))
+    assert plan is not None and (plan.sizes, plan.causal, plan.padding) == ([15, 305], [9, 305], None)
+    assert windowed is not None and windowed.causal == [4, 4], "as far as the window hides nothing"
+
+
+def test_a_cap_of_the_scores_is_refused_as_by_transformers() -> None:
+    row = row_of([(6, [3, 3]), (5, [4])])
+    with pytest.raises(ValueError, match="softcap"):
+        attention(LAYER, *projected(len(row.group_of)), visible(row), softcap=30.0)
+
+
 def test_a_model_of_another_attention_keeps_it(make_model: Callable[..., Any]) -> None:
     model = make_model("llama", attn_implementation="eager")
     with blockwise(model):

@@ -2,18 +2,20 @@
 
 The mask of a packed row hides its groups from each other, and PyTorch's fused kernel computes what a mask hides all the
 same. Apart, g groups take about 1/g of its time, and the results are the same but for rounding. Short groups are padded
-to one batch and take plain products, of which a CPU makes more a second than of the fused kernel's small blocks, above
+to one batch and take plain products. A CPU makes more of them a second than the fused kernel's small blocks take, above
 all backwards and in bf16. In a long group the prompt and its first continuation take the kernel's causal form, which
 skips half of the scores; only the other continuations need the mask. GPUs have FlexAttention for this.
 """
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -48,25 +50,28 @@ def attention(
     Returns:
         `[rows, n, heads, value size]`, and None in the place of the weights.
     """
-    plan = None if attention_mask is None or how.get("position_bias") is not None else _plan(attention_mask)
+    is_plain = all(how.get(name) is None for name in ("position_bias", "softcap"))
+    plan = None if attention_mask is None or not is_plain else _plan(attention_mask)
     if plan is None:
         out: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)[0]
         return out, None
     if plan.padding is not None and not how.get("dropout"):
         return plan.padding.attend(query[0], key[0], value[0], scaling)[None], None
     assert attention_mask is not None  # it has a plan
-    parts, start = [], 0
+    parts, start = list[Tensor](), 0
+    # Each query head has its own keys and values: for shared ones, older versions of torch have no fused kernel.
+    key, value = (side.repeat_interleave(query.shape[1] // side.shape[1], 1) for side in (key, value))
     own = zip(*(torch.split(each, plan.sizes, 2) for each in (query, key, value)), strict=True)
+    attend = partial(scaled_dot_product_attention, scale=scaling, dropout_p=how.get("dropout", 0.0))
     for (q, k, v), size, causal in zip(own, plan.sizes, plan.causal, strict=True):
         both = torch.split(q, [causal, size - causal], 2)
         mask = attention_mask[..., start + causal : start + size, start : start + size]
         if causal:
-            first = both[0], k[:, :, :causal], v[:, :, :causal]
-            parts.append(sdpa_attention_forward(module, *first, None, scaling=scaling, **how | {"is_causal": True})[0])
+            parts.append(attend(both[0], k[:, :, :causal], v[:, :, :causal], is_causal=True))
         if causal < size:
-            parts.append(sdpa_attention_forward(module, both[1], k, v, mask, scaling=scaling, **how)[0])
+            parts.append(attend(both[1], k, v, attn_mask=mask))
         start += size
-    return torch.cat(parts, 1), None
+    return torch.cat(parts, 2).transpose(1, 2), None
 
 
 @dataclass(frozen=True, slots=True)

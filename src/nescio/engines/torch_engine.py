@@ -105,9 +105,7 @@ class TorchEngine(Engine):
         try:
             with self._registry:
                 jobs = [self._job(request, stream) for request, stream in zip(requests, streams, strict=True)]
-                with self._loop.paused():  # no step is made with some of them: which rows meet is no matter of timing
-                    for job in sorted(jobs, key=lambda job: (-job.longest, job.rows[0].ids)):
-                        self._loop.submit(job)
+                self._loop.submit(*sorted(jobs, key=lambda job: (-job.longest, job.rows[0].ids)))
             for done in range(1, len(jobs) + 1):
                 ended.get()
                 if progress:
@@ -341,8 +339,8 @@ def load(
 def load_merged(model: str, adapter: Path, precision: Precision | None = "full") -> TorchEngine:
     """Load a model with an adapter merged into its weights, for callers whose requests all want that adapter.
 
-    An adapter beside the weights costs further products for each token. It stays beside them on a GPU, whose 16-bit
-    weights would round the sum, and where it adapts more than plain linear layers.
+    An adapter beside the weights costs further products for each token. On a GPU it stays there, since the weights are
+    loaded in 16 bits; here the sum is made in fp32. So it does where it adapts more than plain linear layers.
 
     Args:
         model: As for `load`.

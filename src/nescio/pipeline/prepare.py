@@ -9,7 +9,7 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, write_jsonl
 from nescio.core.model_source import identity
-from nescio.core.models import load_tokenizer, multiplies_bf16
+from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
 from nescio.core.switch import FILE, LONGEST, PLACE, draw, write_key
 from nescio.data.best import mark_best
@@ -21,6 +21,7 @@ from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
 from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
+from nescio.engines.decode.cpu_linear import is_faster_in_bf16
 from nescio.engines.registry import open_engine
 from nescio.engines.torch_engine import load
 from nescio.pipeline.context import Context, Tick
@@ -154,7 +155,7 @@ def source_of(recipe: Recipe, section: SourceSection) -> Source:
     if not section.is_endpoint:
         # Other engines draw other answers from the same seeds.
         where = {"torch": "", "vllm": " on vLLM"}.get(kind, f" on {kind}")
-        if kind == "torch" and options.get("precision") in (None, "bf16") and multiplies_bf16():
+        if kind == "torch" and options.get("precision") in (None, "bf16") and is_faster_in_bf16():
             where = " in bf16"
         return Source(identity=identity(model) + where, **common)
     completes = any(STRATEGIES[strategy].completion for strategy in section.strategies)

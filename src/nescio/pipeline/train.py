@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_config, read_weights, write_config
+from nescio.core.block_attention import blockwise
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
@@ -146,13 +147,14 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
     check_memory(run.start, largest_step(taught, settings), section.quantize, "train", run.note)
     loaded = load_model(run.start, quantize=section.quantize)
     rows = row_tokens(run, loaded.model, section.row_tokens)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):  # as in training: at its start nothing differs
+    # References as training will see them: what differs from them at its start is noise.
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16), blockwise(loaded.model):
         if loss.needs_reference:
             taught = with_reference(loaded.model, taught, rows, folder / "reference-train.jsonl")
             held = held and with_reference(loaded.model, held, rows, folder / "reference-test.jsonl")
-        if loss.teacher:
-            taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
-            held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
+    if loss.teacher:
+        taught = with_targets(loaded.model, taught, loss, section.beta, folder / "teacher-train.safetensors")
+        held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
     # 2) what is measured after each epoch
     measured = chooses or (section.validation_questions > 0 and not sharded())
     judged = judge(run, loaded.model, tokenizer) if held and measured else None

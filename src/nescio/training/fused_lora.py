@@ -13,11 +13,14 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from nescio.training.processes import sharded
+
 
 @contextmanager
 def fused(model: Any) -> Iterator[None]:
     """Let the plain LoRA layers of a PEFT model on a CPU compute in this way inside the `with` block."""
-    chosen = [module for module in model.modules() if _is_plain(module)]
+    # Where processes share the weights, what is cast here would outlive a layer's turn.
+    chosen = [] if sharded() else [module for module in model.modules() if _is_plain(module)]
     for module in chosen:
         module.forward = partial(_forward, module, {})
     try:

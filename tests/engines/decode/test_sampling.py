@@ -140,7 +140,21 @@ def test_ordering_a_few_tokens_first_changes_no_bit(seed: int, own: list[tuple[f
     sharpness = torch.rand(len(own), 1, generator=generator) * 8
     probs = (torch.randn(len(own), 60, generator=generator) * sharpness).softmax(-1)
     top_p, top_k = (torch.tensor(column) for column in zip(*own, strict=True))
-    with pytest.MonkeyPatch.context() as patch:
-        whole = sampling._threshold(probs, top_p, top_k)
-        patch.setattr(sampling, "_FEW", 4)
-        assert torch.equal(sampling._threshold(probs, top_p, top_k), whole)
+    probs[:, 50:] = 0  # what min-p has left out
+    whole = torch.stack([_least(*each) for each in zip(probs, top_p.tolist(), top_k.tolist(), strict=True)])
+    for few in (4, 1024):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling, "_FEW", few)
+            assert torch.equal(sampling._threshold(probs, top_p, top_k)[:, 0], whole)
+
+
+def _least(probs: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
+    """The least probability within top-k and then top-p of one row, token by token."""
+    ordered = probs.sort(descending=True).values[: top_k or None]
+    whole = (ordered if top_k else probs).double().cumsum(0)[-1]
+    mass = 0.0
+    for number, one in enumerate(ordered):
+        if number and mass >= torch.tensor(top_p).double() * whole:
+            return ordered[number - 1]
+        mass += float(one)
+    return ordered[-1]

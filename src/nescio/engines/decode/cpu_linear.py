@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nescio.core.errors import NescioError
-from nescio.core.models import multiplies_bf16
+from nescio.core.models import best_device, multiplies_bf16
 from nescio.engines.base import Precision
 
 
@@ -113,7 +113,7 @@ def pack(model: nn.Module, precision: Precision | None) -> None:
         NescioError: This machine or the model's weights don't allow the precision.
     """
     if precision is None:
-        precision = "bf16" if multiplies_bf16() and packable(model) else "full"
+        precision = "bf16" if is_faster_in_bf16() and packable(model) else "full"
     if precision == "half":
         _check_half(model)
     elif precision == "bf16":
@@ -129,8 +129,13 @@ def pack(model: nn.Module, precision: Precision | None) -> None:
             setattr(parent, name, _KINDS[precision](child))
 
 
+def is_faster_in_bf16() -> bool:
+    """Return whether this is a CPU that multiplies bf16 itself."""
+    return best_device().type == "cpu" and multiplies_bf16()
+
+
 def _check_bf16(model: nn.Module) -> None:
-    if not (packable(model) and multiplies_bf16()):
+    if not (packable(model) and is_faster_in_bf16()):
         raise NescioError("precision bf16: for fp32 weights on a CPU that multiplies bf16 itself; use precision full")
 
 

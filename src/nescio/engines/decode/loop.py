@@ -83,8 +83,8 @@ class Loop:
         """Return how many new tokens a request could have if it ran alone; below 1 it never fits."""
         return self.batch.most_tokens(len(job.rows), self.batch.slots.most) - job.longest_prompt
 
-    def submit(self, job: Job) -> None:
-        """Queue a request; callable from any thread.
+    def submit(self, *jobs: Job) -> None:
+        """Queue requests, all at once, so that which rows meet is no matter of timing; callable from any thread.
 
         Raises:
             EngineClosedError: The loop is closed.
@@ -92,7 +92,7 @@ class Loop:
         with self._state:
             if self.closed:
                 raise EngineClosedError("the engine is closed; load it again")
-            self._waiting.append(job)
+            self._waiting.extend(jobs)
             if not self._is_running:
                 self._is_running = True
                 self._thread = threading.Thread(target=self._run, name=DECODE_THREAD, daemon=True)
