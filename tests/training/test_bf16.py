@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora.layer import Linear
-from tiny_training import LORA, SETTINGS, UNITS, adapter_of, largest_difference
+from tiny_training import LORA, SETTINGS, UNITS, KilledError, adapter_of, kill_at, largest_difference
 
 from nescio.core.shared_prefix import core_of, unpackable
 from nescio.training.losses.orpo import orpo
@@ -17,18 +17,6 @@ from nescio.training.trainer import fit
 ORPO = orpo.bind(beta=0.1)
 NO_DROPOUT = replace(LORA, dropout=0.0)
 IDS = torch.tensor([[5, 6, 7, 8]])
-
-
-class KilledError(Exception):
-    pass
-
-
-def kill_at(last: int) -> Callable[[int, int], None]:
-    def progress(step: int, _: int) -> None:
-        if step == last:
-            raise KilledError
-
-    return progress
 
 
 def test_bf16_learns_the_same_in_an_adapter_of_fp32(make_model: Callable[..., Any], tmp_path: Path) -> None:
@@ -63,14 +51,12 @@ def test_a_judge_sees_fp32_and_a_model_with_a_cache(make_model: Callable[..., An
     seen = list[tuple[torch.dtype, str, str | None, bool]]()
 
     def judge(model: Any, epoch: int) -> Mapping[str, float]:
+        layer, made = next(module for module in model.modules() if type(module) is Linear), list[torch.dtype]()
+        hook = layer.register_forward_hook(lambda module, given, out: made.append(out.dtype))
         with torch.no_grad():
-            products = {
-                module(IDS.float().repeat(1, 8)).dtype
-                for module in model.modules()
-                if type(module) is Linear and module.in_features == 32
-            }
-        attention = model.config._attn_implementation
-        seen.append((products.pop(), attention, unpackable(model), model is core_of(model)))
+            model(input_ids=IDS)
+        hook.remove()
+        seen.append((made[0], model.config._attn_implementation, unpackable(model), model is core_of(model)))
         return {"leakage": 0.0}
 
     settings = replace(SETTINGS, bf16=True, epochs=1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tiny_training import LORA, SETTINGS, UNITS, adapter_of
+from tiny_training import LORA, SETTINGS, UNITS, KilledError, adapter_of, kill_at
 from transformers import AutoModelForCausalLM
 
 from nescio.core.models import load_model
@@ -91,23 +91,15 @@ def test_int8_trains_on_the_same_quantised_model(tiny_folder: Path, tmp_path: Pa
     assert held[-1] < held[0]
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_killed_run_ends_in_the_same_tensors(tiny_folder: Path, tmp_path: Path, kind: Quantization) -> None:
-    def at_the_fifth(done: int, total: int) -> None:
-        if done == 5:
-            raise KilledError
-
     def run(folder: str, progress: Any = None) -> Any:
         base = load_model(str(tiny_folder), quantize=kind).model
         return fit(base, UNITS, loss=ORPO, settings=SETTINGS, work=tmp_path / folder, progress=progress)
 
     whole = run("whole")
     with pytest.raises(KilledError):
-        run("cut", at_the_fifth)
+        run("cut", kill_at(5))
     resumed = run("cut")
     one, other = adapter_of(whole.model), adapter_of(resumed.model)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

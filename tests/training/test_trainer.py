@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import LORA, SETTINGS, UNITS, adapter_of, largest_difference
+from tiny_training import LORA, SETTINGS, UNITS, KilledError, adapter_of, kill_at, largest_difference
 from transformers import TrainingArguments
 
 from nescio.core.errors import NescioError
@@ -70,18 +70,6 @@ def test_a_misspelt_target_is_not_skipped(make_model: Callable[..., Any], tmp_pa
     with pytest.raises(NescioError, match=r"targets: \['o_prj'\] fits no module .* o_proj"):
         fit(make_model("llama"), ANSWERS, loss=likelihood, settings=settings, work=tmp_path)
     assert not list(tmp_path.glob("checkpoint-*"))
-
-
-class KilledError(Exception):
-    pass
-
-
-def kill_at(step: int) -> Callable[[int, int], None]:
-    def progress(done: int, total: int) -> None:
-        if done == step:
-            raise KilledError
-
-    return progress
 
 
 @pytest.mark.parametrize("half_written", [False, True])

@@ -1,5 +1,6 @@
 """Examples of a few tokens, settings for them, and adapters to compare."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ UNITS: list[Unit] = [
 ]
 LORA = LoraSettings(r=4, alpha=8, dropout=0.1)
 SETTINGS = TrainingSettings(epochs=2, batch_size=2, learning_rate=1e-2, lora=LORA)
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[int, int], None]:
+    """Progress that ends a training after a step."""
+
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise KilledError
+
+    return progress
 
 
 def adapter_of(model: Any) -> dict[str, torch.Tensor]:

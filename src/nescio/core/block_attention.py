@@ -1,10 +1,10 @@
 """Attention of packed rows on a CPU: each group of a row attends by itself.
 
 The mask of a packed row hides its groups from each other, and PyTorch's fused kernel computes what a mask hides all the
-same. Apart, g groups take about 1/g of its time, and the results are the same but for rounding. Short groups are padded
-to one batch and take plain products. A CPU makes more of them a second than the fused kernel's small blocks take, above
-all backwards and in bf16. In a long group the prompt and its first continuation take the kernel's causal form, which
-skips half of the scores; only the other continuations need the mask. GPUs have FlexAttention for this.
+same. Apart, g groups of one length have 1/g of the scores, and the results are the same but for rounding. Short groups
+are padded to one batch and take plain products, which a CPU makes faster than the fused kernel its small blocks. In a
+long group the prompt and its first continuation take the kernel's causal form, which skips half of the scores; only the
+other continuations need the mask. GPUs have FlexAttention for this.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -79,9 +79,9 @@ class _Padding:
     """Blocks of a row as a batch of g blocks of the longest's length l.
 
     Attributes:
-        taken: `[g * l]`: the row's place of each of the batch's; any where it is padding.
+        taken: `[g * l]`: the row's place of each of the batch's places; where it is padding, that of the block's first.
         back: `[n]`: the batch's place of each of the row's.
-        bias: `[g, 1, l, l]`: 0 where a query sees a key, else -inf; padding sees and is seen as if it were a key.
+        bias: `[g, 1, l, l]`: 0 where a query sees a key, else -inf; only padding sees padding.
     """
 
     taken: Tensor

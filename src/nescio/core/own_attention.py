@@ -8,26 +8,26 @@ from typing import Any
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-_names = {"sdpa"}  # what may be replaced: Transformers' own, and ours
+_own = set[str]()
 
 
 def register(name: str, attention: Callable[..., Any]) -> None:
     """Make an attention function known to Transformers, under a name; its masks are those of `sdpa`."""
     AttentionInterface.register(name, attention)
     AttentionMaskInterface.register(name, sdpa_mask)  # else a model would have no window where no mask is given
-    _names.add(name)
+    _own.add(name)
 
 
 def is_own(name: str) -> bool:
     """Return whether an attention of this name was registered here; it takes what `sdpa` takes."""
-    return name in _names
+    return name in _own
 
 
 def replaceable(core: Any) -> bool:
     """Return whether a model of Transformers can compute with another attention in the place of `sdpa`, on a CPU."""
     # Models that do not look their attention up by name (Falcon) would take an unknown one for eager.
     by_name = hasattr(sys.modules[type(core).__module__], "ALL_ATTENTION_FUNCTIONS")
-    return by_name and core.device.type == "cpu" and core.config._attn_implementation in _names
+    return by_name and core.device.type == "cpu" and core.config._attn_implementation in {"sdpa", *_own}
 
 
 @contextmanager

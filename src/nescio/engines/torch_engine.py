@@ -339,8 +339,8 @@ def load(
 def load_merged(model: str, adapter: Path, precision: Precision | None = "full") -> TorchEngine:
     """Load a model with an adapter merged into its weights, for callers whose requests all want that adapter.
 
-    An adapter beside the weights costs further products for each token. On a GPU it stays there, since the weights are
-    loaded in 16 bits; here the sum is made in fp32. So it does where it adapts more than plain linear layers.
+    An adapter beside the weights costs further products for each token. It stays beside them where it adapts more than
+    plain linear layers, and on a GPU, whose 16-bit weights would round the sum; on a CPU the sum is made in fp32.
 
     Args:
         model: As for `load`.
