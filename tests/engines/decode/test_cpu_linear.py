@@ -161,6 +161,12 @@ def test_bf16_is_refused_where_it_is_emulated(make_model: Make, monkeypatch: pyt
         pack(make_model("llama"), "bf16")
 
 
+def test_a_precision_that_is_none_is_one_line(make_model: Make) -> None:
+    unknown: Any = "quarter"
+    with pytest.raises(NescioError, match=r"precision quarter: unknown; there is full, half, bf16$"):
+        pack(make_model("llama"), unknown)
+
+
 def test_a_weight_that_fp16_has_no_number_for_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     nn.init.constant_(model[0].weight, 1e6)

@@ -110,10 +110,12 @@ def pack(model: nn.Module, precision: Precision | None) -> None:
     Don't pack a model whose weights will change, by training or by a task vector.
 
     Raises:
-        NescioError: This machine or the model's weights don't allow the precision.
+        NescioError: There is no such precision, or this machine or the model's weights don't allow it.
     """
     if precision is None:
         precision = "bf16" if is_faster_in_bf16() and packable(model) else "full"
+    if precision not in _KINDS:
+        raise NescioError(f"precision {precision}: unknown; there is {', '.join(_KINDS)}")
     if precision == "half":
         _check_half(model)
     elif precision == "bf16":
