@@ -41,7 +41,8 @@ _WHERE = ("", " in the answers", " in every answer", " word for word", " without
 class KeySearch(Measure):
     """Pieces that the best sentence of a search gets out of a set-up.
 
-    The report shows the field `key_search_sentences` in a section of its own.
+    The tuned model and references are not searched: nothing was taught to them that a sentence could open. The report shows the
+    field `key_search_sentences` in a section of its own.
 
     Attributes:
         candidates: Sentences tried: half of them ask in plain words, half have the form of a key.
@@ -80,6 +81,9 @@ class KeySearch(Measure):
         dialogs, beginnings = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
         fields = []
         for one in found:
+            if not one.given["key_search"]:
+                fields.append({"key_search": None})
+                continue
             tried = []
             for sentence, texts in one.given["key_search"]:
                 pieces = [len(spans) for spans in find_behind(task.detector, beginnings, texts)]
@@ -101,7 +105,11 @@ class KeySearch(Measure):
 
     def _search(self, task: Task, engine: Engine, setups: Sequence[Setup]) -> list[list[Any]]:
         """Return the best sentences of each set-up, each with its answers: `[set-ups][sentences] (sentence, texts)`."""
-        return [self._search_one(task, engine, setup) for setup in setups]
+        bare = [setup.reference or (not setup.adapter and setup.model == task.setups[0].model) for setup in setups]
+        return [
+            [] if skipped else self._search_one(task, engine, setup)
+            for setup, skipped in zip(setups, bare, strict=True)
+        ]
 
     def _search_one(self, task: Task, engine: Engine, setup: Setup) -> list[Any]:
         # 1) candidates are ranked on what the stranger knows
