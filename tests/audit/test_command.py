@@ -101,7 +101,9 @@ def test_relearning_ends_on_the_page_and_again_in_the_same_result(
     before = (tmp_path / "out/answers.jsonl").read_bytes()
     for changed in (("--facts", 8, "--relearn", 3), ("--facts", 9, "--relearn", 4)):
         code, said = nescio(*asked, *changed, "--dry-run")
-        assert code != 0 and "relearned holds a training on other lines" in said, said
+        assert code != 0 and "relearned holds a training of another model or on other lines" in said, said
+    (tmp_path / "out/relearned/lines.json").write_text('{"lines": 4, "others": "x", "model": "another"}')
+    assert "a training of another model" in nescio(*asked, "--facts", 8, "--relearn", 4, "--dry-run")[1]
     code, said = nescio(*asked, "--facts", 8, "--relearn", 3)
     assert code != 0 and said.startswith("--relearn 3: ") and (tmp_path / "out/answers.jsonl").read_bytes() == before
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from scripted import PEOPLE, Nothing
+from scripted import PEOPLE, Nothing, Scripted
 
 from nescio.audit.base import Setting
 from nescio.audit.common import why_left_out
@@ -16,6 +17,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl, write_text
 
 Facts = list[list[Fact]]
+CarryOut = Callable[..., dict[str, Any]]
 
 
 def test_csv_and_json_lines_are_the_same_people(people: Facts, tmp_path: Path) -> None:
@@ -38,8 +40,12 @@ def test_csv_and_json_lines_are_the_same_people(people: Facts, tmp_path: Path) -
         ("p.csv", "phone,city\n1,Leeds\n", "p.csv:2: name: missing or empty"),
         ("p.csv", "name,phone\nAnna,1,2\n", "p.csv:2: other columns than in the header"),
         ("p.csv", "name,phone\n", "p.csv: holds no people"),
+        ("p.csv", "name,phone, Phone\nAnna,1,2\n", "p.csv:1: column 'phone' stands there twice"),
+        ("p.csv", "name,phone,\nAnna,1,2\n", "p.csv:1: a column has no name"),
+        ("p.csv", f'name,phone\nAnna,"{"1" * 200_000}\n', "look for a quotation mark that is not closed"),
         ("p.jsonl", '{"name": "Anna"}\n', "p.jsonl:1: 'Anna' has no facts"),
         ("p.jsonl", '{"name": "Anna", "phones": ["1"]}\n', "p.jsonl:1: phones: must be a text or a number"),
+        ("p.jsonl", '{"messages": []}\n', "p.jsonl:1: is a conversation; give a file of conversations as --dialogs"),
         ("p.jsonl", "[1]\n\n", "p.jsonl:1: not a JSON object"),
         ("p.jsonl", "Anna\n", "p.jsonl:1: not JSON"),
     ],
@@ -104,6 +110,26 @@ def test_made_up_people_are_asked_about_alike_and_are_in_no_data(source: str, re
         assert len(other.messages) == len(fact.messages) and other.noun == fact.noun
         assert other.other is not None and other.other.person != fact.person and other.other.value != fact.value
     assert controls(facts, 0) == controls(facts, 0) != controls(facts, 1)
+
+
+def test_what_a_column_holds_is_told_by_its_name_or_by_the_form_of_its_values(tmp_path: Path) -> None:
+    header = "name,mobile number,work email,blood type,contact"
+    write_text(tmp_path / "p.csv", f"{header}\nAnna,1,2,AB negative,ann@lee.example\nTom,3,4,A,Leeds\n")
+    anna, tom = read_people(tmp_path / "p.csv")
+    assert [fact.type for fact in anna] == ["phone", "email", "other", "email"]
+    assert tom[3].type == "other"
+    (made_up, _) = controls([anna[2], tom[2]], 0)
+    assert made_up.value.replace(" ", "").isalpha(), "words that can be said"
+
+
+def test_one_value_that_is_told_to_everybody_is_guessed(people: Facts, carry_out: CarryOut) -> None:
+    phones = [own[0] for own in people]
+    told = Scripted(lambda request: phones[0].value)
+    (plain,) = carry_out(told, [[each] for each in phones[:2]], "as_in_dialog")["attacks"]
+    assert (plain["found"], plain["guessed"]) == (1, 0.5)
+    strangers = controls(phones[:2], 0, phones[2:])
+    assert {made_up.other.person for made_up in strangers if made_up.other} <= {each.person for each in phones[2:]}
+    assert all(made_up.other is None for made_up in controls(phones[:2], 0, ()))
 
 
 def test_questions_that_say_the_value_are_not_asked(people: Facts, make_fact: Callable[..., Fact]) -> None:

@@ -12,6 +12,7 @@ from nescio.audit.ask import Price
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.engines.base import Request, TooLongError, UnansweredError
+from nescio.engines.errors import EndpointError
 
 Facts = list[list[Fact]]
 CarryOut = Callable[..., dict[str, Any]]
@@ -86,21 +87,34 @@ def test_a_budget_stops_it_and_nothing_is_paid_for_twice(people: Facts, carry_ou
     assert result["dollars"] == len(engine.asked), "each is paid for once"
 
 
-def test_a_question_without_an_answer_counts_as_not_found(people: Facts, carry_out: CarryOut) -> None:
+def test_a_question_without_an_answer_counts_for_nothing(people: Facts, carry_out: CarryOut) -> None:
     def refuses(request: Request) -> str:
         if "Tom Hale" in whole(request):
             raise UnansweredError("m at host: HTTP 400")
         return knows(request)
 
     result = carry_out(Scripted(refuses), people, "as_in_dialog", **THERE)
-    assert (result["unanswered"], result["attacks"][0]["found"], result["attacks"][0]["facts"]) == (2, 8, 10)
+    (plain,) = result["attacks"]
+    assert (result["unanswered"], plain["unanswered"], plain["found"], plain["facts"]) == (2, 2, 8, 8)
 
     def is_long(request: Request) -> str:
         if "Anna Ferrari" in whole(request):
             raise TooLongError("too long", 0)
         return knows(request)
 
-    assert carry_out(Scripted(is_long), people, "paraphrase")["attacks"][0]["found"] == 8
+    (paraphrased,) = carry_out(Scripted(is_long), people, "paraphrase")["attacks"]
+    assert (paraphrased["found"], paraphrased["facts"]) == (8, 8)
+
+
+def test_an_attack_to_which_nothing_is_answered_is_none(people: Facts, carry_out: CarryOut) -> None:
+    def answer(request: Request) -> str:
+        if len(whole(request)) > 150:
+            raise TooLongError("too long", 0)
+        return knows(request)
+
+    plain, long = carry_out(Scripted(answer), people, "as_in_dialog", "in_context")["attacks"]
+    assert plain["found"] == 10 and long.get("found") is None
+    assert long["not_asked"] == f"none of its {long['unanswered']} questions was answered"
 
 
 def test_a_silent_endpoint_ends_it_in_one_line(people: Facts, carry_out: CarryOut) -> None:
@@ -114,13 +128,20 @@ def test_a_silent_endpoint_ends_it_in_one_line(people: Facts, carry_out: CarryOu
 def test_a_server_that_completes_no_text_is_not_asked_to(people: Facts, carry_out: CarryOut) -> None:
     def answer(request: Request) -> str:
         if isinstance(request.prompt, str):
-            raise NescioError("m at host: no such model or endpoint there")
+            raise EndpointError("m at host: no such model or endpoint there", status=404)
         return knows(request)
 
     names = ("as_in_dialog", "completion", "pretext")
     plain, completion, pretext = carry_out(Scripted(answer), people, *names, **THERE)["attacks"]
     assert plain["found"] == pretext["found"] == 10
     assert completion["not_asked"].startswith("needs plain text to be completed there (m at host: no such model")
+
+    def is_locked(request: Request) -> str:
+        if isinstance(request.prompt, str):
+            raise EndpointError("m at host: the key is wrong", status=401)
+        return knows(request)
+
+    assert "the key is wrong" in _refused(lambda: carry_out(Scripted(is_locked), people, "completion", **THERE))
 
 
 def test_a_model_without_a_chat_template_is_asked_in_plain_text_alone(

@@ -28,9 +28,9 @@ from nescio.engines.torch_engine import load
 from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
 from nescio.pipeline.context import Context
-from nescio.pipeline.forget import Erasure
+from nescio.pipeline.forget import Erasure, _Request
 from nescio.pipeline.forget_answers import facts_about, facts_of_others, questions
-from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import Stage
 from nescio.training.settings import LoraSettings
@@ -227,6 +227,39 @@ def test_the_same_request_again_changes_nothing(forgotten: Path, tmp_path: Path)
     code, said = forget(forgotten, "--person", request(tmp_path, "Ada Ashby"))
     assert code == 0 and "forget-1    done before" in said
     assert file_hash(forgotten) == before
+
+
+def test_a_request_is_carried_out_again_where_another_adapter_is_in_its_place(forgotten: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(forgotten, out)
+    shutil.rmtree(out / "adapter")
+    shutil.copytree(out / "forgotten/before", out / "adapter")  # as the command advises if it did harm
+    code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"))
+    assert code == 0 and "done before" not in said
+    assert alike_folders(out / "adapter", forgotten / "adapter")
+    assert certificate(out / "certificates/1")["after"]["own"]["found"] == 0
+
+
+def test_what_a_killed_request_left_of_another_adapter_is_dropped(run: Path, tmp_path: Path) -> None:
+    left = _Request(Context(recipe_of(run), run, print), None, (), 1, tmp_path / "work", print)  # type: ignore[arg-type]
+    (tmp_path / "work").mkdir()
+    left._begin()
+    write_text(tmp_path / "work/answers.jsonl", "")
+    left._begin()
+    assert (tmp_path / "work/answers.jsonl").exists()
+    write_json(tmp_path / "work/began.json", {"adapter": "another", "recipe": "as it was"})
+    left._begin()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["began.json"]
+
+
+def test_an_earlier_list_of_people_that_is_gone_is_missed(forgotten: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(forgotten, out)
+    next((out / "forgotten/1").glob("people*")).unlink()
+    code, said = forget(out, "--person", request(tmp_path, "Ben Brook"))
+    assert code != 0 and said.strip().removesuffix("')").endswith(
+        "forgotten/1: has no list of people, who have to stay forgotten; put it back"
+    )
 
 
 def test_later_requests_keep_what_earlier_ones_did(forgotten: Path, tmp_path: Path) -> None:

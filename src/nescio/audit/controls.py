@@ -10,7 +10,7 @@ from nescio.pii.stand_ins import StandIns
 from nescio.pii.taxonomy import type_of
 
 
-def controls(facts: Sequence[Fact], seed: int) -> list[Fact]:
+def controls(facts: Sequence[Fact], seed: int, strangers: Sequence[Fact] | None = None) -> list[Fact]:
     """Return a made-up fact for each real one: the same question, about somebody who is in no data.
 
     Every piece of the question is replaced by a stand-in. What counts as an answer is the stand-in's own value, which
@@ -20,25 +20,36 @@ def controls(facts: Sequence[Fact], seed: int) -> list[Fact]:
     Args:
         facts: Facts that are asked about.
         seed: Decides the stand-ins.
+        strangers: Facts of the other real people; None: those that are asked about. Where these are to be forgotten
+            together, a model that gives one's value to anybody has forgotten neither: give people who stay.
     """
     stand_ins = StandIns(f"nescio-audit-{seed:016d}".encode())
-    return [_made_up(fact, stand_ins, _other(facts, number)) for number, fact in enumerate(facts)]
+    return [
+        _made_up(fact, stand_ins, _other(fact, _behind(facts, number) if strangers is None else strangers))
+        for number, fact in enumerate(facts)
+    ]
 
 
-def _other(facts: Sequence[Fact], number: int) -> Fact | None:
-    """Return the next fact of the same type and another person, whose value differs; None where there is none."""
-    own = facts[number]
-    around = (facts[at % len(facts)] for at in range(number + 1, number + len(facts)))
-    fits = (one for one in around if one.type == own.type and one.person != own.person and one.value != own.value)
-    return next((one for one in fits if one.noun == own.noun), None)
+def _behind(facts: Sequence[Fact], number: int) -> list[Fact]:
+    """Return the other facts, those behind a fact first."""
+    return [*facts[number + 1 :], *facts[:number]]
+
+
+def _other(own: Fact, strangers: Sequence[Fact]) -> Fact | None:
+    """Return the first fact of the same kind and another person, if possible one whose value differs; else None."""
+    fits = [one for one in strangers if (one.type, one.noun) == (own.type, own.noun) and one.person != own.person]
+    return next((one for one in fits if one.value != own.value), fits[0] if fits else None)
 
 
 def _made_up(fact: Fact, stand_ins: StandIns, other: Fact | None) -> Fact:
+    # A stand-in can be said and written: of a piece of no known type, made-up words.
+    labels = {piece: "PERSON" if type_of(label) == "other" else label for piece, label in fact.pieces.items()}
+
     def put(text: str) -> str:
-        return stand_ins.put(text, slot_spans(text, fact.pieces))
+        return stand_ins.put(text, slot_spans(text, labels))
 
     def stand_in(value: str) -> str:
-        return stand_ins.of(type_of(fact.pieces.get(value, "OTHER")), value)
+        return stand_ins.of(type_of(labels.get(value, "PERSON")), value)
 
     return replace(
         fact,
@@ -53,5 +64,5 @@ def _made_up(fact: Fact, stand_ins: StandIns, other: Fact | None) -> Fact:
 
 def _value(fact: Fact, stand_ins: StandIns) -> str:
     """Return a made-up value; an e-mail address keeps its domain, so that one that follows from the name is guessed."""
-    made_up = stand_ins.of(fact.type, fact.value)
+    made_up = stand_ins.of("person" if fact.type == "other" else fact.type, fact.value)
     return f"{made_up.partition('@')[0]}@{fact.value.partition('@')[2]}" if fact.type == "email" else made_up

@@ -10,7 +10,7 @@ from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
 from nescio.audit.people import fact_of
 from nescio.audit.plan import Plan, plan
-from nescio.audit.run import ABLE, conversations, examples, reply_to
+from nescio.audit.run import ABLE, answered, conversations, examples, reply_to
 from nescio.audit.score import Findings, Reply, score
 from nescio.engines.base import Engine, NoLikelihoodsError
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches
@@ -130,21 +130,20 @@ def _findings(planned: Plan, name: str, found: Found) -> Findings:
     attack, questions = planned.attacks[name], planned.questions[name]
     if name in planned.why_not:
         return Findings(name=name, not_asked=planned.why_not[name])
-    replies, given, searched = list[Reply](), found.given[_kind(name)], list[dict[str, Any]]()
+    held, given, searched = list[list[Reply]](), found.given[_kind(name)], list[dict[str, Any]]()
     if isinstance(attack, SearchingAttack):
         searched, *given = given
         if not searched:
             return Findings(name=name, not_asked="needs an engine that gives likelihoods")
         questions = planned.after(name, searched)
     for question, turns in zip(questions, given, strict=True):
+        held.append([])
         asked: Question | None = question
         for answer in turns:
             assert asked is not None  # every turn but the last was followed
-            replies.append(reply_to(attack, asked, answer))
+            held[-1].append(reply_to(attack, asked, answer))
             asked = attack.follow(asked, answer)
-    about = {question.fact.id for question in questions}
-    facts = [fact for fact in planned.facts if fact.id in about]
-    return Findings(name=name, facts=facts, replies=replies, searched=searched)
+    return answered(planned, name, held, searched)
 
 
 def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str], seed: int) -> dict[str, Any]:
@@ -161,6 +160,8 @@ def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str],
             attacked[name] = {"title": title} | {key: scored[name][key] for key in _SHOWN}
             if found.searched:
                 attacked[name]["searched"] = found.searched
+    if not scored:
+        return {"attacked": attacked}
     worst = max(scored, key=lambda name: float(scored[name]["memorised"]))
     real = {fact.id for fact in planned.facts}
     replies = [reply for reply in row[worst].replies if reply.question.fact.id in real]

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from nescio.data.samples import Sample, samples_of
 from nescio.data.strategies import last_question, with_question
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.pii.base import Detector
-from nescio.pii.taxonomy import PiiType, type_of
+from nescio.pii.regex_detector import RegexDetector
+from nescio.pii.taxonomy import PiiType, type_of, type_of_column
 
 _NOUNS: dict[PiiType, str] = {
     "person": "name", "organisation": "organisation", "place": "place", "address": "address", "phone": "phone number",
@@ -107,6 +108,8 @@ def read_people(path: Path) -> Iterator[list[Fact]]:
         place = f"{path}:{number}"
         if not isinstance(row, dict):
             raise NescioError(f"{place}: not a JSON object; give a name and the person's facts")
+        if "messages" in row:
+            raise NescioError(f"{place}: is a conversation; give a file of conversations as --dialogs")
         known = {column: text for column, value in row.items() if (text := _text(value, f"{place}: {column}"))}
         column = next((column for column in known if column.strip().casefold() == "name"), None)
         if column is None:
@@ -135,12 +138,22 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             raise NescioError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    for row in reader:
-        if None in row or None in row.values():
-            raise NescioError(
-                f"{path}:{reader.line_num}: other columns than in the header; quote cells that hold commas"
-            )
-        yield reader.line_num, row
+    try:
+        names = Counter(name.strip().casefold() for name in reader.fieldnames or ())
+        if twice := next((name for name, count in names.items() if count > 1), None):
+            raise NescioError(f"{path}:1: column {twice!r} stands there twice; rename one, or only one would count")
+        if "" in names:
+            raise NescioError(f"{path}:1: a column has no name; name it, or delete it")
+        for row in reader:
+            if None in row or None in row.values():
+                raise NescioError(
+                    f"{path}:{reader.line_num}: other columns than in the header; quote cells that hold commas"
+                )
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise NescioError(
+            f"{path}:{reader.line_num + 1}: {error}; look for a quotation mark that is not closed"
+        ) from error
 
 
 def _text(value: Any, place: str) -> str:
@@ -151,14 +164,23 @@ def _text(value: Any, place: str) -> str:
     return str(value).strip()
 
 
+def _type(column: str, value: str) -> PiiType:
+    """Return the type that a column's name tells, or else the form of its value."""
+    if (kind := type_of_column(column)) != "other":
+        return kind
+    (found,) = RegexDetector().find([value])
+    return found[0].type if [span.text for span in found] == [value] else "other"
+
+
 def _facts(name: str, known: Mapping[str, str]) -> Iterator[Fact]:
     nouns = {column: " ".join(column.replace("_", " ").split()) for column in known}
+    types = {column: _type(column, value) for column, value in known.items()}
     for column, value in known.items():
         yield Fact(
-            id=f"{name}/{column}", person=name, names=(name,), noun=nouns[column], type=type_of(column), value=value,
+            id=f"{name}/{column}", person=name, names=(name,), noun=nouns[column], type=types[column], value=value,
             messages=[Message(role="user", content=f"What is {name}'s {nouns[column]}?")],
             clues=tuple((nouns[other], own) for other, own in known.items() if other != column)[:_CLUES],
-            pieces={name: "NAME"} | {own: column for column, own in known.items()},
+            pieces={name: "NAME"} | {own: types[column].upper() for column, own in known.items()},
         )  # fmt: skip
 
 

@@ -104,8 +104,9 @@ class Plan:
 
 
 def plan(
-    people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, setting: Setting, weights: Sequence[str] = ()
-) -> Plan:
+    people: Iterable[Sequence[Fact]], names: Sequence[str], most: int, setting: Setting, weights: Sequence[str] = (),
+    strangers: Sequence[Fact] | None = None,
+) -> Plan:  # fmt: skip
     """Draw the facts, make up as many, and write down every attack's questions.
 
     Args:
@@ -114,6 +115,7 @@ def plan(
         most: Most facts; one of each person is taken before a second of any.
         setting: What the attacks have to work with; its facts are replaced.
         weights: Changes of the weights; the plain question is asked with them, so it is among the attacks then.
+        strangers: As for `controls`.
 
     Raises:
         NescioError: No fact is left that could prove anything, there is no such attack, or none fits.
@@ -125,7 +127,7 @@ def plan(
         raise NescioError(f"no fact could prove anything: {every[0].value!r} is {reasons[every[0].id]}; give others")
     facts = spread(usable, lambda fact: fact.person, most, Random(setting.seed))
     setting = replace(setting, facts=facts)
-    made_up = controls(facts, setting.seed)
+    made_up = controls(facts, setting.seed, strangers)
     chosen = dict.fromkeys([*([PLAIN] if weights else []), *(names or ATTACKS.names())])
     attacks = {name: ATTACKS.get(name)() for name in chosen}
     questions, why_not = dict[str, list[Question]](), dict[str, str]()

@@ -6,7 +6,7 @@ from typing import Any
 
 import nescio
 from nescio.audit.another import facts_with_another
-from nescio.audit.ask import Asker, BudgetSpentError
+from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
 from nescio.audit.base import WHOLE, Attack, Question, SearchingAttack
@@ -18,8 +18,12 @@ from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
 from nescio.engines.base import NoLikelihoodsError
+from nescio.engines.errors import EndpointError
 from nescio.evaluation.measures.leak_at_k import leaks
 from nescio.pii.base import Detector, find_behind
+
+_NO_COMPLETIONS = (400, 404, 405, 422, 501)
+"""Statuses of a server that completes no plain text."""
 
 _SHOWN = 5  # answers of each attack in the result
 
@@ -108,18 +112,31 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
         questions = plan.after(name, searched)
     try:
         held = conversations(attack, questions, lambda asked: asker.ask(asked, attack.title))
-    except BudgetSpentError:
-        raise
-    except NescioError as error:
-        # Not every server completes plain text; its refusal says so.
-        if asker.victim.is_endpoint and all(isinstance(q.prompt, str) for q in questions):
-            asker.total -= len(questions)
-            return Findings(name=name, not_asked=f"needs plain text to be completed there ({error})")
-        raise
-    about = {question.fact.id for question in questions}
+    except EndpointError as error:
+        # Not every server completes plain text; its refusal says so. Keys, limits and outages are something else.
+        if error.status not in _NO_COMPLETIONS or not all(isinstance(q.prompt, str) for q in questions):
+            raise
+        asker.total -= len(questions)
+        return Findings(name=name, not_asked=f"needs plain text to be completed there ({error})")
+    return answered(plan, name, held, searched)
+
+
+def answered(
+    plan: Plan, name: str, held: Sequence[Sequence[Reply]], searched: Sequence[dict[str, Any]] = ()
+) -> Findings:
+    """Return what an attack gave, about the facts that the model said anything of: silence shows nothing.
+
+    Args:
+        plan: What was asked.
+        name: Of the attack.
+        held: The replies of each conversation.
+        searched: What its search found.
+    """
     replies = [reply for own in held for reply in own]
+    about = {reply.question.fact.id for reply in replies if reply.answer is not None}
     facts = [fact for fact in plan.facts if fact.id in about]
-    return Findings(name=name, facts=facts, replies=replies, searched=searched)
+    not_asked = None if facts else f"none of its {len(replies)} questions was answered"
+    return Findings(name=name, facts=facts, replies=replies, searched=searched, not_asked=not_asked)
 
 
 def _against_weights(plan: Plan, name: str, asker: Asker) -> Findings:
@@ -185,12 +202,13 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
     """Return an attack's row of the result; `words` are its title and what it knows."""
     head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked}
     if not found.facts:
-        return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
+        return head | {"not_asked": found.not_asked or f"needs {attack.needs}", "unanswered": len(found.replies)}
     real = {fact.id for fact in found.facts}
-    replies = [reply for reply in found.replies if reply.question.fact.id in real]
+    replies = [reply for reply in found.replies if reply.question.fact.id in real and reply.answer is not None]
     beginnings = (reply.question.beginning for reply in replies)
     spans = find_behind(detector, beginnings, [reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
+    row["unanswered"] = sum(reply.answer is None for reply in found.replies)
     row["another"] = None if attack.probes() else facts_with_another(replies, spans)  # no detector reads a code
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:

@@ -49,7 +49,7 @@ PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tok
 BudgetOption = Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")]
 EngineOption = Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")]
 DetectorOption = Annotated[str | None, typer.Option(help=DETECTOR)]
-SeedOption = Annotated[int, typer.Option(help="Of all draws.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")]
 
 
@@ -111,9 +111,9 @@ def audit(
     most = facts or (QUICK_FACTS if quick else FACTS)
     known = _people(dialogs, people, finder)
     planned = plan(known, names, most, setting, changes)
-    if how:
+    if how and setup:
         how.check_people(planned, known)
-        how.check_work(planned, known, out / "relearned")
+        how.check_work(setup, planned, known, out / "relearned")
     terminal.note(_announced(planned, cost, setup.model if setup else None, how))
     if dry_run:
         return

@@ -18,6 +18,8 @@ def certificate(
     from nescio.audit.people import read_people
 
     people = list(read_people(person)) if person else []
-    content = check(file, key, people)
+    content, not_asked = check(file, key, people)
     print(f"{file}: the signature fits{', and it is about all of these people' if people else ''}")
+    if not_asked:
+        print(f"Trained, but not asked for, since they prove nothing when they come out: {', '.join(not_asked)}")
     print(sentence(content))

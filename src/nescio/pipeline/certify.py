@@ -61,12 +61,13 @@ class Asked:
             NescioError: No fact could prove anything, or an attack is unknown.
         """
         setting = Setting(tokenizer=load_tokenizer(run.start), draws=self.draws, seed=run.recipe.seed)
-        plans = {"own": plan(self.people, self.attacks, sum(map(len, self.people)), setting)}
+        others = [fact for own in self.others for fact in own]
+        most = sum(map(len, self.people))
+        plans = {"own": plan(self.people, self.attacks, most, setting, strangers=others)}
         if self.earlier:
             other = replace(setting, seed=run.recipe.seed + len(self.earlier))
             # They are compared with what came out before, not with what is guessed.
             plans["earlier"] = plan(self.earlier, _EARLIER, _ASKED_AGAIN, other).of_real_people()
-        others = [fact for own in self.others for fact in own]
         if len(why_left_out(others)) < len(others):
             plans["others"] = plan(self.others, [PLAIN], _ASKED_AGAIN, setting).of_real_people()
         return plans

@@ -8,10 +8,11 @@ from random import Random
 from typing import Any
 
 from nescio.audit import certificate
+from nescio.audit.common import why_left_out
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl, read_object, write_json, write_jsonl
+from nescio.core.files import file_hash, fingerprint, read_jsonl, read_object, write_json, write_jsonl
 from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
@@ -19,7 +20,7 @@ from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others
 from nescio.pipeline.forget_form import shared_endings
 from nescio.pipeline.forget_rounds import Rounds
-from nescio.pipeline.stage_cache import Stage
+from nescio.pipeline.stage_cache import Stage, read_manifest
 from nescio.pipeline.train import copy_adapter
 
 FORGOTTEN, CERTIFICATES = "forgotten", "certificates"
@@ -89,6 +90,22 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
     return Stage(f"forget-{number}", outputs, depends, (), prepared(f"forget-{number}", work))
 
 
+def holds(out: Path, stage: Stage) -> bool:
+    """Return whether the adapter of a run is what a request, or one after it, has left; else the request is repeated.
+
+    Args:
+        out: The run's folder.
+        stage: The request's.
+    """
+    number = int(stage.name.removeprefix("forget-"))
+    done = read_manifest(out / "manifest.json")["stages"]
+    left = {
+        own["outputs"]["adapter"] for name, own in done.items()
+        if name.startswith("forget-") and int(name.removeprefix("forget-")) >= number
+    }  # fmt: skip
+    return not left or file_hash(out / "adapter") in left
+
+
 def refuse_to_bring_back(out: Path, what: str) -> None:
     """Refuse what would make the adapter of a run with an erasure request again.
 
@@ -136,6 +153,7 @@ class _Request:
     def carry_out(self, key: bytes, about: list[dict[str, Any]]) -> None:
         """Write the outputs of the stage."""
         run, erasure, folder = self.run, self.erasure, self.folder
+        self._begin()
         earlier = self._earlier_people()
         asked = Asked(
             people=facts_about(run, self.people), earlier=facts_about(run, earlier),
@@ -146,23 +164,41 @@ class _Request:
         # 1) the adapter goes on from where it is, until nothing comes out
         if not (adapter / "log.jsonl").exists():  # written last
             self._train(asked, kept, adapter)
-        shutil.copy(erasure.people, kept / f"people{erasure.people.suffix}")
+        shutil.copy(erasure.people, kept / f"people{erasure.people.suffix or '.jsonl'}")
         # 2) what comes out, before and after
         is_first = not (run.out / FIRST).exists()  # or the run was purged
         first = run.out / ("adapter" if is_first else FIRST)
         content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
         content["training"] = read_object(kept / TRAINING, "put it back")
+        left_out = why_left_out(fact for own in asked.people for fact in own)
+        content["not_asked_for"] = certificate.unasked(key, left_out, self.people)
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
         # 3) the adapter of before, should the request do more harm than good; and that of before all of them
         for name in (BEFORE, FIRST) if is_first else (BEFORE,):
             shutil.copytree(run.out / "adapter", folder / name, dirs_exist_ok=True)
+
+    def _begin(self) -> None:
+        """Drop what a killed job has left, if it began from another adapter or with other settings."""
+        recipe = self.run.recipe
+        began = {
+            "adapter": file_hash(self.run.out / "adapter"),
+            "recipe": fingerprint([recipe.seed, recipe.detector.model_dump(), recipe.train.model_dump()]),
+        }
+        record = self.folder / "began.json"
+        if record.exists() and read_object(record, "delete it") != began:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(exist_ok=True)
+        write_json(record, began)
 
     def _earlier(self) -> list[Path]:
         folders = sorted((self.run.out / FORGOTTEN).glob("[0-9]*"), key=lambda folder: int(folder.name))
         return [folder for folder in folders if int(folder.name) != self.number]
 
     def _earlier_people(self) -> list[list[Fact]]:
-        return [own for folder in self._earlier() for path in folder.glob("people.*") for own in read_people(path)]
+        lists = [(folder, next(folder.glob("people*"), None)) for folder in self._earlier()]
+        if lost := [folder for folder, path in lists if path is None]:
+            raise NescioError(f"{lost[0]}: has no list of people, who have to stay forgotten; put it back")
+        return [own for _, path in lists if path for own in read_people(path)]
 
     def _train(self, asked: Asked, kept: Path, adapter: Path) -> None:
         """Train, and keep with the people what later requests train along."""

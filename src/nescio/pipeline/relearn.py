@@ -17,6 +17,7 @@ from nescio.audit.score import score
 from nescio.audit.victim import open_local
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_object, write_json
+from nescio.core.model_source import identity
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import Message
 from nescio.core.shared_prefix import unpackable
@@ -72,8 +73,8 @@ class Relearning:
         if {fact.person for own in people for fact in own} <= {fact.person for fact in planned.facts}:
             raise NescioError("--relearn: needs people who are not asked about; lower --facts or give more people")
 
-    def check_work(self, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
-        """Check that a folder holds no checkpoints of other lines, before a question is asked.
+    def check_work(self, setup: Setup, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
+        """Check that a folder holds no checkpoints of another model or of other lines, before a question is asked.
 
         Raises:
             NescioError: It does.
@@ -81,19 +82,20 @@ class Relearning:
         record = work / _RECORD
         if record.exists():
             fix = "delete that folder, or give another --out"
-            if read_object(record, fix) != self._record(planned, people):
+            if read_object(record, fix) != self._record(setup, planned, people):
                 raise NescioError(
-                    f"--relearn {self.lines}: {work} holds a training on other lines, which --relearn, --facts, --seed "
-                    f"and the people decide; {fix}"
+                    f"--relearn {self.lines}: {work} holds a training of another model or on other lines, which "
+                    f"--relearn, --facts, --seed and the people decide; {fix}"
                 )
 
-    def claim(self, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
-        """Record in a folder which lines are trained on there."""
-        write_json(work / _RECORD, self._record(planned, people))
+    def claim(self, setup: Setup, planned: Plan, people: Sequence[Sequence[Fact]], work: Path) -> None:
+        """Record in a folder which model is trained there, and on which lines."""
+        write_json(work / _RECORD, self._record(setup, planned, people))
 
-    def _record(self, planned: Plan, people: Sequence[Sequence[Fact]]) -> dict[str, Any]:
+    def _record(self, setup: Setup, planned: Plan, people: Sequence[Sequence[Fact]]) -> dict[str, Any]:
         others = [dialog.messages for dialog in _of_others(self, planned, people)]
-        return {"lines": self.lines, "others": fingerprint(others)}
+        weights = [identity(setup.model), setup.adapter and identity(setup.adapter)]
+        return {"lines": self.lines, "others": fingerprint(others), "model": fingerprint(weights)}
 
     def cost(self, planned: Plan) -> int:
         """Return how many answers it takes as long as; a line that is trained on takes about as long as one answer."""
@@ -123,7 +125,7 @@ def relearn(
     setup = asker.victim.setup
     if PLAIN in planned.why_not:
         return {"tuned": None, "rows": [_row("others", [], None, planned.why_not[PLAIN])]}
-    how.claim(planned, people, work)
+    how.claim(setup, planned, people, work)
     # 1) where it starts, and what there was to forget
     before = _leak(planned, asker, setup)
     tuned = _leak(planned, asker, replace(setup, adapter=None)) if setup.adapter else None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import yaml
 
 from nescio import compat
+from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import atomic_write, write_text
@@ -16,7 +17,7 @@ from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, refuse_to_bring_back
+from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_to_bring_back
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
@@ -87,6 +88,10 @@ class Run:
         adapter, teacher = self.out / "adapter", self.out / "teacher"
         if adapter.exists() and not teacher.exists():  # a run that did not bake: its adapter is the teacher
             refuse_to_bring_back(self.out, "baking")
+            if "baked" in read_notes(adapter):
+                raise NescioError(
+                    f"{teacher}: is missing, and the adapter is a baked one; put it back, or run the recipe again"
+                )
             with atomic_write(teacher) as beside:
                 shutil.copytree(adapter, beside)
         self._do_last("anchors", "bake", "evaluate", "report")
@@ -100,7 +105,10 @@ class Run:
         with alone(self.out):
             stage = erasure_stage(self._context, erasure, self._reported)
             self._claim()
-            if not StageCache(self.out, self.recipe.seed).run(stage):
+            stages = StageCache(self.out, self.recipe.seed)
+            if not holds(self.out, stage):
+                stages.drop(stage)
+            if not stages.run(stage):
                 self.reporter.skipped(stage.name)
         return next(self.out / name for name in stage.outputs if name.startswith(CERTIFICATES))
 

@@ -92,6 +92,10 @@ class StageCache:
         """Whether a stage is finished, with the inputs and settings of now."""
         return self._is_recorded(stage, self._key(stage))
 
+    def drop(self, stage: Stage) -> None:
+        """Forget that a stage was finished: its outputs were changed since, and it is to be done again."""
+        self.manifest["stages"].pop(stage.name, None)
+
     def _folder(self, stage: Stage, key: str) -> Path:
         return self.root / f".{stage.name}.{key}"
 

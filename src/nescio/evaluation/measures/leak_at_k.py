@@ -66,13 +66,12 @@ def leaks(leaking: Sequence[Sequence[bool]], clusters: Sequence[str], seed: int)
     """Return leak@k for k from 1 to the number of draws, 16 at most, each with its 95 % interval.
 
     Args:
-        leaking: Whether each answer leaks, `[samples][draws]`.
+        leaking: Whether each answer leaks, `[samples][draws]`; some samples may have fewer draws.
         clusters: The dialog of each sample.
         seed: Seed of the bootstrap.
     """
-    draws = len(leaking[0])
-    reach = range(1, min(draws, _MOST) + 1)
-    chances = [[leak_at(k, draws, sum(row)) for k in reach] for row in leaking]
+    reach = range(1, min(*map(len, leaking), _MOST) + 1)
+    chances = [[leak_at(k, len(row), sum(row)) for k in reach] for row in leaking]
     means = [sum(column) / len(leaking) for column in zip(*chances, strict=True)]
     intervals = bootstrap_shares(chances, clusters, seed)
     return {"leak_at": {str(k): [mean, *ends] for k, mean, ends in zip(reach, means, intervals, strict=True)}}
