@@ -74,6 +74,11 @@ def test_none_in_a_few_dialogs_is_not_none_ever() -> None:
     assert [mixed] == bootstrap_means([[n % 3 / 2] for n in range(20)], dialogs, seed=0)
 
 
+def test_one_dialog_alone_says_nothing_of_others() -> None:
+    assert bootstrap_total([3, 0, 1], ["one"] * 3, seed=0) == (pytest.approx(4 - 3 * 0.95), pytest.approx(4 + 3 * 0.95))
+    assert bootstrap_shares([[1], [0], [1], [0]], ["one"] * 4, seed=0) == [(0, 1)]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_agrees_with_scipy(answers: list[tuple[bool, bool]]) -> None:
     ours, theirs = [a for a, _ in answers], [b for _, b in answers]

@@ -26,8 +26,11 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
     Returns:
         Lower and upper bound, on the scale of `sum(counts)`.
     """
+    missed = unseen(clusters) * len(counts)
     if not any(counts):
-        return 0.0, unseen(clusters) * len(counts)
+        return 0.0, missed
+    if len(set(clusters)) == 1:  # drawn again and again it is always the same, and says nothing of others
+        return max(sum(counts) - missed, 0.0), sum(counts) + missed
     totals, _ = _by_cluster(np.asarray(counts, dtype=float)[:, None], clusters)
     return _percentiles(totals[_draws(len(totals), seed)].sum(1)[:, 0])
 
@@ -53,12 +56,11 @@ def bootstrap_means(values: Any, clusters: Sequence[str], seed: int) -> list[Int
 
 
 def bootstrap_shares(values: Any, clusters: Sequence[str], seed: int) -> list[Interval]:
-    """`bootstrap_means` of chances; of one that is 0, or 1, on every sample the other bound is that of `unseen`."""
-    columns, missed = np.asarray(values, dtype=float).T, unseen(clusters)
-    intervals = bootstrap_means(values, clusters, seed)
+    """`bootstrap_means` of chances; where every draw gives the same, another cluster may not: see `unseen`."""
+    missed = unseen(clusters)
     return [
-        (0.0, missed) if not column.any() else (1 - missed, 1.0) if (column == 1).all() else interval
-        for column, interval in zip(columns, intervals, strict=True)
+        (max(low - missed, 0.0), min(high + missed, 1.0)) if low == high else (low, high)
+        for low, high in bootstrap_means(values, clusters, seed)
     ]
 
 
