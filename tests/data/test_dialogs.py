@@ -33,6 +33,10 @@ BAD: list[tuple[Any, str]] = [
     ({"messages": [USER, ANSWER], "pii": []}, "pii: must be an object"),
     ({"messages": [USER, ANSWER], "pii": {"NAME-1": ""}}, "pii: must be an object"),
     ({"messages": [USER, ANSWER], "pii": {"NAME-1": "Ben"}}, r"pii\.NAME-1: 'Ben' occurs in no message"),
+    (
+        {"messages": [USER | {"content": "My code is A123456B."}, ANSWER], "pii": {"ID": "123456"}},
+        r"pii\.ID: '123456' stands only in longer words; record these",
+    ),
     ({"messages": [USER, ANSWER], "id": ["x"]}, "id: must be"),
     (
         {"messages": [USER, ANSWER | {"content": "a\ud83d"}]},

@@ -196,7 +196,8 @@ def units(*sources: str) -> list[dict[str, Any]]:
         (Selection(sources=["b"]), {"b": 3}),
         (Selection(per_source=2), {"a": 2, "b": 2, "c": 1}),
         (Selection(balance=True), {"a": 1, "b": 1, "c": 1}),
-        (Selection(sources=["a"], balance=True), {"a": 1}),
+        (Selection(sources=["a"], balance=True), {"a": 5}),
+        (Selection(sources=["a", "b"], balance=True), {"a": 3, "b": 3}),
         (Selection(balance=True, per_source=9), {"a": 1, "b": 1, "c": 1}),
     ],
 )

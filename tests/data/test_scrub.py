@@ -39,6 +39,40 @@ def test_rows_keep_all_but_what_is_found(tmp_path: Path) -> None:
     assert scrubber.pieces == 3
 
 
+def test_numbers_and_ids_below_the_top_are_read_too(tmp_path: Path) -> None:
+    class Digits(Anns):
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            return [[Span(0, len(text), "PHONE", text)] if re.fullmatch(r"\d{10}", text) else [] for text in texts]
+
+    row = {
+        "id": 4155550123,
+        "text": "hi",
+        "phone": 4155550123,
+        "at": {"id": "4155550123"},
+        "n": 2,
+        "share": 0.5,
+        "is": True,
+    }
+    write_jsonl(tmp_path / "a.jsonl", [row])
+    Scrubber(Digits()).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    ((_, scrubbed),) = read_jsonl(tmp_path / "b.jsonl")
+    assert scrubbed == row | {"phone": "[PHONE]", "at": {"id": "[PHONE]"}}
+
+
+def test_a_slot_in_capitals_or_small_letters_is_the_slot(tmp_path: Path) -> None:
+    said = {"role": "user", "content": "i am jane doe, or JANE DOE, of ROSE, where the rose grows"}
+    rows = [
+        {
+            "messages": [said, {"role": "assistant", "content": "Hello Jane Doe from Rose!"}],
+            "pii": {"NAME": "Jane Doe", "CITY": "Rose"},
+        }
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    Scrubber(Anns()).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    (dialog,) = read_dialogs(tmp_path / "b.jsonl")
+    assert dialog.messages[0]["content"] == "i am [NAME], or [NAME], of [CITY], where the rose grows"
+
+
 def test_plain_text_keeps_its_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Ann\r\n\r\n é Ann \n\n".encode())
     Scrubber(Anns()).files(tmp_path / "a.txt", tmp_path / "b.txt", print)

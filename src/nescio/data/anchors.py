@@ -9,13 +9,13 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message, answer_space, render, split_ids
-from nescio.core.text import fold, occurrences, whole_sentences
+from nescio.core.text import fold, occurrences, said_places, whole_sentences
 from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
 from nescio.pii.base import Detector, find_behind
 
 _LEAST_WORDS = 3
-_TOGETHER = 64  # requests whose answers are on disk before the next are asked
+_TOGETHER = 256  # requests whose answers are on disk before the next are asked; more than an engine has rows
 _ROUNDS = 4  # times the wanted number of prompts that are tried at most
 _SHORT = 16  # tokens of a request that begins with a common word
 _MARK = "\u2042mark\u2042"
@@ -38,21 +38,23 @@ class Recorded:
 
     Args:
         values: The values, in any order and form.
-        ignore_case: "ANN" says "Ann".
+        ignore_case: In any case; else a name of one word only as it is written, or in capitals.
     """
 
     def __init__(self, values: Iterable[str], ignore_case: bool = False) -> None:
         self._by_word: dict[str, set[str]] = {}
         self._ignore_case = ignore_case
         for value in values:
-            if words := fold(value, ignore_case)[0].split():
+            if words := fold(value, ignore_case=True)[0].split():
                 self._by_word.setdefault(words[0], set()).add(value)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Return where the values occur in a text, `(start, end)`: as whole words in any Unicode form and spacing."""
-        folded = fold(text, self._ignore_case)[0]
+        folded = fold(text, ignore_case=True)[0]
         near = (value for word, values in self._by_word.items() if word in folded for value in values)
-        return [place for value in near for place in occurrences(text, value, ignore_case=self._ignore_case)]
+        if self._ignore_case:
+            return [place for value in near for place in occurrences(text, value, ignore_case=True)]
+        return [place for value in near for place in said_places(text, value)]
 
 
 def open_user_turn(tokenizer: Any) -> str:

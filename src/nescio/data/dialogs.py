@@ -8,7 +8,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
-from nescio.core.text import fold, occurrences
+from nescio.core.text import fold, occurrences, said_places
 
 _ROLES = ("system", "user", "assistant")
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't
@@ -122,8 +122,10 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
         raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
     for slot, value in pii.items():
         _check_whole(slot, "pii")
-        if not any(occurrences(message["content"], value, whole_words=False) for message in messages):
-            raise NescioError(f"pii.{slot}: {value!r} occurs in no message; correct the value or leave the slot out")
+        if not any(said_places(message["content"], value) for message in messages):
+            inside = any(occurrences(message["content"], value, whole_words=False) for message in messages)
+            what = "stands only in longer words; record these" if inside else "occurs in no message; correct the value"
+            raise NescioError(f"pii.{slot}: {value!r} {what}, or leave the slot out")
 
 
 def _check_whole(text: str, place: str) -> None:

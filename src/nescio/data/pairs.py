@@ -288,11 +288,14 @@ def write_selected(pairs: Iterable[dict[str, Any]], path: Path, selection: Selec
 
 def _drawn(by_source: dict[str, list[int]], selection: Selection) -> set[int]:
     """Return the selected numbers: for each source, the first of a seeded order."""
-    limits = [len(own) for own in by_source.values()] if selection.balance else []
+    wanted = {
+        source: own for source, own in by_source.items()
+        if own and (selection.sources is None or source in selection.sources)
+    }  # fmt: skip
+    limits = [len(own) for own in wanted.values()] if selection.balance else []
     limits += [] if selection.per_source is None else [selection.per_source]
     selected: set[int] = set()
-    for source, own in by_source.items():
-        if selection.sources is None or source in selection.sources:
-            count = min([len(own), *limits])
-            selected.update(random.Random(f"{selection.seed}-{source}").sample(own, count))
+    for source, own in wanted.items():
+        count = min([len(own), *limits])
+        selected.update(random.Random(f"{selection.seed}-{source}").sample(own, count))
     return selected

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from nescio.core.errors import NescioError
 from nescio.core.files import parse_line, read_jsonl, write_jsonl
 from nescio.core.prompts import Message, beginning_of
-from nescio.core.text import occurrences
+from nescio.core.text import said_places
 from nescio.data.dialogs import Dialog
 from nescio.pii.base import Detector, Span, merge
 
@@ -85,7 +85,7 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
 
 
 def slot_spans(text: str, pieces: Mapping[str, str]) -> list[Span]:
-    """Find known pieces of personal data in a text, as whole words in any Unicode form and spacing.
+    """Find known pieces of personal data in a text: whole words, in any Unicode form and spacing, as `said_places`.
 
     Args:
         text: Where to look.
@@ -94,7 +94,7 @@ def slot_spans(text: str, pieces: Mapping[str, str]) -> list[Span]:
     return [
         Span(start, end, label, text[start:end])
         for value, label in pieces.items()
-        for start, end in occurrences(text, value)
+        for start, end in said_places(text, value)
     ]
 
 

@@ -19,7 +19,7 @@ from nescio.pii.base import Detector, Span, mask, merge
 from nescio.pii.stand_ins import StandIns
 
 _BATCH = 64
-_KEPT = "id"  # names the row, and is no text
+_KEPT = "id"  # at the top of a row it names the row, and is no text
 
 
 @dataclass
@@ -129,19 +129,31 @@ def _name(path: Path, kind: Kind) -> str:
     return f"{path.name[: len(path.name) - len(suffix)]}.jsonl"
 
 
-def _texts(value: Any) -> list[str]:
-    """Every text in a row, at any depth."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        value = [each for key, each in value.items() if key != _KEPT]
-    return [text for each in value for text in _texts(each)] if isinstance(value, list) else []
+def _texts(row: Any) -> list[str]:
+    """Every text and number in a row, at any depth; its `id` names it."""
+    if isinstance(row, dict):
+        row = [each for key, each in row.items() if key != _KEPT or isinstance(each, dict | list)]
+    return [str(each) for each in _leaves(row)]
 
 
-def _with_texts(value: Any, texts: Iterator[str]) -> Any:
-    """A row with other texts, in the order of `_texts`."""
-    if isinstance(value, str):
-        return next(texts)
+def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
-        return {key: each if key == _KEPT else _with_texts(each, texts) for key, each in value.items()}
-    return [_with_texts(each, texts) for each in value] if isinstance(value, list) else value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _with_texts(value: Any, texts: Iterator[str], depth: int = 0) -> Any:
+    """A row with other texts, in the order of `_texts`; a number stays one where its text stays as it is."""
+    if isinstance(value, dict):
+        named = {_KEPT} if depth == 0 and not isinstance(value.get(_KEPT), dict | list) else set[str]()
+        return {key: each if key in named else _with_texts(each, texts, depth + 1) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(each, texts, depth + 1) for each in value]
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        text = next(texts)
+        return value if text == str(value) else text
+    return value
