@@ -62,6 +62,8 @@ def test_what_is_not_looked_for_is_no_miss() -> None:
     every, some = check([text], said).as_row(), check([text], said, ["person"]).as_row()
     assert (every["all"]["recall"], every["types"]["money"]["recall"], every["not_looked_for"]) == (2 / 3, 0, {})
     assert (some["all"]["recall"], some["not_looked_for"]) == (1, {"date": 1, "money": 1})
+    own = check([text], said, ["person"], labels=["money"]).as_row()
+    assert own["not_looked_for"] == {"date": 1} and own["types"]["money"]["pieces"] == 1, "by the user's own pattern"
     assert "money" not in some["types"] and some["types"]["person"]["precision"] == 1, "a labelled piece all the same"
 
 

@@ -98,6 +98,11 @@ def test_cards_and_accounts_count_with_right_check_digits_only(locale: str) -> N
                     assert (kind, wrong) not in pieces(f"It is {wrong}.")
 
 
+@pytest.mark.parametrize("text", ["DE8937040044053201ſ000", "ıT60X0542811101000000123456"])
+def test_letters_that_are_others_in_capitals_are_no_digits(text: str) -> None:
+    assert ("account", text) not in pieces(text)
+
+
 def test_example_numbers_of_all_countries_are_phones() -> None:
     phonenumbers = pytest.importorskip("phonenumbers")
     missed = []

@@ -83,6 +83,7 @@ class Check:
     Attributes:
         detector: Its name.
         counted: Types that the detector looks for; None: all.
+        labels: Labels that it looks for besides, of whatever type.
         texts: How many texts were looked at.
         types: Counts by type.
         not_looked_for: Labelled pieces of other types; they are in no share.
@@ -92,6 +93,7 @@ class Check:
 
     detector: str
     counted: Collection[str] | None = None
+    labels: Collection[str] = ()
     texts: int = 0
     types: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     not_looked_for: Counter[str] = field(default_factory=Counter)
@@ -116,15 +118,19 @@ class Check:
         }  # fmt: skip
 
 
-def check(labelled: Iterable[Labelled], detector: Detector, counted: Collection[str] | None = None) -> Check:
+def check(
+    labelled: Iterable[Labelled], detector: Detector, counted: Collection[str] | None = None,
+    labels: Collection[str] = (),
+) -> Check:  # fmt: skip
     """Compare what a detector finds with what is there.
 
     Args:
         labelled: Texts with their pieces.
         detector: Asked about some hundred texts at a time.
         counted: Types that it looks for; None: all. Not finding others is no miss.
+        labels: Labels that it looks for besides: those of the user's own patterns.
     """
-    done = Check(detector.name, counted)
+    done = Check(detector.name, counted, labels)
     rest = iter(labelled)
     while batch := list(islice(rest, _BATCH)):
         for one, found in zip(batch, detector.find([one.text for one in batch]), strict=True):
@@ -136,7 +142,7 @@ def check(labelled: Iterable[Labelled], detector: Detector, counted: Collection[
 def _compare(one: Labelled, found: Sequence[Span], done: Check) -> None:
     covered, labelled = _characters(one.text, found), _characters(one.text, one.spans)
     for piece in one.spans:
-        if done.counted is not None and piece.type not in done.counted:
+        if done.counted is not None and piece.type not in done.counted and piece.label not in done.labels:
             done.not_looked_for[kind(piece)] += 1
             continue
         is_seen = sum(covered[piece.start : piece.end]) >= SEEN * (piece.end - piece.start) - 1e-9

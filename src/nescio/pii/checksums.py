@@ -40,6 +40,8 @@ def iban(text: str) -> int:
     if not 0 < length <= len(places):
         return 0
     solid = "".join(text[place] for place in places[:length])
+    if not solid.isascii():  # in any case, "ſ" is an S to a pattern, and no digit of base 36
+        return 0
     number = "".join(str(int(character, 36)) for character in solid[4:] + solid[:4])
     return places[length - 1] + 1 if int(number) % 97 == 1 else 0
 

@@ -36,11 +36,12 @@ _LABELS: dict[PiiType, str] = {
         STREET STREET_NAME STREETNAME STREET_ADDRESS STREETADDRESS BUILDING BUILDING_NUMBER
         BUILDINGNUM BUILDINGNUMBER SECONDARY_ADDRESS SECONDARYADDRESS SECADDRESS ZIP ZIP_CODE ZIPCODE POSTCODE
         POSTAL_CODE POSTALCODE UK_POSTCODE COORDINATE GEOCOORD NEARBYGPSCOORDINATE GPS_COORDINATES DE_PLZ""",
-    "phone": "PHONE PHONE_NUMBER PHONENUMBER TELEPHONE TELEPHONE_NUMBER TELEPHONENUM TEL FAX FAX_NUMBER MOBILE",
+    "phone": """PHONE PHONE_NUMBER PHONENUMBER TELEPHONE TELEPHONE_NUMBER TELEPHONENUM TEL FAX FAX_NUMBER MOBILE
+        CELL CELLPHONE CELLULAR TELEFON TELEFONO TELEFONE HANDY""",
     "email": "EMAIL EMAIL_ADDRESS E_MAIL E_MAIL_ADDRESS MAIL MAIL_ADDRESS",
     "url": "URL WEBSITE URI HTTP DOMAIN DOMAIN_NAME",
     "ip": "IP IP_ADDRESS IPADDRESS IPV4 IPV6 MAC MAC_ADDRESS MACADDRESS",
-    "birth_date": "BIRTH_DATE DATE_OF_BIRTH DATEOFBIRTH DOB BIRTHDAY BIRTHDATE BOD",
+    "birth_date": "BIRTH_DATE DATE_OF_BIRTH DATEOFBIRTH DOB BIRTHDAY BIRTHDATE BOD BORN",
     "date": "DATE DATE_TIME DATETIME TIME",
     "age": "AGE",
     "national_id": """NATIONAL_ID GOVERNMENT_ID GOV_ID IDCARD IDCARDNUM ID_CARD SOCIALNUM SOCIAL_SECURITY_NUMBER
@@ -92,6 +93,9 @@ _BIRTH_AFTER = re.compile(
 _AGE = re.compile(r"\baged?\b|\b(?:years?|yrs?|months?)[\s-]+(?:old|of\s+age)\b", re.I)
 
 
+_OF_NO_TYPE = ("number", "no", "nr", "num", "nummer", "id", "private", "work", "home", "1", "2", "3")
+
+
 def type_of(label: str) -> PiiType:
     """Return the type of a label, in any of the usual spellings: `B-GivenName`, `GIVEN_NAME` and `NAME-1` are persons.
 
@@ -100,6 +104,21 @@ def type_of(label: str) -> PiiType:
     """
     plain = re.sub(r"[\s.\-]+", "_", re.sub(r"^[BIESLU]-|-?\d+$", "", label.strip())).upper()
     return _TYPE_OF.get(plain) or _TYPE_OF.get(plain.replace("_", "")) or "other"
+
+
+def type_of_column(name: str) -> PiiType:
+    """Return the type of a column that people have named: `home phone` and `mobile number` are telephone numbers.
+
+    Args:
+        name: The column's name; its last words say what it holds, but for "number" and the like.
+    """
+    words = re.findall(r"[^\W_]+", name)
+    while len(words) > 1 and words[-1].casefold() in _OF_NO_TYPE:
+        if (kind := type_of(" ".join(words))) != "other":
+            return kind
+        words.pop()
+    kinds = (type_of(" ".join(words[start:])) for start in range(len(words)))
+    return next((kind for kind in kinds if kind != "other"), "other")
 
 
 def type_of_date(text: str, start: int, end: int) -> PiiType:

@@ -24,6 +24,7 @@ from nescio.evaluation.run import open_measure
 from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pii.check import check
 from nescio.pii.registry import counted_types
+from nescio.pii.rules import DENIED
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
@@ -53,7 +54,8 @@ def check_detector(run: Context) -> dict[str, Any] | None:
     dialogs = chain.from_iterable(read_dialogs(run.out / f"data/{side}.jsonl") for side in ("test", "train"))
     turns = chain.from_iterable(labelled_dialog(dialog) for dialog in dialogs if dialog.pii is not None)
     section = run.recipe.detector
-    done = check(islice(turns, _CHECKED_TURNS), run.detector, counted_types(section.model, section.count))
+    counted = counted_types(section.model, section.count)
+    done = check(islice(turns, _CHECKED_TURNS), run.detector, counted, [*section.regex, DENIED])
     return done.as_row() if done.all.pieces else None
 
 
