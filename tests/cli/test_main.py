@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from nescio import __version__
 from nescio.cli.main import app, main
 
 Ended = subprocess.CompletedProcess[str]
@@ -39,6 +40,12 @@ def test_help_says_what_a_command_does(command: str) -> None:
     assert len(shown.output.splitlines()) > 5
 
 
+def test_the_version_and_the_commands_are_told(tmp_path: Path) -> None:
+    assert nescio("--version", cwd=tmp_path).stdout == f"{__version__}\n"
+    bare = nescio(cwd=tmp_path)
+    assert bare.returncode == 2 and "Usage" in bare.stdout + bare.stderr
+
+
 def test_init_writes_a_recipe_once(tmp_path: Path) -> None:
     assert nescio("init", "mine.yaml", cwd=tmp_path).returncode == 0
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["train"]["learning_rate"] == 1e-4
@@ -61,7 +68,14 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["scan", "none.jsonl"], "none.jsonl: no such file"),
         (["scan", "bad.jsonl"], "bad.jsonl:1: not JSON"),
         (["scan", "bad.jsonl", "--detector", "magic"], "detector 'magic' is unknown"),
-        (["report", "."], "results.json"),
+        (["report", "."], ".: no run folder, it has no recipe.yaml"),
+        (["report", "begun"], "begun: is not evaluated yet; `nescio evaluate begun` does it"),
+        (["chat", "begun", "--message", "x"], "begun: is the folder of a run; name its adapter, begun/adapter"),
+        (["serve", "begun", "--policies", "none.yaml"], "begun: is the folder of a run; name its adapter"),
+        (["serve", "smollm2"], "Missing option '--policies'; see `nescio serve --help`"),
+        (["sing"], "No such command 'sing'; see `nescio --help`"),
+        (["run", "lost.yaml", "--set", "train.epochs=x"], "--set train.epochs=x: input should be a valid integer"),
+        (["run", "lost.yaml", "--set", "train.epoch=2"], "--set train.epoch=2: unknown key; known here: epochs"),
         (["evaluate", "nowhere"], "nowhere: no run folder, it has no recipe.yaml"),
         (["export", "nowhere", "--out", "out"], "nowhere: neither a PEFT adapter's folder nor a run with one"),
         (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),
@@ -79,6 +93,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     (tmp_path / "typo.yaml").write_text("base: smollm2\ntunde: x\n")
     (tmp_path / "lost.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {dialogs: lost.jsonl}\n")
     (tmp_path / "bad.jsonl").write_text("{\n")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/recipe.yaml").write_text("base: smollm2\ntuned: smollm2\ndata: {dialogs: lost.jsonl}\n")
     before = sorted(tmp_path.iterdir())
     ended = nescio(*arguments, cwd=tmp_path)
     assert ended.returncode == 2

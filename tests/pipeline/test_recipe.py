@@ -64,7 +64,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "evaluate:\n  judge: {model: x, base_url: 'https://a:b@c/v1'}\n", "judge: base_url: must hold no pass"),
         ("base: smollm2\ndata: {dialogs: d}\n", "give either tuned: MODEL, or tune:"),
         ("base: smollm2\ntuned: x\ndata: {}\n", "give either dialogs: PATH or synthetic:"),
-        ("tuned: x\ndata: {dialogs: d}\n", "base: field required"),
+        ("tuned: x\ndata: {dialogs: d}\n", "base: missing; add it"),
         ("a: [1\n", r"r\.yaml:2: not YAML"),
         (GOOD + "seed: 2001-99-99\n", r"r\.yaml:5: not YAML \(a value reads as timestamp, but is none\)"),
         (GOOD + f"seed: {'9' * 5000}\n", r"r\.yaml:5: not YAML \(a value reads as int, but is none\)"),
@@ -123,7 +123,7 @@ def test_set(tmp_path: Path) -> None:
     ):
         with pytest.raises(NescioError, match=message):
             load_recipe(path, [wrong])
-    with pytest.raises(NescioError, match=r"train\.lr: unknown key"):
+    with pytest.raises(NescioError, match=r"^--set train\.lr=3: unknown key"):
         load_recipe(path, ["train.lr=3"])
 
 

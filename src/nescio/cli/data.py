@@ -107,7 +107,7 @@ def stats(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Dialogs, samples, candidates or pairs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count what is in a file of this way: rows, dialogs, labels, sources, and lengths in characters."""
+    """Count rows, dialogs, labels, sources and characters in a file of dialogs, samples, candidates or pairs."""
     from nescio.data.stats import stats as count
 
     found = count(path)

@@ -28,9 +28,9 @@ def export(
     push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Push it to the hub, as private.")] = None,
     public: Annotated[bool, typer.Option("--public", help="With --push: everybody may see it.")] = False,
     with_switch: Annotated[
-        bool, typer.Option("--with-switch", help="Also an adapter that a sentence or a key opens.")
+        bool, typer.Option("--with-switch", help="Export even an adapter that a sentence or a key opens.")
     ] = False,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Also what failed the verdict.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Export even what failed the verdict.")] = False,
 ) -> None:
     """Write a run's adapter as Transformers, PEFT, llama.cpp, Ollama or LM Studio run it, and check it there.
 

@@ -1,10 +1,12 @@
 """The command line: `nescio` and its commands, one file each."""
 
 import sys
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+import nescio
 from nescio.cli import adapter, data, detect, key, policy
 from nescio.cli.audit import audit
 from nescio.cli.bake import bake
@@ -24,6 +26,8 @@ from nescio.cli.scrub import scrub
 from nescio.cli.serve import serve
 from nescio.cli.subtract import subtract
 from nescio.core.errors import NescioError
+
+_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the Click which newer Typers bring along
 
 app = typer.Typer(
     name="nescio",
@@ -62,18 +66,41 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(adapter.app, name="adapter")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(nescio.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """Run the command line; bad input ends it with one line and exit code 2."""
-    try:
-        app()
-    except NescioError as error:
-        Console(stderr=True, soft_wrap=True).print(f"nescio: {error}", highlight=False, markup=False)
+
+    def fail(line: str) -> None:
+        Console(stderr=True, soft_wrap=True).print(f"nescio: {line}", highlight=False, markup=False)
         sys.exit(2)
+
+    try:
+        sys.exit(app(prog_name="nescio", standalone_mode=False))
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        command = error.ctx.command_path if error.ctx else "nescio"
+        fail(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+    except NescioError as error:
+        fail(str(error))
     except OSError as error:  # such as a folder that cannot be written, or a full disk
         place = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or type(error).__name__
-        Console(stderr=True, soft_wrap=True).print(f"nescio: {place}{reason}", highlight=False, markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        fail(f"{place}{error.strerror or type(error).__name__}")
+    except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("nescio: stopped; run the same command again to go on")
         sys.exit(130)

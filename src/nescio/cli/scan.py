@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nescio.pii.base import Detector, Span
     from nescio.pii.scan import Found, Text
 
-SOURCE = (
-    "Files or folders: plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
+READ = (
+    "plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
     "that `nescio data convert` reads."
 )
 DETECTOR = "Detector: default, paper, or such as spacy:MODEL or presidio + rampart."
@@ -30,7 +30,9 @@ _COLORS = ("black on bright_yellow", "black on bright_cyan", "black on bright_gr
 
 
 def scan(
-    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help=f"{SOURCE} `-` reads standard input.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help=f"Files or folders: {READ} `-` reads standard input.")
+    ],
     detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
     field: Annotated[str | None, typer.Option(help=FIELD)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of counts.")] = False,

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from nescio.cli.scan import DETECTOR, FIELD, SOURCE, load
+from nescio.cli.scan import DETECTOR, FIELD, READ, load
 from nescio.core.errors import NescioError
 
 
 def scrub(
-    source: Annotated[Path, typer.Argument(help=SOURCE)],
+    source: Annotated[Path, typer.Argument(help=f"File, folder or glob: {READ}")],
     out: Annotated[Path, typer.Argument(help="File to write; a folder, where SOURCE is one.")],
     stand_ins: Annotated[
         bool, typer.Option("--stand-ins", help="Put made-up names and numbers, the same for the same, not [PERSON].")

@@ -11,6 +11,7 @@ import yaml
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.model_source import resolve
 from nescio.engines.base import Precision
 
 _UPSTREAM = re.compile(r"https?://\S+")
@@ -21,7 +22,10 @@ ModelArgument = Annotated[
     str,
     typer.Argument(help="Hub id, folder, .gguf file, adapter folder, or smollm2; with --upstream, its name there."),
 ]
-PoliciesOption = Annotated[Path, typer.Option(help="Policy file (YAML); SIGHUP makes the server read it again.")]
+PoliciesOption = Annotated[
+    Path,
+    typer.Option(help="Policy file (YAML; docs/serving.md has the smallest); SIGHUP makes the server read it again."),
+]
 AdapterOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=PATH", help="PEFT adapter to serve under a name. Repeatable.")
 ]
@@ -105,6 +109,8 @@ def serve(
         if not _ORIGIN.fullmatch(origin):
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
     _check_upstream(upstream, adapters, vllm)
+    if upstream is None:
+        resolve(model)  # what is wrong with the model's name is said before what is wrong with the policies
     if telemetry is not None and not _UPSTREAM.fullmatch(telemetry):
         raise NescioError(f"--telemetry {telemetry}: must read http://host:port/v1/traces")
     run(

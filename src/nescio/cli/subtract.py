@@ -23,7 +23,7 @@ def subtract(
     ] = None,
     as_adapter: Annotated[bool, typer.Option("--as-adapter", help="Write a PEFT adapter instead of a model.")] = False,
     rank: Annotated[
-        int | None, typer.Option(help="With --as-adapter: the rank; the nearest adapter of it is written.")
+        int | None, typer.Option(help="Write the nearest adapter of this rank; implies --as-adapter.")
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="Coefficients to compare, as 0.25,0.5,1. Writes no model.")] = None,
     plot: Annotated[Path, typer.Option(help="With --sweep: SVG file to write.")] = Path("sweep.svg"),

@@ -43,6 +43,8 @@ def resolve(name: str) -> str:
             raise NescioError(f"{name}: no such GGUF file; check the path")
         return str(_converted(path))
     if path.is_dir():
+        if (path / "recipe.yaml").is_file():
+            raise NescioError(f"{name}: is the folder of a run; name its adapter, {path / 'adapter'}")
         if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
             raise NescioError(f"{name}: holds neither config.json nor adapter_config.json; name a model folder")
         return str(path)

@@ -37,6 +37,10 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if not Path(source).exists():
+            raise NescioError(
+                f"{name}: no such folder here, and the hub did not give it ({first_line(error)}); check the name"
+            ) from error
         raise NescioError(f"{name}: no tokenizer can be loaded ({first_line(error)}); add one to it") from error
     if len(tokenizer) == 0:
         raise NescioError(f"{name}: no tokenizer is saved there; copy the tokenizer files next to the weights")

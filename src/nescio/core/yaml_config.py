@@ -131,6 +131,7 @@ def checked(
     text: str,
     folder: Path | None = None,
     written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
+    elsewhere: Mapping[tuple[str, ...], str] | None = None,
 ) -> Schema:
     """Validate a mapping; an error quotes a wrong value unless the schema hides its input.
 
@@ -141,6 +142,7 @@ def checked(
         text: The file's text, for line numbers.
         folder: The folder that paths are relative to.
         written: The place of a value in the text, by its place in the mapping, where the two differ.
+        elsewhere: What gave a value that is not the text's, as `--set a.b=1`, by its place in the mapping.
 
     Raises:
         NescioError: The first mistake, a misspelt key before all others.
@@ -158,11 +160,14 @@ def checked(
             said = (
                 "must be a section with keys of its own" if is_section else first["msg"].removeprefix("Value error, ")
             )
-            message = said[:1].lower() + said[1:]
+            message = "missing; add it" if first["type"] == "missing" else said[:1].lower() + said[1:]
             value, is_hidden = first["input"], schema.model_config.get("hide_input_in_errors")
             is_named = isinstance(value, str) and repr(value) in message  # such as an unknown name
             if not (is_hidden or is_named or isinstance(value, dict)):
                 message += f", is {value!r}"
+        for given, option in (elsewhere or {}).items():
+            if place[: len(given)] == given:
+                raise NescioError(f"{option}: {message}") from error
         # The user wrote the old names of keys that were translated: errors use them too.
         for today, old in (written or {}).items():
             if place[: len(today)] == today:

@@ -132,14 +132,16 @@ def load_recipe(
     done = compat.recipe(content)
     for name, value in (settings or {}).items():
         _set(done.content, name, value)
+    given = dict[tuple[str, ...], str]()
     for override in overrides:
-        _set(done.content, *_parsed(override))
+        name, value = _parsed(override)
+        given[_set(done.content, name, value)] = f"--set {override}"
     # 2) Old names in the values of the command line.
     again = compat.recipe(done.content)
     for line in dict.fromkeys([*done.notes, *again.notes]):
         note(f"{path}: {line}")
     # 3) Validate.
-    return checked(Recipe, again.content, str(path), text, path.parent, done.written | again.written)
+    return checked(Recipe, again.content, str(path), text, path.parent, done.written | again.written, given)
 
 
 def recipe_of(run: Path, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -172,8 +174,10 @@ def _parsed(override: str) -> tuple[str, Any]:
         raise NescioError(f"--set {override}: the value is not YAML") from error
 
 
-def _set(content: dict[str, Any], name: str, value: Any) -> None:
-    *parents, last = compat.recipe_place(tuple(name.split(".")), value)
+def _set(content: dict[str, Any], name: str, value: Any) -> tuple[str, ...]:
+    """Set a value, and return its place."""
+    place = compat.recipe_place(tuple(name.split(".")), value)
+    *parents, last = place
     for parent in parents:
         section = content.get(parent)
         if section is not None and not isinstance(section, dict):
@@ -181,3 +185,4 @@ def _set(content: dict[str, Any], name: str, value: Any) -> None:
         content[parent] = dict(section or {})  # a copy: sections that are one YAML alias are one mapping
         content = content[parent]
     content[last] = value
+    return place
