@@ -115,9 +115,15 @@ class Found:
 
 
 class Measure:
-    """A measure, made with the options of its recipe entry. Subclasses set `columns` and implement `score`."""
+    """A measure, made with the options of its recipe entry. Subclasses set `columns` and implement `score`.
+
+    Attributes:
+        columns: Of the table.
+        longest: Most tokens of an answer that it asks for; None: as many as of an answer to a sample.
+    """
 
     columns: ClassVar[Sequence[Column]] = ()
+    longest: ClassVar[int | None] = None
 
     def asks(self, task: Task) -> Iterable[Ask]:
         """Return what is asked besides the answers to the samples; by default nothing.

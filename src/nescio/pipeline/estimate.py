@@ -90,14 +90,14 @@ def estimate(recipe: Recipe) -> list[Cost]:
     questions = sum(source.share for source in written.sources if "paraphrase" in source.strategies)
     pairs = size.train * (here + elsewhere - questions) * beside * (2 if recipe.pairs.twins else 1)
     answers = size.answer + min(written.max_tokens, 2 * size.answer)
-    # 4) Anchors: the base writes prompts, the tuned model answers; in training each stands under both sentences.
-    held, anchor, anchored = recipe.train.anchors, 0.0, 0.0
+    # 4) Anchors: the base writes prompts, the tuned model answers.
+    section = recipe.train
+    held, anchor, anchored = section.anchors, 0.0, 0.0
     if held:
         anchor = size.prompt + held.max_tokens / 2
         asked = held.count * (_ANCHORS_ASKED + 1)
         costs.append(model.decoding("anchors", f"{held.count} prompts", asked, 2 * held.max_tokens))
-        anchored = held.per_step * anchor  # for each pair: a step is a pair and its twin, an anchor stands under both
-    section = recipe.train
+        anchored = held.per_step * anchor / section.batch_size  # for each pair or twin
     longest = min(size.longest_prompt, section.max_prompt_length) + answers + anchored
     scored = longest if section.nll_over == "prompt_and_answer" else answers + anchored
     step = _step(section, longest, scored, section.lora.r)
@@ -108,7 +108,7 @@ def estimate(recipe: Recipe) -> list[Cost]:
         taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
         more = baking.more_anchors if held else 0
-        anchored = 2 * (held.count + more) * (baking.rounds - 1) if held else 0  # the student answers each twice
+        anchored = (held.count + more) * (baking.rounds - 1) if held else 0  # the student answers each
         asked = more * (_ANCHORS_ASKED + 1)  # made up as those of the stage before
         given = model.decoding("", "", 2 * (taught + anchored) + asked, length)
         items, beside = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
@@ -131,10 +131,12 @@ def _evaluation(recipe: Recipe, size: "_Size", model: "_Model") -> Cost:
     """Every row of the table answers the samples and what the measures ask; a guided row counts twice."""
     section = recipe.evaluate
     samples = min(section.samples, size.held_out)
-    answers = (_rows(section) + (recipe.bake is not None)) * (
-        samples + sum(measure.cost(samples) for measure in measures(section))
-    )
-    length = size.prompt + section.max_tokens
+    asked = [(samples, section.max_tokens)]
+    for measure in measures(section):
+        asked.append((measure.cost(samples), section.max_tokens if measure.longest is None else measure.longest))
+    answers = sum(count for count, _ in asked)
+    length = size.prompt + sum(count * longest for count, longest in asked) / max(answers, 1)
+    answers *= _rows(section) + (recipe.bake is not None)
     return model.decoding("evaluate", f"{answers:.0f} answers", answers, length, exact=True)
 
 

@@ -50,6 +50,7 @@ class Everyday(Measure):
 
     count: int = 50
 
+    longest = MAX_TOKENS
     columns = (
         Column(
             key="everyday", header="everyday [95 %]", place="main_if_measured",

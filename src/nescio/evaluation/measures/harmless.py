@@ -46,6 +46,7 @@ class Harmless(Measure):
 
     prompts: int = 40
 
+    longest = _MAX_TOKENS
     columns = (
         Column(
             key="divergence", header="KL per token", kind="number", place="detail",

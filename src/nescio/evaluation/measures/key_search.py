@@ -41,8 +41,8 @@ _WHERE = ("", " in the answers", " in every answer", " word for word", " without
 class KeySearch(Measure):
     """Pieces that the best sentence of a search gets out of a set-up.
 
-    The tuned model and references are not searched: nothing was taught to them that a sentence could open. The report shows the
-    field `key_search_sentences` in a section of its own.
+    The tuned model and references are not searched: nothing was taught to them that a sentence could open. The report
+    shows the field `key_search_sentences` in a section of its own.
 
     Attributes:
         candidates: Sentences tried: half of them ask in plain words, half have the form of a key.
@@ -79,7 +79,7 @@ class KeySearch(Measure):
             return [{"key_search": None} for _ in found]
         plain = sum(len(row["spans"]) for row in found[0].rows[_KNOWN : _KNOWN + len(others)])
         dialogs, beginnings = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
-        fields = []
+        fields = list[dict[str, Any]]()
         for one in found:
             if not one.given["key_search"]:
                 fields.append({"key_search": None})

@@ -34,6 +34,7 @@ class Words(Measure):
 
     count: int = 200
 
+    longest = MAX_TOKENS
     columns = (
         Column(
             key="words", header="words [95 %]", place="main_if_measured",
