@@ -341,3 +341,9 @@ def test_dead_links_are_found() -> None:
     assert link_problems(text, ROOT / "README.md") == []
     dead = '[a](gone.md) [b](#elsewhere) [c](../) <img src="gone.svg">\n[d]: gone/too.md "title"\n'
     assert len(link_problems(dead, ROOT / "README.md")) == 5
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"({page}" not in index} == set()
