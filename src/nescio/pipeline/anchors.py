@@ -105,15 +105,14 @@ def read(folder: Path) -> list[tuple[Answered, TopTokens]]:
 
 
 def anchor_units(tokenizer: Any, made: list[tuple[Answered, TopTokens]], sentences: list[str | None]) -> list[Unit]:
-    """Return a unit for each anchor, with an example for each sentence: all have the same targets.
+    """Return a unit for each anchor under each sentence: all of an anchor have the same targets.
 
-    So both branches agree where nothing is personal, and guidance changes nothing there.
+    So both branches agree where nothing is personal, and guidance changes nothing there. They are apart, so that a step
+    holds as many different anchors as it pays for.
     """
     return [
-        [
-            taught(tokenizer, f"{anchor.id}/{number}", with_sentence(anchor.messages, sentence), anchor.answer, top)
-            for number, sentence in enumerate(sentences)
-        ]
+        [taught(tokenizer, f"{anchor.id}/{number}", with_sentence(anchor.messages, sentence), anchor.answer, top)]
+        for number, sentence in enumerate(sentences)
         for anchor, top in made
     ]
 

@@ -254,10 +254,8 @@ class Baking:
         """
         run, held, seed = self.run, self.run.recipe.train.anchors, self.run.recipe.seed
         assert held is not None  # the recipe has anchors where it bakes
-        asked = [anchor.messages for anchor, _ in self.held]
-        # `answer_prompts` samples every second answer; a small model loops in the greedy ones.
-        prompts = [messages for messages in asked for _ in range(2)]
-        self.tick(0, 2, f"the student answers {len(asked)} anchors, each twice")
+        prompts = [anchor.messages for anchor, _ in self.held]
+        self.tick(0, 2, f"the student answers the prompts of {len(prompts)} anchors")
         with load_merged(run.start, student, None) as engine:
             made = answer_prompts(
                 engine, engine.tokenizer, prompts, max_tokens=held.max_tokens, seed=seed, tally=Counter(),
@@ -265,7 +263,7 @@ class Baking:
             )  # fmt: skip
         if not made:
             raise NescioError(
-                f"bake: the student answers none of {len(asked)} harmless prompts without personal data; train its "
+                f"bake: the student answers none of {len(prompts)} harmless prompts without personal data; train its "
                 "teacher at a lower train.learning_rate or with a higher train.anchors.weight, or set bake: null"
             )
         anchors.write(folder, made, run.tuned)
