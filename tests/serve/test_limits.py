@@ -48,6 +48,22 @@ def test_rows_that_come_in_the_moment_of_a_hang_up_go_back() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_hang_up_in_the_moment_before_rows_come_takes_none(wanted: int) -> None:
+    async def scene() -> None:
+        gate = RowGate(rows=2, queue=10)
+        await gate.acquire(2)
+        left, waiting = (asyncio.ensure_future(gate.acquire(rows)) for rows in (wanted, 1))
+        await asyncio.sleep(0)
+        left.cancel()
+        gate.release(1)
+        assert (await waiting, gate.held, gate.waiting) == (1, 2, 0)
+        with pytest.raises(asyncio.CancelledError):
+            await left
+
+    asyncio.run(scene())
+
+
 def test_a_bucket_fills_evenly_and_no_further() -> None:
     now = 0.0
     bucket = Bucket(60, clock=lambda: now)

@@ -57,8 +57,6 @@ class RowGate:
             if place.done() and not place.cancelled():  # the rows were granted just as the caller hung up
                 self.release(rows)
             else:
-                self._line.remove((rows, place))
-                self.waiting -= rows
                 self._admit()
             raise
         return rows
@@ -75,6 +73,9 @@ class RowGate:
         return self._seconds * (1 + self.waiting / self.rows)
 
     def _admit(self) -> None:
+        # A caller who hung up is still in line if the others are let in before its own task runs.
+        self._line = deque((rows, place) for rows, place in self._line if not place.cancelled())
+        self.waiting = sum(rows for rows, _ in self._line)
         while self._line and self.held + self._line[0][0] <= self.rows:
             rows, place = self._line.popleft()
             self.waiting -= rows
