@@ -67,6 +67,8 @@ def refuses(name: str, message: str) -> Callable[[dict[str, Any]], str | None]:
         ("seed", "Unrecognized request argument supplied: seed"),
         ("top_p", "[{'type': 'extra_forbidden', 'loc': ['body', 'top_p'], 'msg': 'Extra inputs are not permitted'}]"),
         ("stop", "stop is not supported by this model"),
+        ("top_p", "Argument not supported on this model: top_p"),
+        ("seed", "Unsupported parameter(s): `seed`"),
     ],
 )
 def test_a_parameter_that_an_endpoint_refuses_is_left_out_and_said_once(
@@ -84,6 +86,30 @@ def test_a_parameter_that_an_endpoint_refuses_is_left_out_and_said_once(
     assert len(caplog.messages) == 1
     if name == "stop":
         assert answers[0].text == ANSWER[: ANSWER.index("desk")], "a stop text that can't be sent is cut here"
+
+
+COOK = {"type": "function", "function": {"name": "cook", "parameters": {"properties": {"temperature": {}}}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("Invalid schema for function 'cook': temperature is not permitted here", None),
+        ("Invalid schema for function 'cook': temperature is not permitted here", "tools[0].function.parameters"),
+        ("Unsupported schema: the seed of all evil, and no temperature", None),
+        ("Unknown model. Set the temperature of another one", "None"),
+    ],
+)
+def test_a_word_in_a_message_about_something_else_is_no_parameter(message: str, param: str | None) -> None:
+    body = json.dumps({"error": {"message": message, "param": param}})
+    head = f"HTTP/1.1 400 X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with running_upstream(lambda asked: [(head + body).encode()]) as upstream:
+        engine = OpenAIEngine("m", upstream.url, key_env=None)
+        with pytest.raises(UnansweredError, match="HTTP 400"):
+            engine.generate([replace(ASKED, tools=(COOK,))])
+        upstream.script = lambda asked: [stream("Hello.")]
+        assert engine.submit(replace(ASKED, tools=(COOK,))).answer.text == "Hello."
+        assert upstream.asked[-1].keys() >= {"temperature", "seed"}, "for all others it is sent as before"
 
 
 def test_a_stream_ends_at_a_stop_text_that_an_endpoint_refuses(caplog: pytest.LogCaptureFixture) -> None:

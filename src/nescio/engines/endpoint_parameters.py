@@ -1,18 +1,27 @@
 """The parameters of a request to an endpoint, and which of them it is known to refuse."""
 
+import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nescio.engines.base import Request
 from nescio.engines.endpoint_client import RefusedError
 
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
-_UNSUPPORTED = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (field|input)|"
-    r"only the default|deprecated",
-    re.IGNORECASE,
+_REFUSED = (
+    r"(?:unsupported|not support(?:ed)?|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|"
+    r"extra (?:field|input)s?|only the default|deprecated)"
+)
+# What may stand between these words and the parameter that they are about, within a sentence.
+_BETWEEN = (
+    r"(?:(?:the|following|request|keyword|sampling|setting|body|supplied|argument|field|input|name|option|parameter|"
+    r"property|properties|value|is|are|was|does|currently|on|by|for|with|this|model|msg)(?:s|\(s\))?[^\w.]+)*"
+)
+_NAMED = (
+    re.compile(rf"\b{_REFUSED}[^\w.]+{_BETWEEN}(\w+)", re.IGNORECASE),
+    re.compile(rf"(\w+)[^\w.]+{_BETWEEN}{_REFUSED}\b", re.IGNORECASE),
 )
 
 
@@ -28,29 +37,28 @@ class Parameters:
         with self._lock:
             return {name: self._renamed.get(name, name) for name in names}
 
-    def adapt(self, error: RefusedError, message: str, sent: dict[str, str | None], *, in_chat: bool) -> str | None:
+    def adapt(self, error: RefusedError, message: str, sent: Mapping[str, str | None], request: Request) -> str | None:
         """Leave out or rename the parameter that a message refuses.
 
         Args:
             error: The refusal.
             message: What the server says.
             sent: As the refused request was sent.
-            in_chat: Whether it was a conversation.
+            request: The request.
 
         Returns:
             What is done from now on, in words; empty if another request has met the same refusal; None: nothing can be
             done.
         """
-        if error.status not in (400, 422) or not _UNSUPPORTED.search(message):
-            return None
-        words = [str(error.field("param") or ""), *re.findall(r"\w+", message)]
         names = {new: name for name, new in sent.items() if new}
-        name = next((names[word] for word in words if word in names), "")
+        name = next((names[word] for word in _refused(error, message, request) if word in names), None)
+        if name is None:
+            return None
         with self._lock:
             if self._renamed.get(name, name) != sent.get(name, name):
                 return ""
             if name == "max_tokens" and sent[name] == name:  # a limit is never left out
-                if not in_chat or "max_completion_tokens" not in message:
+                if isinstance(request.prompt, str) or "max_completion_tokens" not in message:
                     return None
                 self._renamed[name] = "max_completion_tokens"
                 return f"{name} is sent as max_completion_tokens"
@@ -58,6 +66,23 @@ class Parameters:
                 return None
             self._renamed[name] = None
             return f"{name} is left out"
+
+
+def _refused(error: RefusedError, message: str, request: Request) -> Iterator[str]:
+    """Yield the words that may be the name of the parameter that a message refuses."""
+    if error.status not in (400, 422) or not re.search(_REFUSED, message, re.IGNORECASE):
+        return
+    param = error.field("param")
+    if param and param != "None":  # which is LiteLLM's null
+        yield str(param)
+        return
+    # What a caller's tools and schemas call their own fields is no parameter, and what one caller's request
+    # teaches holds for all.
+    turns = [] if isinstance(request.prompt, str) else [turn.get("tool_calls") for turn in request.prompt]
+    own = json.dumps([list(request.tools), request.response_format, request.stop, turns], ensure_ascii=False)
+    for match in (match for pattern in _NAMED for match in pattern.finditer(message)):
+        if not re.search(rf"\b{match[1]}\b", own):
+            yield match[1]
 
 
 def wanted(request: Request) -> dict[str, Any]:

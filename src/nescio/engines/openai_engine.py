@@ -177,7 +177,7 @@ class OpenAIEngine(Engine):
             except RefusedError as error:
                 # It compares long texts, while other answers wait for the loop.
                 message = await asyncio.to_thread(self._message, error, request)
-                change = self._parameters.adapt(error, message, sent, in_chat=not isinstance(request.prompt, str))
+                change = self._parameters.adapt(error, message, sent, request)
                 if change is None:
                     raise self._meaning(error, message) from None
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
