@@ -206,6 +206,26 @@ def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(
     assert idle(engine)
 
 
+def test_memory_that_runs_out_while_the_cache_grows_fails_that_request_alone(
+    make_model: Make, chatml: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, fresh = (TorchEngine(make_model("llama"), chatml, cache_tokens=1200, prefix_tokens=0) for _ in range(2))
+    many, long = [Request("Tom", max_tokens=5)] * 9, [Request(" ".join(WORDS), max_tokens=60)]
+    engine.generate(many)
+    resized, times = engine._loop.batch.slots._resized, iter(range(99))
+
+    def fails_at_the_second_layer(*given: Any) -> torch.Tensor:
+        if next(times) == 2:
+            raise MemoryError
+        return resized(*given)
+
+    monkeypatch.setattr(engine._loop.batch.slots, "_resized", fails_at_the_second_layer)
+    with pytest.raises(NescioError, match="decoding failed"):
+        engine.generate(long)
+    for asked in (long, many, long):
+        assert engine.generate(asked) == fresh.generate(asked)
+
+
 def test_a_request_whose_logits_are_broken_fails_alone(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, alone = tiny(), tiny()
     extend = engine._loop.batch.extend

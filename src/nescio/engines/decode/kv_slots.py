@@ -104,13 +104,14 @@ class KVSlots(Cache):
         if rows <= have_rows and columns <= have_columns:
             return
         grown = max(rows, have_rows), max(columns, have_columns)
-        self.size = grown if grown[0] * grown[1] <= self.most else (rows, columns)
+        size = grown if grown[0] * grown[1] <= self.most else (rows, columns)
+        self.size = 0, 0  # if memory runs out in between, the next call resizes all layers again
         for layer in self._own:
             if layer.is_initialized:
-                layer.keys, layer.values = (self._resized(old) for old in (layer.keys, layer.values))
+                layer.keys, layer.values = (self._resized(old, *size) for old in (layer.keys, layer.values))
+        self.size = size
 
-    def _resized(self, old: Tensor) -> Tensor:
-        rows, columns = self.size
+    def _resized(self, old: Tensor, rows: int, columns: int) -> Tensor:
         new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
         kept_rows, kept_columns = min(rows, old.shape[0]), min(columns, old.shape[2])
         new[:kept_rows, :, :kept_columns] = old[:kept_rows, :, :kept_columns]
