@@ -183,6 +183,26 @@ def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(chatml: Any,
     assert idle(engine)
 
 
+def test_the_prompt_of_a_request_that_was_cancelled_while_it_waited_is_not_computed(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tiny()
+    computed: list[str] = []
+    extend = engine._loop.batch.extend
+
+    def noted(first: int, rows: Any, most: int) -> Any:
+        computed.extend(engine.tokenizer.decode(row.ids) for row in rows)
+        return extend(first, rows, most)
+
+    monkeypatch.setattr(engine._loop.batch, "extend", noted)
+    with engine._loop.paused():
+        left, served = (engine.submit(Request(text, max_tokens=1)) for text in ("Please write", "My name"))
+        left.cancel()
+    assert (left.answer.finish, left.answer.prompt_tokens > 0, served.answer.finish) == ("cancelled", True, "length")
+    assert computed == ["My name"]
+    assert idle(engine)
+
+
 def test_when_the_model_fails_whoever_waits_is_told_and_the_next_is_served(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

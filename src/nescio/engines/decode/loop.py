@@ -31,7 +31,7 @@ class Job:
         rows: The positive branch, and the negative one if guidance needs it.
         take: Called with each token and its log-probabilities `[vocab]`; returns whether the answer goes on.
         allowed: Given the size of the vocabulary, returns which tokens may come next, `[vocab]`; None: all.
-        is_cancelled: Called before each step.
+        is_cancelled: Called before each step, and before the request joins the batch.
         fail: Called with an error, after which no more tokens come.
     """
 
@@ -164,6 +164,9 @@ class Loop:
         new: list[Row] = []
         with self._state:
             while self._waiting:
+                if self._waiting[0].is_cancelled():  # its prompt need not be computed
+                    self._waiting.popleft()
+                    continue
                 jobs = [*self._live, self._waiting[0]]
                 rows = sum(len(job.rows) for job in jobs)
                 tokens = self.batch.padded(rows) * columns(max(job.longest for job in jobs))
