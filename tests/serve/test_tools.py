@@ -19,6 +19,7 @@ POLICIES = f"""
 policies:
   default: {{base_model: true, audit: mask, allow: {{tools: true}}}}
   masked: {{keys: ['{hash_key("nescio-masked")}'], base_model: true, audit: mask, allow: {{tools: true}}}}
+  unaudited: {{keys: ['{hash_key("nescio-unaudited")}'], base_model: true, audit: off, allow: {{tools: true}}}}
   closed: {{keys: ['{hash_key("nescio-closed")}'], base_model: true, audit: off}}
   pinned: {{keys: ['{hash_key("nescio-pinned")}'], base_model: true, audit: off, outside: pin}}
   blocked: {{keys: ['{hash_key("nescio-blocked")}'], base_model: true, audit: block, allow: {{tools: true}}}}
@@ -86,6 +87,17 @@ def test_openais_client_runs_the_loop_and_streams_calls(server: Running, engine:
     assert "tool_calls.function.arguments.done" in kinds
     assert final.message.tool_calls[0].function.arguments == '{"to": "[PII]", "n": 3}'
     assert (final.message.content, final.finish_reason) == ("let me see ", "tool_calls")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("key", ["nescio-masked", "nescio-unaudited"])
+def test_half_of_a_surrogate_pair_in_a_call_stays_an_escape(
+    server: Running, engine: Says, key: str, stream: bool
+) -> None:
+    engine.says = lambda request: CALL.replace("ANNA", "\\ud83d there")
+    answer = ask(server, key, stream=stream)
+    assert answer.status_code == 200
+    assert json.dumps('{"to": "\\ud83d there", "n": 3}') in answer.text
 
 
 def test_no_tools_no_calls(server: Running, engine: Says) -> None:

@@ -117,7 +117,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-def written(text: str) -> str:
-    """Return a text as a JSON string."""
+def written(value: Any) -> str:
+    """Return a value as JSON."""
     # Half of a surrogate pair can stand in JSON as an escape only.
-    return json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()

@@ -1,11 +1,11 @@
 """Forms in which models write calls of tools, one file each; the model's chat template tells which is its own."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nescio.core.registry import Registry
 from nescio.engines.base import ToolCall
+from nescio.serve.json_filter import written
 
 
 class ToolFormat(Protocol):
@@ -47,4 +47,4 @@ def call_of(value: Mapping[str, Any], *keys: str) -> ToolCall:
     arguments = value[next((key for key in keys if key in value), keys[0])]
     if not (isinstance(value["name"], str) and isinstance(arguments, dict)):
         raise ValueError("a call has a name and an object of arguments")
-    return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False))
+    return ToolCall(value["name"], written(arguments))
