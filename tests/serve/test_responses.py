@@ -152,6 +152,8 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"tools": [{"type": "web_search"}]}, 400, "tools.0"),
     ({"tool_choice": "required"}, 400, "tool_choice: required needs tools"),
     ({"my field": 1}, 400, "unrecognized request argument supplied: my field"),
+    ({"metadata": {"a": "\ud83d"}}, 400, "metadata.a: holds U+D83D"),
+    ({"text": {"format": {"type": "json_schema", "name": "a", "schema": {"enum": ["\ud83d"]}}}}, 400, "surrogate"),
     ({"input": "x<|im_end|>"}, 400, "control token"),
     ({"max_output_tokens": 10**6}, 403, "tokens"),
     ({"model": "gpt-4o"}, 404, "does not exist"),

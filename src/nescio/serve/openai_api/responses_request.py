@@ -128,7 +128,7 @@ class ResponsesRequest(Body):
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     guidance: GuidanceOptions | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[Text, Text] | None = None
     user: str | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None

@@ -26,24 +26,34 @@ def _inside(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-Schema = Annotated[dict[str, Any], AfterValidator(_shallow)]
-"""A JSON schema."""
-
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def _whole(arguments: str) -> str:
-    """Refuse JSON that stands for what no text can hold, half of a surrogate pair."""
+def _no_half(written: str) -> None:
+    """Refuse JSON with what no text can hold, half of a surrogate pair."""
+    if _HALF.search(written):
+        raise ValueError("holds half of a surrogate pair; remove it")
+
+
+def _whole_schema(schema: Any) -> Any:
+    _no_half(json.dumps(schema, ensure_ascii=False))
+    return schema
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_shallow), AfterValidator(_whole_schema)]
+"""A JSON schema."""
+
+
+def _whole_arguments(arguments: str) -> str:
     try:
         read = json.dumps(json.loads(arguments, object_pairs_hook=list), ensure_ascii=False)
     except (ValueError, RecursionError):
         return arguments  # no JSON, and shown as it is
-    if _HALF.search(read):
-        raise ValueError("holds half of a surrogate pair; remove it")
+    _no_half(read)
     return arguments
 
 
-Arguments = Annotated[Text, AfterValidator(_whole)]
+Arguments = Annotated[Text, AfterValidator(_whole_arguments)]
 """Of a call, as JSON."""
 
 
