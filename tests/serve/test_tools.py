@@ -100,6 +100,13 @@ def test_half_of_a_surrogate_pair_in_a_call_stays_an_escape(
     assert json.dumps('{"to": "\\ud83d there", "n": 3}') in answer.text
 
 
+def test_one_call_where_the_caller_wants_no_more(server: Running, engine: Says) -> None:
+    engine.says = lambda request: CALL + CALL.replace("mail", "look_up")
+    choice = ask(server, parallel_tool_calls=False).json()["choices"][0]
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["mail"]
+    assert choice["finish_reason"] == "tool_calls"
+
+
 def test_no_tools_no_calls(server: Running, engine: Says) -> None:
     engine.says = lambda request: CALL.lower()
     for fields in ({"tools": None}, {"tools": []}, {"tool_choice": "none"}):

@@ -226,7 +226,7 @@ class Answering:
             send(await self._done(filters, answer_filter.finish))
         if answer_filter.blocked:
             return Part(index, finish="content_filter", withheld=answer_filter.withheld)
-        for number, call in enumerate(calls):
+        for number, call in enumerate(calls if request.parallel_tool_calls else calls[:1]):
             if call.name not in _names(request):
                 raise EndpointError("the upstream calls a tool that the request does not have")
             arguments = await self._done(True, answer_filter.arguments, call.arguments)
