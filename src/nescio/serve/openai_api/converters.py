@@ -23,6 +23,7 @@ from nescio.serve.openai_api.response_bodies import (
     CompletionChoice,
     Delta,
     Mark,
+    Offsets,
     ToolCallBody,
     Usage,
     chat_logprobs,
@@ -136,7 +137,7 @@ class CompletionConverter:
     def __init__(self, model: str, body: CompletionRequest) -> None:
         self._head: dict[str, Any] = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._marked = bool(body.mark_pii)
-        self._lengths: defaultdict[int, int] = defaultdict(int)
+        self._offsets: defaultdict[int, Offsets] = defaultdict(Offsets)
 
     def first_events(self, choices: int) -> list[BaseModel]:
         """Return no events: this endpoint has no roles."""
@@ -144,9 +145,7 @@ class CompletionConverter:
 
     def events(self, part: Part) -> list[BaseModel]:
         """Return a part as a body with one choice."""
-        offset = self._lengths[part.index]
-        self._lengths[part.index] += sum(len(token.text) for token in part.logprobs or ())
-        return [Completion(**self._head, choices=[self._choice(part, offset)])]
+        return [Completion(**self._head, choices=[self._choice(part, self._offsets[part.index])])]
 
     def last_events(self, usage: Usage, with_usage: bool) -> list[BaseModel]:
         """Return a body without choices if the numbers of tokens are wanted."""
@@ -158,13 +157,13 @@ class CompletionConverter:
 
     def whole(self, choices: Sequence[Part], usage: Usage) -> BaseModel:
         """Return all choices in one body."""
-        return Completion(**self._head, choices=[self._choice(choice, 0) for choice in choices], usage=usage)
+        return Completion(**self._head, choices=[self._choice(choice, Offsets()) for choice in choices], usage=usage)
 
-    def _choice(self, part: Part, offset: int) -> CompletionChoice:
+    def _choice(self, part: Part, offsets: Offsets) -> CompletionChoice:
         return CompletionChoice(
             index=part.index,
             text=part.text,
-            logprobs=None if part.logprobs is None else completion_logprobs(part.logprobs, offset),
+            logprobs=None if part.logprobs is None else completion_logprobs(part.logprobs, offsets),
             finish_reason=part.finish,
             pii=_marks(part) if self._marked else None,
         )

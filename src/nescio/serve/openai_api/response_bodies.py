@@ -226,18 +226,27 @@ def _token(token: TokenLogprob) -> dict[str, Any]:
     }
 
 
-def completion_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs:
-    """An engine's log-probabilities in the older endpoint's shape; `offset` is where the first token starts."""
-    offsets = []
-    decoder = getincrementaldecoder("utf-8")("replace")  # a character may consist of several tokens
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(decoder.decode(token.text.encode() if token.data is None else token.data))
+class Offsets:
+    """Where the tokens of one choice start in its text; a character may consist of several tokens."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def next(self, token: TokenLogprob) -> int:
+        """Return where a token starts, and go on behind it."""
+        start = self._offset
+        self._offset += len(self._decoder.decode(token.text.encode() if token.data is None else token.data))
+        return start
+
+
+def completion_logprobs(tokens: Sequence[TokenLogprob], offsets: Offsets) -> CompletionLogprobs:
+    """An engine's log-probabilities in the older endpoint's shape; `offsets` goes on from the tokens before."""
     return CompletionLogprobs(
         tokens=[_legible(token) for token in tokens],
         token_logprobs=[max(token.logprob, _LOWEST) for token in tokens],
         top_logprobs=[{_legible(top): max(top.logprob, _LOWEST) for top in token.top} for token in tokens],
-        text_offset=offsets,
+        text_offset=[offsets.next(token) for token in tokens],
     )
 
 
