@@ -1,6 +1,7 @@
 """What a detector is, and what is done with the spans that it finds: merging and masking."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -119,7 +120,12 @@ def merge(spans: Iterable[Span], text: str, *, across_spaces: bool = False) -> l
     firm = _joined((span for span in found if span.type in STRUCTURED), text)
     others = _joined((span for span in found if span.type not in STRUCTURED), text)
     if firm and others:
-        others = [rest for span in others for rest in _outside(span, firm, text)]
+        starts, ends = [span.start for span in firm], [span.end for span in firm]
+        others = [
+            rest
+            for span in others
+            for rest in _outside(span, firm[bisect_right(ends, span.start) : bisect_left(starts, span.end)], text)
+        ]
     apart = sorted([*firm, *others], key=lambda span: span.start)
     return _joined(apart, text, across_spaces) if across_spaces else apart
 
@@ -142,12 +148,12 @@ def _joined(spans: Iterable[Span], text: str, across_spaces: bool = False) -> li
 
 
 def _outside(span: Span, firm: Sequence[Span], text: str) -> Iterable[Span]:
-    """Yield what a span has outside of others, without the white space and marks at its ends."""
-    edges = [(span.start, span.start), *((one.start, one.end) for one in firm if one.end > span.start)]
-    if not any(start < span.end for start, _ in edges[1:]):
+    """Yield what a span has outside of those that it overlaps, without the white space and marks at its ends."""
+    if not firm:
         yield span
         return
-    for (_, left), (right, _) in pairwise([*edges, (span.end, span.end)]):
+    edges = [(span.start, span.start), *((one.start, one.end) for one in firm), (span.end, span.end)]
+    for (_, left), (right, _) in pairwise(edges):
         start, end = max(left, span.start), min(right, span.end)
         match = re.search(r"\w.*\w|\w", text[start:end], re.DOTALL) if start < end else None
         if match:

@@ -3,7 +3,8 @@
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -114,9 +115,10 @@ class Checker:
     def changed(self, text: str, judged: Sequence[Judged]) -> tuple[str, list[Treated], bool]:
         """Return a text as it may be sent, where its personal data is in it then, and whether it must not be sent."""
         parts, marks, position, length = list[str](), list[Treated](), 0, 0
-        for span in merge((span for span, _ in judged), text):  # overlapping spans are treated as the strictest is
-            actions = [action for each, action in judged if each.start < span.end and span.start < each.end]
-            action: Action = max(actions, key=ACTIONS.index, default="mask")
+        merged = merge((span for span, _ in judged), text)
+        for span, near in zip(merged, overlapping([(span.start, span.end) for span in merged], judged), strict=True):
+            # overlapping spans are treated as the strictest is
+            action: Action = max((action for _, action in near), key=ACTIONS.index, default="mask")
             if action == "block":
                 self.withheld += [*marks, span]
                 return "", [], True
@@ -131,6 +133,16 @@ class Checker:
             marks.append(Treated(start, length, span.label, shown, span.type, action))
             position = span.end
         return "".join([*parts, text[position:]]), marks, False
+
+
+def overlapping(places: Iterable[tuple[int, int]], judged: Iterable[Judged]) -> Iterator[list[Judged]]:
+    """Yield for each place the personal data that shares characters with it; the places are in order and apart."""
+    ahead, near = deque(sorted(judged, key=lambda each: each[0].start)), list[Judged]()
+    for start, end in places:
+        while ahead and ahead[0][0].start < end:
+            near.append(ahead.popleft())
+        near = [each for each in near if each[0].end > start]
+        yield near.copy()
 
 
 def moved(judged: Judged, by: int) -> Judged:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nescio.serve.checker import Checked, Checker, Judged, Treated, moved
+from nescio.serve.checker import Checked, Checker, Judged, Treated, moved, overlapping
 from nescio.serve.output_filter import OutputFilter
 
 TOKEN = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")(?P<key>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
@@ -52,12 +52,15 @@ class JsonFilter:
             return checked
         # 1) what the detector reads, and which part of it is which token
         tokens = list(_tokens(text))
+        places, length = list[tuple[int, int]](), 0
+        for token in tokens:
+            places.append((length, length + len(token.read)))
+            length += len(token.read) + len(token.behind)
         found = self._checker.find("".join(token.read + token.behind for token in tokens))
         # 2) change each token that holds personal data, or a part of some
-        parts, marks, sent, position, read = list[str](), list[Treated](), 0, 0, 0
-        for token in tokens:
-            judged = [moved(each, -read) for each in found]
-            shown, own = self._changed(token, [each for each in judged if _within(each, token.read)])
+        parts, marks, sent, position = list[str](), list[Treated](), 0, 0
+        for token, (start, _), near in zip(tokens, places, overlapping(places, found), strict=True):
+            shown, own = self._changed(token, [moved(each, -start) for each in near])
             if self.blocked:
                 self._checker.withheld += marks
                 return []
@@ -65,7 +68,7 @@ class JsonFilter:
             sent += len(before)
             marks += [replace(span, start=sent + span.start, end=sent + span.end) for span in own]
             parts += [before, shown]
-            sent, position, read = sent + len(shown), token.end, read + len(token.read) + len(token.behind)
+            sent, position = sent + len(shown), token.end
         return [Checked("".join([*parts, text[position:]]), tuple(marks))]
 
     def _changed(self, token: "_Token", judged: list[Judged]) -> tuple[str, list[Treated]]:
@@ -76,10 +79,12 @@ class JsonFilter:
         text, marks, self.blocked = self._checker.changed(token.read, clipped)
         if not token.is_text and text == token.read:  # counted only: a number stays one
             return token.written, marks
-        return written(text), [
-            replace(span, start=len(written(text[: span.start])) - 1, end=len(written(text[: span.end])) - 1)
-            for span in marks
-        ]
+        placed, position, length = list[Treated](), 0, 1  # behind the quotation mark
+        for span in marks:
+            start = length + len(written(text[position : span.start])) - 2
+            position, length = span.end, start + len(written(text[span.start : span.end])) - 2
+            placed.append(replace(span, start=start, end=length))
+        return written(text), placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +106,6 @@ def _tokens(text: str) -> Iterator[_Token]:
         value: Any = json.loads(match[name]) if is_text else match[name]
         behind = ": " if match["key"] else "\n"
         yield _Token(match.start(name), match.end(name), match[name], value, behind, is_text)
-
-
-def _within(judged: Judged, read: str) -> bool:
-    span, _ = judged
-    return span.start < len(read) and span.end > 0
 
 
 def is_json(text: str) -> bool:
