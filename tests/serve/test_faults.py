@@ -24,6 +24,7 @@ from upstream import EVENTS, continuation, event, running_upstream
 from nescio.engines.base import Answer, BrokenError, Piece, Request, Stream
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.pii.base import Span
+from nescio.serve import gateway
 from nescio.serve.checker import Checker
 from nescio.serve.detection import ServingDetector
 
@@ -277,3 +278,19 @@ def test_a_filter_that_sends_what_has_come_is_caught(server: Running, monkeypatc
     monkeypatch.setattr(Checker, "find", unchecked)
     with pytest.raises(AssertionError):
         asyncio.run(storm(server.url, range(20)))
+
+
+class Deaf(Says):
+    """Never answers, and can't be cancelled."""
+
+    def submit(self, request: Request) -> Stream:
+        return Stream()
+
+
+def test_an_engine_that_hangs_does_not_keep_the_server_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_CLOSING", 0.1)
+    server = Running(Deaf(), POLICIES)
+    with pytest.raises(httpx.ReadTimeout):
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
+        httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.5)
+    server.stop()

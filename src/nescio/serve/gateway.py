@@ -33,6 +33,8 @@ from nescio.serve.policy import Caller, Policies
 from nescio.serve.request_filter import RequestFilter
 from nescio.serve.served import Served
 
+_CLOSING = 10.0  # most seconds that requests get to end when the server stops
+
 
 class Gateway:
     """State of a running server.
@@ -96,13 +98,13 @@ class Gateway:
             await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
-        """End the running requests; close the threads and the engine."""
+        """End the running requests; close the threads and the engine. What hangs is waited for no longer than 10 s."""
         self._closing = True
         for answering in list(self._running.values()):
             answering.abandon()
         if self._running:
-            await asyncio.wait(self._running)
-        await asyncio.to_thread(self._threads.shutdown)
+            await asyncio.wait(self._running, timeout=_CLOSING)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self.engine.close()
 
     def _new_checker(self, audit: Audit) -> Callable[..., Checker]:
