@@ -21,6 +21,7 @@ from upstream import EVENTS, running_upstream, stream
 import nescio
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, Guidance
+from nescio.core.prompts import Message
 from nescio.engines.base import Request, UnansweredError
 from nescio.engines.openai_answer import EventReader
 from nescio.engines.openai_engine import OpenAIEngine
@@ -139,16 +140,22 @@ def test_max_tokens_is_sent_under_the_name_that_the_endpoint_wants(caplog: pytes
     assert len(caplog.messages) == 1
 
 
+LONG: Message = {"role": "user", "content": 300_000 * "a"}
+
+
 @pytest.mark.parametrize(
     ("message", "quoted"),
     [
         ("temperature must be at most 1", "temperature must be at most 1"),
         ("max_tokens is too large for sk-abc123", "max_tokens is too large for …"),
         ("cannot parse 'My name is Anna Ferrari'", "cannot parse '…'"),
+        ("'is Anna Ferrari', not 'name is Anna'; of Geneva?", "'…', not '…'; of Geneva?"),
+        ("My name is Anna Ferrari of 12", "… 12"),
+        (f"too long: {1000 * 'a'}", "too long: …"),
     ],
 )
 def test_what_a_server_says_is_quoted_without_key_and_prompt(message: str, quoted: str) -> None:
-    request = Request([{"role": "user", "content": "My name is Anna Ferrari"}])
+    request = Request([{"role": "user", "content": "My name is\nAnna  Ferrari of"}, LONG])
     with running(refuse=lambda asked: message) as endpoint:
         engine = OpenAIEngine("m", endpoint.url, key_env=None)
         with pytest.raises(UnansweredError, match=re.escape(f"HTTP 400 (it says: {quoted})")):

@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
-from difflib import SequenceMatcher
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ class OpenAIEngine(Engine):
             except ConnectionError as error:
                 raise UnansweredError(f"{self._place}: {error}") from None
             except RefusedError as error:
-                # It compares long texts, while other answers wait for the loop.
+                # It reads the whole prompt, while other answers wait for the loop.
                 message = await asyncio.to_thread(self._message, error, request)
                 change = self._parameters.adapt(error, message, sent, request)
                 if change is None:
@@ -202,9 +203,7 @@ class OpenAIEngine(Engine):
             message = message.replace(self._key, "…")
         message = re.sub(r"\bsk-[\w*-]+", "…", message)
         prompt = request.prompt
-        for text in [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]:
-            while (found := SequenceMatcher(None, message, text, False).find_longest_match()).size >= _ECHO:
-                message = f"{message[: found.a]}…{message[found.a + found.size :]}"
+        message = _without_echo(message, [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt])
         return message if len(message) <= _QUOTED else f"{message[:_QUOTED]}…"
 
     def _meaning(self, error: RefusedError, message: str) -> EndpointError:
@@ -291,6 +290,21 @@ def _read(events: Iterable[str], said: Said) -> None:
             said.ended = said.stopped
         if said.ended:
             return
+
+
+def _without_echo(message: str, texts: Iterable[str]) -> str:
+    """Return a message with an ellipsis for each piece that stands in a text, too, in time linear in their length."""
+    pieces = {message[at : at + _ECHO] for at in range(len(message) - _ECHO + 1)}
+    echoed = set[str]()
+    for text in texts:
+        line = " ".join(text.split())  # as the message is
+        echoed.update(pieces.intersection(line[at : at + _ECHO] for at in range(len(line) - _ECHO + 1)))
+    is_echo = [False] * len(message)
+    for at in range(len(message)):
+        if message[at : at + _ECHO] in echoed:
+            is_echo[at : at + _ECHO] = [True] * _ECHO
+    runs = groupby(zip(message, is_echo, strict=True), key=itemgetter(1))
+    return "".join("…" if echo else "".join(letter for letter, _ in run) for echo, run in runs)
 
 
 def _count(usage: Any, name: str) -> int | None:
