@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from nescio.core.guidance import COMBINING, PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message, after_sentence, with_sentence
 from nescio.engines.base import Prompt, Request
-from nescio.serve.answer_shape import admit_shape, refuse_control, turn_of
+from nescio.serve.answer_shape import admit_shape, turn_of
+from nescio.serve.control_tokens import refuse_control
 from nescio.serve.errors import ApiError, of_validation, outside_policy
 from nescio.serve.openai_api.request_bodies import ChatMessage, ChatRequest, CompletionRequest, GuidanceOptions
 from nescio.serve.openai_api.responses_request import ResponsesRequest

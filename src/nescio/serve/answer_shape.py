@@ -1,11 +1,11 @@
 """Admission of what an answer may hold besides free text: calls of tools, and JSON of a given form."""
 
 import json
-import unicodedata
 from typing import Any
 
 from nescio.core.prompts import Message
 from nescio.engines.base import Tool
+from nescio.serve.control_tokens import refuse_control
 from nescio.serve.errors import ApiError, outside_policy
 from nescio.serve.openai_api.request_bodies import ChatMessage, ChatRequest
 from nescio.serve.openai_api.tool_bodies import NamedTool
@@ -85,17 +85,3 @@ def _unescaped(arguments: str) -> str:
         return json.dumps(json.loads(arguments), ensure_ascii=False)
     except (ValueError, RecursionError):
         return arguments
-
-
-def refuse_control(text: str | None, param: str, served: Served) -> None:
-    """Refuse text that the tokenizer would read as the start or end of a turn.
-
-    Raises:
-        ApiError: It holds a control token, as it is or in another Unicode form.
-    """
-    forms = () if text is None else (text, unicodedata.normalize("NFKC", text))
-    for token in served.control_tokens:
-        if any(token in form for form in forms):
-            raise ApiError(
-                400, f"{param}: contains {token}, a control token of the model; remove it", "control_token", param
-            )
