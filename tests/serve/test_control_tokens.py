@@ -29,11 +29,11 @@ def test_any_token_is_found_and_nothing_else(text: str, tokens: tuple[str, ...])
 
 
 def test_other_unicode_forms_are_looked_at_where_there_can_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (
-        refused("say \uff1cs\uff1e", ("<s>", "</s>")) == "prompt: contains <s>, a control token of the model; remove it"
-    )
-    monkeypatch.setattr(unicodedata, "normalize", None)
-    assert refused("plain text", ("<s>", "</s>")) is None
+    tokens = ("<s>", "</s>")
+    assert refused("say \uff1cs\uff1e", tokens) == "prompt: contains <s>, a control token of the model; remove it"
+    with monkeypatch.context() as patched:
+        patched.setattr(unicodedata, "normalize", None)
+        assert refused("plain text", tokens) is None
 
 
 def test_tokens_that_begin_alike_are_told_apart_by_one_reading() -> None:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 from os.path import commonprefix
@@ -32,9 +32,9 @@ def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str] | None:
     return re.compile(_any_of(tokens)) if tokens else None
 
 
-def _any_of(tokens: Iterable[str]) -> str:
+def _any_of(tokens: Sequence[str]) -> str:
     """Return a pattern that branches where tokens differ: a text is read once, however many tokens begin alike."""
-    common = commonprefix(list(tokens))  # noqa: RUF071 letter by letter, as is meant
+    common = commonprefix(tokens)  # noqa: RUF071 (of letters, not of folders)
     rests = sorted(token[len(common) :] for token in tokens)
     if not rests[0]:  # the shortest token is enough
         return re.escape(common)
