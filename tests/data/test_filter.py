@@ -36,6 +36,7 @@ class Names:
         ("system", "", "stop", "empty"),
         ("system", " \n", "stop", "empty"),
         ("system", " somebody at the desk who", "length", "cut"),
+        ("system", " somebody at the desk who", "content_filter", "cut"),
         ("system", " Tim,  he knows it WELL.", "stop", "copy"),
         ("system", " You can ask somebody at the desk.", "stop", "repeat"),
         ("system", " You can asking somebody at the desk.", "stop", None),

@@ -91,6 +91,11 @@ def test_an_answer_is_audited_streamed_or_not(server: Running, upstream: Upstrea
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
 
 
+def test_an_answer_that_the_upstream_s_filter_ends_says_so(server: Running, upstream: Upstream) -> None:
+    upstream.script = lambda asked: [stream("Hello.", finish="content_filter")]
+    assert ask(server).json()["choices"][0]["finish_reason"] == "content_filter"
+
+
 def test_what_the_upstream_is_asked(server: Running, upstream: Upstream) -> None:
     upstream.script = lambda asked: [stream("fine")]
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]

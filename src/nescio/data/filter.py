@@ -59,9 +59,9 @@ class Verdict:
 def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
     """Judge replies: remove thoughts, then ask the detector, then look at the form.
 
-    Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (reached the token limit before
-    its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the beginning
-    that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
+    Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (was cut off, as at the token
+    limit, before its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the
+    beginning that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
     what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`;
     `lost` (a question in other words without the personal data of the question, which it has to keep).
     """
@@ -121,14 +121,14 @@ def without_thought(text: str, inside: bool = False) -> str:
 
 
 def _ended(text: str, finish: str) -> str:
-    """Strip the end of a text; cut one that reached the token limit after its last whole sentence."""
-    return whole_sentences(text) if finish == "length" else text.rstrip()
+    """Strip the end of a text; of one that was cut off, keep the whole sentences."""
+    return text.rstrip() if finish == "stop" else whole_sentences(text)
 
 
 def _fault(text: str, reply: Reply, question: str | None) -> str | None:
     sample = STRATEGIES[reply.strategy].target(reply.sample)
     if not text.strip():
-        return "cut" if reply.finish == "length" else "empty"
+        return "empty" if reply.finish == "stop" else "cut"
     if _plain(text) == _plain(question or sample.rejected):
         return "copy"
     if sample.beginning and re.match(re.escape(_plain(sample.beginning)) + r"(?!\w)", _plain(text)):

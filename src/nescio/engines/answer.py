@@ -59,7 +59,7 @@ class Answer:
     Attributes:
         text: The answer, without the stop text that ended it.
         token_ids: Tokens of the answer, without an end token.
-        finish: `stop` (an end token or a stop text), `length` or `cancelled`.
+        finish: `stop` (an end token or a stop text), `length`, `cancelled`, or `content_filter` (an endpoint's own).
         logprobs: One for each token, if the request asks for them.
         prompt_tokens: Length of the positive branch's prompt, in tokens.
         answer_tokens: Length of the answer in tokens; None: the length of `token_ids`.

@@ -255,9 +255,7 @@ class OpenAIEngine(Engine):
 
     def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
         text, usage = said.text, said.usage
-        if finish == "content_filter":
-            finish = "length"  # the answer was cut off
-        finish = finish if finish in ("length", "cancelled") else "stop"
+        finish = finish if finish in ("length", "cancelled", "content_filter") else "stop"
         prompt_tokens, answer_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         if not prompt_tokens or answer_tokens is None:  # the endpoint does not count them
             self._say("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")

@@ -235,7 +235,7 @@ class Answering:
             checked_call = Call(number, new_id(), call.name, arguments.text, arguments.spans)
             self._parts.put_nowait(Part(index, calls=(checked_call,)))
         if answer.finish != "stop":
-            return Part(index, finish="length")
+            return Part(index, finish="content_filter" if answer.finish == "content_filter" else "length")
         return Part(index, finish="tool_calls" if calls else "stop")
 
     def _reader(self, request: Request) -> CallReader | None:

@@ -213,7 +213,7 @@ async function answer(setup, message, signal) {
       setup.talk.scrollTop = setup.talk.scrollHeight;
     }
     count(setup, marks, tokens, since(), first, end);
-    if (end === "content_filter") say(setup, "stopped", "The audit ended the answer here.");
+    if (end === "content_filter") say(setup, "stopped", "The audit or the upstream ended the answer here.");
     const said = { role: "assistant", content: text, ...(calls.length && { content: text || null, tool_calls: calls }) };
     setup.history = [...setup.history, { role: "user", content: message }, said, ...returned(setup, calls)];
   } catch (error) {
