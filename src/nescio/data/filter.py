@@ -61,9 +61,9 @@ def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
 
     Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (was cut off, as at the token
     limit, before its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the
-    beginning that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under half of
-    what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief); `loop`;
-    `lost` (a question in other words without the personal data of the question, which it has to keep).
+    beginning that the prompt ends with); `instruction` (repeats what it was told); `short` (under five words, or under
+    half of what the rejected answer has: where chosen answers are the shorter ones, guidance learns to be brief);
+    `loop`; `lost` (a question in other words without the personal data of the question, which it has to keep).
     """
     targets = [STRATEGIES[reply.strategy].target(reply.sample) for reply in replies]
     spoken = [
