@@ -12,11 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import yaml
 from running import Letters, Running
 from says import Says
 from upstream import EVENTS, continuation, event, running_upstream
@@ -27,6 +29,10 @@ from nescio.pii.base import Span
 from nescio.serve import gateway
 from nescio.serve.checker import Checker
 from nescio.serve.detection import ServingDetector
+from nescio.serve.errors import ApiError
+from nescio.serve.gateway import Gateway
+from nescio.serve.policy import Policies
+from nescio.serve.served import Served
 
 POLICIES = """
 policies:
@@ -294,3 +300,28 @@ def test_an_engine_that_hangs_does_not_keep_the_server_from_stopping(monkeypatch
         body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
         httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.5)
     server.stop()
+
+
+@pytest.mark.parametrize("end", [TimeoutError, asyncio.CancelledError])
+def test_rows_that_come_as_the_wait_for_them_ends_go_back(
+    end: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends_as_they_come(queued: Any, seconds: float) -> None:
+        await queued
+        raise end
+
+    async def scene() -> None:
+        policies = Policies.model_validate(yaml.safe_load(POLICIES))
+        served = Served("tiny", {}, (), 0)
+        door = Gateway(engine=Says(), served=served, policies=policies, detector=Letters(), rows=1, queue=1)
+        await door.gate.acquire(1)
+        monkeypatch.setattr(asyncio, "wait_for", ends_as_they_come)  # as that of Python 3.12 may
+        answering: Any = SimpleNamespace(queued=None, abandoned=False)
+        waiting = asyncio.ensure_future(door._rows(1, 5.0, answering))
+        await asyncio.sleep(0)
+        door.gate.release(1)
+        with pytest.raises((ApiError, asyncio.CancelledError)):
+            await waiting
+        assert (door.gate.held, door.gate.waiting) == (0, 0)
+
+    asyncio.run(scene())

@@ -145,13 +145,16 @@ class Gateway:
         """
         if self.gate.has_room(rows):
             return await self.gate.acquire(rows)
-        answering.queued = asyncio.ensure_future(self.gate.acquire(rows))
+        queued = answering.queued = asyncio.ensure_future(self.gate.acquire(rows))
         try:
-            return await asyncio.wait_for(answering.queued, seconds)
-        except TimeoutError:
-            message = f"no row came free in the {seconds:g} seconds that this key's policy allows; try again later"
-            raise ApiError(429, message, "queue_timeout", retry_after=self.gate.expected_wait()) from None
-        except asyncio.CancelledError:
+            return await asyncio.wait_for(queued, seconds)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # From Python 3.12 on, `wait_for` drops rows that come in the same moment as its end.
+            if queued.done() and not queued.cancelled() and queued.exception() is None:
+                self.gate.release(queued.result())
+            if isinstance(error, TimeoutError):
+                message = f"no row came free in the {seconds:g} seconds that this key's policy allows; try again later"
+                raise ApiError(429, message, "queue_timeout", retry_after=self.gate.expected_wait()) from None
             if answering.abandoned:
                 raise ApiError(499, "the caller hung up", "hung_up") from None
             raise
