@@ -1,6 +1,7 @@
 """What can go wrong with a request: no answer came, the engine is closed, or it does not fit the context."""
 
 from nescio.core.errors import NescioError
+from nescio.core.model_source import first_line
 
 
 class EndpointError(NescioError):
@@ -31,7 +32,7 @@ class BrokenError(NescioError):
     """
 
     def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(f"{what} ({type(error).__name__}: {error})")
+        super().__init__(f"{what} ({type(error).__name__}: {first_line(error)})")
         self.message = f"{what} ({type(error).__name__})"
         self.__cause__ = error
 

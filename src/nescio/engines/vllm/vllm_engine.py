@@ -23,6 +23,7 @@ from nescio.core.models import best_dtype, load_tokenizer, locate, one_adapter
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
     Answer,
+    BrokenError,
     Capabilities,
     Engine,
     EngineClosedError,
@@ -290,7 +291,9 @@ class VllmEngine(Engine):
                 for output in self._llm.step() if self._jobs else ():
                     self._take(output)
         except Exception as error:  # for example, a worker that died
-            failure = EngineClosedError(f"vLLM failed ({first_line(error)}); its log says more")
+            # Its words may quote what a caller asked for, and this error's are written to a server's log.
+            failure = EngineClosedError(f"vLLM failed ({type(error).__name__}); its log says more")
+            failure.__cause__ = error
             with self._gate:
                 self._closing.set()
         # 3) after the end, fail the jobs that are left
@@ -313,7 +316,7 @@ class VllmEngine(Engine):
                 self._llm.add_request(job.branch_name(role), prompt, job.sampling(role), lora_request=job.lora)
         except Exception as error:  # vLLM's errors share no base class; the other requests go on
             self._end(job)
-            job.writing.stream.end(NescioError(f"vLLM refuses the request ({first_line(error)})"))
+            job.writing.stream.end(BrokenError("vLLM refuses the request", error))
 
     def _cancel(self, name: str) -> None:
         if name in self._jobs:
