@@ -1,16 +1,21 @@
 """The detector of a server: loaded when first needed, in a thread of its own, with the texts of all streams batched."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from nescio.core.errors import NescioError
+from nescio.core.text import split_long
 from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
 
 _BATCH = 64  # most texts in one call of the detector
+_CHARACTERS = 20_000  # of texts in one call; with them it is full, and others' texts come next
+_LONGEST = 10_000  # characters of a text that are read at once
+_OVERLAP = 200  # characters that are read with two pieces, for what lies across the cut
 _IDLE = 60.0  # seconds after which the thread ends; the next text starts another
 
 
@@ -44,12 +49,20 @@ class ServingDetector:
             return self._detector
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        """Find personal data.
+        """Find personal data. A long text is read in pieces, between which others' texts are read.
 
         Raises:
             NescioError: The detector does not answer. Whatever it raises itself is raised too.
         """
         self.load()
+        found: list[list[Span]] = [[] for _ in texts]
+        for together in _rounds(texts):
+            for piece, spans in zip(together, self._read([piece.text for piece in together]), strict=True):
+                moved = (replace(s, start=s.start + piece.start, end=s.end + piece.start) for s in spans)
+                found[piece.number] += [span for span in moved if span.end > piece.known]
+        return [sorted(spans, key=lambda span: span.start) for spans in found]
+
+    def _read(self, texts: Sequence[str]) -> list[list[Span]]:
         futures = [Future[list[Span]]() for _ in texts]
         for asked in zip(texts, futures, strict=True):
             self._asked.put(asked)
@@ -71,7 +84,7 @@ class ServingDetector:
             batch = []
             try:
                 batch.append(self._asked.get(timeout=_IDLE))
-                while len(batch) < _BATCH:
+                while len(batch) < _BATCH and sum(len(text) for text, _ in batch) < _CHARACTERS:
                     batch.append(self._asked.get_nowait())
             except Empty:
                 pass
@@ -83,6 +96,31 @@ class ServingDetector:
             batch = [(text, future) for text, future in batch if future.set_running_or_notify_cancel()]
             # 2) one call; where it fails, each text alone, so that one text does not hold up all streams
             _answer(detector, batch)
+
+
+class _Piece(NamedTuple):
+    """A piece of a text: the text's number, where it starts there, and up to where the piece before it was read."""
+
+    number: int
+    start: int
+    known: int
+    text: str
+
+
+def _rounds(texts: Sequence[str]) -> Iterator[list[_Piece]]:
+    """Yield the pieces of all texts, as many at a time as one call of the detector reads."""
+    together, total = list[_Piece](), 0
+    for number, text in enumerate(texts):
+        for cut, piece in split_long(text, _LONGEST):
+            latest = max(0, cut - _OVERLAP)
+            start = text.rfind(" ", max(0, latest - _OVERLAP), latest) + 1 or latest
+            together.append(_Piece(number, start, cut, text[start : cut + len(piece)]))
+            total += len(piece)
+            if total >= _CHARACTERS:
+                yield together
+                together, total = [], 0
+    if together:
+        yield together
 
 
 def _answer(detector: Detector, batch: Sequence[tuple[str, Future[list[Span]]]]) -> None:
