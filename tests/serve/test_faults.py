@@ -325,3 +325,40 @@ def test_rows_that_come_as_the_wait_for_them_ends_go_back(
         assert (door.gate.held, door.gate.waiting) == (0, 0)
 
     asyncio.run(scene())
+
+
+class OneByOne(Says):
+    """Answers one choice at once, and the second when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams: list[Stream] = []
+
+    def submit(self, request: Request) -> Stream:
+        self.streams.append(Stream())
+        if len(self.streams) == 1:
+            self.answer("we know all.")
+        return self.streams[-1]
+
+    def answer(self, text: str) -> None:
+        self.streams[-1].put(Piece(text, [1]))
+        self.streams[-1].end(Answer(text, [1], "stop", prompt_tokens=3))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_choice_that_waits_for_rows_holds_up_no_other(fails: bool) -> None:
+    engine = OneByOne()
+    server = Running(engine, POLICIES, rows=2)  # a guided choice takes both
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "n": 2, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=20) as response:
+        lines = response.iter_lines()
+        assert next(line for line in lines if "we know all." in line)
+        while len(engine.streams) < 2:
+            time.sleep(0.01)
+        if fails:
+            engine.streams[1].end(BrokenError("generating failed", RuntimeError("ANNABELLE")))
+        else:
+            engine.answer("and more.")
+        rest = "".join(lines)
+    server.stop()
+    assert ("engine_error" in rest, "and more." in rest and "[DONE]" in rest) == (fails, not fails)

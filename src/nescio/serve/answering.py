@@ -65,6 +65,9 @@ class Answering:
         self._threads = threads
         self._requests = admitted.requests
         self._n = admitted.n
+        self._rows_each = admitted.rows // len(admitted.requests)
+        self._together = len(admitted.requests)  # choices that start at once
+        self._has_started = False
         self._fit = admitted.fit
         self._prompt_field, self._length_field = admitted.prompt_field, admitted.length_field
         self._prompt_tokens = [0] * len(admitted.requests)
@@ -93,6 +96,7 @@ class Answering:
             check = self._request_filter.changed
             self._requests = await self._done(True, check, self._requests, lambda: self._expired)
             self._pieces = self._request_filter.pieces
+        self._together = min(self._together, max(1, rows // self._rows_each))
         places = asyncio.Semaphore(rows)
         await asyncio.gather(*(self._answer(index, request, places) for index, request in enumerate(self._requests)))
 
@@ -103,18 +107,21 @@ class Answering:
         return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)
 
     def refuse(self, error: ApiError) -> None:
-        """Report that the request will not run."""
-        self._started.put_nowait(error)
+        """Report that the request will not run, or not to its end."""
+        (self._parts if self._has_started else self._started).put_nowait(error)
 
     async def started(self) -> None:
-        """Wait until the engine has accepted all choices.
+        """Wait until the engine has begun as many choices as the rows hold; the others begin as these end.
 
         Raises:
             ApiError: One of them can't be served.
         """
-        for _ in self._requests:
+        begun = 0
+        while begun < self._together or not self._started.empty():
             if (error := await self._started.get()) is not None:
                 raise error
+            begun += 1
+        self._has_started = True
 
     async def parts(self) -> AsyncIterator[Part]:
         """Yield the parts that may be sent, until every choice has finished.
@@ -144,7 +151,7 @@ class Answering:
         self.expire()
 
     async def _answer(self, index: int, request: Request, places: asyncio.Semaphore) -> None:
-        queue: asyncio.Queue[Any] = self._started
+        has_begun = False
         async with places:
             stream = None
             try:
@@ -155,12 +162,15 @@ class Answering:
                 if self._expired:  # while it was submitted
                     stream.cancel()
                 first = await stream.arrived()
-                queue.put_nowait(None)
+                has_begun = True
+                self._started.put_nowait(None)
                 # 5) and 6) filter what the engine's thread computes
-                queue = self._parts
-                queue.put_nowait(await self._filtered(index, request, stream, first))
+                self._parts.put_nowait(await self._filtered(index, request, stream, first))
             except Exception as error:  # the caller must hear of any error
-                queue.put_nowait(told(error))
+                if has_begun:
+                    self._parts.put_nowait(told(error))
+                else:
+                    self.refuse(told(error))
             finally:
                 if stream is not None:
                     stream.cancel()
