@@ -10,6 +10,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -18,7 +19,7 @@ from nescio.core import model_source
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.model_source import identity, resolve
-from nescio.core.models import load_model, load_tokenizer, locate, one_adapter
+from nescio.core.models import load_model, load_tokenizer, locate, one_adapter, release
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
 
@@ -299,3 +300,16 @@ def test_identity_follows_content(tiny_folder: Path) -> None:
     assert identity("owner/name") == "owner/name"
     (tiny_folder / "config.json").write_text("{}")
     assert identity(str(tiny_folder)) != before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_memory_that_was_freed_is_given_back() -> None:
+    def taken() -> int:
+        return psutil.Process().memory_info().rss
+
+    many = [torch.ones(12_000) for _ in range(6_000)]  # 48 kB each: too small for pages of their own
+    last = many[-1]
+    held = taken()
+    del many
+    release()
+    assert held - taken() > 200 << 20 and last.sum() == 12_000

@@ -1,6 +1,8 @@
 """Load models and tokenizers of Transformers by the names that `model_source` resolves."""
 
+import ctypes
 import gc
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,6 @@ def release() -> None:
     device = best_device()
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
+    # After a training glibc keeps two thirds of what it has taken, in pieces, for this process alone.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None:
+        trim(0)

@@ -16,7 +16,7 @@ from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.guidance import Guidance
-from nescio.core.models import load_model, load_tokenizer
+from nescio.core.models import load_model, load_tokenizer, release
 from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.text import loops
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
@@ -55,6 +55,7 @@ def bake(run: Context, folder: Path, tick: Tick) -> None:
     student, log = None, list[dict[str, Any]]()
     for number in range(section.rounds):
         student, steps = baking.round(number, student, folder / f"round-{number + 1}")
+        release()
         log += [{"round": number + 1, **step} for step in steps]
     assert student is not None  # there is a round
     if processes().is_main_process:
