@@ -109,10 +109,10 @@ def serve(
         if not _ORIGIN.fullmatch(origin):
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")
     _check_upstream(upstream, adapters, vllm)
-    if upstream is None:
-        resolve(model)  # what is wrong with the model's name is said before what is wrong with the policies
     if telemetry is not None and not _UPSTREAM.fullmatch(telemetry):
         raise NescioError(f"--telemetry {telemetry}: must read http://host:port/v1/traces")
+    if upstream is None:
+        resolve(model)  # what is wrong with the model's name is said before what is wrong with the policies
     run(
         Settings(
             model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,
