@@ -167,7 +167,8 @@ def checked(
                 message += f", is {value!r}"
         for given, option in (elsewhere or {}).items():
             if place[: len(given)] == given:
-                raise NescioError(f"{option}: {message}") from error
+                inside = ".".join(place[len(given) :])
+                raise NescioError(f"{option}: {inside}{': ' if inside else ''}{message}") from error
         # The user wrote the old names of keys that were translated: errors use them too.
         for today, old in (written or {}).items():
             if place[: len(today)] == today:
