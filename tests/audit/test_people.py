@@ -1,6 +1,7 @@
 """People and facts: lists with their errors, dialogs, what proves nothing, and made-up people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_one_value_that_is_told_to_everybody_is_guessed(people: Facts, carry_out
     strangers = controls(phones[:2], 0, phones[2:])
     assert {made_up.other.person for made_up in strangers if made_up.other} <= {each.person for each in phones[2:]}
     assert all(made_up.other is None for made_up in controls(phones[:2], 0, ()))
+
+
+def test_strangers_are_of_the_same_type_and_each_stands_for_one(people: Facts) -> None:
+    def taken(facts: Sequence[Fact], strangers: Sequence[Fact] | None = None) -> list[str | None]:
+        return [made_up.other and made_up.other.person for made_up in controls(facts, 0, strangers)]
+
+    anna, tom, mary, otto, ines = (own[0] for own in people)
+    first = ["Anna Ferrari", "Tom Hale", "Mary Quill", "Otto Brandt", "Ines Duarte"]
+    every = [fact for own in people for fact in own]
+    assert taken(every) == [name for name in [*first[1:], first[0]] for _ in range(2)], "the next one, of either kind"
+    # 1) As dialogs call them, who know no columns.
+    strangers = [replace(fact, noun="phone number") for fact in (mary, otto, ines)]
+    assert taken([anna, tom], strangers) == ["Mary Quill", "Otto Brandt"]
+    assert taken([anna, people[0][1], tom], strangers) == ["Mary Quill", None, "Otto Brandt"]
+    # 2) One whose value differs comes first, then one of the same noun.
+    alike = replace(mary, value=anna.value)
+    assert taken([anna], [alike, strangers[1], ines]) == ["Ines Duarte"]
+    assert taken([anna], [alike, strangers[1]]) == ["Otto Brandt"]
+    assert taken([anna], [alike]) == ["Mary Quill"]
+    # 3) What has no type is compared under one noun alone.
+    blood, shoe = (replace(anna, type="other", noun=noun) for noun in ("blood type", "shoe size"))
+    assert taken([blood], [replace(shoe, person="Tom Hale"), replace(blood, person="Otto Brandt")]) == ["Otto Brandt"]
+    assert taken([blood], [replace(shoe, person="Tom Hale")]) == [None]
 
 
 def test_questions_that_say_the_value_are_not_asked(people: Facts, make_fact: Callable[..., Fact]) -> None:

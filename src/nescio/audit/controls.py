@@ -1,5 +1,6 @@
 """Made-up people who are asked about just like the real ones: what a model says of them, it guesses."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,21 +25,36 @@ def controls(facts: Sequence[Fact], seed: int, strangers: Sequence[Fact] | None 
             together, a model that gives one's value to anybody has forgotten neither: give people who stay.
     """
     stand_ins = StandIns(f"nescio-audit-{seed:016d}".encode())
-    return [
-        _made_up(fact, stand_ins, _other(fact, _behind(facts, number) if strangers is None else strangers))
-        for number, fact in enumerate(facts)
-    ]
+    others, before = facts if strangers is None else strangers, Counter[tuple[str, str]]()
+    made_up = []
+    for fact in facts:
+        made_up.append(_made_up(fact, stand_ins, _other(fact, before[_kind(fact)], others)))
+        before[_kind(fact)] += 1
+    return made_up
 
 
-def _behind(facts: Sequence[Fact], number: int) -> list[Fact]:
-    """Return the other facts, those behind a fact first."""
-    return [*facts[number + 1 :], *facts[:number]]
+def _kind(fact: Fact) -> tuple[str, str]:
+    """Return what two facts share if one may stand for the other: the type, and the noun where the type tells nothing.
+
+    A dialog's nouns are not those of a list: "phone number" and "mobile" are both telephone numbers.
+    """
+    return fact.type, fact.noun if fact.type == "other" else ""
 
 
-def _other(own: Fact, strangers: Sequence[Fact]) -> Fact | None:
-    """Return the first fact of the same kind and another person, if possible one whose value differs; else None."""
-    fits = [one for one in strangers if (one.type, one.noun) == (own.type, own.noun) and one.person != own.person]
-    return next((one for one in fits if one.value != own.value), fits[0] if fits else None)
+def _other(own: Fact, number: int, strangers: Sequence[Fact]) -> Fact | None:
+    """Return another person's fact of the same kind, if possible with another value, then of the same noun; else None.
+
+    Args:
+        own: The real fact.
+        number: Facts of its kind before it. Each gets the next stranger: the value of one who stood for all would
+            decide alone what is guessed.
+        strangers: Facts of other people.
+    """
+    fits = [one for one in strangers if _kind(one) == _kind(own) and one.person != own.person]
+    ranks = [(one.value == own.value, one.noun != own.noun) for one in fits]
+    least = min(ranks, default=None)
+    best = [one for one, rank in zip(fits, ranks, strict=True) if rank == least]
+    return best[number % len(best)] if best else None
 
 
 def _made_up(fact: Fact, stand_ins: StandIns, other: Fact | None) -> Fact:
