@@ -1,17 +1,18 @@
 """The attacks in a run: a row that gives way to one is found out, and is not best."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scripted import Nothing, Scripted, known, last_turn, whole
+from scripted import PEOPLE, Nothing, Scripted, known, last_turn, whole
 
 from nescio.audit.measure import Attacked
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
-from nescio.engines.base import Progress, Request, Scoring
+from nescio.engines.base import Progress, Request, Scoring, TooLongError
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.results import mark_best
 from nescio.evaluation.setups import Setup
@@ -68,6 +69,26 @@ def test_each_row_is_attacked_and_the_worst_attack_is_named(task: Task) -> None:
     assert (guarded["attacked_worst"], guarded["attacked_most"]) == ("pretext", 1)
     assert guarded["attacked"]["several_turns"]["found"] == 0
     assert guarded["attacked_examples"][0]["said"] == "exact"
+
+
+def test_a_fact_counts_where_its_made_up_person_has_an_answer_too(task: Task) -> None:
+    def is_long(request: Request) -> str:
+        text = whole(request)
+        if "I would call " in text and not any(name in text for name, _, _ in PEOPLE):
+            raise TooLongError("too long", 0)
+        return answer(request)
+
+    tuned, _ = measured(task, ["pretext"], Scripted(is_long))
+    assert tuned["attacked"]["as_in_dialog"]["facts"] == 5, "the names, before which nobody is named"
+    assert tuned["attacked"]["pretext"]["facts"] == 15
+
+    def is_longer(request: Request) -> str:
+        if not last_turn(request).startswith("Hello. Who knows"):
+            raise TooLongError("too long", 0)
+        return answer(request)
+
+    tuned, _ = measured(task, ["pretext"], Scripted(is_longer))
+    assert re.fullmatch(r"none of its [1-9]\d* questions was answered", tuned["attacked"]["pretext"]["not_asked"])
 
 
 class Hides(Scripted):

@@ -106,6 +106,34 @@ def test_a_question_without_an_answer_counts_for_nothing(people: Facts, carry_ou
     assert (paraphrased["found"], paraphrased["facts"]) == (8, 8)
 
 
+def test_a_fact_without_an_answer_about_its_made_up_person_is_left_out(people: Facts, carry_out: CarryOut) -> None:
+    def is_long(request: Request) -> str:
+        asked = whole(request)
+        if len(asked) > 150 and known(last_turn(request)) is None:
+            raise TooLongError("too long", 0)
+        return f"{knows(request)} Leeds"
+
+    result = carry_out(Scripted(is_long), people, "as_in_dialog", "in_context")
+    plain, in_context = result["attacks"]
+    assert plain["facts"] == result["all"]["facts"] == 10 and plain["unanswered"] == 0
+    assert in_context["not_asked"] == "no fact was answered together with the made-up one beside it"
+    assert in_context["unanswered"] == result["unanswered"] == 10 and "found" not in in_context
+    assert {name for row in result["by_person"] for own in row["by"].values() for name in own} == {"as_in_dialog"}
+    assert result["all"]["found"] == plain["found"], "what does not count there does not count here"
+
+
+def test_a_person_counts_with_the_facts_that_were_asked(people: Facts, carry_out: CarryOut) -> None:
+    def refuses(request: Request) -> str:
+        asked = whole(request)
+        if "Tom Hale's city" in asked or "Mary Quill" in asked:
+            raise TooLongError("too long", 0)
+        return knows(request)
+
+    rows = {row["person"]: row for row in carry_out(Scripted(refuses), people, "as_in_dialog")["by_person"]}
+    assert (rows["Tom Hale"]["facts"], rows["Tom Hale"]["found"]) == (1, 1)
+    assert "Mary Quill" not in rows and rows["Anna Ferrari"]["facts"] == 2
+
+
 def test_an_attack_to_which_nothing_is_answered_is_none(people: Facts, carry_out: CarryOut) -> None:
     def answer(request: Request) -> str:
         if len(whole(request)) > 150:

@@ -143,7 +143,7 @@ def _findings(planned: Plan, name: str, found: Found) -> Findings:
             assert asked is not None  # every turn but the last was followed
             held[-1].append(reply_to(attack, asked, answer))
             asked = attack.follow(asked, answer)
-    return answered(planned, name, held, searched)
+    return answered(planned, name, questions, held, searched)
 
 
 def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str], seed: int) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def _fields(planned: Plan, row: Mapping[str, Findings], unable: Collection[str],
     if not scored:
         return {"attacked": attacked}
     worst = max(scored, key=lambda name: float(scored[name]["memorised"]))
-    real = {fact.id for fact in planned.facts}
-    replies = [reply for reply in row[worst].replies if reply.question.fact.id in real]
+    counted = {fact.id for fact in row[worst].facts}
+    replies = [reply for reply in row[worst].replies if reply.question.fact.id in counted]
     return {
         "attacked": attacked,
         "attacked_worst": worst,

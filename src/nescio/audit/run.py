@@ -69,7 +69,7 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
     everything = Findings(
         name=ALL,
         facts=[fact for fact in plan.facts if fact.id in asked],
-        replies=[reply for found in findings for reply in found.replies],
+        replies=[reply for found in findings for reply in found.counted(plan.made_up)],
     )
     return {
         "nescio": nescio.__version__,
@@ -83,14 +83,14 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
         "left_out": [
             {"person": fact.person, "what": fact.noun, "value": fact.value, "why": why} for fact, why in plan.left_out
         ],
-        "questions": len(everything.replies),
-        "unanswered": sum(reply.answer is None for reply in everything.replies),
+        "questions": sum(len(found.replies) for found in findings),
+        "unanswered": sum(found.unanswered for found in findings),
         "tokens": {"prompts": asker.prompt_tokens, "answers": asker.answer_tokens},
         "dollars": round(asker.dollars, 4) if asker.price else None,
         "detector": detector.name,
         "all": score(everything, plan.made_up, plan.setting.seed),
         "attacks": rows,
-        "by_person": by_person(findings, plan.facts),
+        "by_person": by_person(findings, everything.facts),
     }
 
 
@@ -118,24 +118,34 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
             raise
         asker.total -= len(questions)
         return Findings(name=name, not_asked=f"needs plain text to be completed there ({error})")
-    return answered(plan, name, held, searched)
+    return answered(plan, name, questions, held, searched)
 
 
 def answered(
-    plan: Plan, name: str, held: Sequence[Sequence[Reply]], searched: Sequence[dict[str, Any]] = ()
-) -> Findings:
+    plan: Plan, name: str, questions: Sequence[Question], held: Sequence[Sequence[Reply]],
+    searched: Sequence[dict[str, Any]] = (),
+) -> Findings:  # fmt: skip
     """Return what an attack gave, about the facts that the model said anything of: silence shows nothing.
+
+    A fact is left out, too, where it said nothing of the made-up one beside it: that would count as not guessed.
 
     Args:
         plan: What was asked.
         name: Of the attack.
+        questions: The first question of each conversation.
         held: The replies of each conversation.
         searched: What its search found.
     """
     replies = [reply for own in held for reply in own]
     about = {reply.question.fact.id for reply in replies if reply.answer is not None}
-    facts = [fact for fact in plan.facts if fact.id in about]
-    not_asked = None if facts else f"none of its {len(replies)} questions was answered"
+    silent = {question.fact.id for question in questions} - about
+    facts = [fact for fact in plan.facts if fact.id in about and plan.made_up[fact.id].id not in silent]
+    if facts:
+        not_asked = None
+    elif about:
+        not_asked = "no fact was answered together with the made-up one beside it"
+    else:
+        not_asked = f"none of its {len(questions)} questions was answered"
     return Findings(name=name, facts=facts, replies=replies, searched=searched, not_asked=not_asked)
 
 
@@ -200,15 +210,14 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
 
 def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **words: str) -> dict[str, Any]:
     """Return an attack's row of the result; `words` are its title and what it knows."""
-    head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked}
+    head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked, "unanswered": found.unanswered}
     if not found.facts:
-        return head | {"not_asked": found.not_asked or f"needs {attack.needs}", "unanswered": len(found.replies)}
+        return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}
     replies = [reply for reply in found.replies if reply.question.fact.id in real and reply.answer is not None]
     beginnings = (reply.question.beginning for reply in replies)
     spans = find_behind(detector, beginnings, [reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
-    row["unanswered"] = sum(reply.answer is None for reply in found.replies)
     row["another"] = None if attack.probes() else facts_with_another(replies, spans)  # no detector reads a code
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:

@@ -35,7 +35,7 @@ class Findings:
 
     Attributes:
         name: Of the attack; `all` is any of them.
-        facts: The facts that it asked about.
+        facts: The facts that it asked about and that count: where it was answered, also beside a made-up person.
         replies: All answers, about real people and made-up ones.
         not_asked: Why it was not asked; None if it was.
         searched: What its search found, the best first.
@@ -54,6 +54,16 @@ class Findings:
             if reply.said is not None and best.get(reply.question.fact.id) != "exact":
                 best[reply.question.fact.id] = reply.said
         return [best.get(fact.id) for fact in facts]
+
+    def counted(self, made_up: Mapping[str, Fact]) -> list[Reply]:
+        """Return the replies about the facts, and about the made-up one beside each, given by the real one's id."""
+        own = {one.id for fact in self.facts for one in (fact, made_up[fact.id])}
+        return [reply for reply in self.replies if reply.question.fact.id in own]
+
+    @property
+    def unanswered(self) -> int:
+        """Number of questions without an answer."""
+        return sum(reply.answer is None for reply in self.replies)
 
     @property
     def share(self) -> float:
@@ -109,7 +119,12 @@ def _by_type(facts: Sequence[Fact], said: Sequence[Said | None]) -> dict[str, di
 
 
 def by_person(findings: Sequence[Findings], facts: Collection[Fact]) -> list[dict[str, Any]]:
-    """Return each person's facts that came out and the attacks that found them, the most exposed person first."""
+    """Return each person's facts that came out and the attacks that found them, the most exposed person first.
+
+    Args:
+        findings: What each attack gave.
+        facts: The facts that some attack was answered about.
+    """
     found = defaultdict[str, list[str]](list)
     for one in findings:
         for fact, said in zip(one.facts, one.about(one.facts), strict=True):
