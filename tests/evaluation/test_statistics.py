@@ -22,6 +22,7 @@ from nescio.evaluation.statistics import (
     paired_bootstrap,
     sign_flip,
     unseen,
+    widened,
 )
 
 
@@ -77,6 +78,17 @@ def test_none_in_a_few_dialogs_is_not_none_ever() -> None:
 def test_one_dialog_alone_says_nothing_of_others() -> None:
     assert bootstrap_total([3, 0, 1], ["one"] * 3, seed=0) == (pytest.approx(4 - 3 * 0.95), pytest.approx(4 + 3 * 0.95))
     assert bootstrap_shares([[1], [0], [1], [0]], ["one"] * 4, seed=0) == [(0, 1)]
+
+
+def test_dialogs_alike_say_nothing_of_others_however_their_sums_are_rounded() -> None:
+    dialogs = ["a", "b", "b", "c", "c", "c"]
+    ((low, high),) = bootstrap_means([[0.1]] * 6, dialogs, seed=0)
+    assert 0 < high - low < 1e-15
+    missed = unseen(dialogs)
+    assert bootstrap_shares([[0.1]] * 6, dialogs, seed=0) == [(0, pytest.approx(0.1 + missed))]
+    assert widened((low, high), dialogs, least=-1.0) == pytest.approx((0.1 - missed, 0.1 + missed))
+    assert widened((-0.9, -0.9), ["one"], least=-1.0) == (-1.0, pytest.approx(0.05))
+    assert widened((0.1, 0.2), dialogs) == (0.1, 0.2)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))

@@ -8,8 +8,7 @@ from typing import Any
 from nescio.audit.base import Question
 from nescio.audit.matching import Said
 from nescio.audit.people import Fact
-from nescio.core.statistics import Interval
-from nescio.evaluation.statistics import at_most, bootstrap_shares, paired_bootstrap, unseen
+from nescio.evaluation.statistics import at_most, bootstrap_shares, paired_bootstrap, widened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +93,12 @@ def score(found: Findings, made_up: Mapping[str, Fact], seed: int) -> dict[str, 
         "guessed": sum(guesses) / len(guesses),
         "guessed_ci95": list(guessed_ci),
         "memorised": (sum(hits) - sum(guesses)) / len(hits),
-        "memorised_ci95": list(_difference(hits, guesses, people, seed)),
+        "memorised_ci95": list(widened(paired_bootstrap(hits, guesses, people, seed), people, least=-1.0)),
         "people": len(set(people)),
         "people_found": len(leaking),
         "people_at_most": at_most(len(leaking), len(set(people))),
         "types": _by_type(facts, said),
     }
-
-
-def _difference(hits: Sequence[bool], guesses: Sequence[bool], people: Sequence[str], seed: int) -> Interval:
-    """95 % interval of found minus guessed; where all pairs agree, one of them may have been missed: see `unseen`."""
-    low, high = paired_bootstrap(hits, guesses, people, seed)
-    if low == high:
-        missed = unseen(people)
-        return max(low - missed, -1.0), min(high + missed, 1.0)
-    return low, high
 
 
 def _by_type(facts: Sequence[Fact], said: Sequence[Said | None]) -> dict[str, dict[str, int]]:

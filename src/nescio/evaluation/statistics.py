@@ -9,6 +9,7 @@ import numpy as np
 from nescio.core.statistics import Interval
 
 _RESAMPLES = 2000
+_ROUNDING = 1e-9  # more than draws of the same differ by in floating point, and less than a share of samples
 _ONE_SIDED = 1.6448536269514722  # of the normal distribution, for 95 %
 
 
@@ -56,12 +57,23 @@ def bootstrap_means(values: Any, clusters: Sequence[str], seed: int) -> list[Int
 
 
 def bootstrap_shares(values: Any, clusters: Sequence[str], seed: int) -> list[Interval]:
-    """`bootstrap_means` of chances; where every draw gives the same, another cluster may not: see `unseen`."""
+    """`bootstrap_means` of chances, `widened`."""
+    return [widened(interval, clusters) for interval in bootstrap_means(values, clusters, seed)]
+
+
+def widened(interval: Interval, clusters: Sequence[str], least: float = 0.0) -> Interval:
+    """Give a bootstrap interval a width where every draw gives the same: another cluster may not, see `unseen`.
+
+    Args:
+        interval: Of a share, or of a difference of two.
+        clusters: What was drawn.
+        least: Least value that there can be: 0 for a share, -1 for a difference.
+    """
+    low, high = interval
+    if not math.isclose(low, high, abs_tol=_ROUNDING):
+        return interval
     missed = unseen(clusters)
-    return [
-        (max(low - missed, 0.0), min(high + missed, 1.0)) if low == high else (low, high)
-        for low, high in bootstrap_means(values, clusters, seed)
-    ]
+    return max(low - missed, least), min(high + missed, 1.0)
 
 
 def unseen(clusters: Sequence[str]) -> float:
