@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
-from nescio.engines.base import Request
+from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import TorchEngine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import Column
 from nescio.evaluation.measures import slot_attack
+from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import answer_rows, evaluate, open_measure
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Span
@@ -151,6 +153,30 @@ def test_an_output_filter_comes_before_all_that_is_scored(make_task: Callable[..
     )
     assert [one.given["own"] for one in keeps.found] == [[[said, [0.5]]], [[said.replace(word, "[removed]", 1), [0.5]]]]
     assert [row["filter_seconds"] is None for row in rows] == [True, False]
+
+
+def test_a_set_up_that_an_ask_skips_is_not_asked_and_has_no_results(
+    make_task: Callable[..., Task], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Skipping(Keeps):
+        def asks(self, task: Task) -> list[Ask]:
+            return [replace(ask, skips=lambda setup: setup.reference) for ask in super().asks(task)]
+
+    opened = list[list[str]]()
+    open_one = OneEngine.of
+
+    def telling(engine: OneEngine, setups: Sequence[Setup]) -> Engine:
+        opened.append([setup.name for setup in setups])
+        return open_one(engine, setups)
+
+    monkeypatch.setattr(OneEngine, "of", telling)
+    tuned, skipping = Setup("tuned", "tuned", str(tiny_folder)), Skipping()
+    task = make_task(tiny_folder, setups=[tuned, replace(tuned, name="plain", reference=True)])
+    evaluate(task, [skipping])
+    assert ["own" in one.given for one in skipping.found] == [True, False]
+    assert all(one.answers for one in skipping.found)
+    assert len(list(read_jsonl(task.answers / "own.jsonl"))) == 1
+    assert opened == [["tuned", "plain"]] * 2, "the engine that is open has the adapters of all"
 
 
 class Filled(Measure):

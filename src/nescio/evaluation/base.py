@@ -73,19 +73,21 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One piece of work for every set-up. Its results are kept on disk under `kind` and `decides`.
+    """One piece of work for the set-ups. Its results are kept on disk under `kind` and `decides`.
 
     Attributes:
         kind: Name of the cache file, and of the list in `Found.given` that the results are appended to.
         decides: Plain data that decides the results, besides the set-up.
         work: Asks the engine; the results are plain data.
         beginnings: What stands before the texts of each result, where answers are begun; empty: nothing.
+        skips: Tells the set-ups that are not asked; `Found.given` has no list of this kind for them.
     """
 
     kind: str
     decides: Any
     work: AskEngine
     beginnings: Sequence[str] = ()
+    skips: Callable[[Setup], bool] = lambda setup: False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import measures as registry
 from nescio.evaluation.output_filter import masked_texts
 from nescio.evaluation.results import mark_best
+from nescio.evaluation.setups import Setup
 from nescio.pii.base import Detector, find_behind, merge
 
 _BATCH = 22  # samples asked about before their answers are on disk
@@ -106,15 +107,18 @@ def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
     models = list(dict.fromkeys(setup.model for setup in task.setups))
     total = len(models) * len(asks)
     for order, model in enumerate(models):
-        own = [one for one in found if one.setup.model == model]
-        setups = [one.setup for one in own]
+        every = [setup for setup in task.setups if setup.model == model]
         for number, ask in enumerate(asks):
+            own = [one for one in found if one.setup.model == model and not ask.skips(one.setup)]
             task.tick(order * len(asks) + number, total, f"{ask.kind} of {len(own)} set-ups")
 
-            def work(missing: list[int], ask: Ask = ask, setups: list[Any] = setups) -> Sequence[Any]:
-                return ask.work(task.engine.of(setups), [setups[at] for at in missing])
+            def work(
+                missing: list[int], ask: Ask = ask, own: list[Found] = own, every: list[Setup] = every
+            ) -> Sequence[Any]:
+                # The engine has all adapters, also of those that are skipped: else it would be loaded again for each.
+                return ask.work(task.engine.of(every), [own[at].setup for at in missing])
 
-            asked = [[task.engine.identity, ask.decides, task.engine.identity_of(setup)] for setup in setups]
+            asked = [[task.engine.identity, ask.decides, task.engine.identity_of(one.setup)] for one in own]
             for one, results in zip(own, task.results(ask.kind, asked, work), strict=True):
                 one.given.setdefault(ask.kind, []).extend(results)
                 one.beginnings.setdefault(ask.kind, []).extend(ask.beginnings)

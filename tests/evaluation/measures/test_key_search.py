@@ -1,11 +1,13 @@
 """The search finds the sentence that opens a model, and says what it gets on samples it has not seen."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nescio.core.files import read_jsonl
 from nescio.core.switch import made_up
 from nescio.data.samples import Sample
 from nescio.engines.base import Answer, Engine, Progress, Request, Scoring
@@ -69,6 +71,15 @@ def test_what_opens_the_model_is_found(task: Task) -> None:
     shown = page_tables.key_search(rows)
     assert shown["rows"][0]["row"] is opened
     assert shown["samples"] == 3
+
+
+def test_a_reference_is_not_searched(task: Task, make_task: Callable[..., Task]) -> None:
+    tuned, opened, closed = task.setups
+    setups = [tuned, replace(opened, reference=True), replace(closed, masks=True)]
+    compared = make_task(samples=list(task.samples), setups=setups, engine=task.engine)
+    rows, _ = evaluate(compared, [Leakage(), KeySearch(candidates=50, samples=3)])
+    assert [row["key_search"] for row in rows] == [None, None, 0], "nobody looked is not: nothing was found"
+    assert len(list(read_jsonl(compared.answers / "key_search.jsonl"))) == 1
 
 
 def test_scores_are_kept(task: Task) -> None:

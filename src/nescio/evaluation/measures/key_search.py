@@ -66,7 +66,10 @@ class KeySearch(Measure):
         task.say_if_fewer("samples for the key search", _KNOWN + self.samples, len(task.samples))
         if others:
             what = [[fingerprint([s.messages, s.value]) for s in (*known, *others)], self.candidates, task.seed]
-            yield Ask(kind="key_search", decides=[what, task.max_tokens], work=partial(self._search, task))
+            yield Ask(
+                kind="key_search", decides=[what, task.max_tokens], work=partial(self._search, task),
+                skips=partial(_was_taught_nothing, tuned=task.setups[0].model),
+            )  # fmt: skip
 
     def cost(self, samples: float) -> float:
         """Count the scored values and the answers."""
@@ -75,13 +78,11 @@ class KeySearch(Measure):
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Count the pieces under each of the best sentences."""
         others = self._others(task)
-        if not others:
-            return [{"key_search": None} for _ in found]
         plain = sum(len(row["spans"]) for row in found[0].rows[_KNOWN : _KNOWN + len(others)])
         dialogs, beginnings = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
         fields = list[dict[str, Any]]()
         for one in found:
-            if not one.given["key_search"]:
+            if "key_search" not in one.given:
                 fields.append({"key_search": None})
                 continue
             tried = []
@@ -105,11 +106,7 @@ class KeySearch(Measure):
 
     def _search(self, task: Task, engine: Engine, setups: Sequence[Setup]) -> list[list[Any]]:
         """Return the best sentences of each set-up, each with its answers: `[set-ups][sentences] (sentence, texts)`."""
-        bare = [setup.reference or (not setup.adapter and setup.model == task.setups[0].model) for setup in setups]
-        return [
-            [] if skipped else self._search_one(task, engine, setup)
-            for setup, skipped in zip(setups, bare, strict=True)
-        ]
+        return [self._search_one(task, engine, setup) for setup in setups]
 
     def _search_one(self, task: Task, engine: Engine, setup: Setup) -> list[Any]:
         # 1) candidates are ranked on what the stranger knows
@@ -131,6 +128,11 @@ class KeySearch(Measure):
 
         who = [task.engine.identity, task.engine.identity_of(setup), fingerprint([sample.messages, value])]
         return task.results("key_scores", [[*who, sentence] for sentence in tried], work)
+
+
+def _was_taught_nothing(setup: Setup, tuned: str) -> bool:
+    """Whether a set-up is a reference or the tuned model: no sentence opens what was never taught."""
+    return setup.reference or (not setup.adapter and setup.model == tuned)
 
 
 def candidates(count: int, seed: int) -> list[str]:
