@@ -47,6 +47,14 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("said", "value"), [("That is Annas!", "Anna"), ("Ask Meiersche.", "Meier"), ("김민수씨는", "김민수")]
+)
+def test_a_name_may_stand_in_a_longer_word(said: str, value: str) -> None:
+    row = {"messages": [USER, ANSWER | {"content": said}], "pii": {"NAME-1": value}}
+    assert parse_dialog(row, "x").pii == {"NAME-1": value}
+
+
 @pytest.mark.parametrize(("row", "message"), BAD)
 def test_a_fault_is_named_in_one_line(row: Any, message: str) -> None:
     with pytest.raises(NescioError, match=message) as caught:

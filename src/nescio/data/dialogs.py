@@ -122,10 +122,13 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
         raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
     for slot, value in pii.items():
         _check_whole(slot, "pii")
-        if not any(said_places(message["content"], value) for message in messages):
-            inside = any(occurrences(message["content"], value, whole_words=False) for message in messages)
-            what = "stands only in longer words; record these" if inside else "occurs in no message; correct the value"
-            raise NescioError(f"pii.{slot}: {value!r} {what}, or leave the slot out")
+        if any(said_places(message["content"], value) for message in messages):
+            continue
+        if not any(occurrences(message["content"], value, whole_words=False) for message in messages):
+            raise NescioError(f"pii.{slot}: {value!r} occurs in no message; correct the value, or leave the slot out")
+        # A name may stand in a longer word, as Ann in "Anns"; a part of a number is another number.
+        if any(map(str.isdigit, value)):
+            raise NescioError(f"pii.{slot}: {value!r} stands only in longer words; record these, or leave the slot out")
 
 
 def _check_whole(text: str, place: str) -> None:
