@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.core.text import fold, occurrences, sentence_ends, sure_sentence_end, whole_sentences
+from nescio.core.text import fold, occurrences, said_places, sentence_ends, sure_sentence_end, whole_sentences
 
 WORDS = st.text(alphabet="abcé ñ'-", min_size=1, max_size=12).filter(lambda text: text.strip())
 
@@ -34,6 +34,10 @@ def test_places_lie_in_the_text_and_fold_to_the_value(text: str, value: str) -> 
         ("José and Josés", "José", [(0, 4)]),
         ("Jose\u0301s and Jose\u0301", "Jose", []),
         ("私は田中です", "田中", [(2, 4)]),
+        ("김민수는 김민수에게", "김민수", [(0, 3), (5, 8)]),
+        ("\u1100\u1175\u11b7\u1106\u1175\u11ab\u1109\u116e\u1102\u1173\u11ab", "김민수", [(0, 8)]),
+        ("Anna는 5월", "Anna", [(0, 4)]),
+        ("이순신은", "이수", []),
         ("Ann  Lee", "Ann Lee", [(0, 8)]),
         ("_Ann_ and Annas", "Ann", [(1, 4)]),
         ("\uff15\uff15\uff15\u2011\u0661\u0662", "555-12", [(0, 6)]),
@@ -45,6 +49,20 @@ def test_places_lie_in_the_text_and_fold_to_the_value(text: str, value: str) -> 
 )
 def test_whole_words(text: str, value: str, places: list[tuple[int, int]]) -> None:
     assert occurrences(text, value) == places
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "said"),
+    [
+        ("anna, Anna, ANNA, aNNa", "anna", ["anna", "Anna", "ANNA"]),
+        ("rose, Rose, ROSE, rOSE", "ROSE", ["Rose", "ROSE"]),
+        ("mcadam, Mcadam, McAdam, MCADAM", "McAdam", ["Mcadam", "McAdam", "MCADAM"]),
+        ("élodie, Élodie, ÉLODIE", "Élodie", ["Élodie", "ÉLODIE"]),
+        ("anna lee, Anna lee, aNNa Lee", "Anna Lee", ["anna lee", "Anna lee", "aNNa Lee"]),
+    ],
+)
+def test_a_known_name_is_found_in_the_capitals_of_names(text: str, value: str, said: list[str]) -> None:
+    assert [text[start:end] for start, end in said_places(text, value)] == said
 
 
 def test_a_dotted_capital_i_is_an_i_in_any_case() -> None:

@@ -116,6 +116,8 @@ _LOOKALIKES = str.maketrans(
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
 )
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
+# Korean has spaces, but none between a name and its particle. `fold` takes its syllables apart into letters (jamo).
+_NO_BORDER = re.compile(rf"{UNSPACED.pattern}|[\u1100-\u11ff\uac00-\ud7a3]")
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +152,8 @@ def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case:
     Args:
         text: Where to look.
         value: What to look for; nothing is found for an empty one.
-        whole_words: Not inside a longer word: "because" does not say "US". Scripts without spaces have no such border.
+        whole_words: Not inside a longer word: "because" does not say "US". Scripts without spaces have no such border,
+            nor has Korean, where a particle follows its word at once.
         ignore_case: "ANNA" says "Anna".
 
     Returns:
@@ -173,7 +176,7 @@ def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case:
         end = start + len(wanted)
         joined = whole_words and (_joins(folded, start) or _joins(folded, end))
         # A mark belongs to the letter before it: "Jose" is not said by "Jose" with an accent.
-        if not joined and not unicodedata.combining(folded[end : end + 1] or " "):
+        if not joined and not _is_mark(folded[end : end + 1]):
             places.append((origins[start], origins[end - 1] + 1))
         start = folded.find(wanted, start + 1 if joined else end)
     return places
@@ -182,11 +185,13 @@ def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case:
 def said_places(text: str, value: str) -> list[tuple[int, int]]:
     """Find where a text says a known piece of personal data, as `occurrences` does, in small letters or capitals.
 
-    A single word of letters counts as it is written or all in capitals only: "may" and "rose" are no names.
+    A single word of letters counts as it is written, in capitals, or with a capital in front: to whoever recorded
+    "Rose", a "rose" is no name; to whoever recorded "rose", "Rose" is one.
     """
     if len(value.split()) > 1 or not value.isalpha():
         return occurrences(text, value, ignore_case=True)
-    return sorted({*occurrences(text, value), *occurrences(text, value.upper())})
+    written = {value, value.upper(), value.capitalize()}
+    return sorted({place for each in written for place in occurrences(text, each)})
 
 
 def _joins(text: str, at: int) -> bool:
@@ -195,4 +200,9 @@ def _joins(text: str, at: int) -> bool:
     while last > 0 and unicodedata.combining(text[last]):
         last -= 1
     both = text[last : last + 1] + text[at : at + 1] if at else ""
-    return bool(re.fullmatch(r"[^\W_]{2}", both)) and not UNSPACED.search(both)
+    return bool(re.fullmatch(r"[^\W_]{2}", both)) and not _NO_BORDER.search(both)
+
+
+def _is_mark(character: str) -> bool:
+    """Whether a character of a folded text belongs to what is before it; the vowels and ends of Hangul syllables do."""
+    return "\u1160" <= character <= "\u11ff" or bool(unicodedata.combining(character or " "))

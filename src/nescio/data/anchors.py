@@ -38,7 +38,7 @@ class Recorded:
 
     Args:
         values: The values, in any order and form.
-        ignore_case: In any case; else a name of one word only as it is written, or in capitals.
+        ignore_case: In any case; else as `said_places` finds them.
     """
 
     def __init__(self, values: Iterable[str], ignore_case: bool = False) -> None:
