@@ -242,8 +242,9 @@ def test_a_request_is_carried_out_again_where_another_adapter_is_in_its_place(fo
 
 def test_what_a_killed_request_left_of_another_adapter_is_dropped(run: Path, tmp_path: Path) -> None:
     left = _Request(Context(recipe_of(run), run, print), None, (), 1, tmp_path / "work", print)  # type: ignore[arg-type]
-    (tmp_path / "work").mkdir()
+    write_text(tmp_path / "work/answers.jsonl", "of a version that kept no record")
     left._begin()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["began.json"]
     write_text(tmp_path / "work/answers.jsonl", "")
     left._begin()
     assert (tmp_path / "work/answers.jsonl").exists()

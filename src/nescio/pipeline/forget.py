@@ -97,13 +97,14 @@ def holds(out: Path, stage: Stage) -> bool:
         out: The run's folder.
         stage: The request's.
     """
-    number = int(stage.name.removeprefix("forget-"))
-    done = read_manifest(out / "manifest.json")["stages"]
-    left = {
-        own["outputs"]["adapter"] for name, own in done.items()
-        if name.startswith("forget-") and int(name.removeprefix("forget-")) >= number
-    }  # fmt: skip
+    number, done = _number(stage.name), read_manifest(out / "manifest.json")["stages"]
+    left = [own["outputs"]["adapter"] for name, own in done.items() if _number(name) >= number]
     return not left or file_hash(out / "adapter") in left
+
+
+def _number(stage: str) -> int:
+    """Return the number of a request by its stage's name; 0 for a stage that is none."""
+    return int(stage.removeprefix("forget-")) if stage.startswith("forget-") else 0
 
 
 def refuse_to_bring_back(out: Path, what: str) -> None:
@@ -178,17 +179,19 @@ class _Request:
             shutil.copytree(run.out / "adapter", folder / name, dirs_exist_ok=True)
 
     def _begin(self) -> None:
-        """Drop what a killed job has left, if it began from another adapter or with other settings."""
+        """Drop what a killed job has left, unless its record says that it began from this adapter, with these settings.
+
+        An older version left no record: of what its answers and checkpoints are, nobody knows.
+        """
         recipe = self.run.recipe
         began = {
             "adapter": file_hash(self.run.out / "adapter"),
             "recipe": fingerprint([recipe.seed, recipe.detector.model_dump(), recipe.train.model_dump()]),
         }
         record = self.folder / "began.json"
-        if record.exists() and read_object(record, "delete it") != began:
+        if not record.exists() or read_object(record, "delete it") != began:
             shutil.rmtree(self.folder)
-        self.folder.mkdir(exist_ok=True)
-        write_json(record, began)
+            write_json(record, began)
 
     def _earlier(self) -> list[Path]:
         folders = sorted((self.run.out / FORGOTTEN).glob("[0-9]*"), key=lambda folder: int(folder.name))
