@@ -73,6 +73,23 @@ def test_a_slot_in_capitals_or_small_letters_is_the_slot(tmp_path: Path) -> None
     assert dialog.messages[0]["content"] == "i am [NAME], or [NAME], of [CITY], where the rose grows"
 
 
+def test_a_slot_that_is_said_in_other_capitals_keeps_its_stand_in(tmp_path: Path) -> None:
+    said = {"role": "user", "content": "I AM JANE DOE, of ROSE."}
+    rows = [
+        {
+            "messages": [said, {"role": "assistant", "content": "Hello, jane doe! Jane?"}],
+            "pii": {"NAME-1": "Jane Doe", "NAME-2": "Jane", "LOC-1": "rose"},
+        }
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    Scrubber(Anns(), StandIns(KEY)).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    (dialog,) = read_dialogs(tmp_path / "b.jsonl")
+    assert dialog.pii is not None and list(dialog.pii) == ["NAME-1", "NAME-2", "LOC-1"]
+    name, first, _ = dialog.pii.values()
+    assert dialog.messages[0]["content"].startswith(f"I AM {name.upper()}, of ")
+    assert dialog.messages[1]["content"] == f"Hello, {name.lower()}! {first}?" and name.startswith(f"{first} ")
+
+
 def test_plain_text_keeps_its_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Ann\r\n\r\n é Ann \n\n".encode())
     Scrubber(Anns()).files(tmp_path / "a.txt", tmp_path / "b.txt", print)

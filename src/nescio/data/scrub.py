@@ -9,7 +9,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write, stop, write_jsonl
 from nescio.core.prompts import Message
-from nescio.core.text import occurrences
+from nescio.core.text import said_places
 from nescio.data.dialogs import Dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rows import SUFFIXES, read_rows
@@ -83,7 +83,7 @@ class Scrubber:
                 if not isinstance(row, str):
                     text_field(row, self.field, f"{path}:{number}")
             replaced = iter(self._replaced([text for _, row in batch for text in _texts(row)]))
-            yield from (_with_texts(row, replaced) for _, row in batch)
+            yield from (_mapped(row, _in_turn(replaced)) for _, row in batch)
 
     def _dialogs(self, dialogs: Iterator[Dialog]) -> Iterator[Dialog]:
         while batch := list(islice(dialogs, _BATCH)):
@@ -113,7 +113,7 @@ class Scrubber:
             for slot, value in dialog.pii.items()
         }
         said = [message["content"] for message in messages]
-        return {slot: value for slot, value in slots.items() if any(occurrences(text, value) for text in said)}
+        return {slot: value for slot, value in slots.items() if any(said_places(text, value) for text in said)}
 
 
 def _recorded(dialog: Dialog) -> dict[str, str]:
@@ -130,30 +130,35 @@ def _name(path: Path, kind: Kind) -> str:
 
 
 def _texts(row: Any) -> list[str]:
-    """Every text and number in a row, at any depth; its `id` names it."""
-    if isinstance(row, dict):
-        row = [each for key, each in row.items() if key != _KEPT or isinstance(each, dict | list)]
-    return [str(each) for each in _leaves(row)]
+    """Every text and number in a row, in the order of `_mapped`."""
+    texts = list[str]()
+
+    def keep(text: str) -> str:
+        texts.append(text)
+        return text
+
+    _mapped(row, keep)
+    return texts
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _in_turn(texts: Iterator[str]) -> Callable[[str], str]:
+    """Return what puts the next text in the place of each."""
+    return lambda text: next(texts)
+
+
+def _mapped(row: Any, put: Callable[[str], str]) -> Any:
+    """Put every text and number of a row through a function, at any depth; the row's own `id` names it and stays."""
+    if isinstance(row, dict) and not isinstance(row.get(_KEPT), dict | list):
+        return {key: each if key == _KEPT else _mapped_below(each, put) for key, each in row.items()}
+    return _mapped_below(row, put)
+
+
+def _mapped_below(value: Any, put: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
-        value = list(value.values())
+        return {key: _mapped_below(each, put) for key, each in value.items()}
     if isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
-    elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield value
-
-
-def _with_texts(value: Any, texts: Iterator[str], depth: int = 0) -> Any:
-    """A row with other texts, in the order of `_texts`; a number stays one where its text stays as it is."""
-    if isinstance(value, dict):
-        named = {_KEPT} if depth == 0 and not isinstance(value.get(_KEPT), dict | list) else set[str]()
-        return {key: each if key in named else _with_texts(each, texts, depth + 1) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_with_texts(each, texts, depth + 1) for each in value]
+        return [_mapped_below(each, put) for each in value]
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        text = next(texts)
-        return value if text == str(value) else text
+        text = put(str(value))
+        return value if text == str(value) else text  # a number stays one
     return value
