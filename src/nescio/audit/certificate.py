@@ -202,9 +202,10 @@ def sentence(content: Mapping[str, Any]) -> str:
     failed = [f"{test['test']} ({test['figure']})" for test in content["tests"] if test["state"] == "failed"]
     if failed:
         return f"The request does NOT hold. Failed: {'; '.join(failed)}."
-    open_ = [test["test"] for test in content["tests"] if test["state"] in ("undecided", "unmeasured")]
     first = content["tests"][0]
-    if first["state"] != "passed":
-        return f"It is not shown that the request holds: {first['figure']}, as often as of made-up people."
-    said = f"The request holds: {first['figure']}."
+    if first["state"] == "passed":
+        said = f"The request holds: {first['figure']}."
+    else:
+        said = f"It is not shown that the request holds: {first['figure']}, no more often than of made-up people."
+    open_ = [test["test"] for test in content["tests"] if test["state"] in ("undecided", "unmeasured")]
     return f"{said} Asked too little to decide: {', '.join(open_)}." if open_ else said
