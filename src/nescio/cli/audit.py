@@ -102,7 +102,8 @@ def audit(
     how = Relearning(lines=relearn) if relearn else None
     if setup:
         check_model(setup.model, changes)
-    if how and setup:
+    if how:
+        assert setup is not None  # `_check` refuses to train what is behind an endpoint
         how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = load(detector)
@@ -111,7 +112,8 @@ def audit(
     most = facts or (QUICK_FACTS if quick else FACTS)
     known = _people(dialogs, people, finder)
     planned = plan(known, names, most, setting, changes)
-    if how and setup:
+    if how:
+        assert setup is not None
         how.check_people(planned, known)
         how.check_work(setup, planned, known, out / "relearned")
     terminal.note(_announced(planned, cost, setup.model if setup else None, how))
