@@ -66,6 +66,13 @@ def names_in(text: str) -> list[str]:
     return [name for name in (*PEOPLE, *PLACES, "Zed Monk") if name in text]
 
 
+def test_old_names_in_the_recipe_are_noted_once(run: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["evaluate"] |= {"draws": 3}
+    write_text(run / "recipe.yaml", yaml.safe_dump(recipe))
+    assert nescio("report", run, "--redact").count("evaluate.draws: the name of nescio 0.1.0") == 1
+
+
 def test_a_redacted_report_says_no_name(run: Path) -> None:
     said = nescio("report", run, "--redact")
     assert "report-redacted.html" in said

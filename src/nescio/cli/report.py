@@ -19,7 +19,7 @@ def report(
     from nescio.pipeline.recipe import recipe_of
     from nescio.report import html, table, verdict
 
-    recipe_of(run_folder)  # says so if it is no run
+    recipe = recipe_of(run_folder)  # says so if it is no run
     if not (run_folder / "eval/results.json").is_file():
         raise NescioError(f"{run_folder}: is not evaluated yet; `nescio evaluate {run_folder}` does it")
     rows = table.read(run_folder)
@@ -29,5 +29,5 @@ def report(
         from nescio.pipeline.context import Context
         from nescio.pipeline.purge import masked_report
 
-        context = Context(recipe_of(run_folder), run_folder, print)
+        context = Context(recipe, run_folder, print)
         print(f"To be shown: {masked_report(context)}")
