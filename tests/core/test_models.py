@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from nescio.core import model_source
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
-from nescio.core.model_source import identity, resolve
+from nescio.core.model_source import check_name, identity, resolve
 from nescio.core.models import load_model, load_tokenizer, locate, one_adapter, release
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
@@ -145,13 +145,30 @@ def test_a_truncated_gguf_is_one_line_and_leaves_nothing(tiny_gguf: Path, size: 
 
 @pytest.mark.parametrize("name", ["./none", "/none/at/all", "none.gguf", "none", "a/b/c"])
 def test_what_is_not_there_is_one_line(name: str) -> None:
-    with pytest.raises(NescioError, match=r"no such"):
-        resolve(name)
+    for look in (check_name, resolve):
+        with pytest.raises(NescioError, match=r"no such"):
+            look(name)
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(NescioError, match=r"config\.json"):
         resolve(str(tmp_path))
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(NescioError, match=r"is the folder of a run; name its adapter, .*/adapter$"):
+        resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("config", ["config.json", "adapter_config.json"])
+def test_a_model_may_stand_beside_a_recipe(tmp_path: Path, config: str) -> None:
+    for name in ("recipe.yaml", config):
+        (tmp_path / name).touch()
+    assert resolve(str(tmp_path)) == str(tmp_path)
+
+
+def test_a_name_is_checked_without_a_conversion(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_source, "_converted", None)
+    for name in (str(tiny_gguf), "smollm2", "owner/name"):
+        check_name(name)
 
 
 def test_a_folder_loads(tiny_folder: Path) -> None:

@@ -188,6 +188,9 @@ def test_killed_under_load_it_leaves_nothing_broken(served: Process, tiny_folder
         (["smollm2", "--policies", "p.yaml", "--cors-origin", "example.org"], "must read https://host"),
         (["smollm2", "--policies", "p.yaml", "--host", "256.0.0.1"], "256.0.0.1:8000: cannot listen there"),
         (["no/such/model", "--policies", "p.yaml", "--port", "0"], "no such model"),
+        (["no/such/model", "--policies", "none.yaml"], "no such model"),
+        (["weights.gguf", "--policies", "none.yaml"], "none.yaml: cannot be read"),
+        (["gpt-4o", "--engine", "openai", "--policies", "none.yaml"], "none.yaml: cannot be read"),
     ],
 )
 def test_what_cannot_start_says_why(
@@ -195,6 +198,7 @@ def test_what_cannot_start_says_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.yaml").write_text(POLICY)
+    (tmp_path / "weights.gguf").touch()  # converting it would fail
     ended = CliRunner().invoke(app, ["serve", *arguments])
     assert isinstance(ended.exception, NescioError), "which the command line prints in one line, with exit code 2"
     assert message in str(ended.exception)

@@ -11,7 +11,7 @@ import yaml
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.model_source import resolve
+from nescio.core.model_source import check_name
 from nescio.engines.base import Precision
 
 _UPSTREAM = re.compile(r"https?://\S+")
@@ -95,7 +95,7 @@ def serve(
     for library in ("fastapi", "prometheus_client", "uvicorn"):
         require(library, "serve", "nescio serve")
     quiet_libraries()
-    from nescio.engines.registry import ENGINES
+    from nescio.engines.registry import ENGINES, is_endpoint
     from nescio.serve.process import Settings, run
 
     adapters = dict(_named(each) for each in adapter or ())
@@ -111,8 +111,8 @@ def serve(
     _check_upstream(upstream, adapters, vllm)
     if telemetry is not None and not _UPSTREAM.fullmatch(telemetry):
         raise NescioError(f"--telemetry {telemetry}: must read http://host:port/v1/traces")
-    if upstream is None:
-        resolve(model)  # what is wrong with the model's name is said before what is wrong with the policies
+    if upstream is None and not is_endpoint(engine):  # an endpoint has names of its own
+        check_name(model)  # the policies, the detector and the model take longer to read
     run(
         Settings(
             model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,

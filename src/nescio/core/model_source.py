@@ -25,6 +25,31 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nescio"
 
 
+def check_name(name: str) -> None:
+    """Check that a model's name can be resolved, without converting or loading anything.
+
+    Args:
+        name: As for `resolve`. Whether the hub has an id is not asked.
+
+    Raises:
+        NescioError: The file or folder is missing, or holds no model.
+    """
+    path = Path(name).expanduser()
+    if name == EMBEDDED:
+        _embedded_gguf()
+    elif name.endswith(".gguf"):
+        if not path.is_file():
+            raise NescioError(f"{name}: no such GGUF file; check the path")
+    elif path.is_dir():
+        if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+            return
+        if (path / "recipe.yaml").is_file():
+            raise NescioError(f"{name}: is the folder of a run; name its adapter, {path / 'adapter'}")
+        raise NescioError(f"{name}: holds neither config.json nor adapter_config.json; name a model folder")
+    elif path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise NescioError(f"{name}: no such model; give a hub id (owner/name), a folder, a .gguf file or {EMBEDDED!r}")
+
+
 def resolve(name: str) -> str:
     """Turn a model's name into what Transformers loads: a folder or a hub id.
 
@@ -34,23 +59,14 @@ def resolve(name: str) -> str:
     Raises:
         NescioError: The file or folder is missing or damaged.
     """
+    check_name(name)
+    path = Path(name).expanduser()
     if name == EMBEDDED:
         packaged = _embedded_gguf()
         return str(_converted(packaged)) if packaged else EMBEDDED_HUB_ID
-    path = Path(name).expanduser()
     if name.endswith(".gguf"):
-        if not path.is_file():
-            raise NescioError(f"{name}: no such GGUF file; check the path")
         return str(_converted(path))
-    if path.is_dir():
-        if (path / "recipe.yaml").is_file():
-            raise NescioError(f"{name}: is the folder of a run; name its adapter, {path / 'adapter'}")
-        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
-            raise NescioError(f"{name}: holds neither config.json nor adapter_config.json; name a model folder")
-        return str(path)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise NescioError(f"{name}: no such model; give a hub id (owner/name), a folder, a .gguf file or {EMBEDDED!r}")
-    return name
+    return str(path) if path.is_dir() else name
 
 
 def _embedded_gguf() -> Path | None:

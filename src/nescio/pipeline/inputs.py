@@ -7,7 +7,7 @@ from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.model_size import bare_model
-from nescio.core.model_source import EMBEDDED, resolve
+from nescio.core.model_source import check_name
 from nescio.core.models import config_of
 from nescio.data.read_dialogs import files_of
 from nescio.engines.registry import check_options, open_engine
@@ -92,10 +92,9 @@ def _check_engine(section: EngineSection, models: Mapping[str, str | None]) -> N
 
 def _check_models(models: Mapping[str, str | None]) -> None:
     for place, name in models.items():
-        # These are converted where they are needed, which takes its time.
-        if name is None or name == EMBEDDED or (name.endswith(".gguf") and Path(name).expanduser().is_file()):
+        if name is None:
             continue
         try:
-            resolve(name)
+            check_name(name)
         except NescioError as error:
             raise NescioError(f"{place}: {error}") from error
