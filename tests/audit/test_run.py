@@ -164,6 +164,15 @@ def test_a_server_that_completes_no_text_is_not_asked_to(people: Facts, carry_ou
     assert plain["found"] == pretext["found"] == 10
     assert completion["not_asked"].startswith("needs plain text to be completed there (m at host: no such model")
 
+    def refuses(request: Request) -> str:
+        if isinstance(request.prompt, str):
+            raise UnansweredError("m at host: HTTP 400", status=400)
+        return knows(request)
+
+    plain, completion = carry_out(Scripted(refuses), people, "as_in_dialog", "completion", **THERE)["attacks"]
+    assert plain["found"] == 10
+    assert completion["not_asked"] == "needs plain text to be completed there (m at host: HTTP 400)"
+
     def is_locked(request: Request) -> str:
         if isinstance(request.prompt, str):
             raise EndpointError("m at host: the key is wrong", status=401)

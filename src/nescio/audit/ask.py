@@ -13,7 +13,7 @@ from nescio.audit.victim import Victim
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
-from nescio.engines.base import Answer, Engine, Request, TooLongError, UnansweredError
+from nescio.engines.base import Answer, EndpointError, Engine, Request, TooLongError, UnansweredError
 from nescio.evaluation.base import batches
 from nescio.evaluation.candidate_search import Known, likelihoods
 from nescio.evaluation.measures.slot_attack import text_request
@@ -149,7 +149,8 @@ class Asker:
         """Note a question without an answer; give up after some in a row."""
         self._silent += 1
         if self._silent >= _PATIENCE:
-            raise NescioError(f"{error}; {self._silent} questions in a row; run the same command to go on") from error
+            message = f"{error}; {self._silent} questions in a row; run the same command to go on"
+            raise EndpointError(message, error.status) from error  # the status tells what the endpoint lacks
 
     def _key(self, question: Question) -> str:
         how = [question.max_tokens, question.temperature, question.seed]

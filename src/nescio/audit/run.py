@@ -117,7 +117,8 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
         if error.status not in _NO_COMPLETIONS or not all(isinstance(q.prompt, str) for q in questions):
             raise
         asker.total -= len(questions)
-        return Findings(name=name, not_asked=f"needs plain text to be completed there ({error})")
+        said = error.__cause__ or error  # after several misses the cause is what the server says
+        return Findings(name=name, not_asked=f"needs plain text to be completed there ({said})")
     return answered(plan, name, questions, held, searched)
 
 
