@@ -127,6 +127,22 @@ def test_set(tmp_path: Path) -> None:
         load_recipe(path, ["train.lr=3"])
 
 
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        (["seed=x", "seed=y"], "seed=y: input"),
+        (["train={epochs: 1}", "train.epochs=x"], "train.epochs=x: input"),
+        (["train.epochs=x", "train={epochs: y}"], "train={epochs: y}: epochs: input"),
+        (["train.epochs=1", "train={epochs: 2}", "train.epochs=x"], "train.epochs=x: input"),
+        (["train={epochs: 1, beta: x}", "train.epochs=2"], "train={epochs: 1, beta: x}: beta: input"),
+    ],
+)
+def test_an_error_quotes_the_last_setting_of_its_key(tmp_path: Path, given: list[str], quoted: str) -> None:
+    with pytest.raises(NescioError) as caught:
+        load_recipe(write(tmp_path, GOOD), given)
+    assert str(caught.value).startswith(f"--set {quoted}")
+
+
 def test_a_setting_changes_one_of_two_sections_that_are_one_alias(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         "base: smollm2\ntune: {epochs: 2, lora: &small {r: 4}}\ntrain: {epochs: 3, lora: *small}\n"

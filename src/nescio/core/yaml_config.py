@@ -131,7 +131,7 @@ def checked(
     text: str,
     folder: Path | None = None,
     written: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
-    elsewhere: Mapping[tuple[str, ...], str] | None = None,
+    elsewhere: dict[tuple[str, ...], str] | None = None,
 ) -> Schema:
     """Validate a mapping; an error quotes a wrong value unless the schema hides its input.
 
@@ -142,7 +142,8 @@ def checked(
         text: The file's text, for line numbers.
         folder: The folder that paths are relative to.
         written: The place of a value in the text, by its place in the mapping, where the two differ.
-        elsewhere: What gave a value that is not the text's, as `--set a.b=1`, by its place in the mapping.
+        elsewhere: What gave a value that is not the text's, as `--set a.b=1`, by its place in the mapping; a later one
+            replaces those before it.
 
     Raises:
         NescioError: The first mistake, a misspelt key before all others.
@@ -165,7 +166,7 @@ def checked(
             is_named = isinstance(value, str) and repr(value) in message  # such as an unknown name
             if not (is_hidden or is_named or isinstance(value, dict)):
                 message += f", is {value!r}"
-        for given, option in (elsewhere or {}).items():
+        for given, option in reversed((elsewhere or {}).items()):
             if place[: len(given)] == given:
                 inside = ".".join(place[len(given) :])
                 raise NescioError(f"{option}: {inside}{': ' if inside else ''}{message}") from error

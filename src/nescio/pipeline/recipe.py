@@ -135,7 +135,9 @@ def load_recipe(
     given = dict[tuple[str, ...], str]()
     for override in overrides:
         name, value = _parsed(override)
-        given[_set(done.content, name, value)] = f"--set {override}"
+        place = _set(done.content, name, value)
+        given.pop(place, None)  # a key that is set again comes last
+        given[place] = f"--set {override}"
     # 2) Old names in the values of the command line.
     again = compat.recipe(done.content)
     for line in dict.fromkeys([*done.notes, *again.notes]):
