@@ -70,6 +70,7 @@ def refuses(name: str, message: str) -> Callable[[dict[str, Any]], str | None]:
         ("stop", "stop is not supported by this model"),
         ("top_p", "Argument not supported on this model: top_p"),
         ("seed", "Unsupported parameter(s): `seed`"),
+        ("temperature", "Setting 'temperature' is not currently supported"),
     ],
 )
 def test_a_parameter_that_an_endpoint_refuses_is_left_out_and_said_once(
@@ -111,6 +112,56 @@ def test_a_word_in_a_message_about_something_else_is_no_parameter(message: str, 
         upstream.script = lambda asked: [stream("Hello.")]
         assert engine.submit(replace(ASKED, tools=(COOK,))).answer.text == "Hello."
         assert upstream.asked[-1].keys() >= {"temperature", "seed"}, "for all others it is sent as before"
+
+
+def cook(name: str = "cook", **parameters: Any) -> dict[str, Any]:
+    function = {"name": name, "description": "Sets the temperature.", "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def called(**function: str) -> dict[str, Any]:
+    """A conversation with a call."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "cook", "arguments": "{}"} | function}]
+    return {"prompt": [*ASKED.prompt, {"role": "assistant", "content": "", "tool_calls": calls}, *ASKED.prompt]}
+
+
+REFUSED = "Unknown name: temperature"
+SCHEMA = {"properties": {"oven": {"type": "object", "properties": {"temperature": {}}}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_name"),
+    [
+        ({"tools": (cook("temperature"),)}, True),
+        ({"tools": (cook(properties={"oven temperature": {}}),)}, True),
+        ({"tools": (cook(required=["temperature"]),)}, True),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "cook", "schema": SCHEMA}}}, True),
+        (called(name="temperature"), True),
+        (called(arguments='{"temperature": 180}'), True),
+        ({"stop": ("temperature:",)}, True),
+        ({"tools": (cook(properties={"oven": {"description": "Its temperature."}}),)}, False),
+        (called(arguments='{"text": "the temperature"}'), False),
+        (called(arguments="no JSON: temperature"), False),
+    ],
+)
+def test_what_a_caller_names_himself_is_no_parameter(fields: dict[str, Any], is_name: bool) -> None:
+    """What he only speaks of, as in a description, may be one."""
+    with running(refuse=refuses("temperature", REFUSED)) as endpoint:
+        engine = OpenAIEngine("m", endpoint.url, key_env=None)
+        if is_name:
+            with pytest.raises(UnansweredError, match=REFUSED):
+                engine.generate([replace(ASKED, **fields)])
+        else:
+            assert engine.generate([replace(ASKED, **fields)])[0].text == ANSWER
+
+
+@pytest.mark.parametrize("param", ["temperature", "body.temperature"])
+def test_the_parameter_that_a_refusal_points_to_is_left_out(param: str) -> None:
+    body = json.dumps({"error": {"message": "Not supported here", "param": param}})
+    head = f"HTTP/1.1 400 X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    refusal = (head + body).encode()
+    with running_upstream(lambda asked: [refusal if "temperature" in asked else stream("Hello.")]) as upstream:
+        assert OpenAIEngine("m", upstream.url, key_env=None).submit(ASKED).answer.text == "Hello."
 
 
 def test_a_stream_ends_at_a_stop_text_that_an_endpoint_refuses(caplog: pytest.LogCaptureFixture) -> None:

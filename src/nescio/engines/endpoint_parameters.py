@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from nescio.engines.base import Request
@@ -11,7 +12,7 @@ from nescio.engines.endpoint_client import RefusedError
 
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
 _REFUSED = (
-    r"(?:unsupported|not support(?:ed)?|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|"
+    r"(?:unsupported|not (?:currently )?support(?:ed)?|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|"
     r"extra (?:field|input)s?|only the default|deprecated)"
 )
 # What may stand between these words and the parameter that they are about, within a sentence.
@@ -74,15 +75,34 @@ def _refused(error: RefusedError, message: str, request: Request) -> Iterator[st
         return
     param = error.field("param")
     if param and param != "None":  # which is LiteLLM's null
-        yield str(param)
+        yield str(param).removeprefix("body.")
         return
     # What a caller's tools and schemas call their own fields is no parameter, and what one caller's request
     # teaches holds for all.
     turns = [] if isinstance(request.prompt, str) else [turn.get("tool_calls") for turn in request.prompt]
-    own = json.dumps([list(request.tools), request.response_format, request.stop, turns], ensure_ascii=False)
+    names = [*_names([list(request.tools), request.response_format, turns]), *request.stop]
+    own = set(re.findall(r"\w+", " ".join(names)))
     for match in (match for pattern in _NAMED for match in pattern.finditer(message)):
-        if not re.search(rf"\b{match[1]}\b", own):
+        if match[1] not in own:
             yield match[1]
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Yield the names in tools, schemas and calls: keys, what `name` and `required` say, and keys of arguments."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, list):
+            left += each
+        elif isinstance(each, Mapping):
+            for key, inner in each.items():
+                yield str(key)
+                left.append(inner)
+                if key in ("name", "required"):
+                    yield from (one for one in (inner if isinstance(inner, list) else [inner]) if isinstance(one, str))
+                elif key == "arguments" and isinstance(inner, str):
+                    with suppress(ValueError, RecursionError):  # as a model wrote them
+                        left.append(json.loads(inner))
 
 
 def wanted(request: Request) -> dict[str, Any]:
