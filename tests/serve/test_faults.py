@@ -293,7 +293,7 @@ class Deaf(Says):
         return Stream()
 
 
-def test_an_engine_that_hangs_does_not_keep_the_server_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_never_comes_does_not_keep_the_server_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "_CLOSING", 0.1)
     server = Running(Deaf(), POLICIES)
     with pytest.raises(httpx.ReadTimeout):

@@ -98,7 +98,10 @@ class Gateway:
             await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
-        """End the running requests; close the threads and the engine. What hangs is waited for no longer than 10 s."""
+        """End the running requests, which get 10 s at most; close the threads and the engine.
+
+        An engine or a detector that hangs may hold the process for longer.
+        """
         self._closing = True
         for answering in list(self._running.values()):
             answering.abandon()
