@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -102,6 +103,19 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stdout == ""
     assert sorted(tmp_path.iterdir()) == before, "nothing half-written"
+
+
+def test_any_error_of_click_is_one_line_with_its_own_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = typer.Typer()
+
+    @broken.command()
+    def write(out: typer.FileTextWrite) -> None:
+        out.write("x")
+
+    monkeypatch.setattr("nescio.cli.main.app", broken)
+    ended = nescio("none/x", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "nescio: Could not open file 'none/x': No such file or directory\n"
 
 
 def test_bad_input_is_one_line_in_a_shell_too(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from nescio.cli.serve import serve
 from nescio.cli.subtract import subtract
 from nescio.core.errors import NescioError
 
-_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the Click which newer Typers bring along
+# Click's errors, or those of the Click which newer Typers bring along.
+_UsageError: Any = typer.BadParameter.__base__
+_ClickError: Any = _UsageError.__base__
 
 app = typer.Typer(
     name="nescio",
@@ -84,9 +86,9 @@ def _root(
 def main() -> None:
     """Run the command line; bad input ends it with one line and exit code 2."""
 
-    def fail(line: str) -> None:
+    def fail(line: str, code: int = 2) -> None:
         Console(stderr=True, soft_wrap=True).print(f"nescio: {line}", highlight=False, markup=False)
-        sys.exit(2)
+        sys.exit(code)
 
     try:
         sys.exit(app(prog_name="nescio", standalone_mode=False))
@@ -96,6 +98,8 @@ def main() -> None:
             sys.exit(2)
         command = error.ctx.command_path if error.ctx else "nescio"
         fail(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+    except _ClickError as error:
+        fail(error.format_message(), error.exit_code)
     except NescioError as error:
         fail(str(error))
     except OSError as error:  # such as a folder that cannot be written, or a full disk
