@@ -71,6 +71,7 @@ def refuses(name: str, message: str) -> Callable[[dict[str, Any]], str | None]:
         ("top_p", "Argument not supported on this model: top_p"),
         ("seed", "Unsupported parameter(s): `seed`"),
         ("temperature", "Setting 'temperature' is not currently supported"),
+        ("seed", "Extra inputs are not permitted, field: 'seed', value: 0"),
     ],
 )
 def test_a_parameter_that_an_endpoint_refuses_is_left_out_and_said_once(
@@ -155,12 +156,19 @@ def test_what_a_caller_names_himself_is_no_parameter(fields: dict[str, Any], is_
             assert engine.generate([replace(ASKED, **fields)])[0].text == ANSWER
 
 
-@pytest.mark.parametrize("param", ["temperature", "body.temperature"])
-def test_the_parameter_that_a_refusal_points_to_is_left_out(param: str) -> None:
-    body = json.dumps({"error": {"message": "Not supported here", "param": param}})
+@pytest.mark.parametrize(
+    ("param", "name"),
+    [
+        ("temperature", "temperature"),
+        ("body.temperature", "temperature"),
+        ("stream_options.include_usage", "stream_options"),
+    ],
+)
+def test_the_parameter_that_a_refusal_points_to_is_left_out(param: str, name: str) -> None:
+    body = json.dumps({"error": {"message": f"Unknown parameter: '{param}'.", "param": param}})
     head = f"HTTP/1.1 400 X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     refusal = (head + body).encode()
-    with running_upstream(lambda asked: [refusal if "temperature" in asked else stream("Hello.")]) as upstream:
+    with running_upstream(lambda asked: [refusal if name in asked else stream("Hello.")]) as upstream:
         assert OpenAIEngine("m", upstream.url, key_env=None).submit(ASKED).answer.text == "Hello."
 
 

@@ -13,7 +13,7 @@ from nescio.engines.endpoint_client import RefusedError
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
 _REFUSED = (
     r"(?:unsupported|not (?:currently )?support(?:ed)?|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|"
-    r"extra (?:field|input)s?|only the default|deprecated)"
+    r"extra (?:field|input)s?(?: are not permitted)?|only the default|deprecated)"
 )
 # What may stand between these words and the parameter that they are about, within a sentence.
 _BETWEEN = (
@@ -75,7 +75,7 @@ def _refused(error: RefusedError, message: str, request: Request) -> Iterator[st
         return
     param = error.field("param")
     if param and param != "None":  # which is LiteLLM's null
-        yield str(param).removeprefix("body.")
+        yield str(param).removeprefix("body.").partition(".")[0]
         return
     # What a caller's tools and schemas call their own fields is no parameter, and what one caller's request
     # teaches holds for all.
