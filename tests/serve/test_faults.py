@@ -335,14 +335,15 @@ class OneByOne(Says):
         self.streams: list[Stream] = []
 
     def submit(self, request: Request) -> Stream:
-        self.streams.append(Stream())
-        if len(self.streams) == 1:
-            self.answer("we know all.")
-        return self.streams[-1]
+        stream = Stream()
+        self.streams.append(stream)  # by two threads at once
+        if stream is self.streams[0]:
+            self.answer(stream, "we know all.")
+        return stream
 
-    def answer(self, text: str) -> None:
-        self.streams[-1].put(Piece(text, [1]))
-        self.streams[-1].end(Answer(text, [1], "stop", prompt_tokens=3))
+    def answer(self, stream: Stream, text: str) -> None:
+        stream.put(Piece(text, [1]))
+        stream.end(Answer(text, [1], "stop", prompt_tokens=3))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -358,7 +359,7 @@ def test_a_choice_that_waits_for_rows_holds_up_no_other(fails: bool) -> None:
         if fails:
             engine.streams[1].end(BrokenError("generating failed", RuntimeError("ANNABELLE")))
         else:
-            engine.answer("and more.")
+            engine.answer(engine.streams[1], "and more.")
         rest = "".join(lines)
     server.stop()
     assert ("engine_error" in rest, "and more." in rest and "[DONE]" in rest) == (fails, not fails)
