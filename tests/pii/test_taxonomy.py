@@ -8,7 +8,16 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.pii.base import Span
-from nescio.pii.taxonomy import COUNTED, NOT_COUNTED, TYPES, checked_type, type_of, type_of_date
+from nescio.pii.taxonomy import (
+    COUNTED,
+    NOT_COUNTED,
+    TYPES,
+    PiiType,
+    checked_type,
+    type_of,
+    type_of_column,
+    type_of_date,
+)
 
 
 def test_every_detectors_labels_have_types() -> None:
@@ -41,6 +50,57 @@ def test_presidios_entities_have_types() -> None:
             entities |= set(recognizer().supported_entities)
     assert len(entities) > 40
     assert {entity for entity in entities if type_of(entity) == "other"} == set()
+
+
+COLUMNS: dict[PiiType, str] = {
+    "person": """
+        name, Name, name_1, name value, first_name, Last Name, full_name, surname, maiden_name, family name,
+        customer_name, customer first name, patient_name, patient, employee_name, doctor name, emergency contact name,
+        account holder name
+    """,
+    "organisation": "company, company_name, employer, name of employer, school name, hospital_name, vendor_name",
+    "place": "city, city_name, birth city, country, country_name, state",
+    "address": """
+        address, home address, address_line_1, address line 2, address1, street_name, street number, house number,
+        zip code, postcode
+    """,
+    "phone": """
+        phone, phone_1, phone2, home phone, phone (work), work phone number, mobile number, mobile_no, telephone no.,
+        phone value
+    """,
+    "email": "email, email_address, work email, email_2, email id, email_value",
+    "url": "website, profile_url, domain name",
+    "ip": "ip_address",
+    "birth_date": "birth_date, date of birth, dob, customer dob",
+    "date": "date, hire_date",
+    "age": "age, age_value",
+    "national_id": "ssn, ssn_value, tax id, national id",
+    "licence": "passport no, driver license number",
+    "card": "card number",
+    "account": "account number, account_id, iban",
+    "secret": "user_name, user_id, login name, password, api key",
+    "medical": "medical record number, mrn",
+    "money": "salary, unit_price, salary value",
+    "other": """
+        id, row_id, value, text, type, number, file_name, product_name, column_name, table_name, host name, event_name,
+        tag_name, display_name, account_name, phone_name, key_name, name id, patient_id, customer, customer_id,
+        company_id, city_id, address_id, order number, product_id, phone_type, email_type, card_type, id_type,
+        address type, email_text, message_text, content_type, blood type, password_hint, age_group, country_code,
+        subject_line, notes, status, created_at
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [(column.strip(), kind) for kind, columns in COLUMNS.items() for column in columns.split(",")]
+)
+def test_a_column_has_the_type_that_its_words_tell(column: str, kind: PiiType) -> None:
+    assert type_of_column(column) == kind
+
+
+def test_labels_of_names_are_persons_where_they_say_whose() -> None:
+    labels = ["CUSTOMER_NAME-1", "patientName", "FILE_NAME", "PRODUCT_NAME", "COMPANY_NAME", "NAME"]
+    assert [type_of(label) for label in labels] == ["person", "person", "other", "other", "organisation", "person"]
 
 
 def test_a_span_has_the_type_of_its_label_unless_told_otherwise() -> None:

@@ -1,6 +1,7 @@
 """One taxonomy of personal data: the types, the type of each detector's labels, and dates of birth by their context."""
 
 import re
+from collections.abc import Collection
 from typing import Literal, get_args
 
 from nescio.core.errors import NescioError
@@ -33,7 +34,7 @@ _LABELS: dict[PiiType, str] = {
         DE_HANDELSREGISTER""",
     "place": "PLACE LOCATION LOC GPE FAC CITY STATE COUNTY COUNTRY REGION",
     "address": """ADDRESS HOME_ADDRESS POSTAL_ADDRESS
-        STREET STREET_NAME STREETNAME STREET_ADDRESS STREETADDRESS BUILDING BUILDING_NUMBER
+        STREET STREET_NAME STREETNAME STREET_NUMBER HOUSE_NUMBER STREET_ADDRESS STREETADDRESS BUILDING BUILDING_NUMBER
         BUILDINGNUM BUILDINGNUMBER SECONDARY_ADDRESS SECONDARYADDRESS SECADDRESS ZIP ZIP_CODE ZIPCODE POSTCODE
         POSTAL_CODE POSTALCODE UK_POSTCODE COORDINATE GEOCOORD NEARBYGPSCOORDINATE GPS_COORDINATES DE_PLZ""",
     "phone": """PHONE PHONE_NUMBER PHONENUMBER TELEPHONE TELEPHONE_NUMBER TELEPHONENUM TEL FAX FAX_NUMBER MOBILE
@@ -60,14 +61,22 @@ _LABELS: dict[PiiType, str] = {
     "account": """ACCOUNT BANK_ACCOUNT BANK_NUMBER US_BANK_NUMBER ACCOUNTNUM ACCOUNTNUMBER ACCOUNT_NUMBER IBAN
         IBAN_CODE BIC SWIFT BANK_ROUTING_NUMBER ROUTING_NUMBER ABA_ROUTING_NUMBER BBAN CRYPTO BITCOINADDRESS
         ETHEREUMADDRESS LITECOINADDRESS CRYPTO_WALLET""",
-    "secret": "SECRET USERNAME USER_NAME USER LOGIN PASSWORD PWD PIN API_KEY KEY TOKEN ACCESS_TOKEN",
+    "secret": """SECRET USERNAME USER_NAME USER LOGIN LOGIN_NAME SCREEN_NAME PASSWORD PWD PIN API_KEY KEY TOKEN
+        ACCESS_TOKEN""",
     "medical": """MEDICAL MEDICAL_RECORD MEDICALRECORD MEDICAL_RECORD_NUMBER MRN MEDICAL_LICENSE HEALTHPLAN
         HEALTH_PLAN_BENEFICIARY_NUMBER HEALTH_INSURANCE_ID UK_NHS AU_MEDICARE US_MBI US_NPI DE_HEALTH_INSURANCE DE_KVNR
         DE_LANR DE_BSNR""",
     "money": "MONEY AMOUNT PRICE SALARY",
     "other": "OTHER DENIED",
 }
-_TYPE_OF = {label: kind for kind, labels in _LABELS.items() for label in labels.split()}
+_PEOPLE = """
+    APPLICANT AUTHOR BIRTH BROTHER CALLER CARDHOLDER CHILD CLIENT CONTACT CUSTOMER DAUGHTER DOCTOR EMPLOYEE FAMILY
+    FATHER FRIEND GUEST HOLDER HUSBAND MAIDEN MANAGER MEMBER MOTHER NURSE OWNER PARENT PARTNER PASSENGER PATIENT PERSON
+    PREFERRED RECIPIENT SENDER SISTER SON SPOUSE STAFF STUDENT SUBSCRIBER TEACHER TENANT WIFE
+"""
+"""Words before "name" that make it a person's; the name of a file is nobody's."""
+_TYPE_OF: dict[str, PiiType] = {label: kind for kind, labels in _LABELS.items() for label in labels.split()}
+_TYPE_OF |= {f"{whose}{joint}NAME": "person" for whose in _PEOPLE.split() for joint in ("_", "")}
 
 # "born", "birthday", "date of birth" and the like, in the languages that the detectors read, with what may stand
 # between them and the date: a few words of one sentence.
@@ -93,7 +102,14 @@ _BIRTH_AFTER = re.compile(
 _AGE = re.compile(r"\baged?\b|\b(?:years?|yrs?|months?)[\s-]+(?:old|of\s+age)\b", re.I)
 
 
-_OF_NO_TYPE = ("number", "no", "nr", "num", "nummer", "id", "private", "work", "home", "1", "2", "3")
+# Last words of a column's name that say nothing by themselves, and the types that the words before them may tell then:
+# a `company id` is no company, an `account name` no account. "type" and "text" do say something, so an `email text` is
+# no address.
+_SAYS_NOTHING: dict[str, Collection[PiiType]] = {
+    "name": ("person", "organisation", "place"),
+    **dict.fromkeys(("number", "no", "nr", "num", "nummer", "id"), STRUCTURED),
+    **dict.fromkeys(("value", "line", "private", "work", "home", "1", "2", "3"), TYPES),
+}
 
 
 def type_of(label: str) -> PiiType:
@@ -110,15 +126,19 @@ def type_of_column(name: str) -> PiiType:
     """Return the type of a column that people have named: `home phone` and `mobile number` are telephone numbers.
 
     Args:
-        name: The column's name; its last words say what it holds, but for "number" and the like.
+        name: The column's name. Its last words say what it holds; "name", "number" and the like say nothing alone.
     """
     words = re.findall(r"[^\W_]+", name)
-    while len(words) > 1 and words[-1].casefold() in _OF_NO_TYPE:
-        if (kind := type_of(" ".join(words))) != "other":
-            return kind
-        words.pop()
-    kinds = (type_of(" ".join(words[start:])) for start in range(len(words)))
-    return next((kind for kind in kinds if kind != "other"), "other")
+    possible: Collection[PiiType] = TYPES
+    for end in range(len(words), 0, -1):
+        allowed = _SAYS_NOTHING.get(words[end - 1].casefold()) if end > 1 else None
+        # A last word that says nothing counts together with those before it only: "first name", not "name".
+        kinds = (type_of(" ".join(words[start:end])) for start in range(end if allowed is None else end - 1))
+        told: PiiType = next((kind for kind in kinds if kind != "other"), "other")
+        if told != "other" or allowed is None:
+            return told if told in possible else "other"
+        possible = [kind for kind in possible if kind in allowed]
+    return "other"
 
 
 def type_of_date(text: str, start: int, end: int) -> PiiType:
