@@ -123,6 +123,36 @@ def test_what_a_column_holds_is_told_by_its_name_or_by_the_form_of_its_values(tm
     assert made_up.value.replace(" ", "").isalpha(), "words that can be said"
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [
+        ("email", "415-555-0132", "email"),  # the whole name is known
+        ("date of birth", "soon", "birth_date"),
+        ("work email", "+49 30 901820", "phone"),  # the form is
+        ("home phone", "ann@lee.example", "email"),
+        ("customer", "ann@lee.example", "email"),
+        ("phone (alt)", "GB82 WEST 1234 5698 7654 32", "account"),
+        ("joined", "2021-05-03", "date"),
+        ("joined", "3 May 2021", "date"),
+        ("born_on", "3 May 1981", "birth_date"),
+        ("customer dob", "1981-05-03", "birth_date"),
+        ("order number", "415-555-0132", "other"),
+        ("joined", "2021", "other"),
+        ("mobile number", "12", "phone"),  # the name's last words
+        ("work email", "none", "email"),
+        ("hire_date", "last spring", "date"),
+        ("file_name", "Leeds", "other"),
+        ("favourite colour", "green", "other"),
+    ],
+)
+def test_a_whole_name_decides_before_the_form_and_the_form_before_a_names_last_words(
+    tmp_path: Path, column: str, value: str, kind: str
+) -> None:
+    write_jsonl(tmp_path / "p.jsonl", [{"name": "Anna", column: value}])
+    ((fact,),) = read_people(tmp_path / "p.jsonl")
+    assert fact.type == kind
+
+
 def test_one_value_that_is_told_to_everybody_is_guessed(people: Facts, carry_out: CarryOut) -> None:
     phones = [own[0] for own in people]
     told = Scripted(lambda request: phones[0].value)

@@ -17,6 +17,7 @@ from nescio.data.samples import Sample, samples_of
 from nescio.data.strategies import last_question, with_question
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.pii.base import Detector
+from nescio.pii.dates import is_date
 from nescio.pii.regex_detector import RegexDetector
 from nescio.pii.taxonomy import PiiType, type_of, type_of_column
 
@@ -164,17 +165,20 @@ def _text(value: Any, place: str) -> str:
     return str(value).strip()
 
 
-def _type(column: str, value: str) -> PiiType:
-    """Return the type that a column's name tells, or else the form of its value."""
-    if (kind := type_of_column(column)) != "other":
+def _type(noun: str, value: str) -> PiiType:
+    """Return the type that a column's whole name tells, else the form of its value, else the last words of the name."""
+    if (kind := type_of(noun)) != "other":
         return kind
-    (found,) = RegexDetector().find([value])
-    return found[0].type if [span.text for span in found] == [value] else "other"
+    text = f"{noun}: {value}"  # the name tells a date of birth from others, and an order's number from a telephone's
+    place = len(text) - len(value), len(text)
+    (found,) = RegexDetector().find([text])
+    form = next((span.type for span in found if (span.start, span.end) == place), None)
+    return form or ("date" if is_date(value) else type_of_column(noun))
 
 
 def _facts(name: str, known: Mapping[str, str]) -> Iterator[Fact]:
     nouns = {column: " ".join(column.replace("_", " ").split()) for column in known}
-    types = {column: _type(column, value) for column, value in known.items()}
+    types = {column: _type(nouns[column], value) for column, value in known.items()}
     for column, value in known.items():
         yield Fact(
             id=f"{name}/{column}", person=name, names=(name,), noun=nouns[column], type=types[column], value=value,

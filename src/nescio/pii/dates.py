@@ -25,3 +25,8 @@ def birth_dates(text: str) -> Iterator[tuple[int, int]]:
     for match in _DATE.finditer(text):
         if type_of_date(text, *match.span()) == "birth_date":
             yield match.span()
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a date and nothing else; a year alone may be a number."""
+    return not text.isdecimal() and _DATE.fullmatch(text) is not None
