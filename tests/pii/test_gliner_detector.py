@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from odd_letters import LETTERS, assert_places_are_right, odd_texts
 
 from nescio.core.errors import NescioError
 from nescio.pii.registry import load_detector
@@ -72,6 +74,15 @@ def test_texts_longer_than_it_reads_are_cut(model: Model) -> None:
     (spans,) = load_detector("gliner:m").find([long + "Ann Lee came."])
     assert [(span.start, span.text) for span in spans] == [(len(long), "Ann Lee")]
     assert all(len(texts) <= 16 for texts, _, _ in model.asked)
+
+
+@given(text=odd_texts())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the model has no state that matters
+def test_letters_that_are_longer_in_capitals_move_nothing(model: Model, text: str) -> None:
+    detector = load_detector("gliner:m")
+    assert_places_are_right(detector, text)
+    (spans,) = detector.find([f"{LETTERS} {text} Ann Lee"])
+    assert "Ann Lee" in [span.text for span in spans]
 
 
 @pytest.mark.skipif(find_spec("gliner") is not None, reason="GLiNER is installed")

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from hypothesis import given
+from odd_letters import LETTERS, assert_places_are_right, odd_texts
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
 from nescio.core.errors import NescioError
-from nescio.pii.base import Span
+from nescio.pii.base import Detector, Span
 from nescio.pii.registry import load_detector
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "S-PHONE"]
@@ -75,6 +77,24 @@ def test_a_batch_gives_what_each_text_gives(folder: Path) -> None:
     detector, texts = load_detector(f"hf:{folder}"), ["Ann", "", FILLER * 9, "Leeds 🙂 Bo"]
     assert detector.find(texts) == [detector.find([text])[0] for text in texts]
     assert detector.find([]) == []
+
+
+@pytest.fixture(scope="module")
+def decomposing(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    """The same model behind a tokenizer that takes letters apart: "ﬁ" is two, "ΐ" three."""
+    path = tmp_path_factory.mktemp("decomposing")
+    BertForTokenClassification.from_pretrained(folder).save_pretrained(path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKD()
+    tokenizer.save_pretrained(path)
+    return load_detector(f"hf:{path}")
+
+
+@given(text=odd_texts())
+def test_letters_that_the_tokenizer_makes_longer_move_nothing(decomposing: Detector, text: str) -> None:
+    assert_places_are_right(decomposing, text)
+    (spans,) = decomposing.find([f"{LETTERS} Ann {text} Leeds"])
+    assert (spans[0].text, spans[-1].text) == ("Ann", "Leeds")
 
 
 def test_ignored_labels_and_thresholds(folder: Path) -> None:
