@@ -65,6 +65,7 @@ def test_each_languages_recognisers_are_asked() -> None:
     [
         ("presidio", "en", r"languages: 'en' is no list; write it as \[en, de\]"),
         ("presidio", ["english"], "languages: 'english' is none that spaCy knows"),
+        ("presidio", ["en", "ko"], "languages: 'ko': The Korean tokenizer .*; install that, or leave it out"),
         ("presidio:en_core_web_sm", ["de"], "the pipeline reads 'en', which languages lacks"),
     ],
 )

@@ -107,7 +107,15 @@ def _pipelines(model: str, detector: str, languages: Sequence[str]) -> dict[str,
     spacy = require("spacy", "presidio", f"detector {detector}")
     if not spacy.Language.has_factory(_WORDS):
         spacy.Language.component(_WORDS, func=_words_as_lemmas)
-    pipelines = {language: spacy.blank(language) for language in languages}
+    pipelines = {}
+    for language in languages:
+        try:
+            pipelines[language] = spacy.blank(language)
+        except ImportError as error:
+            said = str(error).splitlines()[0]
+            raise NescioError(
+                f"detector {detector}: languages: {language!r}: {said}; install that, or leave it out"
+            ) from error
     if model:
         own = open_pipeline(model, detector)
         if own.lang not in pipelines:

@@ -123,8 +123,8 @@ def relearn(
         NescioError: The model cannot be trained.
     """
     setup = asker.victim.setup
-    if PLAIN in planned.why_not:
-        return {"tuned": None, "rows": [_row("others", [], None, planned.why_not[PLAIN])]}
+    if why_not := findings_of(planned, PLAIN, asker).not_asked:  # its answers are on disk
+        return {"tuned": None, "rows": [_row("others", [], None, why_not)]}
     how.claim(setup, planned, people, work)
     # 1) where it starts, and what there was to forget
     before = _leak(planned, asker, setup)
