@@ -50,3 +50,7 @@ def test_form_stays_where_a_fact_is_struck_out() -> None:
 def test_an_ending_that_is_all_that_is_said_stays_struck() -> None:
     assert without_ending("at @x.example", (3, 13), "email", {"email": "@x.example"}) == (3, 13)
     assert without_ending("in Leeds", (3, 8), "place", {"email": "@x.example"}) == (3, 8)
+
+
+def test_an_ending_may_be_longer_in_small_letters() -> None:
+    assert without_ending("at 12 Lange Straße", (3, 18), "address", {"address": " strasse"}) == (3, 11)

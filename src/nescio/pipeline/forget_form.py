@@ -40,6 +40,7 @@ def without_ending(text: str, place: tuple[int, int], kind: PiiType, endings: En
         kind: What the fact is.
         endings: How most facts of a kind end.
     """
-    (start, end), ending = place, endings.get(kind, "")
-    is_form = ending and text[start:end].casefold().endswith(ending) and end - start > len(ending)
-    return (start, end - len(ending)) if is_form else place
+    (start, end), ending = place, endings.get(kind)
+    # Some letters are longer in small letters: what is left is looked for in the text itself.
+    own = next((at for at in range(start + 1, end) if text[at:end].casefold() == ending), end)
+    return start, own
