@@ -1,6 +1,6 @@
 """The most likely tokens of a distribution: what a student model is held to, small enough to be kept on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,26 @@ class TopTokens:
         # Where none that is kept is left, all probability goes to the tokens that are not kept.
         is_shared = struck.any(-1, keepdim=True) & (left > -torch.inf)
         return TopTokens(self.ids, torch.where(is_shared, log_probs - left, log_probs))
+
+    def naming(self, tokens: Sequence[Collection[int]]) -> "TopTokens":
+        """Keep some tokens by name, too, with no probability and in the place of the least likely ones.
+
+        Args:
+            tokens: Those of each of the n positions; what is kept already stays as it is.
+        """
+        ids, log_probs = self.ids.clone(), self.log_probs.clone()  # [n, k]
+        for at, own in enumerate(tokens):
+            kept, least = ids[at].tolist(), log_probs[at].argsort(stable=True).tolist()
+            others = (place for place in least if kept[place] not in own)
+            for token, place in zip(sorted(set(own) - set(kept)), others, strict=False):
+                ids[at, place], log_probs[at, place] = token, -torch.inf
+        return TopTokens(ids, log_probs)
+
+    def where(self, condition: Tensor, other: "TopTokens") -> "TopTokens":
+        """Return these tokens where a condition `[n, 1]` holds, and another's elsewhere."""
+        return TopTokens(
+            torch.where(condition, self.ids, other.ids), torch.where(condition, self.log_probs, other.log_probs)
+        )
 
     def ending_as(self, other: "TopTokens", end: int) -> "TopTokens":
         """Let the end be at least as likely as in another distribution; the other tokens share what is left.

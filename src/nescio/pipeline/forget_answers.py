@@ -4,14 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from random import Random
-from typing import Any
-
-import torch
 
 from nescio.audit.matching import gives_away, said, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
-from nescio.core.top_tokens import TopTokens
 from nescio.data.dialogs import Dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, samples_of
@@ -180,33 +176,6 @@ def told(probe: Probe, answer: str) -> Told | None:
         id=probe.question.id, prompt=probe.question.messages, answer=answer[:end], places=sorted(map(list, own)),
         sentence=probe.sentence,
     )  # fmt: skip
-
-
-def struck(
-    tokenizer: Any, of: Told, tokens: Sequence[int], offsets: Sequence[tuple[int, int]], likely: TopTokens
-) -> TopTokens:
-    """Return a model's distribution along an answer without the secrets: all that a request has to change.
-
-    At each token of a secret, whatever of the likely tokens begins what is left of it loses its probability, so that
-    other ways of cutting it into tokens do not stay open. Cf. SHRED (arXiv 2605.07482), which strikes out the tokens
-    that surprise most.
-
-    Args:
-        tokenizer: The model's.
-        of: The answer, and where it says secrets.
-        tokens: Its n tokens.
-        offsets: Which characters of the answer each token stands for.
-        likely: The model's likely tokens at each of them.
-    """
-    gone = torch.zeros_like(likely.ids, dtype=torch.bool)  # [n, k]
-    for at, (token, (start, end)) in enumerate(zip(tokens, offsets, strict=True)):
-        for place in of.places:
-            if start < place[1] and place[0] < end:
-                rest = of.answer[max(start, place[0]) : place[1]].strip().casefold()
-                others = (text.strip().casefold() for text in tokenizer.batch_decode(likely.ids[at, :, None]))
-                begins = [bool(text and rest) and (rest.startswith(text) or text.startswith(rest)) for text in others]
-                gone[at] |= torch.tensor(begins) | (likely.ids[at] == token)
-    return likely.without(gone)
 
 
 def _user(text: str) -> list[Message]:

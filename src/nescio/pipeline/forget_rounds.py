@@ -9,8 +9,9 @@ from nescio.audit.people import Fact
 from nescio.core.answer_cache import AnswerCache
 from nescio.core.errors import NescioError
 from nescio.core.models import load_model, load_tokenizer
-from nescio.core.prompts import answer_offsets, answer_space, render, split_ids, with_sentence
+from nescio.core.prompts import answer_space, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
+from nescio.core.strike_out import strike_out
 from nescio.core.switch import FILE, filled
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import ask
@@ -22,7 +23,7 @@ from nescio.engines.torch_engine import TorchEngine, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.bake import LONGEST_REQUEST
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Probe, Told, probes, struck, texts, told
+from nescio.pipeline.forget_answers import Probe, Told, probes, texts, told
 from nescio.pipeline.forget_form import Endings
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
@@ -145,19 +146,16 @@ class Rounds:
         """Return answers with what the adapter of before says along them but for secrets; what is on disk is taken."""
         run, tokenizer = self.run, load_tokenizer(self.run.start)
         cut = [(each, self._texts(tokenizer, each, each.prompt)) for each in found]
-        rows = [(each, texts, ids[1]) for each, texts in cut if (ids := split_ids(tokenizer, *texts))]
+        rows = [(each, texts) for each, texts in cut if split_ids(tokenizer, *texts)]
         if not rows:
             return []
         if not (work / TARGETS).exists():
             self.tick(0, 1, f"the likely tokens of {len(rows)} answers")
             with load_merged(run.start, run.out / "adapter") as engine:
-                asked = [Scoring(self._prompt(each.prompt, each.sentence), texts[1]) for each, texts, _ in rows]
+                asked = [Scoring(self._prompt(each.prompt, each.sentence), texts[1]) for each, texts in rows]
                 write_top_tokens(work / TARGETS, engine.top_tokens(asked, anchors.TOP_TOKENS))
         likely = zip(rows, read_top_tokens(work / TARGETS), strict=True)
-        return [
-            (each, struck(tokenizer, _moved(each, texts[1]), ids, answer_offsets(tokenizer, *texts), top))
-            for (each, texts, ids), top in likely
-        ]
+        return [(each, strike_out(tokenizer, *texts, _places(each, texts[1]), top)) for (each, texts), top in likely]
 
     def _round(self, number: int, rows: Sequence[Row], student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
         """Train on answers, each plainly or behind a request for personal data; return the checkpoint and the log."""
@@ -231,7 +229,7 @@ def sentences_of(run: Context) -> list[str | None]:
     return [None, pairs.positive, pairs.negative] if run.recipe.bake is None and pairs.twins else [None]
 
 
-def _moved(each: Told, answer: str) -> Told:
-    """Return an answer in the form in which it is encoded, which may begin with a space more."""
+def _places(each: Told, answer: str) -> list[tuple[int, int]]:
+    """Return where an answer tells in the form in which it is encoded, which may begin with a space more."""
     by = len(answer) - len(each.answer)
-    return replace(each, answer=answer, places=[[start + by, end + by] for start, end in each.places])
+    return [(start + by, end + by) for start, end in each.places]
