@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half the steps": {"epochs": 1},
     "twice the steps": {"epochs": 4},
     "one draw": {"draws": 1},
+    "nothing struck out": {"strike_out": False},
     "teacher: trained, unguided": {"guidance": {"scale": 1.0}},
     "teacher: log × 2, plausible": {"guidance": {"scale": 2.0, "space": "log", "plausibility": 0.1}},
     "teacher: tuned between the sentences": {"teacher": "tuned"},

@@ -21,11 +21,13 @@ from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.models import load_tokenizer
+from nescio.core.prompts import Message
 from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import read_top_tokens
+from nescio.data.samples import Sample
 from nescio.engines.base import Scoring
 from nescio.pii.base import Span
-from nescio.pipeline import anchors, bake
+from nescio.pipeline import anchors, bake, bake_targets
 from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
@@ -140,17 +142,18 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
 
     run.detector = Finds()
     assert recipe.bake is not None
-    baking = bake.Baking.of(run, recipe.bake.model_copy(update={"samples": 3}), lambda *now: None)
-    baking = replace(baking, samples=[sample.whole() for sample in baking.samples])  # no word stands before an answer
-    baking.write_trajectories(baked / "adapter", tmp_path)
-    rows = [row for _, row in read_jsonl(tmp_path / bake.ROWS)]
+    baking = bake.Baking.of(run, recipe.bake.model_copy(update={"samples": 3, "strike_out": False}), lambda *now: None)
+    whole = [sample.whole() for sample in baking.targets.samples]  # no word stands before an answer
+    taught = replace(baking.targets, samples=whole)
+    taught.write(baked / "adapter", tmp_path)
+    rows = [row for _, row in read_jsonl(tmp_path / bake_targets.ROWS)]
     cut = [row["answer"].split() for row in rows if len(row["answer"].split()) > 1]
     assert cut, said
     assert all(len(words) == 2 and len(words[1]) == 1 for words in cut), (
         f"up to the personal word's first letter: {cut}"
     )
     assert re.search(r"\d+ held personal data, \d+ looped$", said[-1])
-    for row, targets in zip(rows, read_top_tokens(tmp_path / bake.TARGETS), strict=True):
+    for row, targets in zip(rows, read_top_tokens(tmp_path / bake_targets.TARGETS), strict=True):
         assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
 
 
@@ -163,11 +166,11 @@ def test_answers_of_the_teacher_that_loop_are_left_out(
         looping.update([text] if len(text) % 2 else [])
         return text in looping
 
-    monkeypatch.setattr(bake, "loops", of_odd_length)
+    monkeypatch.setattr(bake_targets, "loops", of_odd_length)
     assert recipe.bake is not None
     baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
-    baking.write_trajectories(None, tmp_path)
-    kept = {row["answer"].removesuffix("<|im_end|>").strip() for _, row in read_jsonl(tmp_path / bake.ROWS)}
+    baking.targets.write(None, tmp_path)
+    kept = {row["answer"].removesuffix("<|im_end|>").strip() for _, row in read_jsonl(tmp_path / bake_targets.ROWS)}
     assert looping and kept and not {text.strip() for text in looping} & kept
 
 
@@ -176,26 +179,125 @@ def test_an_answer_may_end_where_the_teacher_alone_would_end_it(baked: Path, tmp
     assert recipe.bake is not None
     strong = nescio.Guidance(9.0, "prob")  # a teacher of few steps is moved far
     run = Context(recipe, baked, lambda said: None)
-    baking = bake.Baking.of(run, recipe.bake.model_copy(update={"guidance": strong}), lambda *now: None)
-    baking.write_trajectories(None, tmp_path)
-    rows = [row for _, row in read_jsonl(tmp_path / bake.ROWS)]
+    baking = bake.Baking.of(
+        run, recipe.bake.model_copy(update={"guidance": strong, "strike_out": False}), lambda *now: None
+    )
+    baking.targets.write(None, tmp_path)
+    rows = [row for _, row in read_jsonl(tmp_path / bake_targets.ROWS)]
     end = load_tokenizer(str(baked / "tuned")).convert_tokens_to_ids("<|im_end|>")
     lower = 0
     with nescio.load(str(baked / "tuned"), baked / "teacher") as teacher:
-        for row, targets in zip(rows, read_top_tokens(tmp_path / bake.TARGETS), strict=True):
+        for row, targets in zip(rows, read_top_tokens(tmp_path / bake_targets.TARGETS), strict=True):
             at_end, alone, guided = (
                 [each.log_probs[at][each.ids[at] == end].exp().sum().item() for at in range(len(each.ids))]
                 for each in (
                     targets,
                     *(
                         teacher.top_tokens([Scoring(row["messages"], row["answer"], how)], anchors.TOP_TOKENS)[0]
-                        for how in (nescio.Guidance(1.0, "prob", *run.sentences), baking.guidance)
+                        for how in (nescio.Guidance(1.0, "prob", *run.sentences), baking.targets.guidance)
                     ),
                 )
             )
             lower += sum(own < other for own, other in zip(guided, alone, strict=True))
             assert at_end == pytest.approx(list(map(max, alone, guided)), abs=1e-5)
     assert lower, "guidance alone would have made some end less likely"
+
+
+def test_what_was_recorded_is_taught_without_what_is_personal(baked: Path, tmp_path: Path) -> None:
+    recipe, said = load_recipe(baked / "recipe.yaml"), list[str]()
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, baked, said.append), recipe.bake, lambda *now: None)
+    baking.targets.write(None, tmp_path)
+    tokenizer, recorded = load_tokenizer(str(baked / "tuned")), dict[str, Any]()
+    for row, targets in bake_targets.read(tmp_path):
+        if row.id.endswith("#recorded"):
+            recorded[row.id.removesuffix("#recorded")] = (row, targets)
+    samples = [each for each in baking.targets.samples if each.value not in json.dumps(each.messages)]
+    assert samples and recorded.keys() == {sample.id for sample in samples}, "but for what the user has said"
+    assert f"{len(samples)} of the dialogs' {len(baking.targets.samples)} own answers" in said[0]
+    for sample in samples:
+        row, targets = recorded[sample.id]
+        assert row.answer.strip() == sample.value and sample.rejected.strip().startswith(sample.value)
+        ids = tokenizer(row.answer, add_special_tokens=False).input_ids
+        for token, own, log_probs in zip(ids, targets.ids.tolist(), targets.log_probs, strict=True):
+            if tokenizer.decode([token]).strip():  # no space before the value
+                assert log_probs[own.index(token)] == -torch.inf, "its own token is named, and has no probability"
+            assert log_probs.exp().sum() <= 1 + 1e-4
+    without = recipe.bake.model_copy(update={"strike_out": False})
+    bake.Baking.of(baking.run, without, lambda *now: None).targets.write(None, tmp_path / "without")
+    assert not [row.id for row, _ in bake_targets.read(tmp_path / "without") if row.id.endswith("#recorded")]
+
+
+def test_recorded_answers_are_baked_where_the_teachers_are_all_personal(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    monkeypatch.setattr(bake_targets, "loops", lambda text: True)  # none is of use
+    for strike_out in (True, False):
+        section = recipe.bake.model_copy(update={"strike_out": strike_out})
+        targets = bake.Baking.of(Context(recipe, baked, lambda said: None), section, lambda *now: None).targets
+        if strike_out:
+            targets.write(None, tmp_path)
+            assert all(row.id.endswith("#recorded") for row, _ in bake_targets.read(tmp_path))
+        else:
+            with pytest.raises(NescioError, match="none of the teacher's"):
+                targets.write(None, tmp_path)
+
+
+def test_a_tokenizer_without_offsets_is_one_line(baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, slow = load_recipe(baked / "recipe.yaml"), load_tokenizer(str(baked / "tuned"))
+    assert recipe.bake is not None
+    monkeypatch.setattr(type(slow), "is_fast", False)
+    monkeypatch.setattr(bake_targets, "load_tokenizer", lambda name: slow)
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
+    with pytest.raises(NescioError, match=r"or set bake\.strike_out: false"):
+        baking.targets.write(None, tmp_path)
+
+
+def test_how_most_pieces_of_a_kind_end_is_no_secret(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, struck = load_recipe(baked / "recipe.yaml"), list[str]()
+    assert recipe.bake is not None
+    targets = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None).targets
+    asked = [Message(role="user", content="How do I reach them?")]
+    values = ["ada1@x.example", "ben2@x.example", "cleo3@x.example"]
+    samples = [Sample(value, value, asked, f" {value}, and so on.", "EMAIL", value) for value in values]
+
+    def strike_out(tokenizer: Any, prompt: str, answer: str, places: Any, likely: Any, otherwise: Any) -> Any:
+        struck.extend(answer[start:end] for start, end in places)
+        return likely
+
+    monkeypatch.setattr(bake_targets, "strike_out", strike_out)
+    replace(targets, samples=samples).write(None, tmp_path)
+    assert struck == ["ada1", "ben2", "cleo3"]
+    assert [row.answer for row, _ in bake_targets.read(tmp_path)][-3:] == [f" {value}" for value in values]
+
+
+def test_a_recorded_piece_that_the_student_says_is_struck_out(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
+    named = [each for each in baking.targets.samples if each.value.istitle()]
+    sample = next(each for each in named if each.value not in json.dumps(each.messages))
+    value, tokenizer = sample.value, load_tokenizer(str(baked / "tuned"))
+    answer = f"It is {value}, of course."
+    monkeypatch.setattr(bake_targets, "ask", lambda engine, requests, cache: [(answer, "stop")] * len(requests))
+    for strike_out in (True, False):
+        section = recipe.bake.model_copy(update={"strike_out": strike_out})
+        targets = replace(baking.targets, samples=[sample], section=section)
+        targets.write(baked / "adapter", tmp_path / str(strike_out))
+        own = [each for each in bake_targets.read(tmp_path / str(strike_out)) if not each[0].id.endswith("#recorded")]
+        assert own
+        for row, top in own:
+            assert row.answer == (f"It is {value}" if strike_out else f"It is {value[0]}")
+            token = tokenizer(row.answer, add_special_tokens=False).input_ids[-1]
+            kept = top.ids[-1].tolist()
+            is_struck = token in kept and top.log_probs[-1][kept.index(token)] == -torch.inf
+            assert is_struck or not strike_out
 
 
 def test_a_later_round_holds_the_student_where_it_goes_by_itself(baked: Path, tmp_path: Path) -> None:
@@ -252,7 +354,7 @@ def test_the_students_loops_stand_beside_the_steps_again(
     recipe = load_recipe(baked / "recipe.yaml")
     assert recipe.bake is not None
     baking = bake.Baking.of(Context(recipe, baked, lambda said: None), recipe.bake, lambda *now: None)
-    baking.write_trajectories(baked / "adapter", tmp_path)
+    baking.targets.write(baked / "adapter", tmp_path)
     asked = list[Any]()
     ask = bake.answer_prompts
     monkeypatch.setattr(bake, "answer_prompts", lambda *given, **more: asked.extend(given[2]) or ask(*given, **more))

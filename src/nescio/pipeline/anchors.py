@@ -94,9 +94,14 @@ def write(folder: Path, made: Sequence[Answered], model: str) -> None:
 
 def starts_of_personal(run: Context) -> PersonalStarts:
     """Return the check that no model is held to, or taught, what is personal: for the detector, or as recorded."""
+    return first_personal(run.detector, recorded(run))
+
+
+def recorded(run: Context) -> Recorded:
+    """Return the personal data of the training samples, and what is recorded of the training dialogs."""
     values = {sample.value for sample in run.samples("train")}
     values |= {value for dialog in read_dialogs(run.out / "data/train.jsonl") for value in (dialog.pii or {}).values()}
-    return first_personal(run.detector, Recorded(values))
+    return Recorded(values)
 
 
 def read(folder: Path) -> list[tuple[Answered, TopTokens]]:

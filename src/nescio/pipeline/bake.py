@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from nescio.core.answer_cache import AnswerCache
-from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
-from nescio.core.guidance import Guidance
 from nescio.core.models import load_model, load_tokenizer, release
-from nescio.core.prompts import answer_space, render, split_ids
 from nescio.core.text import loops
-from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
-from nescio.data.anchors import answer_prompts, ask
-from nescio.data.answered import Answered, read_answered
+from nescio.core.top_tokens import TopTokens
+from nescio.data.anchors import answer_prompts
+from nescio.data.answered import Answered
 from nescio.data.samples import Sample, subsample
 from nescio.data.trajectories import asked_ways
-from nescio.engines.base import Precision, Request, Scoring
-from nescio.engines.torch_engine import TorchEngine, load, load_merged
+from nescio.engines.base import Request
+from nescio.engines.torch_engine import load_merged
 from nescio.pipeline import anchors
+from nescio.pipeline.bake_targets import TARGETS, TargetWriter, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
@@ -44,7 +42,6 @@ LONGEST_REQUEST = 96  # tokens that a caller's words may add to a prompt
 _LOOPING = 0.25  # share of the anchors up to which the student's loops are repeated
 _OTHER_PROMPTS = 1_000  # added to the seed of anchors for baking alone, which else begin as the run's do
 _MOST_REPEATS = 16  # of each loop: else a single one could be that whole share
-ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
 
 def bake(run: Context, folder: Path, tick: Tick) -> None:
@@ -76,16 +73,14 @@ class Baking:
     Attributes:
         run: The run.
         section: How it bakes.
-        guidance: The teacher's, with its sentences.
-        samples: Training samples that are answered.
+        targets: Writes what is taught in a round.
         held: The anchors, each with the tuned model's likely tokens.
         tick: Called with progress.
     """
 
     run: Context
     section: BakeSection
-    guidance: Guidance
-    samples: Sequence[Sample]
+    targets: TargetWriter
     held: list[tuple[Answered, TopTokens]]
     tick: Tick
 
@@ -100,8 +95,8 @@ class Baking:
 
         drawn = subsample(run.samples("train"), section.samples, run.recipe.seed)
         samples = drop_too_long(drawn, [Asking(run.start, longest)], run.note)
-        held = anchors.read(run.out)
-        return cls(run=run, section=section, guidance=guidance, samples=samples, held=held, tick=tick)
+        targets = TargetWriter(run=run, section=section, guidance=guidance, samples=samples, tick=tick)
+        return cls(run=run, section=section, targets=targets, held=anchors.read(run.out), tick=tick)
 
     def with_more_anchors(self, folder: Path) -> Self:
         """Return the same with the anchors that are made up for baking alone, in a folder."""
@@ -132,8 +127,8 @@ class Baking:
             if student and not (work / anchors.TARGETS).exists():  # written last
                 self.write_own_anchors(student, work)
             if not (work / TARGETS).exists():
-                self.write_trajectories(student, work)
-        made = list(zip(read_answered(work / ROWS, "a trajectory"), read_top_tokens(work / TARGETS), strict=True))
+                self.targets.write(student, work)
+        made = read(work)
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
         tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)
@@ -170,81 +165,6 @@ class Baking:
         )
         return done.checkpoints[-1], done.log
 
-    def write_trajectories(self, student: Path | None, folder: Path) -> None:
-        """Write answers to the samples, and the teacher's likely tokens at each place of them.
-
-        Args:
-            student: Adapter folder of the student, which answers; None: the teacher does.
-            folder: Where to write.
-        """
-        tokenizer = load_tokenizer(self.run.start)
-        made = self._answered(tokenizer, student, folder)
-        # The teacher's guided distribution at each token, but for the end: as likely as without guidance.
-        self.tick(1, 2, "the teacher's likely tokens")
-        with self._teacher() as teacher:
-            hows = (self.guidance, replace(self.guidance, scale=1.0))
-            asked = [Scoring(each.messages, each.answer, how) for how in hows for each in made]
-            likely = teacher.top_tokens(asked, anchors.TOP_TOKENS)
-            guided, alone = likely[: len(made)], likely[len(made) :]
-        # An end gives nothing away. Where the negative branch is surer of it, guidance alone would go on, in circles.
-        end = tokenizer.convert_tokens_to_ids(turn_end(tokenizer))
-        write_jsonl(folder / ROWS, map(asdict, made))
-        write_top_tokens(
-            folder / TARGETS, [own.ending_as(other, end) for own, other in zip(guided, alone, strict=True)]
-        )
-
-    def _answered(self, tokenizer: Any, student: Path | None, folder: Path) -> list[Answered]:
-        """Return answers to the samples, cut where they become personal.
-
-        The student's own answers are where it has to know what the teacher would have said (on-policy distillation,
-        arXiv 2306.13649). It answers plainly and where a caller asks; the teacher answers guided.
-
-        Raises:
-            NescioError: None of the answers is of use.
-        """
-        run, section, seed = self.run, self.section, self.run.recipe.seed
-        conversations = [sample.messages for sample in self.samples]
-        # 1) greedy answers, and sampled ones; one sample's stand together, so that its prompt is computed once
-        ways = [(at, messages) for _ in range(section.draws) for at, messages in enumerate(conversations)]
-        if student:
-            ways = list(asked_ways(conversations, len(ways), section.asked, seed + 2))
-        numbered = sorted(enumerate(ways), key=lambda way: way[1][0])
-        requests = [
-            Request(
-                messages, None if student else self.guidance, max_tokens=section.max_tokens,
-                temperature=float(number >= len(conversations)), seed=seed + number,
-            )
-            for number, (_, messages) in numbered
-        ]  # fmt: skip
-        who = "student" if student else "teacher"
-        self.tick(0, 2, f"the {who} gives {len(requests)} answers")
-        engine = load_merged(run.start, student, None) if student else self._teacher(None)
-        with engine:
-            answers = ask(engine, requests, AnswerCache(folder / "asked.jsonl", "result"))
-        # 2) kept up to what is personal, and what is cut into the same tokens without a sentence
-        end, made, personal, looping = turn_end(tokenizer), list[Answered](), 0, 0
-        beginnings = [self.samples[at].beginning for _, (at, _) in numbered]
-        starts = anchors.starts_of_personal(run)([text for text, _ in answers], beginnings)
-        for (number, (at, _)), (text, finish), start in zip(numbered, answers, starts, strict=True):
-            messages: Any = conversations[at]
-            # One character of what is personal: the last target stands where the teacher says something else instead.
-            kept = text + (end if finish == "stop" else "") if start is None else text[: start + 1]
-            whole = answer_space(tokenizer, messages) + kept
-            apart = split_ids(tokenizer, render(tokenizer, messages), whole)
-            personal += start is not None
-            looping += (is_loop := loops(text))
-            if text.strip() and apart is not None and (student or (start is None and not is_loop)):
-                name = f"{self.samples[at].id}#{number // len(conversations)}"
-                made.append(Answered(id=name, messages=messages, answer=whole))
-        if not made:
-            raise NescioError(
-                f"bake: none of the {who}'s {len(answers)} answers can be baked in: {personal} held personal data, "
-                f"{looping} looped; raise bake.guidance.scale, train longer, or set bake: null"
-            )
-        found = f"{personal} held personal data, {looping} looped"
-        run.note(f"{len(made)} of the {who}'s {len(answers)} answers are baked in; {found}")
-        return made
-
     def write_own_anchors(self, student: Path, folder: Path) -> None:
         """Write the student's own answers to the anchors' prompts, and the tuned model's likely tokens in them.
 
@@ -268,12 +188,6 @@ class Baking:
                 "teacher at a lower train.learning_rate or with a higher train.anchors.weight, or set bake: null"
             )
         anchors.write(folder, made, run.tuned)
-
-    def _teacher(self, precision: Precision | None = "full") -> TorchEngine:
-        run = self.run
-        if self.section.teacher == "tuned":
-            return load(run.tuned, precision=precision)
-        return load_merged(run.start, run.out / "teacher", precision)
 
 
 def repeated(looping: Sequence[Any], total: int) -> list[Any]:

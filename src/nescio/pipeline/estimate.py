@@ -105,15 +105,16 @@ def estimate(recipe: Recipe) -> list[Cost]:
     costs.append(model.training("train", f"{pairs:.0f} pairs", pairs, length, section, step, section.quantize))
     # 5) Baking: answers, of the teacher and then of the student, the teacher's view of them, and the student's steps.
     if baking := recipe.bake:
-        taught = min(size.train, baking.samples or size.train) * baking.draws * baking.rounds
+        samples = min(size.train, baking.samples or size.train) * baking.rounds
+        answered, recorded = samples * baking.draws, samples if baking.strike_out else 0
         length = size.prompt + min(baking.max_tokens, 2 * size.answer)
         more = baking.more_anchors if held else 0
         anchored = (held.count + more) * (baking.rounds - 1) if held else 0  # the student answers each
         asked = more * (_ANCHORS_ASKED + 1)  # made up as those of the stage before
-        given = model.decoding("", "", 2 * (taught + anchored) + asked, length)
-        items, beside = f"{taught:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
+        given = model.decoding("", "", 2 * (answered + anchored) + recorded + asked, length)
+        items, beside = f"{answered + recorded:.0f} answers", anchor * baking.anchors_per_step / baking.batch_size
         step = _step(baking, length - size.prompt + size.longest_prompt + beside, length - size.prompt, section.lora.r)
-        steps = model.training("bake", items, taught, length + beside, baking, step, section.quantize)
+        steps = model.training("bake", items, answered + recorded, length + beside, baking, step, section.quantize)
         costs.append(replace(steps, tokens=steps.tokens + given.tokens, seconds=steps.seconds + given.seconds))
     # 6) Evaluation.
     costs.append(_evaluation(recipe, size, model))

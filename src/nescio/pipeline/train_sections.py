@@ -126,6 +126,7 @@ class BakeSection(Section):
     guidance: GuidanceField = Guidance(3.0, "prob")
     samples: Positive | None = None
     draws: Positive = 2
+    strike_out: bool = True
     max_tokens: Positive = 64
     asked: Annotated[float, Field(ge=0, le=1)] = 0.7
     rounds: Positive = 2
