@@ -9,7 +9,7 @@ from torch import Tensor
 from nescio.core.prompts import answer_offsets, split_ids
 from nescio.core.top_tokens import TopTokens
 
-_LEAST = 0.01  # probability that has to be left; of less, noise would be taught as if it were certain
+_LEAST = 1e-4  # probability that has to be left; of less, noise would be taught as if it were certain
 
 
 def strike_out(
