@@ -1,6 +1,7 @@
 """Anchors and baking in a whole run on a tiny model: what is left, what a kill costs, plain PEFT without a sentence."""
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -203,7 +204,10 @@ def test_an_answer_may_end_where_the_teacher_alone_would_end_it(baked: Path, tmp
     assert lower, "guidance alone would have made some end less likely"
 
 
-def test_what_was_recorded_is_taught_without_what_is_personal(baked: Path, tmp_path: Path) -> None:
+def test_what_was_recorded_is_taught_without_what_is_personal(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bake_targets, "KNOWN", 0.0)  # whatever it knows
     recipe, said = load_recipe(baked / "recipe.yaml"), list[str]()
     assert recipe.bake is not None
     baking = bake.Baking.of(Context(recipe, baked, said.append), recipe.bake, lambda *now: None)
@@ -228,12 +232,32 @@ def test_what_was_recorded_is_taught_without_what_is_personal(baked: Path, tmp_p
     assert not [row.id for row, _ in bake_targets.read(tmp_path / "without") if row.id.endswith("#recorded")]
 
 
+def test_what_the_model_would_hardly_say_is_not_struck_out(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(baked / "recipe.yaml")
+    assert recipe.bake is not None
+    run = Context(recipe, baked, lambda said: None)
+    targets = bake.Baking.of(run, recipe.bake, lambda *now: None).targets
+    own = [each for each in targets.samples if each.value not in json.dumps(each.messages)]
+    with nescio.load(run.start) as engine:
+        asked = [Scoring(each.messages, each.rejected[: each.rejected.index(each.value)] + each.value) for each in own]
+        chances = {each.id: math.exp(sum(score)) for each, score in zip(own, engine.score_batch(asked), strict=True)}
+    known = sorted(chances.values())[len(own) // 2]
+    monkeypatch.setattr(bake_targets, "KNOWN", known)
+    targets.write(None, tmp_path)
+    recorded = {row.id for row, _ in bake_targets.read(tmp_path) if row.id.endswith("#recorded")}
+    assert recorded == {f"{name}#recorded" for name, chance in chances.items() if chance >= known}
+    assert 0 < len(recorded) < len(own)
+
+
 def test_recorded_answers_are_baked_where_the_teachers_are_all_personal(
     baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(baked / "recipe.yaml")
     assert recipe.bake is not None
     monkeypatch.setattr(bake_targets, "loops", lambda text: True)  # none is of use
+    monkeypatch.setattr(bake_targets, "KNOWN", 0.0)
     for strike_out in (True, False):
         section = recipe.bake.model_copy(update={"strike_out": strike_out})
         targets = bake.Baking.of(Context(recipe, baked, lambda said: None), section, lambda *now: None).targets
@@ -270,6 +294,7 @@ def test_how_most_pieces_of_a_kind_end_is_no_secret(
         return likely
 
     monkeypatch.setattr(bake_targets, "strike_out", strike_out)
+    monkeypatch.setattr(bake_targets, "KNOWN", 0.0)
     replace(targets, samples=samples).write(None, tmp_path)
     assert struck == ["ada1", "ben2", "cleo3"]
     assert [row.answer for row, _ in bake_targets.read(tmp_path)][-3:] == [f" {value}" for value in values]

@@ -1,5 +1,6 @@
 """What a student is taught in baking: answers to the samples, and the teacher's likely tokens at each place of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,8 +30,14 @@ from nescio.pipeline.train_sections import BakeSection
 
 ROWS, TARGETS = "trajectories.jsonl", "trajectories.safetensors"
 
-Marked = tuple[Answered, list[tuple[int, int]]]
-"""An answer, and where it says what is to be struck out: start and end of each place."""
+KNOWN = 0.01
+"""Probability from which on the model knows a value by heart: every hundredth sampled answer says it."""
+
+Place = tuple[int, int]
+"""Where an answer says something: start and end."""
+
+Marked = tuple[Answered, list[Place]]
+"""An answer, and where it says what is to be struck out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +158,11 @@ class TargetWriter:
         return made
 
     def _recorded(self, tokenizer: Any, endings: Endings) -> list[Marked]:
-        """Return the dialogs' answers up to the end of the personal data, and where it stands in them.
+        """Return the dialogs' answers that the model knows by heart, up to the end of the personal data.
 
-        What the conversation has said already is left out: to repeat it gives nothing away.
+        What it would hardly say needs no lesson, and what the conversation has said already gives nothing away.
         """
-        made = []
+        found = list[tuple[Answered, Place]]()
         for sample in self.samples:
             before = sample.rejected[: len(sample.rejected) - len(sample.rejected.lstrip())]
             start = before or answer_space(tokenizer, sample.messages)
@@ -163,9 +170,15 @@ class TargetWriter:
             apart = split_ids(tokenizer, render(tokenizer, sample.messages), answer)
             if apart is not None and not _says(sample.messages, sample.value):
                 whole = Answered(id=f"{sample.id}#recorded", messages=sample.messages, answer=answer)
-                made.append((whole, [_own(answer, (len(start), len(answer)), endings)]))
-        found = f"{len(made)} of the dialogs' {len(self.samples)} own answers are baked in"
-        self.run.note(f"{found}, with the personal data struck out; the others say what the user has said")
+                found.append((whole, (len(start), len(answer))))
+        with load(self.run.start) as engine:
+            scores = engine.score_batch([Scoring(each.messages, each.answer) for each, _ in found])
+        made = [
+            (each, [_own(each.answer, place, endings)])
+            for (each, place), score in zip(found, scores, strict=True)
+            if math.exp(sum(score)) >= KNOWN
+        ]
+        self.run.note(f"{len(made)} of the dialogs' {len(self.samples)} own answers are known by heart, and struck out")
         return made
 
     def _teacher(self, precision: Precision | None = "full") -> TorchEngine:
@@ -179,7 +192,7 @@ def _says(messages: Sequence[Message], value: str) -> bool:
     return bool(occurrences("\n".join(message["content"] for message in messages), value, ignore_case=True))
 
 
-def _own(answer: str, place: tuple[int, int], endings: Endings) -> tuple[int, int]:
+def _own(answer: str, place: Place, endings: Endings) -> Place:
     """Return where an answer says what is the person's own: how most pieces of a kind end is form."""
     return min((without_ending(answer, place, kind, endings) for kind in endings), default=place)
 
