@@ -67,7 +67,9 @@ def test_the_tuned_model_does_not_diverge_from_itself(tiny: Callable[..., TorchE
     engine, prompts = tiny(), harmless.harmless_prompts(3)
     own, guided = harmless.answer(engine, [TUNED, GUIDED], prompts, seed=0)
     texts = [[text for text, _ in found] for found in (own, guided)]
-    under_tuned = harmless.score(engine, TUNED, prompts, texts)
+    seen = list[tuple[int, int]]()
+    under_tuned = harmless.score(engine, TUNED, prompts, texts, lambda *now: seen.append(now))
+    assert len(seen) == seen[-1][1] == sum(map(bool, [*texts[0], *texts[1]])), "progress, answer by answer"
     assert harmless.divergence([scores for _, scores in own], under_tuned[0]) == pytest.approx(0, abs=1e-5)
     assert (harmless.divergence([scores for _, scores in guided], under_tuned[1]) or 0) > 0.05
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from nescio.core.prompts import Message
-from nescio.engines.base import Engine, Scoring
+from nescio.engines.base import Engine, Progress, Scoring
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate, per_setup
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup
@@ -88,14 +88,17 @@ def divergences(task: Task, kind: str, prompts: Sequence[list[Message]], found: 
         prompts: What was asked.
         found: The rows.
     """
-    task.tick(1, 1, "divergence from the tuned model")
     engine, tuned = task.engine, found[0].setup
+
+    def progress(done: int, total: int) -> None:
+        task.tick(done, total, "answers that the tuned model scores")
+
     open_rows = [one for one in found if not one.setup.masks]
     texts = [[text for text, _ in one.given[kind]] for one in open_rows]
     scores = task.results(
         "tuned",
         [[engine.identity, prompts, said, engine.identity_of(tuned)] for said in texts],
-        lambda missing: score(engine.of([tuned]), tuned, prompts, [texts[number] for number in missing]),
+        lambda missing: score(engine.of([tuned]), tuned, prompts, [texts[number] for number in missing], progress),
     )
     kls = {
         one.setup.name: divergence([logs for _, logs in one.given[kind]], under_tuned)
@@ -132,8 +135,9 @@ def answer(
 
 
 def score(
-    engine: Engine, tuned: Setup, prompts: Sequence[list[Message]], texts: Sequence[Sequence[str]]
-) -> list[list[list[float]]]:
+    engine: Engine, tuned: Setup, prompts: Sequence[list[Message]], texts: Sequence[Sequence[str]],
+    progress: Progress | None = None,
+) -> list[list[list[float]]]:  # fmt: skip
     """Score other set-ups' answers under the tuned model.
 
     Returns:
@@ -144,7 +148,7 @@ def score(
         for given in texts
         for prompt, text in zip(prompts, given, strict=True)
     ]
-    return per_setup(engine.score_batch(items), len(texts))
+    return per_setup(engine.score_batch(items, progress), len(texts))
 
 
 def divergence(own: Sequence[list[float]], tuned: Sequence[list[float]]) -> float | None:
