@@ -213,7 +213,7 @@ def test_what_was_recorded_is_taught_without_what_is_personal(
     baking = bake.Baking.of(Context(recipe, baked, said.append), recipe.bake, lambda *now: None)
     baking.targets.write(None, tmp_path)
     tokenizer, recorded = load_tokenizer(str(baked / "tuned")), dict[str, Any]()
-    for row, targets in bake_targets.read(tmp_path):
+    for row, targets in bake_targets.read_targets(tmp_path):
         if row.id.endswith("#recorded"):
             recorded[row.id.removesuffix("#recorded")] = (row, targets)
     samples = [each for each in baking.targets.samples if each.value not in json.dumps(each.messages)]
@@ -229,7 +229,7 @@ def test_what_was_recorded_is_taught_without_what_is_personal(
             assert log_probs.exp().sum() <= 1 + 1e-4
     without = recipe.bake.model_copy(update={"strike_out": False})
     bake.Baking.of(baking.run, without, lambda *now: None).targets.write(None, tmp_path / "without")
-    assert not [row.id for row, _ in bake_targets.read(tmp_path / "without") if row.id.endswith("#recorded")]
+    assert not [row.id for row, _ in bake_targets.read_targets(tmp_path / "without") if row.id.endswith("#recorded")]
 
 
 def test_what_the_model_would_hardly_say_is_not_struck_out(
@@ -246,7 +246,7 @@ def test_what_the_model_would_hardly_say_is_not_struck_out(
     known = sorted(chances.values())[len(own) // 2]
     monkeypatch.setattr(bake_targets, "KNOWN", known)
     targets.write(None, tmp_path)
-    recorded = {row.id for row, _ in bake_targets.read(tmp_path) if row.id.endswith("#recorded")}
+    recorded = {row.id for row, _ in bake_targets.read_targets(tmp_path) if row.id.endswith("#recorded")}
     assert recorded == {f"{name}#recorded" for name, chance in chances.items() if chance >= known}
     assert 0 < len(recorded) < len(own)
 
@@ -263,7 +263,7 @@ def test_recorded_answers_are_baked_where_the_teachers_are_all_personal(
         targets = bake.Baking.of(Context(recipe, baked, lambda said: None), section, lambda *now: None).targets
         if strike_out:
             targets.write(None, tmp_path)
-            assert all(row.id.endswith("#recorded") for row, _ in bake_targets.read(tmp_path))
+            assert all(row.id.endswith("#recorded") for row, _ in bake_targets.read_targets(tmp_path))
         else:
             with pytest.raises(NescioError, match="none of the teacher's"):
                 targets.write(None, tmp_path)
@@ -297,7 +297,7 @@ def test_how_most_pieces_of_a_kind_end_is_no_secret(
     monkeypatch.setattr(bake_targets, "KNOWN", 0.0)
     replace(targets, samples=samples).write(None, tmp_path)
     assert struck == ["ada1", "ben2", "cleo3"]
-    assert [row.answer for row, _ in bake_targets.read(tmp_path)][-3:] == [f" {value}" for value in values]
+    assert [row.answer for row, _ in bake_targets.read_targets(tmp_path)][-3:] == [f" {value}" for value in values]
 
 
 def test_a_recorded_piece_that_the_student_says_is_struck_out(
@@ -315,7 +315,11 @@ def test_a_recorded_piece_that_the_student_says_is_struck_out(
         section = recipe.bake.model_copy(update={"strike_out": strike_out})
         targets = replace(baking.targets, samples=[sample], section=section)
         targets.write(baked / "adapter", tmp_path / str(strike_out))
-        own = [each for each in bake_targets.read(tmp_path / str(strike_out)) if not each[0].id.endswith("#recorded")]
+        own = [
+            each
+            for each in bake_targets.read_targets(tmp_path / str(strike_out))
+            if not each[0].id.endswith("#recorded")
+        ]
         assert own
         for row, top in own:
             assert row.answer == (f"It is {value}" if strike_out else f"It is {value[0]}")

@@ -24,7 +24,7 @@ from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import load_merged
 from nescio.pipeline import anchors
-from nescio.pipeline.bake_targets import TARGETS, TargetWriter, read
+from nescio.pipeline.bake_targets import TARGETS, TargetWriter, read_targets
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
@@ -128,7 +128,7 @@ class Baking:
                 self.write_own_anchors(student, work)
             if not (work / TARGETS).exists():
                 self.targets.write(student, work)
-        made = read(work)
+        made = read_targets(work)
         # 2) the student's prompts: plain, and with a caller who asks for personal data; the targets are the same
         tokenizer = load_tokenizer(run.start)
         ways = asked_ways([each.messages for each, _ in made], section.epochs * len(made), section.asked, seed)

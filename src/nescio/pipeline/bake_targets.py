@@ -197,6 +197,6 @@ def _own(answer: str, place: Place, endings: Endings) -> Place:
     return min((without_ending(answer, place, kind, endings) for kind in endings), default=place)
 
 
-def read(folder: Path) -> list[tuple[Answered, TopTokens]]:
+def read_targets(folder: Path) -> list[tuple[Answered, TopTokens]]:
     """Read what `TargetWriter.write` wrote."""
     return list(zip(read_answered(folder / ROWS, "a trajectory"), read_top_tokens(folder / TARGETS), strict=True))
