@@ -28,7 +28,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault, self.answer, self.refuse, self.counts = fault, answer, refuse, counts
         self.came, self.answered, self.keys = Counter[str](), Counter[str](), set[str | None]()
-        self.lock, self.left = threading.Lock(), threading.Event()
+        self.lock, self.left, self.ended = threading.Lock(), threading.Event(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -41,8 +41,11 @@ def running(*arguments: Any, **options: Any) -> Iterator[Endpoint]:
     """An endpoint, served by a thread of its own."""
     with Endpoint(*arguments, **options) as endpoint:
         threading.Thread(target=endpoint.serve_forever, args=(0.05,), daemon=True).start()
-        yield endpoint
-        endpoint.shutdown()
+        try:
+            yield endpoint
+        finally:
+            endpoint.ended.set()
+            endpoint.shutdown()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
             times = self.server.came[question]
         fault = self.server.fault(question, times)
         if fault == "hang":
-            time.sleep(2)
+            self.server.ended.wait(60)
         elif fault == "garbage":
             self._send(200, b"<html>proxy</html>")
         elif refusal := self.server.refuse(asked):

@@ -51,7 +51,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def server(upstream: Upstream) -> Iterator[Running]:
-    engine = OpenAIEngine("m", upstream.url, None, timeout=1.0, retries=0, models=["other"])
+    engine = OpenAIEngine("m", upstream.url, None, timeout=3.0, retries=0, models=["other"])
     running = Running(engine, POLICIES, upstream="m")
     yield running
     running.stop()
@@ -178,10 +178,10 @@ def test_garbage_is_a_502(server: Running, upstream: Upstream, kind: str, stream
 
 def test_an_upstream_that_hangs_is_a_504(server: Running, upstream: Upstream) -> None:
     for before in (b"", EVENTS):
-        upstream.script = lambda asked, before=before: [before, 3.0]
+        upstream.script = lambda asked, before=before: [before, 5.0]
         response = ask(server)
         assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
-    upstream.script = lambda asked: [EVENTS + event({"content": "we know ANNA. And"}), 3.0]
+    upstream.script = lambda asked: [EVENTS + event({"content": "we know ANNA. And"}), 5.0]
     chunks = events(ask(server, stream=True))
     assert (text_of(chunks), chunks[-1]["error"]["code"]) == ("we know [PII]. ", "upstream_timeout")
 
