@@ -122,9 +122,17 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         assert sum(endpoint.came.values()) == 10
         assert nescio(*asked, *how)[0] == 0
         assert sum(endpoint.came.values()) == 10, "nothing is asked twice"
+        assert rows(tmp_path / "out")["result"]["system"] is None
+        before = set(endpoint.came)
+        assert nescio(*asked, *how, "--system", "Keep data to yourself.")[0] == 0
+        new = [json.loads(question)[0] for question in set(endpoint.came) - before]
+        assert len(new) == 10, "an answer without the sentence is not one under it"
+        assert all(messages[0] == {"role": "system", "content": "Keep data to yourself."} for messages in new)
     found = rows(tmp_path / "out")
     assert found["as_in_dialog"]["found"] == 1 and found["prefix"]["not_asked"].startswith("needs an answer")
     assert found["result"]["dollars"] == 10 * (20 + 2 * 10) / 1e6
+    assert found["result"]["system"] == "Keep data to yourself."
+    assert "Keep data to yourself." in (tmp_path / "out/audit.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +144,7 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--budget", "1"), "--budget: needs --price"),
         (("--people", "p.csv", "--attacks", "slot,searched_prefix"), "no attack can be asked: slot: needs dialogs, "),
         (("--people", "p.csv", "--search", "0"), "'--search': Input should be greater than or equal to 1"),
+        (("--people", "p.csv", "--system", " "), "--system: is empty"),
         (("--people", "p.csv", "--price", "1"), "--price 1: must be two numbers"),
         (("--people", "p.csv", "--attacks", "foo"), "attack 'foo': unknown"),
         (("--people", "p.csv", "--base-url", "http://me:secret@host/v1"), "--base-url: must hold no password"),

@@ -76,7 +76,7 @@ def test_an_adapter_can_be_weaker_or_gone(tiny_folder: Path, tmp_path: Path, mak
     tuned = get_peft_model(make_model("llama"), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
     tuned.peft_config["default"].base_model_name_or_path = str(tiny_folder)
     tuned.save_pretrained(tmp_path / "adapter")
-    setup = setup_of(str(tmp_path / "adapter"))
+    setup = setup_of(str(tmp_path / "adapter"), "Say nothing.")
     assert (setup.model, setup.adapter) == (str(tiny_folder), str(tmp_path / "adapter"))
     victim = Victim(engine=Scripted(lambda request: ""), setup=setup, identity="x")
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -85,7 +85,7 @@ def test_an_adapter_can_be_weaker_or_gone(tiny_folder: Path, tmp_path: Path, mak
         changed = open_changed(victim, change)
         with changed.engine as engine:
             assert isinstance(engine, TorchEngine) and changed.identity == ["x", change]
-            assert changed.setup.adapter is None
+            assert (changed.setup.adapter, changed.setup.system) == (None, "Say nothing.")
             return engine.model.state_dict()[name].float()
 
     base = make_model("llama").state_dict()[name]

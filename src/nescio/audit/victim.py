@@ -34,12 +34,17 @@ class Victim:
     is_endpoint: bool = False
 
 
-def setup_of(model: str) -> Setup:
-    """Return how a model is asked; an adapter's folder is its base with the adapter attached."""
+def setup_of(model: str, system: str | None = None) -> Setup:
+    """Return how a model is asked; an adapter's folder is its base with the adapter attached.
+
+    Args:
+        model: A folder, a hub id, or another name that `nescio.load` takes.
+        system: Sentence of the system message that its service sends with every conversation.
+    """
     folder = Path(model).expanduser()
     if is_adapter(folder):
-        return Setup(_NAME, _NAME, adapter_base(folder), adapter=str(folder))
-    return Setup(_NAME, _NAME, model)
+        return Setup(_NAME, _NAME, adapter_base(folder), adapter=str(folder), system=system)
+    return Setup(_NAME, _NAME, model, system=system)
 
 
 def open_local(setup: Setup, kind: str = "torch") -> Victim:
@@ -55,17 +60,18 @@ def open_local(setup: Setup, kind: str = "torch") -> Victim:
     if is_endpoint(kind):
         raise NescioError(f"--engine {kind}: asks over the network; give its address as --base-url")
     tokenizer, engine = load_tokenizer(setup.model), OneEngine(kind)
-    identity = [engine.identity, engine.identity_of(setup)]
+    identity = [engine.identity, engine.identity_of(setup), *_said(setup.system)]
     return Victim(engine=engine.of([setup]), setup=setup, identity=identity, tokenizer=tokenizer)
 
 
-def open_endpoint(model: str, base_url: str, key_env: str | None) -> Victim:
+def open_endpoint(model: str, base_url: str, key_env: str | None, system: str | None = None) -> Victim:
     """Open a model behind an OpenAI-compatible API.
 
     Args:
         model: Its name there.
         base_url: Address of the API, up to `/v1`.
         key_env: Environment variable that holds the key; None for a server without keys.
+        system: Sentence of the system message that is sent with every conversation.
 
     Raises:
         NescioError: The address holds a password, or the key is not set.
@@ -73,5 +79,10 @@ def open_endpoint(model: str, base_url: str, key_env: str | None) -> Victim:
     if "@" in base_url:
         raise NescioError("--base-url: must hold no password; keys come from the environment (--key-env)")
     engine = OneEngine("openai", {"base_url": base_url, "key_env": key_env})
-    setup = Setup(_NAME, _NAME, model)
-    return Victim(engine=engine.of([setup]), setup=setup, identity=[base_url, model], is_endpoint=True)
+    setup, identity = Setup(_NAME, _NAME, model, system=system), [base_url, model, *_said(system)]
+    return Victim(engine=engine.of([setup]), setup=setup, identity=identity, is_endpoint=True)
+
+
+def _said(system: str | None) -> list[str]:
+    """Return what a sentence adds to an identity: nothing without one, so that earlier answers are found."""
+    return [] if system is None else [system]

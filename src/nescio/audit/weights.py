@@ -66,9 +66,7 @@ def open_changed(victim: Victim, name: str) -> Victim:
     if change.kind:
         round_weights(model, change.kind)
     engine = TorchEngine(model, loaded.tokenizer)
-    return replace(
-        victim, engine=engine, setup=Setup(setup.name, setup.label, setup.model), identity=[victim.identity, name]
-    )
+    return replace(victim, engine=engine, setup=replace(setup, adapter=None), identity=[victim.identity, name])
 
 
 def check(names: Sequence[str]) -> None:

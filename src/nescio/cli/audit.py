@@ -43,6 +43,9 @@ FactsOption = Annotated[
 ]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")]
 SearchOption = Annotated[int, typer.Option(min=1, help="Values that searched_prefix scores to find its best prefix.")]
+SystemOption = Annotated[
+    str | None, typer.Option(help="Sentence that your service puts before every conversation, as the system message.")
+]
 BaseUrlOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")]
 KeyEnvOption = Annotated[str | None, typer.Option(help="Environment variable with the API's key.")]
 PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")]
@@ -65,6 +68,7 @@ def audit(
     facts: FactsOption = None,
     draws: DrawsOption = 16,
     search: SearchOption = 600,
+    system: SystemOption = None,
     base_url: BaseUrlOption = None,
     key_env: KeyEnvOption = None,
     price: PriceOption = None,
@@ -80,7 +84,7 @@ def audit(
     go on where it stopped. It ends with audit.html and audit.json.
     """
     cost, changes = _price(price, budget), weights.split(",") if weights else []
-    _check(dialogs, people, changes, relearn, base_url)
+    _check(dialogs, people, changes, relearn, base_url, system)
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
@@ -98,7 +102,7 @@ def audit(
 
     terminal = Terminal(standard())
     # 1) What is asked, and what it costs. The detector takes longest to load, so what may be wrong comes before it.
-    setup = None if base_url else setup_of(model)
+    setup = None if base_url else setup_of(model, system)
     how = Relearning(lines=relearn) if relearn else None
     if setup:
         check_model(setup.model, changes)
@@ -120,7 +124,7 @@ def audit(
     if dry_run:
         return
     # 2) The answers, attack by attack.
-    victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env)
+    victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env, system)
     with victim.engine, terminal.stage("audit") as tick:
         asker = Asker(victim, out / "answers.jsonl", cost, tick)
         result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
@@ -134,13 +138,16 @@ def audit(
 
 
 def _check(
-    dialogs: Path | None, people: Path | None, changes: list[str], relearn: int | None, base_url: str | None
-) -> None:
+    dialogs: Path | None, people: Path | None, changes: list[str], relearn: int | None, base_url: str | None,
+    system: str | None,
+) -> None:  # fmt: skip
     from nescio.audit.weights import check
 
     check(changes)
     if (dialogs is None) == (people is None):
         raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
+    if system is not None and not system.strip():
+        raise NescioError("--system: is empty; give the sentence, or leave it out")
     if base_url and (changes or relearn):
         option = "--weights" if changes else "--relearn"
         raise NescioError(f"{option}: needs a model of this machine; leave --base-url out")
