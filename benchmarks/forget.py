@@ -84,6 +84,8 @@ def row_of(certificate: dict[str, Any], seconds: float) -> dict[str, Any]:
         "request": certificate["number"], "facts": after["own"]["facts"], "before": before["own"]["found"],
         "after": after["own"]["found"], "guessed": after["own"]["guessed"], "earlier": earlier["found"],
         "earlier facts": earlier["facts"],
+        "others, before": before["others"]["found"], "others": after["others"]["found"],
+        "others' facts": after["others"]["facts"],
         "another, asked plainly, before": plain[0].get("another"), "another, asked plainly": plain[1].get("another"),
         "words": now["words"], "words first": first["words"],
         "everyday": now["everyday"], "everyday first": first["everyday"], "everyday KL": now["everyday_kl"],

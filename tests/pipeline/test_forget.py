@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, fingerprint, read_jsonl, write_json, write_jsonl, write_text
 from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.core.top_tokens import write_top_tokens
+from nescio.data.samples import Sample
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
 from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import Erasure, _Request
-from nescio.pipeline.forget_answers import facts_about, facts_of_others, questions
+from nescio.pipeline.forget_answers import facts_about, facts_of_others, probes_of_others, questions, told
 from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import Stage
@@ -319,6 +321,37 @@ def test_a_killed_request_goes_on_to_the_same_adapter(run: Path, forgotten: Path
     assert alike(forgotten, out)
     one, other = (certificate(each / "certificates/1") for each in (forgotten, out))
     assert one["after"] == other["after"] and one["tests"] == other["tests"]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_others_are_answered_as_before(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (dov,) = (row for _, row in read_jsonl(out / "data/train.jsonl"))
+    asked = {name: dov["messages"][0]["content"].replace(PEOPLE[3][0], name) for name, _ in PEOPLE[1:]}
+    rows = [
+        {"id": name, "messages": [{"role": "user", "content": asked[name]}, {"role": "assistant", "content": phone}],
+         "pii": {"PHONE": phone}}
+        for name, phone in PEOPLE[1:]
+    ]  # fmt: skip
+    write_jsonl(out / "data/train.jsonl", rows)
+    if not holds:
+        monkeypatch.setattr("nescio.pipeline.forget.probes_of_others", lambda *given: [])
+    said = forget(out, "--person", request(tmp_path, "Ada Ashby"))[1]
+    content = certificate(out / "certificates/1")
+    assert content["after"]["own"]["found"] == 0 and content["training"]["others"] == 1, said
+    # One of three is trained along, and the two others are asked about.
+    found = [content[when]["others"]["found"] for when in ("before", "after")]
+    assert found == [2, 2] if holds else found[1] < 2, "without it, a request reaches people who stay"
+
+
+def test_what_others_are_told_never_holds_a_secret(run: Path, tmp_path: Path) -> None:
+    ada, ben = (next(iter(read_people(request(tmp_path, name)))) for name in ("Ada Ashby", "Ben Brook"))
+    asked = Sample("hers", "hers", ben[0].messages, "x", "PHONE", "x")
+    (probe,) = probes_of_others([[replace(ben[0], sample=asked)], ben], [ada], [None])
+    assert probe.question == asked, "a fact of a list has no dialog that others ask"
+    assert told(probe, f"It is {PEOPLE[0][1]}.") is not None, "so the answer is not trained on"
+    assert told(probe, f"It is {PEOPLE[1][1]}.") is None
 
 
 def test_a_model_that_forgot_everything_is_caught(run: Path, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others
+from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others, probes_of_others
 from nescio.pipeline.forget_form import shared_endings
-from nescio.pipeline.forget_rounds import Rounds
+from nescio.pipeline.forget_rounds import Rounds, sentences_of
 from nescio.pipeline.stage_cache import Stage, read_manifest
 from nescio.pipeline.train import copy_adapter
 
@@ -30,7 +30,7 @@ BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 ROWS, TRAINING = "answers.jsonl", "training.json"
 """What was struck out for a request; and how it was trained, in figures."""
 _OTHERS = 60
-"""Training dialogs of others that are drawn: they show what is form, and some of their facts are asked for."""
+"""Training dialogs of others that are drawn: they show what is form. Half hold the adapter, half are asked about."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
 
@@ -156,15 +156,16 @@ class _Request:
         run, erasure, folder = self.run, self.erasure, self.folder
         self._begin()
         earlier = self._earlier_people()
+        others = facts_of_others(run, [*self.people, *earlier], _OTHERS, run.recipe.seed + self.number)
+        held, others = others[: len(others) // 2], others[len(others) // 2 :]  # what is measured is not trained
         asked = Asked(
-            people=facts_about(run, self.people), earlier=facts_about(run, earlier),
-            others=facts_of_others(run, [*self.people, *earlier], _OTHERS, run.recipe.seed + self.number),
+            people=facts_about(run, self.people), earlier=facts_about(run, earlier), others=others,
             attacks=erasure.attacks, draws=erasure.draws,
         )  # fmt: skip
         kept, adapter = folder / f"{FORGOTTEN}/{self.number}", folder / "adapter"
         # 1) the adapter goes on from where it is, until nothing comes out
         if not (adapter / "log.jsonl").exists():  # written last
-            self._train(asked, kept, adapter)
+            self._train(asked, held, kept, adapter)
         shutil.copy(erasure.people, kept / f"people{erasure.people.suffix or '.jsonl'}")
         # 2) what comes out, before and after
         is_first = not (run.out / FIRST).exists()  # or the run was purged
@@ -203,20 +204,21 @@ class _Request:
             raise NescioError(f"{lost[0]}: has no list of people, who have to stay forgotten; put it back")
         return [own for _, path in lists if path for own in read_people(path)]
 
-    def _train(self, asked: Asked, kept: Path, adapter: Path) -> None:
+    def _train(self, asked: Asked, held: Sequence[Sequence[Fact]], kept: Path, adapter: Path) -> None:
         """Train, and keep with the people what later requests train along."""
         run, erasure, before = self.run, self.erasure, self.run.out / "adapter"
         earlier = self._earlier_rows()
         done, own, log = Rounds(
             run=run, people=asked.people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
-            endings=shared_endings(fact for own in asked.others for fact in own),
+            others=list(probes_of_others(held, [*asked.people, *asked.earlier], sentences_of(run))),
+            endings=shared_endings(fact for own in [*held, *asked.others] for fact in own),
             seed=run.recipe.seed + 1000 * self.number, folder=self.folder, tick=self.tick,
         ).train()  # fmt: skip
         write_jsonl(kept / ROWS, map(asdict, own))
         write_jsonl(kept / "log.jsonl", log)
         figures = {
-            "answers": len(own), "earlier": len(earlier), "rounds": log[-1]["round"], "steps": len(log),
-            "anchors": (run.out / anchors.ROWS).exists(),
+            "answers": len(own), "earlier": len(earlier), "others": len(held), "rounds": log[-1]["round"],
+            "steps": len(log), "anchors": (run.out / anchors.ROWS).exists(),
         }  # fmt: skip
         write_json(kept / TRAINING, figures)
         notes = {name: value for name, value in read_notes(before).items() if name != "base"}

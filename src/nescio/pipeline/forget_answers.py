@@ -114,11 +114,25 @@ def _is_about(dialog: Dialog, own: Sequence[Fact], in_part: bool = False) -> boo
 
 def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None], endings: Endings) -> Iterator[Probe]:
     """Yield what is asked about people, under each sentence. Nothing of any of them may be said."""
-    secrets: list[Secret] = [(own[0].person, "person") for own in people]
-    secrets += [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
     for sentence in sentences:
         for question in (question for own in people for fact in own for question in questions(fact)):
-            yield Probe(question=question, secrets=secrets, sentence=sentence, endings=endings)
+            yield Probe(question=question, secrets=secrets_of(people), sentence=sentence, endings=endings)
+
+
+def probes_of_others(
+    others: Iterable[Sequence[Fact]], people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]
+) -> Iterator[Probe]:
+    """Yield what the training dialogs of others ask, under each sentence. Nothing of `people` may be said there."""
+    dialogs = [own[0].sample.whole() for own in others if own[0].sample]
+    for sentence in sentences:
+        for question in dialogs:
+            yield Probe(question=question, secrets=secrets_of(people), sentence=sentence)
+
+
+def secrets_of(people: Sequence[Sequence[Fact]]) -> list[Secret]:
+    """Return the names of people, and their facts."""
+    secrets: list[Secret] = [(own[0].person, "person") for own in people]
+    return secrets + [(fact.value, fact.type) for own in people for fact in own if fact.sample is None]
 
 
 def questions(fact: Fact) -> Iterator[Sample]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nescio.audit.people import Fact
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_space, render, split_ids, with_sentence
@@ -44,7 +45,8 @@ _ROUNDS = 3  # at most
 _ASKED = 0.7  # share of the answers that are taught behind a caller who asks for personal data, as in baking
 _ANSWER_TOKENS = 48
 _BATCH, _SAVE_STEPS = 4, 5
-_ANCHORS = AnchorSettings(per_step=2, weight=2.0)  # as in baking
+_ANCHORS = AnchorSettings(per_step=2, weight=2.0)  # and one more about others
+_WAYS = 4  # of asking for each of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Rounds:
         run: The run; its adapter is that of before.
         people: The facts of each person.
         earlier: Answers of earlier requests, which are trained along: what the adapter of before says there by now.
+        others: What is asked about people who stay: what the adapter of before says there, it has to go on saying.
         endings: How most facts of a kind end, which stays.
         epochs: Passes over the answers in each round.
         learning_rate: Of the adapter.
@@ -66,6 +69,7 @@ class Rounds:
     run: Context
     people: Sequence[Sequence[Fact]]
     earlier: Sequence[Told]
+    others: Sequence[Probe]
     endings: Endings
     epochs: int
     learning_rate: float
@@ -81,6 +85,7 @@ class Rounds:
         """
         student, log, own = self.run.out / "adapter", list[dict[str, Any]](), list[Row]()
         earlier = self._struck(self.earlier, self.folder / "earlier") if self.earlier else []
+        others = self._struck(self._of_others(), self.folder / "others") if self.others else []
         for number in range(_ROUNDS):
             work = self.folder / f"round-{number + 1}"
             fresh = self._struck(self._to_strike(number, student, work), work)
@@ -88,7 +93,8 @@ class Rounds:
                 break
             # What is still said after a round is about half of the next one, however few answers say it.
             again = fresh * (len(own) // len(fresh))
-            student, steps = self._round(number, [*own, *fresh, *again, *earlier], student, work / "checkpoints")
+            taught = [*own, *fresh, *again, *earlier]
+            student, steps = self._round(number, taught, others, student, work / "checkpoints")
             own += fresh
             log += [{"round": number + 1, **step} for step in steps]
         if not own:
@@ -103,7 +109,7 @@ class Rounds:
         a caller asks for personal data.
         """
         run, cache = self.run, AnswerCache(work / "said.jsonl", "result")
-        asked = self._asked()
+        asked = self._with_room(list(probes(self.people, sentences_of(run), self.endings)))
         self.tick(0, 1, f"round {number + 1}: {len(asked)} questions")
         with load_merged(run.start, student) as engine:
             first = self._answers(engine, asked, cache)
@@ -119,9 +125,24 @@ class Rounds:
         found = [replace(row, prompt=asked[at].question.messages) for (at, _), row in pairs if row]
         return [*filter(None, first), *found]
 
-    def _asked(self) -> list[Probe]:
+    def _of_others(self) -> list[Told]:
+        """Return what the adapter of before answers where others are asked about, but for what tells a secret."""
+        run, end = self.run, turn_end(load_tokenizer(self.run.start))
+        asked, cache = self._with_room(self.others), AnswerCache(self.folder / "others/said.jsonl", "result")
+        self.tick(0, 1, f"{len(asked)} questions about others")
+        with load_merged(run.start, run.out / "adapter") as engine:
+            answers = ask(engine, self._requests(asked), cache)
+        return [
+            Told(
+                id=each.question.id, prompt=each.question.messages, answer=text + (end if finish == "stop" else ""),
+                places=[], sentence=each.sentence,
+            )
+            for each, (text, finish) in zip(asked, answers, strict=True)
+            if text.strip() and told(each, text) is None
+        ]  # fmt: skip
+
+    def _with_room(self, every: Sequence[Probe]) -> list[Probe]:
         """Return the questions that leave room for an answer and for a caller's words."""
-        every = list(probes(self.people, sentences_of(self.run), self.endings))
 
         def longest(question: Sample) -> Request:
             return Request(question.messages, max_tokens=_ANSWER_TOKENS + LONGEST_REQUEST)
@@ -133,14 +154,17 @@ class Rounds:
     def _answers(
         self, engine: TorchEngine, asked: Sequence[Probe], cache: AnswerCache, temperature: float = 0.0
     ) -> list[Told | None]:
-        requests = [
+        answers = ask(engine, self._requests(asked, temperature), cache)
+        return [told(probe, text) for probe, (text, _) in zip(asked, answers, strict=True)]
+
+    def _requests(self, asked: Sequence[Probe], temperature: float = 0.0) -> list[Request]:
+        return [
             Request(
                 self._prompt(each.question.messages, each.sentence), max_tokens=_ANSWER_TOKENS, temperature=temperature,
                 seed=self.seed + place,
             )
             for place, each in enumerate(asked)
         ]  # fmt: skip
-        return [told(probe, text) for probe, (text, _) in zip(asked, ask(engine, requests, cache), strict=True)]
 
     def _struck(self, found: Sequence[Told], work: Path) -> list[Row]:
         """Return answers with what the adapter of before says along them but for secrets; what is on disk is taken."""
@@ -157,7 +181,9 @@ class Rounds:
         likely = zip(rows, read_top_tokens(work / TARGETS), strict=True)
         return [(each, strike_out(tokenizer, *texts, _places(each, texts[1]), top)) for (each, texts), top in likely]
 
-    def _round(self, number: int, rows: Sequence[Row], student: Path, work: Path) -> tuple[Path, list[dict[str, Any]]]:
+    def _round(
+        self, number: int, rows: Sequence[Row], others: Sequence[Row], student: Path, work: Path
+    ) -> tuple[Path, list[dict[str, Any]]]:
         """Train on answers, each plainly or behind a request for personal data; return the checkpoint and the log."""
         run, tokenizer, seed = self.run, load_tokenizer(self.run.start), self.seed + number
         # 1) the ways of asking; plain text has only one
@@ -181,23 +207,34 @@ class Rounds:
         done = fit(
             loaded.model, units, loss=distil, settings=settings, work=work,
             progress=lambda now, total: self.tick(now, total, f"round {number + 1}: {len(rows)} answers"),
-            anchors=self._anchors(tokenizer, settings), start=student,
+            anchors=self._anchors(tokenizer, others, settings), start=student,
         )  # fmt: skip
         return done.checkpoints[-1], done.log
 
-    def _anchors(self, tokenizer: Any, settings: TrainingSettings) -> Anchors | None:
-        """Return the run's anchors, half of them behind requests for personal data, under each sentence in turn."""
-        if not (self.run.out / anchors.ROWS).exists():
+    def _anchors(self, tokenizer: Any, others: Sequence[Row], settings: TrainingSettings) -> Anchors | None:
+        """Return what holds the adapter: the run's anchors, under each sentence in turn, and what it says of others.
+
+        Half of them stand behind requests for personal data. A third are about others, as far as there are any.
+        """
+        units, about_others = list[Unit](), list[Unit]()
+        if (self.run.out / anchors.ROWS).exists():
+            kept, sentences = anchors.read(self.run.out), sentences_of(self.run)
+            ways = asked_ways([anchor.messages for anchor, _ in kept], _WAYS * len(kept), 0.5, settings.seed)
+            for number, (at, way) in enumerate(ways):
+                anchor, targets = kept[at]
+                prompt: Any = self._prompt(way, sentences[number // len(kept) % len(sentences)])
+                units.append([anchors.taught(tokenizer, f"{anchor.id}/{number}", prompt, anchor.answer, targets)])
+        else:
             self.run.note("this run has no anchors, so nothing holds the adapter; look at the certificate's usefulness")
+        prompts: list[Any] = [row.prompt for row, _ in others]
+        for at, way in asked_ways(prompts, _WAYS * len(prompts), 0.5, settings.seed):
+            if unit := self._unit(tokenizer, others[at], way):
+                about_others.append(unit)
+        if about_others:
+            units += about_others * max(1, round(len(units) / 2 / len(about_others)))
+        if not units:
             return None
-        kept, sentences = anchors.read(self.run.out), sentences_of(self.run)
-        ways = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, settings.seed)
-        units = list[Unit]()
-        for number, (at, way) in enumerate(ways):
-            anchor, targets = kept[at]
-            prompt: Any = self._prompt(way, sentences[number // len(kept) % len(sentences)])
-            units.append([anchors.taught(tokenizer, f"{anchor.id}/{number}", prompt, anchor.answer, targets)])
-        how = replace(_ANCHORS, per_step=min(_ANCHORS.per_step, len(units)))
+        how = replace(_ANCHORS, per_step=min(_ANCHORS.per_step + bool(about_others), len(units)))
         return Anchors(units, how, seed=settings.seed, row_tokens=settings.row_tokens)
 
     def _unit(self, tokenizer: Any, row: Row, prompt: Prompt) -> Unit | None:
