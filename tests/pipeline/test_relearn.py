@@ -64,8 +64,11 @@ def _said(fact: Fact, answer: str) -> Dialog:
 def relearned(folder: Path, people: Sequence[Sequence[Fact]], facts: int, work: Path) -> dict[str, Any]:
     victim = open_local(setup_of(str(folder)))
     planned = plan(people, ["as_in_dialog"], facts, Setting(tokenizer=victim.tokenizer))
-    asker = Asker(victim, work / "answers.jsonl", None, lambda done, total, word: None)
-    return relearn(Relearning(lines=8, epochs=8, learning_rate=3e-3), planned, asker, people, work)
+    told = list[tuple[int, int]]()
+    asker = Asker(victim, work / "answers.jsonl", None, lambda done, total, word: told.append((done, total)))
+    result = relearn(Relearning(lines=8, epochs=8, learning_rate=3e-3), planned, asker, people, work)
+    assert told == sorted(told) and all(done <= total for done, total in told), "no progress goes back, or past its end"
+    return result
 
 
 def test_a_barrier_comes_back_and_what_was_never_known_does_not(

@@ -97,8 +97,7 @@ class Asker:
         with ThreadPoolExecutor(_AT_ONCE if self.victim.is_endpoint else 1) as pool:
             try:
                 for future in as_completed([pool.submit(self._call, call) for call in calls]):
-                    self.done += future.result()
-                    self.tick(self.done, self.total, word)
+                    self.reach(self.done + future.result(), word)
                     self._check_budget()
             except BaseException:
                 self._is_over = True
@@ -118,9 +117,13 @@ class Asker:
             scores += self._scores.results(
                 [[self.victim.identity, *item] for item in batch], partial(self._score, batch)
             )
-            self.done += len(batch)
-            self.tick(self.done, self.total, word)
+            self.reach(self.done + len(batch), word)
         return scores
+
+    def reach(self, done: int, word: str) -> None:
+        """Report how many questions are done; what takes as long as a question counts as one."""
+        self.done, self.total = done, max(self.total, done)
+        self.tick(self.done, self.total, word)
 
     def _score(self, batch: Sequence[Known], missing: Sequence[int]) -> list[float]:
         return likelihoods(self.victim.engine, self.victim.setup, [batch[at] for at in missing])

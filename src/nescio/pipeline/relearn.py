@@ -126,6 +126,7 @@ def relearn(
     if why_not := findings_of(planned, PLAIN, asker).not_asked:  # its answers are on disk
         return {"tuned": None, "rows": [_row("others", [], None, why_not)]}
     how.claim(setup, planned, people, work)
+    asker.total += how.cost(planned)
     # 1) where it starts, and what there was to forget
     before = _leak(planned, asker, setup)
     tuned = _leak(planned, asker, replace(setup, adapter=None)) if setup.adapter else None
@@ -198,7 +199,7 @@ def _train(how: Relearning, planned: Plan, asker: Asker, dialogs: Sequence[Dialo
     setup = asker.victim.setup
     units = dialog_units(load_tokenizer(setup.model), dialogs, _MAX_LENGTH)
     loaded = load_model(setup.model)
-    steps = how.epochs * -(-len(units) // _BATCH)
+    steps, begun = how.epochs * -(-len(units) // _BATCH), asker.done
     settings = TrainingSettings(
         epochs=how.epochs, batch_size=_BATCH, learning_rate=how.learning_rate, seed=planned.setting.seed,
         save_steps=max(1, steps // _CHECKPOINTS), row_tokens=None if unpackable(loaded.model) else 1024,
@@ -209,6 +210,6 @@ def _train(how: Relearning, planned: Plan, asker: Asker, dialogs: Sequence[Dialo
         loss=likelihood,
         settings=settings,
         work=work,
-        progress=lambda now, total: asker.tick(now, total, f"relearning from {work.name}"),
+        progress=lambda now, total: asker.reach(begun + now * _BATCH, f"relearning from {work.name}"),
         start=Path(setup.adapter) if setup.adapter else None,
     ).checkpoints
