@@ -7,7 +7,7 @@ import pytest
 
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.pipeline.stage_cache import Stage, StageCache, alone, order
+from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
 
 
 def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:
@@ -60,6 +60,28 @@ def test_a_failed_stage_finds_what_it_left(tmp_path: Path) -> None:
         Work()(folder)
 
     assert StageCache(tmp_path, 0).run(stage(goes_on))
+
+
+def test_its_seconds_are_those_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("nescio.pipeline.stage_cache.time.monotonic", lambda: now)
+
+    def killed(folder: Path) -> None:
+        nonlocal now
+        now += 60
+        raise KeyboardInterrupt
+
+    def goes_on(folder: Path) -> None:
+        nonlocal now
+        now += 5
+        Work()(folder)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            StageCache(tmp_path, 0).run(stage(killed))
+    StageCache(tmp_path, 0).run(stage(goes_on))
+    (record,) = read_manifest(tmp_path / "manifest.json")["stages"].values()
+    assert record["seconds"] == 125
 
 
 def test_another_key_does_not_inherit(tmp_path: Path) -> None:

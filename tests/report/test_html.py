@@ -85,8 +85,24 @@ def test_without_a_best_row_the_failed_tests_stand_below(make_run: Callable[...,
     rows = [row | {"best": False, "verdict": failed} for row in json.loads(path.read_text(encoding="utf-8"))]
     path.write_text(json.dumps(rows), encoding="utf-8")
     plain = Page(html.write(run)).text.replace("\u00a0", " ")
-    for words in ("No row is best.", "It failed 1 test:", *verdict.failed(rows)):
+    for words in ("No row is best.", "It failed 1 test:", *(each.replace("`", "") for each in verdict.failed(rows))):
         assert words in plain
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        (
+            "ask more (`nescio evaluate RUN --full`), 9 % → 1 %",
+            "ask more (<code>nescio evaluate RUN --full</code>), 9~% → 1~%",
+        ),
+        ("a <b> & `c<d>`", "a &lt;b&gt; &amp; <code>c&lt;d&gt;</code>"),
+        ("one ` alone", "one ` alone"),
+        ("`a` and ` alone", "`a` and ` alone"),
+    ],
+)
+def test_commands_in_a_sentence_are_code(text: str, page: str) -> None:
+    assert html.prose(text).replace("\u00a0→\u00a0", " → ").replace("\u00a0", "~") == page
 
 
 def test_text_of_others_stays_text(make_run: Callable[..., Path]) -> None:

@@ -67,9 +67,9 @@ class StageCache:
         if not _is_finished(folder):
             self._drop_other_folders(stage, folder)
             folder.mkdir(parents=True, exist_ok=True)
-            started = time.monotonic()
-            stage.work(folder)
-            write_json(folder / "finished.json", {"seconds": round(time.monotonic() - started, 2)})
+            with _timed(folder / "spent.json"):
+                stage.work(folder)
+            (folder / "spent.json").replace(folder / "finished.json")
         # 2) Move the outputs into place. A kill from here on costs nothing: the next run repeats the moves.
         seconds = json.loads((folder / "finished.json").read_text(encoding="utf-8"))["seconds"]
         for output in stage.outputs:
@@ -114,6 +114,17 @@ class StageCache:
         self.manifest["stages"][stage.name] = {"key": key, "seconds": seconds, "outputs": outputs}
         self.manifest["versions"] = {name: _version(name) for name in _PACKAGES}
         write_json(self._path, self.manifest)
+
+
+@contextmanager
+def _timed(path: Path) -> Iterator[None]:
+    """Add the time of the `with` block to what earlier attempts took, also where it fails or is interrupted."""
+    before = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        write_json(path, {"seconds": round(before + time.monotonic() - started, 2)})
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nescio.core.files import write_text
 from nescio.core.prompts import beginning_of
@@ -138,8 +138,17 @@ def environment() -> Environment:
     )
     filters = (table.measured, table.model_name, table.guidance, table.described, table.interval, table.count)
     environment.filters |= {each.__name__: each for each in (*filters, table.percent)}
+    environment.filters["prose"] = prose
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     return environment
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as HTML: commands in backticks become code, and figures stay on a line with their unit."""
+    whole = text.replace(" %", "\u00a0%").replace(" → ", "\u00a0→\u00a0")
+    parts = [escape(part) for part in whole.split("`")]
+    paired = parts if len(parts) % 2 else [escape(whole)]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(paired))
 
 
 def _mapping(path: Path) -> dict[str, Any]:
