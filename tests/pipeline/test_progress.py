@@ -43,13 +43,24 @@ def shown(terminal: bool, *steps: tuple[float, tuple[int, int] | None]) -> list[
 
 def test_a_line_every_thirty_seconds_even_where_nothing_ticks() -> None:
     lines = shown(
-        False, (10, (2, 40)), (29, (5, 40)), (30, (10, 40)), (59, (12, 40)), (61, (20, 40)), (95, None), (100, None)
-    )
+        False, (0, (0, 40)), (10, (2, 40)), (29, (5, 40)), (30, (10, 40)), (59, (12, 40)), (61, (20, 40)), (95, None),
+        (100, None),
+    )  # fmt: skip
     assert lines == [
         "train       10/40 after 0:00:30, about 0:01:30 left  9 pairs",
         "train       20/40 after 0:01:01, about 0:01:01 left  9 pairs",
         "train       20/40 after 0:01:35, about 0:01:35 left  9 pairs",
     ]
+
+
+@pytest.mark.parametrize("before", [(0, 2), (9, 40)], ids=["an earlier part", "the same part, again from its start"])
+def test_the_time_left_is_that_of_what_is_counted_now(before: tuple[int, int]) -> None:
+    lines = shown(False, (20, before), (25, (0, 40)), (55, (10, 40)), (85, None))
+    assert [line.partition("after ")[2] for line in lines[-1:]] == ["0:01:25, about 0:03:15 left  9 pairs"]
+
+
+def test_the_time_left_counts_nothing_of_an_earlier_attempt() -> None:
+    assert shown(False, (1, (30, 40)), (41, (32, 40)))[0].endswith("after 0:00:41, about 0:02:44 left  9 pairs")
 
 
 def test_a_stage_that_never_ticks_is_alive() -> None:

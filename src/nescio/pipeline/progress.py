@@ -52,9 +52,12 @@ class Terminal:
         """Print a line every 30 seconds, also while nothing ticks; none on a terminal."""
         started = self._clock()
         printed, state, ended = started, (0, 0, ""), threading.Event()
+        since = (started, 0)  # when the part that now counts began, and at which number
 
         def hear(done: int, total: int, word: str) -> None:
-            nonlocal state
+            nonlocal state, since
+            if done < state[0] or total != state[1]:
+                since = (self._clock(), done)  # what an earlier part took, or an earlier attempt did, says nothing
             state = done, total, word
 
         def watch() -> None:
@@ -62,7 +65,9 @@ class Terminal:
             while not ended.wait(self._poll):
                 if self._clock() - printed >= _EVERY:
                     printed = self._clock()
-                    self.note(_line(name, printed - started, *state))
+                    began, first = since
+                    rate = (state[0] - first) / (printed - began) if printed > began else 0.0
+                    self.note(_line(name, printed - started, rate, *state))
 
         if self._console.is_terminal:
             yield hear
@@ -84,9 +89,9 @@ class Terminal:
         self._console.print(text, highlight=False, markup=False)
 
 
-def _line(name: str, seconds: float, done: int, total: int, word: str) -> str:
-    """Say how far a stage is, and the time left if the rest goes as fast."""
-    left = f", about {_time(seconds / done * (total - done))} left" if done else ""
+def _line(name: str, seconds: float, rate: float, done: int, total: int, word: str) -> str:
+    """Say how far a stage is, and the time left if the rest of what is counted goes as fast."""
+    left = f", about {_time((total - done) / rate)} left" if rate else ""
     return f"{name:<11} {f'{done}/{total} ' if total else ''}after {_time(seconds)}{left}  {word}".rstrip()
 
 
