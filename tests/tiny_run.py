@@ -31,11 +31,12 @@ CLEAN = [
 
 
 class Quiet:
-    """Remembers which stages were done and which were skipped."""
+    """Remembers which stages were done, which were skipped, and what was noted."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self.before: list[str] = []
+        self.notes: list[str] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Any]:
@@ -46,7 +47,7 @@ class Quiet:
         self.before.append(name)
 
     def note(self, text: str) -> None:
-        pass
+        self.notes.append(text)
 
 
 def _tokenizer(template: str) -> PreTrainedTokenizerFast:

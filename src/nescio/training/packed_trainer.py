@@ -74,9 +74,12 @@ class PackedTrainer(Trainer):
     ) -> Tensor:
         """Return this batch's share of the mean over all examples of the update; remember its terms for the log."""
         batch: Batch = inputs["batch"].to(self.args.device)
-        terms = self._loss(likelihoods(model, batch, self._states_at))
+        of = likelihoods(model, batch, self._states_at)
+        terms = self._loss(of)
         self._record(batch.names, terms)
         examples = terms["loss"] + self._idle(model, batch)  # [examples]
+        if self._states_at is not None and self.accelerator.num_processes > 1:
+            examples = examples + 0 * of.tokens.sum()  # DDP waits for a gradient of every layer, also above that one
         if num_items_in_batch is not None:
             # The devices' gradients are averaged afterwards, so each contributes its sum times their number.
             examples = examples * (len(examples) * self.accelerator.num_processes / num_items_in_batch)

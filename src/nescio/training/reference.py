@@ -76,7 +76,8 @@ def _taught(model: Any, example: Example, prompt: list[int], loss: PairLoss, bet
 @contextmanager
 def adapter_off(model: Any) -> Iterator[None]:
     """Make a model what it was before training, inside the `with` block: without its adapter and without dropout."""
-    off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+    inner = getattr(model, "module", model)  # DDP's wrapper, where several processes train
+    off = inner.disable_adapter() if hasattr(inner, "disable_adapter") else nullcontext()
     was_training = model.training
     model.eval()
     try:

@@ -1,6 +1,7 @@
 """Whole comparisons on a tiny model: what is trained, resumed, chosen and refused."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from tiny_benchmarks import PEOPLE, write_lume, write_unlearnpii
 from tiny_run import Quiet
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import read_jsonl, write_json, write_jsonl
 from nescio.reproduction.benchmarks import compare as comparing
+from nescio.reproduction.benchmarks.asking import Said, kept
 from nescio.reproduction.benchmarks.compare import Comparison
 from nescio.reproduction.benchmarks.methods import METHODS, chosen_methods
 from nescio.reproduction.benchmarks.size import QUICK, Size
+from nescio.training.batch import Likelihoods, Terms
+from nescio.training.losses.registry import LOSSES, PairLoss
 
 SMALL = Size(words=4, choosing_words=4, draws=2, rates=(1.0, 3.0), seeds=(0, 1))
 
@@ -118,6 +122,36 @@ def test_methods_are_named_or_any_registered_loss() -> None:
     assert (own.loss, own.retain) == ("orpo", None)
     with pytest.raises(NescioError, match="--method none: unknown; known here: nescio, gradient_ascent"):
         chosen_methods(["none"])
+    with pytest.raises(NescioError, match="--method sft_scrubbed: learns from the dialog's own answer"):
+        chosen_methods(["sft_scrubbed"])
+
+
+def test_a_loss_with_a_default_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wide(of: Likelihoods, beta: float = 5.0) -> Terms:
+        return {"loss": of.tokens * beta}
+
+    monkeypatch.setitem(LOSSES._items, "wide", PairLoss(function=wide))
+    assert [method.beta for method in chosen_methods(["wide", "orpo", "simnpo"])] == [None, 0.1, 2.5]
+
+
+def test_what_a_row_said_is_read_in_this_versions_form_only(tmp_path: Path) -> None:
+    said = Said(answers={"a": "b"}, near=2)
+    assert kept(tmp_path / "said.json", lambda: said) == kept(tmp_path / "said.json", Said) == said
+    for other in ({}, asdict(said) | {"more": 1}):
+        write_json(tmp_path / "said.json", other)
+        with pytest.raises(NescioError, match=r"said\.json: is of another version; delete it"):
+            kept(tmp_path / "said.json", Said)
+
+
+def test_a_question_without_room_for_an_answer_stops_no_comparison(world: Path, tmp_path: Path) -> None:
+    data, quiet = write_lume(tmp_path / "data"), Quiet()
+    rows = [row for _, row in read_jsonl(data / "forget.jsonl")]
+    write_jsonl(data / "forget.jsonl", [rows[0] | {"input": "Who? " * 3000}, *rows[1:]])
+    made = Comparison(
+        "lume", recipe(world, tmp_path), [], data, tmp_path / "out", size=SMALL, methods=[], reporter=quiet
+    )
+    assert rows[0]["id"] not in {each.id for each in made.parts.learned}
+    assert any("left out, because they fill train.max_length" in note and "1 question" in note for note in quiet.notes)
 
 
 def test_half_a_benchmark_is_one_line(world: Path, tmp_path: Path) -> None:

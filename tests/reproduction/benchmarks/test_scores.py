@@ -92,6 +92,26 @@ def test_settings_are_chosen_with_other_people_than_they_are_measured_with() -> 
     assert one.outside == other.outside == parts.outside
 
 
+def test_settings_are_chosen_with_people_of_every_task() -> None:
+    for sizes in ({"a": 30, "b": 30, "c": 30}, {"train": 40, "val": 20}, {"a": 30, "b": 31, "c": 29}):
+        questions = [
+            replace(question(side, n), id=f"{side}-{task}-{n}", subject=f"{side}-{task}-{n}", task=task)
+            for side in ("forget", "retain", "outside") for task, people in sizes.items() for n in range(people)
+        ]  # fmt: skip
+        found = Counter(each.task for each in chosen(questions).side(choosing=True).forget)
+        assert all(abs(found[task] - people / 3) < 1 for task, people in sizes.items()), found
+
+
+def test_a_side_without_personal_data_is_refused_before_anything_is_trained() -> None:
+    people = benchmark(people=9)
+    parts = chosen(people)
+    only = parts.side(choosing=True).forget[0].subject
+    parts = replace(parts, forget=[each if each.subject == only else replace(each, values=()) for each in parts.forget])
+    assert parts.side(choosing=True).forget
+    with pytest.raises(NescioError, match="none holds personal data"):
+        parts.side(choosing=False)
+
+
 def test_few_variants_and_few_general_questions_are_taken_where_there_are_few_people() -> None:
     many = [replace(each, wrong=("a", "b", "c")) for each in benchmark()]
     general = [question("general", number) for number in range(30)]
@@ -104,7 +124,7 @@ def test_too_few_people_and_answers_without_personal_data_are_refused() -> None:
     with pytest.raises(NescioError, match="forget: 2 people or documents are too few"):
         chosen(benchmark(people=2))
     plain = [replace(each, answer="nothing of note") for each in benchmark()]
-    with pytest.raises(NescioError, match="no answer holds personal data"):
+    with pytest.raises(NescioError, match="none holds personal data"):
         chosen(plain)
 
 
@@ -199,7 +219,8 @@ ROWS = [
     row("npo", 0.1, 0.8, retain=False), row("rmu", 0.4, 0.9, retain=True), row("dead", 0.1, 0.2, retain=False),
 ]  # fmt: skip
 RESULT = {
-    "benchmark": "lume", "base": "tiny", "quick": True, "seeds": 1, "words": 10, "rows": ROWS, "diverged": ["flat"],
+    "benchmark": "lume", "base": "tiny", "quick": True, "seeds": 1, "words": 10, "rows": ROWS,
+    "diverged": {"flat": "the loss is nan"},
     "measured": {side: {"questions": 12, "people": 6} for side in ("forget", "retain", "outside")},
 }  # fmt: skip
 
@@ -210,7 +231,7 @@ def test_who_does_better_than_ours_is_said_first() -> None:
     equal = [*ROWS, row("grad_diff", 0.2, 0.9, retain=True)]
     assert page.better(equal, "nescio") == ["npo", "grad_diff"], "as much leak, and more useful"
     assert "Better than nescio in leak or usefulness, and worse in neither: npo." in text.splitlines()[0]
-    assert "Left out, because every rate diverged: flat." in text
+    assert "Left out: flat (the loss is nan)." in text
     assert "Not compared: gradient_ascent, simnpo, dpo, sft" in text
     assert "One setting and one seed" in text and "forget quality, p (n = 12)" in text
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| rmu")] == ["rmu", "rmu"]

@@ -24,7 +24,7 @@ from nescio.evaluation.base import Ask, Found, Measure, Task, batches
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.output_filter import masked_texts
 from nescio.evaluation.setups import Setup
-from nescio.evaluation.statistics import mcnemar, paired_bootstrap
+from nescio.evaluation.statistics import mcnemar, paired_bootstrap, widened
 
 MMLU_PRO = "TIGER-Lab/MMLU-Pro"
 NONE = -1
@@ -104,7 +104,7 @@ def utility(right: Sequence[bool], tuned: Sequence[bool], kind: str, seed: int) 
         "utility": sum(right) / len(right),
         "utility_ci95": list(wilson(sum(right), len(right))),
         "utility_kind": kind,
-        "utility_change_ci95": list(paired_bootstrap(right, tuned, every, seed)),
+        "utility_change_ci95": list(widened(paired_bootstrap(right, tuned, every, seed), every, least=-1.0)),
         "utility_mcnemar_p": mcnemar(right, tuned),
     }
 

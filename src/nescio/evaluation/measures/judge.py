@@ -21,7 +21,7 @@ from nescio.engines.registry import is_endpoint, open_engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.measures.choices import Question, chosen, plain_questions
-from nescio.evaluation.statistics import mcnemar, paired_bootstrap
+from nescio.evaluation.statistics import mcnemar, paired_bootstrap, widened
 
 Verdict = Literal["Correct", "Incorrect", "Can't tell"]
 USABLE = 0.8
@@ -186,7 +186,9 @@ def judged_fields(
         fields.append({
             "judged": right / len(cases), "judged_ci95": list(wilson(right, len(cases))),
             "judged_mcnemar_p": mcnemar(rights[-1], rights[0]),
-            "judged_change_ci95": list(paired_bootstrap(rights[-1], rights[0], every, seed)),
+            "judged_change_ci95": list(
+                widened(paired_bootstrap(rights[-1], rights[0], every, seed), every, least=-1.0)
+            ),
             "judged_cant_tell": verdicts.count("Can't tell") / len(cases), "judge": judge.name,
             "judge_accuracy": accuracy, "judge_usable": accuracy >= USABLE,
         })  # fmt: skip

@@ -1,10 +1,11 @@
 """What a model says to a benchmark's questions, and how likely it finds their answers: plain data, kept on disk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
 from nescio.core.files import read_object, write_json
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
@@ -18,6 +19,7 @@ from nescio.reproduction.benchmarks.parts import Parts
 
 NEAR = 1e-3
 """Nats between two tokens below which another kind of processor may choose the other one."""
+_RULED_OUT = -50.0  # for a token that guidance rules out (-inf), as for plain questions: no ratio is infinite
 _SAME = 1e-5  # two computations of one log-probability differ by less
 _ASKED_PLACES: tuple[Position, ...] = tuple(place for place in POSITIONS if place != "answer")
 
@@ -76,11 +78,14 @@ def kept(path: Path, ask: Callable[[], Said]) -> Said:
     """Return what a row gave from disk; where it is not there it is asked now, and kept.
 
     Raises:
-        NescioError: The file is damaged.
+        NescioError: The file is damaged, or of another version.
     """
     if not path.exists():
         write_json(path, asdict(ask()))
-    return Said(**read_object(path, "delete it, and run again"))
+    known = read_object(path, "delete it, and run again")
+    if known.keys() != {each.name for each in fields(Said)}:
+        raise NescioError(f"{path}: is of another version; delete it, and run again")
+    return Said(**known)
 
 
 def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, asked: Asked) -> Said:
@@ -146,11 +151,14 @@ def _score(
         return Scoring([Message(role="user", content=asked)], answer, guidance, adapter)
 
     def means(items: Sequence[Scoring]) -> list[float]:
-        return [sum(own) / len(own) for own in engine.score_batch(items)]
+        return [sum(own) / len(own) for own in scored_tokens(items)]
+
+    def scored_tokens(items: Sequence[Scoring]) -> list[list[float]]:
+        return [[max(one, _RULED_OUT) for one in own] for own in engine.score_batch(items)]
 
     # 1) each token of the right answer: its log-probability, and whether it is the likeliest
     right = [item(question.question, question.answer) for question in questions]
-    for question, own, top in zip(questions, engine.score_batch(right), engine.top_tokens(right, 2), strict=True):
+    for question, own, top in zip(questions, scored_tokens(right), engine.top_tokens(right, 2), strict=True):
         best, second = top.log_probs.unbind(1)
         said.log_probs[question.id] = own
         said.greedy[question.id] = [one > other - _SAME for one, other in zip(own, best.tolist(), strict=True)]

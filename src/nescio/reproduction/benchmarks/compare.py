@@ -1,7 +1,7 @@
 """A comparison: models that have learned a benchmark, methods that unlearn its forget half, and what each row gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,8 +10,10 @@ from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_object, write_json, write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.machine import machine, versions
+from nescio.core.models import load_tokenizer
 from nescio.core.statistics import wilson
-from nescio.data.benchmarks import BENCHMARKS
+from nescio.data.benchmarks import BENCHMARKS, Question
+from nescio.data.dialogs import parse_dialog
 from nescio.engines.torch_engine import load
 from nescio.evaluation.statistics import bootstrap_shares
 from nescio.pipeline.context import Context
@@ -24,6 +26,7 @@ from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, choice, leaks, numbers
 from nescio.reproduction.benchmarks.size import Size
 from nescio.reproduction.benchmarks.unlearn import unlearn
+from nescio.training.examples import dialog_group
 from nescio.training.trainer import DivergedError
 
 LEARNED = 0.3
@@ -82,7 +85,10 @@ class Comparison:
             BENCHMARKS.get(name)(data), count=size.questions, per_person=size.per_person, variants=size.variants,
             seed=self.recipe.seed, detector=Context(self.recipe, out, reporter.note).detector,
         )  # fmt: skip
-        self.measured = self.parts.side(choosing=False) if size.chooses else self.parts
+        self.parts = replace(self.parts, forget=self._short_enough(self.parts.forget))
+        self.choosing, self.measured = (
+            self.parts.side(choosing) if size.chooses else self.parts for choosing in (True, False)
+        )
         self._claim()
         # 3) the parts as dialogs
         for part in ("learned", "forget", "retain", "outside"):
@@ -104,14 +110,14 @@ class Comparison:
         gold = self._asked("retrained", Row(retrained), self.measured)
         rows = [self._numbers("tuned", [known], known, gold), self._numbers("retrained", [gold], known, gold)]
         # 2) each method, at the setting that is chosen with other people, once for each seed
-        diverged = []
+        diverged = dict[str, str]()
         for method in self.methods:
             try:
                 setting, grid = self._chosen(method, tuned)
                 each = [self._rows(method, tuned, setting.rate, seed)[setting.epoch - 1] for seed in self.size.seeds]
             except DivergedError as error:
                 self.reporter.note(f"{method.name} is left out: {error}")
-                diverged.append(method.name)
+                diverged[method.name] = str(error).partition(";")[0]
                 continue
             names = [f"{method.name}-seed-{seed}" for seed in self.size.seeds]
             said = [self._asked(one, row, self.measured) for one, row in zip(names, each, strict=True)]
@@ -121,6 +127,14 @@ class Comparison:
             )
         # 3) the files
         return page.write(self._result(rows, diverged), self.out)
+
+    def _short_enough(self, questions: Sequence[Question]) -> list[Question]:
+        """Return the questions that leave room for an answer: a method that can't be trained on one would stop all."""
+        tokenizer, most = load_tokenizer(self.recipe.base), self.recipe.train.max_length
+        kept = [each for each in questions if dialog_group(tokenizer, parse_dialog(each.as_dialog(), each.id), most)]
+        if left_out := len(questions) - len(kept):
+            self.reporter.note(f"left out, because they fill train.max_length ({most}): {left_out} questions")
+        return kept
 
     # -- models -------------------------------------------------------------------------------------------------------
 
@@ -165,8 +179,7 @@ class Comparison:
         seed, epochs = self.size.seeds[0], self.recipe.train.epochs
         if not self.size.chooses:
             return Setting(self.size.rates[0], epochs), []
-        people = self.parts.side(choosing=True)
-        known = self._asked("choosing/tuned", Row(tuned), people, scores=False)
+        known = self._asked("choosing/tuned", Row(tuned), self.choosing, scores=False)
         choices: dict[Setting, Choice] = {}
         for rate in self.size.rates:
             try:
@@ -177,10 +190,10 @@ class Comparison:
             first = epochs if method.loss is None or not self.size.all_epochs else 1
             for epoch in range(first, epochs + 1):
                 name = f"choosing/{method.name}-rate-{rate:.3g}-epoch-{epoch}"
-                said = self._asked(name, rows[epoch - 1], people, scores=False)
-                choices[Setting(rate, epoch)] = choice(people, said, known)
+                said = self._asked(name, rows[epoch - 1], self.choosing, scores=False)
+                choices[Setting(rate, epoch)] = choice(self.choosing, said, known)
         if not choices:
-            raise DivergedError(f"{method.name}: every rate of the grid diverges")
+            raise DivergedError("every rate of the grid diverges")
         grid = [
             {"rate": key.rate, "epoch": key.epoch, "leak": each.leak, "usefulness": each.usefulness}
             for key, each in choices.items()
@@ -249,7 +262,7 @@ class Comparison:
         mine = {
             "benchmark": self.name,
             "recipe": fingerprint(self.recipe.plain()),
-            "questions": fingerprint([question.as_dialog() for question in self.parts.learned]),
+            "questions": fingerprint(asdict(self.parts)),
             "size": fingerprint(repr(replace(self.size, seeds=()))),
         }
         path = self.out / "comparison.json"
@@ -261,7 +274,7 @@ class Comparison:
                 )
         write_json(path, mine)
 
-    def _result(self, rows: list[dict[str, Any]], diverged: list[str]) -> dict[str, Any]:
+    def _result(self, rows: list[dict[str, Any]], diverged: dict[str, str]) -> dict[str, Any]:
         parts = self.measured
         counts = {
             side: {"questions": len(own), "people": len({question.subject for question in own})}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import Parameter, signature
 
 from nescio.core.errors import NescioError
 from nescio.training.losses.registry import LOSSES, open_loss
@@ -17,14 +18,14 @@ class Method:
     Attributes:
         name: Its name in the table.
         loss: The loss on the forget half; None: the pipeline's own recipe.
-        beta: `train.beta`.
+        beta: `train.beta`; None: the loss's own default.
         retain: Weight of the retain half beside each step; None: it is not seen.
         about: What it is, in a few words.
     """
 
     name: str
     loss: str | None
-    beta: float = 0.1
+    beta: float | None = 0.1
     retain: float | None = None
     about: str = ""
 
@@ -82,5 +83,25 @@ def chosen_methods(names: Sequence[str]) -> list[Method]:
         raise NescioError(f"--method {unknown[0]}: unknown; known here: {known}")
     for name in names:
         if name not in METHODS:
-            open_loss(name)  # a plug-in may fail to load
-    return [METHODS.get(name) or Method(name=name, loss=name, about=name) for name in names or METHODS]
+            _check_loss(name)
+    return [METHODS.get(name) or _plain(name) for name in names or METHODS]
+
+
+def _check_loss(name: str) -> None:
+    """Check that a loss can be compared.
+
+    Raises:
+        NescioError: It learns from answers that a benchmark does not have.
+    """
+    if open_loss(name).scrubs_chosen:  # a plug-in may fail to load
+        raise NescioError(
+            f"--method {name}: learns from the dialog's own answer without its personal data, which is not done with "
+            "a benchmark; leave it out"
+        )
+
+
+def _plain(loss: str) -> Method:
+    """Return a loss as a method, at its own default of β, or else at that of a recipe."""
+    parameter = signature(open_loss(loss).function).parameters.get("beta")
+    own = parameter is not None and parameter.default is not Parameter.empty
+    return Method(name=loss, loss=loss, beta=None if own else 0.1, about=loss)

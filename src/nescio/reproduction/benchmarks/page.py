@@ -78,7 +78,9 @@ def _said(result: dict[str, Any]) -> str:
         )
     said.append(f"Not beaten by any other: {', '.join(front(rows))}.")
     if result["diverged"]:
-        said.append(f"Left out, because every rate diverged: {', '.join(result['diverged'])}.")
+        # A list of names alone is of an older version: there every rate had diverged.
+        why = result["diverged"] if isinstance(result["diverged"], dict) else {}
+        said += [f"Left out: {name} ({why.get(name, 'every rate diverged')})." for name in result["diverged"]]
     asked = {*result["diverged"], *(row["method"] for row in rows)}
     if missing := [name for name in METHODS if name not in asked]:
         said.append(f"Not compared: {', '.join(missing)}.")

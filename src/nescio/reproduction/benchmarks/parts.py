@@ -37,8 +37,13 @@ class Parts:
         return [*self.forget, *self.retain]
 
     def side(self, choosing: bool) -> "Parts":
-        """Return the part with which settings are chosen, or the rest, with which the chosen ones are measured."""
+        """Return the part with which settings are chosen, or the rest, with which the chosen ones are measured.
+
+        Raises:
+            NescioError: No answer of it holds personal data.
+        """
         halves = {name: _third(getattr(self, name), choosing) for name in ("forget", "retain")}
+        _check_values(halves["forget"])
         return replace(self, **halves)
 
 
@@ -83,11 +88,16 @@ def parts_of(
     general = [_cut(each, variants) for each in by_side["general"]]
     if few is not None and len(general) > few:
         general = random.Random(seed).sample(general, few)
-    if not any(question.values for question in chosen["forget"]):
-        raise NescioError(
-            "forget: no answer holds personal data, for the benchmark or the detector; use another detector"
-        )
+    _check_values(chosen["forget"])
     return Parts(**chosen, general=general)
+
+
+def _check_values(forget: Sequence[Question]) -> None:
+    if not any(question.values for question in forget):
+        raise NescioError(
+            f"forget: of {len(forget)} answers none holds personal data, for the benchmark or the detector; use "
+            "another detector"
+        )
 
 
 def _cut(question: Question, variants: int | None) -> Question:
@@ -115,8 +125,11 @@ def _first(people: Sequence[list[Question]], count: int | None, per_person: int 
 
 
 def _third(questions: Sequence[Question], choosing: bool) -> list[Question]:
-    subjects = list(dict.fromkeys(question.subject for question in questions))
-    own = set(subjects[::_CHOOSING])
+    tasks: dict[str, str] = {}
+    for question in questions:
+        tasks.setdefault(question.subject, question.task)
+    # By task: in the order of `_people`, tasks take turns, and every third person may be of the same one.
+    own = set(sorted(tasks, key=lambda subject: tasks[subject])[::_CHOOSING])
     return [question for question in questions if (question.subject in own) == choosing]
 
 

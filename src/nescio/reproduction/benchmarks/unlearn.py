@@ -1,6 +1,7 @@
 """A method's training on the forget half: an adapter for each epoch, made once."""
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nescio.core.prompts import with_sentence
 from nescio.core.shared_prefix import Group, unpackable
 from nescio.data.benchmarks import Question
 from nescio.data.dialogs import Dialog, parse_dialog
-from nescio.pipeline.train import copy_weights
+from nescio.pipeline.train import copy_weights, in_bf16
 from nescio.pipeline.train_sections import TrainSection
 from nescio.reproduction.benchmarks.methods import IDK, REFUSE, Method
 from nescio.training.anchors import AnchorSettings
@@ -50,16 +51,18 @@ def unlearn(
     if folder.exists():
         return adapters
     assert method.loss is not None  # ours is a run of the pipeline
-    loss, loaded, work = open_loss(method.loss), load_model(model), folder.with_name(f"{folder.name}-work")
+    loss, work = open_loss(method.loss), folder.with_name(f"{folder.name}-work")
+    loaded = load_model(model, quantize=section.quantize)
+    given = {} if method.beta is None else {"beta": method.beta}
     rows = None if unpackable(loaded.model) else section.row_tokens
     # 1) the forget half as the loss sees it
     units = restrict(pairs(loaded.tokenizer, forget, section.max_length), loss)
     if loss.needs_reference:
         units = with_reference(loaded.model, units, rows, work / "reference.jsonl")
     if loss.teacher:
-        prompts = {each.id: _told(loaded.tokenizer, each, section.max_length) for each in forget}
+        prompts = {each.id: _told(loaded.tokenizer, each) for each in forget}
         asked = (lambda example: prompts[example.name]) if loss.is_prompted else (lambda example: example.group.prompt)
-        units = with_targets(loaded.model, units, loss, method.beta, work / "teacher.safetensors", asked)
+        units = with_targets(loaded.model, units, loss, given.get("beta", 0.1), work / "teacher.safetensors", asked)
     # 2) the retain half, where the method is one that has it
     beside = None
     if method.retain is not None:
@@ -69,10 +72,11 @@ def unlearn(
     # 3) train
     settings = TrainingSettings(
         epochs=section.epochs, batch_size=section.batch_size, learning_rate=rate, seed=seed, row_tokens=rows,
-        lora=section.lora.settings, states_at=loss.states_at,
+        lora=section.lora.settings, states_at=loss.states_at, bf16=in_bf16(section.quantize),
+        gradient_accumulation=section.gradient_accumulation, gradient_checkpointing=section.gradient_checkpointing,
     )  # fmt: skip
     done = fit(
-        loaded.model, units, loss=loss.bind(beta=method.beta, nll_over="answer"), settings=settings,
+        loaded.model, units, loss=loss.bind(**given, nll_over="answer"), settings=settings,
         work=work / "checkpoints", retain=beside,
         progress=lambda now, total: tick(now, total, f"{method.name}, rate {rate:g}, seed {seed}"),
     )  # fmt: skip
@@ -111,10 +115,11 @@ def pairs(tokenizer: Any, questions: Sequence[Question], max_length: int) -> lis
     return units
 
 
-def _told(tokenizer: Any, question: Question, max_length: int) -> list[int]:
-    """Return the prompt of a question under the sentence that makes the model refuse."""
+def _told(tokenizer: Any, question: Question) -> list[int]:
+    """Return the prompt of a question under the sentence that makes the model refuse; the teacher alone sees it."""
     plain = _dialog(question)
-    return _group(tokenizer, Dialog(plain.id, with_sentence(plain.messages, REFUSE)), max_length).prompt
+    (group,) = dialog_group(tokenizer, Dialog(plain.id, with_sentence(plain.messages, REFUSE)), sys.maxsize)
+    return group.prompt
 
 
 def _group(tokenizer: Any, dialog: Dialog, max_length: int) -> Group:
