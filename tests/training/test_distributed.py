@@ -43,6 +43,16 @@ def test_the_curves_are_the_same(runs: list[Any]) -> None:
         assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-6)
 
 
+def test_a_loss_on_lower_layers_and_its_kept_half_are_the_same(runs: list[Any]) -> None:
+    one, two = (done["rmu"] for done, _ in runs)
+    assert len(one) == len(two) == 3 * 2 and one[-1]["retain"] > 0
+    for mine, theirs in zip(one, two, strict=True):
+        assert {"loss", "retain"} <= mine.keys()
+        assert [theirs[key] for key in ("loss", "retain")] == pytest.approx(
+            [mine[key] for key in ("loss", "retain")], rel=1e-3, abs=1e-7
+        )
+
+
 def test_the_adapters_are_the_same(runs: list[Any]) -> None:
     (_, one), (_, two) = runs
     assert largest_difference(two, one) < 1e-3

@@ -78,7 +78,7 @@ class PackedTrainer(Trainer):
         terms = self._loss(of)
         self._record(batch.names, terms)
         examples = terms["loss"] + self._idle(model, batch)  # [examples]
-        if self._states_at is not None and self.accelerator.num_processes > 1:
+        if self._states_at is not None and hasattr(model, "module"):
             examples = examples + 0 * of.tokens.sum()  # DDP waits for a gradient of every layer, also above that one
         if num_items_in_batch is not None:
             # The devices' gradients are averaged afterwards, so each contributes its sum times their number.
