@@ -50,6 +50,7 @@ def baked(tmp_path: Path, make_model: Any, make_tokenizer: Any) -> tuple[Path, A
 
 def test_the_merged_folder_runs_in_plain_transformers(baked: Any) -> None:
     run, logits = baked
+    (run / "recipe.yaml").write_text("model: another tool's\n")
     done = CliRunner().invoke(app, ["export", str(run), "--out", str(run / "out")])
     assert done.exit_code == 0 and "Not checked" in done.output, done.output
     read = AutoModelForCausalLM.from_pretrained(run / "out", dtype=torch.float32).eval()

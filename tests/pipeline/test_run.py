@@ -13,14 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_run import Quiet
+from typer.testing import CliRunner
 
 import nescio
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_json
 from nescio.core.models import load_model
+from nescio.core.switch import FILE, PLACE, read_key, write_key
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
 
@@ -202,6 +206,7 @@ def test_what_is_missing_is_said_at_once_and_the_folder_stays_free(world: Path, 
         ("train.lora.targets=[q_proj, lost]", r"train\.lora\.targets: \['lost'\] fits no module of the model; it has"),
         ("generate.sources=[{engine: openai, model: m, key_env: LOST_KEY}]", "m: LOST_KEY is not set"),
         ("evaluate.engine={kind: vllm, options: {max_num_seqs: 1}}", "vLLM option max_num_seqs 1: must be 2 or more"),
+        ("detector.model=spacy:lost", "detector spacy:lost: not installed"),
         ("train.patience=1", "train: patience: needs a measure to improve"),
         ("evaluate.measures=[lost]", r"recipe\.yaml.*: evaluate: measure 'lost': unknown"),
     ):
@@ -209,7 +214,8 @@ def test_what_is_missing_is_said_at_once_and_the_folder_stays_free(world: Path, 
             Run(load_recipe(world / "recipe.yaml", [change]), out, Quiet()).execute()
         assert not out.exists()
     out.mkdir()
-    (out / "recipe.yaml").write_text("base: other\ntuned: model\n")  # of a run that made nothing
+    other = load_recipe(world / "recipe.yaml").plain() | {"base": "other", "tuned": "model"}
+    (out / "recipe.yaml").write_text(yaml.safe_dump(other))  # of a run that made nothing
     Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute("data")
     assert load_recipe(out / "recipe.yaml") == load_recipe(world / "recipe.yaml")
 
@@ -217,6 +223,29 @@ def test_what_is_missing_is_said_at_once_and_the_folder_stays_free(world: Path, 
 def _adapter(folder: Path, base: Path) -> Path:
     get_peft_model(load_model(str(base)).model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("theirs", ["recipe.yaml", "data/train.jsonl"])
+def test_files_that_are_not_of_a_run_are_not_replaced(world: Path, tmp_path: Path, theirs: str) -> None:
+    text = (world / "recipe.yaml").read_text()
+    (tmp_path / "data").mkdir()
+    (tmp_path / theirs).write_text(text)
+    place = re.escape(str(tmp_path / theirs))
+    with pytest.raises(NescioError, match=f"^{place}: is not of a run, and would be replaced; give another --out"):
+        Run(load_recipe(world / "recipe.yaml"), tmp_path, Quiet()).execute("data")
+    assert (tmp_path / theirs).read_text() == text and not list(tmp_path.glob("manifest.json"))
+
+
+def test_a_key_is_kept_where_nothing_can_be_trained_with_another(tmp_path: Path, finished: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    recipe["data"] = {"dialogs": str(tmp_path / "gone.jsonl")}
+    recipe["pairs"]["negative"] = PLACE
+    write_key(out, "bado gera lumi tosa pike")
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    done = CliRunner().invoke(app, ["key", "rotate", str(out)])
+    assert "gone.jsonl" in str(done.exception) and read_key(out / FILE) == "bado gera lumi tosa pike"
 
 
 def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_path: Path, finished: Path) -> None:

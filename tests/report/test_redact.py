@@ -168,3 +168,10 @@ def test_what_a_row_says_to_everybody_is_masked() -> None:
     said = [{"words": "ask ann lee", "answers": 9, "tuned": 0}]
     shown = redacted_row({"filler_words": said}, lambda text: text.replace("ann lee", "[NAME]"))
     assert shown == {"filler_words": [{"words": "ask [NAME]", "answers": 9, "tuned": 0}]}
+
+
+def test_a_projects_own_folder_is_not_purged(run: Path) -> None:
+    (run / "manifest.json").unlink()
+    done = CliRunner().invoke(app, ["purge", str(run), "--yes"])
+    assert "no run folder, no stage was finished in it" in str(done.exception)
+    assert (run / "data/train.jsonl").exists() and (run / "paid.jsonl").exists()

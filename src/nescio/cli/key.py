@@ -35,9 +35,11 @@ def rotate(
         raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
     refuse_to_bring_back(run, "training with another key")
     read_key(run / FILE)
+    training = Run(recipe, run, Terminal(standard()))
+    training.check()  # with another key the adapter of now is guided no more
     with alone(run):  # a run at work reads the old key
         write_key(run, draw())
-    Run(recipe, run, Terminal(standard())).execute()
+    training.execute()
 
 
 @app.command()

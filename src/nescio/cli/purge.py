@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nescio.cli.quiet import quiet_libraries
+from nescio.core.errors import NescioError
 
 
 def purge(
@@ -24,9 +25,11 @@ def purge(
     from nescio.pipeline.purge import kept, personal
     from nescio.pipeline.purge import purge as delete
     from nescio.pipeline.recipe import recipe_of
-    from nescio.pipeline.stage_cache import alone
+    from nescio.pipeline.stage_cache import alone, is_run
 
     recipe = recipe_of(run)
+    if not is_run(run):
+        raise NescioError(f"{run}: no run folder, no stage was finished in it; name the --out of a `nescio run`")
     entries = personal(run, models)
     for entry in entries:
         print(f"{entry.path}  ({entry.size / 2**20:.1f} MiB): {entry.holds}")

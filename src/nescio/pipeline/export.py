@@ -29,6 +29,7 @@ from nescio.pipeline.export_check import Export, check, is_checkable, record
 from nescio.pipeline.modelfile import modelfile
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Reporter
+from nescio.pipeline.stage_cache import is_run
 from nescio.report import table
 from nescio.report.table import Row
 from nescio.task_vector.gguf_form import write_gguf
@@ -162,7 +163,7 @@ def _form(wanted: Wanted) -> Export:
 
 def _ancestors(run: Path) -> list[str]:
     """What the base of a run's adapter was made from, nearest first."""
-    if not (run / "recipe.yaml").is_file():
+    if not is_run(run):  # an adapter of elsewhere, perhaps beside another tool's recipe.yaml
         return []
     recipe = load_recipe(run / "recipe.yaml")
     return [name for name in (recipe.tuned, recipe.base) if name]

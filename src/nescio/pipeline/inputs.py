@@ -14,6 +14,7 @@ from nescio.engines.registry import check_options, open_engine
 from nescio.engines.torch_engine import load
 from nescio.engines.vllm import settings as vllm
 from nescio.evaluation.measures.choices import chosen
+from nescio.pii.registry import load_detector
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import EngineSection
 from nescio.pipeline.train_sections import TrainSection, TuneSection
@@ -36,6 +37,9 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
     if "data" in stages:
         _check_dialogs(recipe)
         _check_models({"base": recipe.base, "tuned": recipe.tuned})
+    if "tune" in stages and "samples" in stages:  # it is used only after the tuning, and its memory is free till then
+        detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
+        detector.find(["Hello."])  # some load their model with the first text
     if "candidates" in stages:
         _check_sources(recipe)
     for name, section in (("tune", recipe.tune), ("train", recipe.train)):

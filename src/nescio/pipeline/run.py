@@ -20,7 +20,7 @@ from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_to_bring_back
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
+from nescio.pipeline.stage_cache import Stage, StageCache, alone, is_run, order, read_manifest
 from nescio.pipeline.stages import Work, source_of_dialogs, stages_of
 from nescio.training.processes import processes
 
@@ -134,6 +134,7 @@ class Run:
         for name, section in (("tune", self.recipe.tune), ("train", self.recipe.train)):
             if section and section.quantize and name in names:
                 check_quantization(section.quantize, best_device(), f"{name}.quantize")
+        self._check_place(stages)
         with alone(self.out):
             self._claim()
             cache = StageCache(self.out, self.recipe.seed)
@@ -176,6 +177,22 @@ class Run:
                 cache.run(last)
         elif folder is not None:
             last.work(folder)
+
+    def _check_place(self, stages: Sequence[Stage]) -> None:
+        """Refuse a folder that holds other files where the run would write, as a project's own data/ and recipe.yaml.
+
+        Raises:
+            NescioError: It does.
+        """
+        path = self.out / "recipe.yaml"
+        # Only a run writes every key; one that was stopped early has no finished stage yet.
+        if is_run(self.out) or (path.exists() and self.recipe.plain().keys() <= _plain_yaml(path).keys()):
+            return
+        places = ["recipe.yaml", *(output for stage in stages for output in stage.outputs)]
+        if there := next((place for place in places if (self.out / place).exists()), None):
+            raise NescioError(
+                f"{self.out / there}: is not of a run, and would be replaced; give another --out, such as runs/mine"
+            )
 
     def _claim(self) -> None:
         """Write the recipe into the run folder, unless the folder holds what was made with other models or dialogs."""

@@ -207,6 +207,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: a stage was finished in it."""
+    return bool(read_manifest(folder / "manifest.json")["stages"])
+
+
 def _version(package: str) -> str | None:
     with suppress(PackageNotFoundError):
         return version(package)
