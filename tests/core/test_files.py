@@ -75,6 +75,14 @@ def test_a_folder_that_is_replaced_is_moved_away_whole(tmp_path: Path, monkeypat
     assert names(target) == ["new"], "and it is back"
 
 
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/kept").write_text("kept")
+    with pytest.raises(NescioError, match=r"d: is a folder; name a file in it"), atomic_write(tmp_path / "d") as beside:
+        beside.write_text("new")
+    assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["kept"]
+
+
 def test_a_half_written_last_line_is_cut_off_and_nothing_else_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

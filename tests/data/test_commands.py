@@ -71,6 +71,18 @@ def test_convert_fills_the_slots_of_llm_pc(nescio: Command, tmp_path: Path) -> N
     assert rows(tmp_path / "out.jsonl") == ROWS
 
 
+@pytest.mark.parametrize("arguments", [("convert",), ("convert", "--skip-bad"), ("samples", "recipe.yaml")])
+@pytest.mark.parametrize("out", ["kept", "."])
+def test_a_folder_is_no_file_to_write(nescio: Command, tmp_path: Path, arguments: tuple[str, ...], out: str) -> None:
+    write_jsonl(tmp_path / "dialogs.jsonl", ROWS)
+    write_recipe(tmp_path)
+    (tmp_path / "kept").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    ended = nescio("data", *arguments, "dialogs.jsonl", out)
+    assert ended == (2, "", f"nescio: {out}: is a folder; name a file in it\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_convert_sets_bad_rows_aside_and_counts_them(nescio: Command, tmp_path: Path) -> None:
     lines = [json.dumps(ROWS[0]), '{"messages": []}', json.dumps(ROWS[1]), "{"]
     (tmp_path / "raw.jsonl").write_text("\n".join(lines))

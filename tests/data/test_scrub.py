@@ -130,3 +130,11 @@ def test_a_bad_row_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(NescioError, match=r"a\.jsonl:2: neither a text nor an object with text"):
         Scrubber(Anns()).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.txt").write_text("Ann")
+    with pytest.raises(NescioError, match=r"docs: is a folder; name a file in it"):
+        Scrubber(Anns()).files(tmp_path / "docs/a.txt", tmp_path / "docs", print)
+    assert (tmp_path / "docs/a.txt").read_text() == "Ann"

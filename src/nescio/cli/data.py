@@ -38,9 +38,10 @@ def convert(
     ] = False,
 ) -> None:
     """Read conversations of any format, check every row, and write them in nescio's own."""
-    from nescio.core.files import SetAside, stop, write_jsonl
+    from nescio.core.files import SetAside, check_no_folder, stop, write_jsonl
     from nescio.data.read_dialogs import read_dialogs
 
+    check_no_folder(out)
     aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
     count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))
     print(f"{out}: {count} dialogs")
@@ -56,9 +57,11 @@ def samples(
     set_: Set = None,
 ) -> None:
     """Cut one sample at every piece of personal data in an assistant turn, by recorded slots or the detector."""
+    from nescio.core.files import check_no_folder
     from nescio.data.read_dialogs import read_dialogs
     from nescio.data.samples import write_samples
 
+    check_no_folder(out)
     run, _ = _at_work(recipe, set_)
     section = run.recipe.data
     kept, found = write_samples(

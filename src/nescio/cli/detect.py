@@ -62,10 +62,12 @@ def check(
 
 
 def _sample(source: Path, count: int, out: Path, seed: int, field: str | None, detector: str | None) -> None:
+    from nescio.core.files import check_no_folder
     from nescio.pii.labelled import Labelled
     from nescio.pii.marks import write_marked
     from nescio.pii.scan import scan
 
+    check_no_folder(out)
     random = Random(seed)
     with texts_of([source], field) as texts:
         drawn = nsmallest(count, ((random.random(), n, text) for n, text in enumerate(texts) if text.text.strip()))

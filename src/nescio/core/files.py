@@ -53,10 +53,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path to write a file or a folder to; it replaces `path` only when the block ends without an error.
 
     Args:
-        path: The final path. Its parent is created when missing. An existing file or folder is replaced.
+        path: The final path. Its parent is created when missing. A file replaces a file, and a folder a folder.
 
     Raises:
-        NescioError: The disk is full or the place cannot be written.
+        NescioError: The disk is full, the place cannot be written, or a file would replace a folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +66,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         new, old = scratch / path.name, scratch / f".{path.name}"
         yield new
+        if new.is_file():
+            check_no_folder(path)
         if path.is_dir():  # moved away whole: a kill between the two moves loses neither folder
             path.replace(old)
         try:
@@ -78,6 +80,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_no_folder(path: Path) -> None:
+    """Check that the place of a file to write is no folder, before the work for it is done.
+
+    Raises:
+        NescioError: It is one.
+    """
+    if path.is_dir():
+        raise NescioError(f"{path}: is a folder; name a file in it")
 
 
 def disk_error(path: Path, error: OSError) -> NescioError:

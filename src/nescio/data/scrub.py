@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, stop, write_jsonl
+from nescio.core.files import atomic_write, check_no_folder, stop, write_jsonl
 from nescio.core.prompts import Message
 from nescio.core.text import said_places
 from nescio.data.dialogs import Dialog
@@ -62,6 +62,7 @@ class Scrubber:
             target = out if source.is_file() or path == source else out / inside.with_name(_name(path, kind))
             if target in written or target.resolve() == path.resolve():
                 raise NescioError(f"{path}: {target} is written or read already; rename the file, or write elsewhere")
+            check_no_folder(target)
             self._file(path, kind, target)
             written.add(target)
         return len(written)
