@@ -114,6 +114,12 @@ def test_the_values_of_slots_are_no_dialogs(tmp_path: Path) -> None:
         list(read_dialogs(path))
 
 
+def test_dialogs_beside_scrubbed_ones_are_no_slot_values(tmp_path: Path) -> None:
+    for name in ("chat_pii.jsonl", "chat_scrubbed.jsonl"):
+        write_jsonl(tmp_path / name, [{"messages": generate(1, seed=1)[0]["messages"]}])
+    assert [dialog.id for dialog in read_dialogs(tmp_path)] == ["chat_pii-1", "chat_scrubbed-1"]
+
+
 def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "d.jsonl", ({"messages": row["messages"]} for row in ROWS[:2]))
     assert [(dialog.id, dialog.pii) for dialog in read_dialogs(tmp_path / "d.jsonl")] == [("d-1", None), ("d-2", None)]

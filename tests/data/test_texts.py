@@ -53,7 +53,19 @@ def test_slots_of_llm_pc_are_filled(tmp_path: Path) -> None:
     )
     write_jsonl(tmp_path / "scrubbed-data.jsonl", [{"idx": 1, "messages": turns}])
     write_jsonl(tmp_path / "pii.jsonl", [rows[0]["pii"]])
-    assert [one.text for one in read_texts(tmp_path)] == [m["content"] for m in rows[0]["messages"]]
+    for source in (tmp_path, tmp_path / "*.jsonl"):
+        notes: list[str] = []
+        assert [one.text for one in read_texts(source, note=notes.append)] == [
+            m["content"] for m in rows[0]["messages"]
+        ]
+        assert notes == [f"{tmp_path}/pii.jsonl: slot values, read with {tmp_path}/scrubbed-data.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["scrubbed.jsonl", "scrubbed-data.txt", "scrubbed.png"])
+def test_a_file_beside_a_scrubbed_one_is_read_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\0" if name.endswith("png") else b'"scrubbed"\n')
+    (tmp_path / f"pii{Path(name).suffix}").write_text('"Ann"\n')
+    assert any("Ann" in one.text for one in read_texts(tmp_path))
 
 
 def test_paragraphs_have_the_lines_they_begin_on(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from nescio.core.files import Refuse, read_jsonl, stop
 from nescio.data.dialogs import Dialog, Fields, parse_dialog
 from nescio.data.formats import FORMATS, Format
 from nescio.data.rows import SUFFIXES, files_in, is_saved_dataset, read_rows
+
+Note = Callable[[str], None]
+"""Told, in one line, what else happens to files."""
 
 _SUFFIX = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
 _SCRUBBED = re.compile(r"scrubbed([-_]data)?")
@@ -49,8 +52,12 @@ def read_dialogs(source: Path, pii: Path | None = None, refuse: Refuse = stop) -
             refuse(error, None)
 
 
-def files_of(source: Path) -> list[Path]:
+def files_of(source: Path, note: Note = lambda line: None) -> list[Path]:
     """Return the files, in order of their names, that a file, folder or glob stands for; a `datasets` folder is one.
+
+    Args:
+        source: As for `read_dialogs`.
+        note: Told of files that are not read by themselves.
 
     Raises:
         NescioError: There is none, or one that holds data of a kind that is not read.
@@ -62,17 +69,34 @@ def files_of(source: Path) -> list[Path]:
     else:
         matches = sorted(Path(source.anchor).glob(str(source.relative_to(source.anchor))))
         found = [path for path in matches if path.is_file() or is_saved_dataset(path)]
-    companions = {companion(path) for path in found}
-    files = [path for path in found if path not in companions]
-    if not files:
+    if not found:
         raise NescioError(f"{source}: no such dialog file; give JSONL, Parquet, a folder of them or a glob")
-    return files
+    return without_slot_files(found, note)
+
+
+def without_slot_files(files: Sequence[Path], note: Note) -> list[Path]:
+    """Leave out files of slot values, which are read with their dialogs; each is noted."""
+    dialogs = {companion(path): path for path in files}
+    for path in files:
+        if path in dialogs:
+            note(f"{path}: slot values, read with {dialogs[path]}")
+    return [path for path in files if path not in dialogs]
 
 
 def companion(path: Path) -> Path | None:
     """Return LLM-PC's second file: beside the first, with `pii` in its name in the place of `scrubbed-data`."""
     second = path.with_name(_SCRUBBED.sub("pii", path.name))
-    return second if second != path and second.exists() else None
+    return second if second != path and second.exists() and _has_slots(path) else None
+
+
+def _has_slots(path: Path) -> bool:
+    """Whether the first row is of a format whose values stand in a second file; others may have such names too."""
+    try:
+        row = next(read_rows(path, lambda error, row: None), (0, None))[1]
+    except NescioError:  # whoever reads the file says so
+        return False
+    how = _format_of(row, map(FORMATS.get, FORMATS)) if isinstance(row, dict) else None
+    return how is not None and how.has_slot_file
 
 
 def _names(files: list[Path]) -> dict[Path, str]:
@@ -89,10 +113,14 @@ def _names(files: list[Path]) -> dict[Path, str]:
     return {path: name if taken[name] == 1 else whole[path] for path, name in short.items()}
 
 
+def _format_of(row: dict[str, Any], formats: Iterable[Format]) -> Format | None:
+    return next((each for each in formats if each.recognises(row)), None)
+
+
 def _dialog(formats: dict[str, Format], row: Any, default_id: str, slots: "_SlotValues", number: int) -> Dialog:
     if not isinstance(row, dict):
         return parse_dialog(row, default_id)
-    how = next((each for each in formats.values() if each.recognises(row)), None)
+    how = _format_of(row, formats.values())
     if how is None:
         known = ", ".join(sorted(formats))
         raise NescioError(f"messages: missing or empty; give a list of {{'role', 'content'}} (formats: {known})")

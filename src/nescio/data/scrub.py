@@ -46,7 +46,7 @@ class Scrubber:
         Args:
             source: What `read_texts` reads.
             out: The file to write, or the folder where the source is a folder or a glob.
-            note: Told of files that are left out because they are no text.
+            note: Told of files that are left out because they are no text, or are read with another.
 
         Returns:
             How many files were written.

@@ -1,7 +1,7 @@
 """Texts from files and folders of any kind: plain text, rows with a text, and conversations of every format."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nescio.core.errors import NescioError
 from nescio.core.files import stop
 from nescio.data.formats import FORMATS
-from nescio.data.read_dialogs import companion, files_of, read_dialogs
+from nescio.data.read_dialogs import Note, files_of, read_dialogs, without_slot_files
 from nescio.data.rows import SUFFIXES, is_saved_dataset, read_rows
 from nescio.pii.scan import Text
 
@@ -19,13 +19,13 @@ Kind = Literal["text", "rows", "dialogs"]
 _BLANK_LINES = re.compile(r"(\n[^\S\n]*(?:\n[^\S\n]*)+)")
 
 
-def read_texts(source: Path, field: str | None = None, note: Callable[[str], None] = print) -> Iterator[Text]:
+def read_texts(source: Path, field: str | None = None, note: Note = print) -> Iterator[Text]:
     """Read texts: messages of conversations, texts of rows, and the paragraphs of any other file.
 
     Args:
         source: A file, a folder of files, a `datasets` folder, or a glob.
         field: Field of a row that holds its text; None: the first of `TEXT_FIELDS` that it has.
-        note: Told of files that are left out because they are no text.
+        note: Told of files that are left out because they are no text, or are read with another.
 
     Raises:
         NescioError: A file is missing or a row is wrong: file, line, field and remedy are named.
@@ -33,21 +33,18 @@ def read_texts(source: Path, field: str | None = None, note: Callable[[str], Non
     return chain.from_iterable(_texts(path, kind, field) for path, kind in readable(source, field, note))
 
 
-def readable(source: Path, field: str | None, note: Callable[[str], None]) -> Iterator[tuple[Path, Kind]]:
+def readable(source: Path, field: str | None, note: Note) -> Iterator[tuple[Path, Kind]]:
     """Yield the files with what each holds; of a folder without hidden ones, and without those that are no text."""
     if source.is_dir() and not is_saved_dataset(source):
         files = [path for path in sorted(source.rglob("*")) if path.is_file()]
         files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(source).parts)]
-        slots = {companion(path) for path in files}
-        for path in files:
-            if path in slots:
-                continue
+        for path in without_slot_files(files, note):
             if _is_rows(path) or is_text(path):
                 yield path, _kind(path, field)
             else:
                 note(f"{path}: no text, left out")
         return
-    for path in [source] if source.exists() else _glob(source):
+    for path in [source] if source.exists() else _glob(source, note):
         if not (_is_rows(path) or is_text(path)):
             raise NescioError(f"{path}: neither text in UTF-8 nor a file of rows; convert it, or leave it out")
         yield path, _kind(path, field)
@@ -60,13 +57,13 @@ def check_exists(source: Path) -> None:
         NescioError: It does not.
     """
     if not source.exists():
-        _glob(source)
+        _glob(source, lambda line: None)
 
 
-def _glob(source: Path) -> Iterable[Path]:
+def _glob(source: Path, note: Note) -> Iterable[Path]:
     if not re.search(r"[*?\[]", str(source)):
         raise NescioError(f"{source}: no such file; check the path")
-    return files_of(source)
+    return files_of(source, note)
 
 
 def _is_rows(path: Path) -> bool:
