@@ -59,6 +59,28 @@ def test_numbers_and_ids_below_the_top_are_read_too(tmp_path: Path) -> None:
     assert scrubbed == row | {"phone": "[PHONE]", "at": {"id": "[PHONE]"}}
 
 
+def test_keys_below_the_top_are_texts_too(tmp_path: Path) -> None:
+    row = {"text": "hi", "Ann": 1, "by": {"Ann": "ok", "n": [{"Ann Lee": 2}], " Ann": 3, "Ann ": 4}}
+    write_jsonl(tmp_path / "a.jsonl", [row, row | {"id": {"Ann": 1}}])
+    scrubber = Scrubber(Anns())
+    scrubber.files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    by = {"[PERSON]": "ok", "n": [{"[PERSON] Lee": 2}], " [PERSON]": 3, "[PERSON] ": 4}
+    scrubbed = {"text": "hi", "Ann": 1, "by": by}
+    assert [row for _, row in read_jsonl(tmp_path / "b.jsonl")] == [scrubbed, scrubbed | {"id": {"[PERSON]": 1}}]
+    assert scrubber.pieces == 9
+
+
+def test_keys_that_become_the_same_stay_apart(tmp_path: Path) -> None:
+    class Names(Anns):
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            return [[Span(0, 3, "PERSON", text)] if text in ("Ann", "Bob") else [] for text in texts]
+
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "hi", "by": {"Ann": 1, "[PERSON] 3": 2, "Bob": 3}}])
+    Scrubber(Names()).files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", print)
+    ((_, scrubbed),) = read_jsonl(tmp_path / "b.jsonl")
+    assert scrubbed["by"] == {"[PERSON]": 1, "[PERSON] 3": 2, "[PERSON] 4": 3}
+
+
 def test_a_slot_in_capitals_or_small_letters_is_the_slot(tmp_path: Path) -> None:
     said = {"role": "user", "content": "i am jane doe, or JANE DOE, of ROSE, where the rose grows"}
     rows = [

@@ -1,8 +1,8 @@
 """Texts without their personal data: masked, or with stand-ins in its place."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +148,33 @@ def _in_turn(texts: Iterator[str]) -> Callable[[str], str]:
 
 
 def _mapped(row: Any, put: Callable[[str], str]) -> Any:
-    """Put every text and number of a row through a function, at any depth; the row's own `id` names it and stays."""
-    if isinstance(row, dict) and not isinstance(row.get(_KEPT), dict | list):
-        return {key: each if key == _KEPT else _mapped_below(each, put) for key, each in row.items()}
-    return _mapped_below(row, put)
+    """Put every text and number of a row through a function, at any depth; its own fields and `id` stay.
+
+    Keys of the objects in it are texts, too: an index of people has their names there.
+    """
+    if not isinstance(row, dict):
+        return _mapped_below(row, put)
+    return {
+        key: each if key == _KEPT and not isinstance(each, dict | list) else _mapped_below(each, put)
+        for key, each in row.items()
+    }
 
 
 def _mapped_below(value: Any, put: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
-        return {key: _mapped_below(each, put) for key, each in value.items()}
+        mapped = dict[str, Any]()
+        for key, each in value.items():
+            mapped[_apart(put(key), mapped)] = _mapped_below(each, put)
+        return mapped
     if isinstance(value, list):
         return [_mapped_below(each, put) for each in value]
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         text = put(str(value))
         return value if text == str(value) else text  # a number stays one
     return value
+
+
+def _apart(key: str, taken: Mapping[str, Any]) -> str:
+    """Number a key that stands there already: of two masked ones, neither value is lost."""
+    numbered = (f"{key} {number}" for number in count(len(taken) + 1))
+    return key if key not in taken else next(each for each in numbered if each not in taken)
