@@ -105,6 +105,13 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert sorted(tmp_path.iterdir()) == before, "nothing half-written"
 
 
+def test_a_place_is_no_emoji(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n" * 99 + "{")
+    assert nescio("scan", "a.jsonl", cwd=tmp_path).stderr.startswith("nescio: a.jsonl:100: not JSON")
+    (tmp_path / "b.jsonl").write_text("\n" * 99 + '"Anna Ferrari"')
+    assert nescio("scan", "b.jsonl", "--marks", cwd=tmp_path).stdout.startswith("b.jsonl:100\n")
+
+
 def test_any_error_of_click_is_one_line_with_its_own_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = typer.Typer()
 

@@ -77,3 +77,9 @@ def test_a_stage_that_fails_leaves_no_thread() -> None:
     with pytest.raises(ZeroDivisionError), Terminal(Console(file=StringIO())).stage("train"):
         raise ZeroDivisionError
     assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_note_is_printed_as_it_is() -> None:
+    output = StringIO()
+    Terminal(Console(file=output, width=120)).note("a.jsonl:100: [bold] is left out")
+    assert output.getvalue() == "a.jsonl:100: [bold] is left out\n"

@@ -87,7 +87,7 @@ def main() -> None:
     """Run the command line; bad input ends it with one line and exit code 2."""
 
     def fail(line: str, code: int = 2) -> None:
-        Console(stderr=True, soft_wrap=True).print(f"nescio: {line}", highlight=False, markup=False)
+        Console(stderr=True, soft_wrap=True).print(f"nescio: {line}", highlight=False, markup=False, emoji=False)
         sys.exit(code)
 
     try:

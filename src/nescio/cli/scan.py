@@ -146,7 +146,7 @@ def _mark(found: "Iterable[Found]") -> None:
 
     from nescio.pii.marks import marked
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     for text, spans in found:
         if not spans:
             continue

@@ -86,7 +86,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line worth reading."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, emoji=False)
 
 
 def _line(name: str, seconds: float, rate: float, done: int, total: int, word: str) -> str:
