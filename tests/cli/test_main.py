@@ -54,6 +54,13 @@ def test_init_writes_a_recipe_once(tmp_path: Path) -> None:
     assert (again.returncode, again.stderr) == (2, "nescio: mine.yaml: exists already; name another file\n")
 
 
+def test_scan_prints_half_a_surrogate_pair_as_an_escape(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(r'"at \ud83d anna@example.com"')
+    command = ("scan", "a.jsonl", "--marks", "--detector", "spacy:en_core_web_sm + regex")
+    found = in_own_process(*command, cwd=tmp_path)
+    assert (found.stdout, found.stderr) == ("a.jsonl:1\nat \\ud83d [[email:anna@example.com]]\n\n", "")
+
+
 def test_scan_as_json(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('"Anna Ferrari lives in Geneva."\n')
     found = nescio("scan", "a.jsonl", "--json", cwd=tmp_path)

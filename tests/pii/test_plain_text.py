@@ -24,6 +24,7 @@ from nescio.pii.plain_text import plain_text
         (r'{"to": "\u0061nna@example.org', '{"to": "anna@example.org'),
         (r"4\u0663 \u00e9", "43 é"),
         (r"half of a pair: \ud83d", r"half of a pair: \ud83d"),
+        ("half of a pair: \ud83d, 12", "half of a pair: \N{REPLACEMENT CHARACTER}, 12"),
     ],
 )
 def test_it_reads_as_people_read_it(text: str, plain: str) -> None:

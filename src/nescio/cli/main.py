@@ -1,5 +1,6 @@
 """The command line: `nescio` and its commands, one file each."""
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -90,6 +91,8 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True).print(f"nescio: {line}", highlight=False, markup=False, emoji=False)
         sys.exit(code)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a text may hold what the output's encoding has not
     try:
         sys.exit(app(prog_name="nescio", standalone_mode=False))
     except _UsageError as error:

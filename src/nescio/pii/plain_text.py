@@ -1,4 +1,4 @@
-"""The plain form of a text, which detectors read: no invisible characters, no escapes, ASCII digits."""
+"""The plain form of a text, which detectors read: no invisible characters, no escapes, ASCII digits, valid Unicode."""
 
 import re
 import unicodedata
@@ -10,10 +10,16 @@ _SPACES = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
 _HYPHENS = "\u2010\u2011\u2212\ufe63"  # dashes between words stay
 _MARKS = "\u0300-\u036f"
 _FONTS = "\uff01-\uff5e\U0001d400-\U0001d7ff"  # full-width and mathematical letters
-_ODD = re.compile(f"[{_INVISIBLE}{_SPACES}{_HYPHENS}{_MARKS}{_FONTS}]|(?![0-9])\\d")
+_HALVES = "\ud800-\udfff"  # of surrogate pairs, which JSON may hold alone and no library encodes
+_ODD = re.compile(f"[{_INVISIBLE}{_SPACES}{_HYPHENS}{_MARKS}{_FONTS}{_HALVES}]|(?![0-9])\\d")
 _ESCAPE = r"\\u(?![dD][89a-fA-F])[\da-fA-F]{4}"  # of JSON that is a part of a text, or breaks off
 _CHARACTER = re.compile(f"({_ESCAPE}|.)[{_MARKS}]*", re.DOTALL)  # with the marks on it
-_ALIKE = ((re.compile(f"[{_INVISIBLE}]"), ""), (re.compile(f"[{_SPACES}]"), " "), (re.compile(f"[{_HYPHENS}]"), "-"))
+_ALIKE = (
+    (re.compile(f"[{_INVISIBLE}]"), ""),
+    (re.compile(f"[{_SPACES}]"), " "),
+    (re.compile(f"[{_HYPHENS}]"), "-"),
+    (re.compile(f"[{_HALVES}]"), "\N{REPLACEMENT CHARACTER}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
