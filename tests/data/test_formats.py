@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -220,6 +221,20 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: bytes) -
     (tmp_path / name).write_bytes(content)
     with pytest.raises(NescioError, match=re.escape(name)):
         list(read_dialogs(tmp_path / name))
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "short"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_gzip_is_one_line(tmp_path: Path, form: str, damage: str) -> None:
+    rows = [row | {"id": Random(number).randbytes(99).hex()} for number, row in enumerate(ROWS * 40)]
+    plain = {"lines": "\n".join(map(json.dumps, rows)), "array": json.dumps(rows), "short": "[1, 2, 3]"}[form]
+    packed = bytearray(gzip.compress(plain.encode()))
+    half = len(packed) // 2
+    packed[half:] = b"" if damage == "cut" else bytes(byte ^ 16 for byte in packed[half:])
+    (tmp_path / "d.json.gz").write_bytes(packed)
+    with pytest.raises(NescioError, match=r"d\.json\.gz: damaged gzip; pack the file again"):
+        for _ in read_rows(tmp_path / "d.json.gz", lambda error, row: None):
+            pass
 
 
 def test_a_damaged_dataset_is_one_line(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,31 +157,38 @@ def read_jsonl(path: Path, refuse: Refuse = stop, *, unique_keys: bool = False) 
     Raises:
         NescioError: The file is missing or damaged, or a line is wrong (the line is named).
     """
-    try:
-        for number, raw in _lines(path):
-            if not raw.strip():
-                continue
-            try:
-                value = parse_line(path, number, raw, unique_keys)
-            except NescioError as error:
-                refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
-                continue
-            yield number, value
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
+    for number, raw in _lines(path):
+        if not raw.strip():
+            continue
+        try:
+            value = parse_line(path, number, raw, unique_keys)
+        except NescioError as error:
+            refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
+            continue
+        yield number, value
 
 
 _SHOWN = 1000  # bytes of a bad line that are kept
 
 
-def open_utf8(path: Path) -> BinaryIO:
+@contextmanager
+def open_utf8(path: Path) -> Iterator[BinaryIO]:
     """Open a text file, gzipped or not, as bytes of UTF-8 without a byte-order mark.
 
     A file in UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
 
     Raises:
-        NescioError: It is missing or cannot be read, or is not in the encoding that its beginning says.
+        NescioError: It is missing or cannot be read, or is not in the encoding that its beginning says; or its gzip is
+            damaged, which may show only as it is read.
     """
+    try:
+        with _as_utf8(path) as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
+
+
+def _as_utf8(path: Path) -> BinaryIO:
     try:
         with path.open("rb") as packed:
             is_gzip = packed.read(2) == b"\x1f\x8b"  # whatever the file is called
@@ -204,8 +212,6 @@ def open_utf8(path: Path) -> BinaryIO:
             return io.BytesIO(file.read().decode(encoding).encode())
     except UnicodeDecodeError as error:
         raise NescioError(f"{path}: begins as {encoding}, but is not; save it as UTF-8") from error
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
     except BaseException:
         file.close()
         raise
