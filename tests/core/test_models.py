@@ -143,7 +143,7 @@ def test_a_truncated_gguf_is_one_line_and_leaves_nothing(tiny_gguf: Path, size: 
     assert [p for p in (tiny_gguf.parent / "cache").iterdir() if p.suffix != ".lock"] == []
 
 
-@pytest.mark.parametrize("name", ["./none", "/none/at/all", "none.gguf", "none", "a/b/c"])
+@pytest.mark.parametrize("name", ["./none", "/none/at/all", "none.gguf", "none", "a/b/c", "~nosuch/m"])
 def test_what_is_not_there_is_one_line(name: str) -> None:
     for look in (check_name, resolve):
         with pytest.raises(NescioError, match=r"no such"):

@@ -120,7 +120,7 @@ def test_presidio_with_ones_own_recogniser_and_spacy_together(tmp_path: Path) ->
     assert {"Tom Baker", "Leeds", "AB-1234", "tom@example.com"} <= {span.text for span in found}
     assert "Monday" not in {span.text for span in found}, "DATE is ignored, by either name"
     assert nothing == []
-    for content in ("{", "recognizers: []", "recognizers: [{name: x}]"):
+    for content in ("{", "recognizers: []", "recognizers: [{name: x}]", "2024-99-99"):
         (tmp_path / "own.yaml").write_text(content)
         with pytest.raises(NescioError, match=r"own\.yaml: "):
             load_detector("presidio:en_core_web_sm", recognizers=tmp_path / "own.yaml")

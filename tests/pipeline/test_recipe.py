@@ -93,6 +93,10 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             r"r\.yaml:5: detector: detector 'regex' has no languages",
         ),
         (GOOD + "detector: {model: 3 of regex + rampart}\n", r"r\.yaml:5: detector: .*: 3 of 2 cannot agree"),
+        (
+            GOOD + "detector: {recognizers: ~nosuch/r.yaml}\n",
+            r"r\.yaml:5: detector\.recognizers: ~nosuch/r\.yaml: no such user",
+        ),
         (GOOD + "train: {learning_rate: .inf}\n", r"train\.learning_rate: input should be a finite number"),
         (GOOD + "seed: -1\n", r"r\.yaml:5: seed: input should be greater than or equal to 0"),
         (GOOD + f"seed: {10**30}\n", r"r\.yaml:5: seed: "),
@@ -123,6 +127,8 @@ def test_set(tmp_path: Path) -> None:
     ):
         with pytest.raises(NescioError, match=message):
             load_recipe(path, [wrong])
+    with pytest.raises(NescioError, match=r"^--set seed=2024-99-99: the value is not YAML"):
+        load_recipe(path, ["seed=2024-99-99"])
     with pytest.raises(NescioError, match=r"^--set train\.lr=3: unknown key"):
         load_recipe(path, ["train.lr=3"])
 

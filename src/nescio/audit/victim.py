@@ -1,11 +1,11 @@
 """The model under attack: on this machine, with or without an adapter, or behind an endpoint."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nescio.core.adapters import adapter_base, is_adapter
 from nescio.core.errors import NescioError
+from nescio.core.files import expanded
 from nescio.core.models import load_tokenizer
 from nescio.engines.base import Engine
 from nescio.engines.registry import is_endpoint
@@ -41,7 +41,7 @@ def setup_of(model: str, system: str | None = None) -> Setup:
         model: A folder, a hub id, or another name that `nescio.load` takes.
         system: Sentence of the system message that its service sends with every conversation.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if is_adapter(folder):
         return Setup(_NAME, _NAME, adapter_base(folder), adapter=str(folder), system=system)
     return Setup(_NAME, _NAME, model, system=system)

@@ -12,6 +12,7 @@ from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.model_source import check_name
+from nescio.core.yaml_config import yaml_value
 from nescio.engines.base import Precision
 
 _UPSTREAM = re.compile(r"https?://\S+")
@@ -149,7 +150,7 @@ def _engine_options(given: Sequence[str]) -> dict[str, Any]:
         if not (name and equals and value):
             raise NescioError(f"--vllm {each}: must read NAME=VALUE")
         try:
-            options[name] = yaml.safe_load(value)
+            options[name] = yaml_value(value)
         except yaml.YAMLError as error:
             raise NescioError(f"--vllm {each}: the value is not YAML") from error
     return options

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nescio.core.errors import NescioError
-from nescio.core.files import file_hash, read_object, write_json
+from nescio.core.files import expanded, file_hash, read_object, write_json
 from nescio.core.model_source import EMBEDDED, first_line, resolve
 from nescio.core.switch import PLACE, filled, find_key
 
@@ -201,7 +201,7 @@ def write_config(folder: Path, values: Mapping[str, Any], base: str, final: Path
         write_json(folder / CONFIG, values)
         write_json(folder / NOTES, notes)
         return
-    path = Path(base).expanduser()
+    path = expanded(base)
     is_path = base != EMBEDDED and path.exists()
     for_peft = resolve(base) if base == EMBEDDED or is_path else base
     if Path(for_peft).exists():

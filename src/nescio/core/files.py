@@ -83,6 +83,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with a user's home in the place of `~` or `~user`.
+
+    Raises:
+        NescioError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise NescioError(f"{path}: no such user; write the path without ~") from error
+
+
 def check_no_folder(path: Path) -> None:
     """Check that the place of a file to write is no folder, before the work for it is done.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.files import atomic_write, file_hash
+from nescio.core.files import atomic_write, expanded, file_hash
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -34,7 +34,7 @@ def check_name(name: str) -> None:
     Raises:
         NescioError: The file or folder is missing, or holds no model.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name == EMBEDDED:
         _embedded_gguf()
     elif name.endswith(".gguf"):
@@ -60,7 +60,7 @@ def resolve(name: str) -> str:
         NescioError: The file or folder is missing or damaged.
     """
     check_name(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name == EMBEDDED:
         packaged = _embedded_gguf()
         return str(_converted(packaged)) if packaged else EMBEDDED_HUB_ID
@@ -117,7 +117,7 @@ def identity(name: str) -> str:
     if name == EMBEDDED:
         gguf = _embedded_gguf()
         return file_hash(gguf) if gguf else EMBEDDED_HUB_ID
-    path = Path(name).expanduser()
+    path = expanded(name)
     return file_hash(path) if path.exists() else name
 
 
@@ -133,7 +133,7 @@ def whole(name: str, place: str) -> str:
     Raises:
         NescioError: The name is an adapter folder.
     """
-    if (Path(name).expanduser() / "adapter_config.json").is_file():
+    if (expanded(name) / "adapter_config.json").is_file():
         raise NescioError(
             f"{place}: {name} is a PEFT adapter, not a whole model; merge it first: "
             f'm = nescio.core.models.load_model("{name}"); peft.PeftModel.from_pretrained(m.model, "{name}")'

@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from nescio.core.errors import NescioError
+from nescio.core.files import expanded
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -21,7 +22,10 @@ _RESERVED = ("smollm2", "plain", "validation", "test")  # names that are never p
 
 
 def _relative_path(value: Path, info: ValidationInfo) -> Path:
-    return Path(info.context).resolve() / value.expanduser() if info.context else value
+    try:
+        return Path(info.context).resolve() / expanded(value) if info.context else value
+    except NescioError as error:  # Pydantic adds file, line and field to a ValueError
+        raise ValueError(str(error)) from error
 
 
 def path_or_name(value: str, info: ValidationInfo) -> str:
@@ -75,7 +79,7 @@ def mapping_of(text: str, source: str, fix: str) -> dict[str, Any]:
         NescioError: As for `read_yaml`.
     """
     try:
-        content = yaml.load(text, Loader=_Loader)
+        content = yaml_value(text)
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except RecursionError as error:
         raise NescioError(f"{source}: a value contains itself, or is nested too deep; write it out") from error
@@ -107,6 +111,15 @@ class _Loader(yaml.SafeLoader):
             problem = f"a value reads as {kind}, but is none"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
         return value
+
+
+def yaml_value(text: str) -> Any:
+    """Return the value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: It is no YAML, or a value in it reads as another kind than it is.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def _repeated_key(node: yaml.Node | None) -> yaml.ScalarNode | None:

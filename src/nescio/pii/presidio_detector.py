@@ -9,6 +9,7 @@ import yaml
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.yaml_config import yaml_value
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
 from nescio.pii.registry import DETECTORS
 from nescio.pii.spacy_detector import BATCH, open_pipeline
@@ -137,7 +138,7 @@ def _words_as_lemmas(doc: Any) -> Any:
 
 def _add(registry: Any, path: Path) -> None:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_value(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise NescioError(f"{path}: cannot be read as YAML; correct what detector.recognizers names") from error
     rows = content.get("recognizers") if isinstance(content, dict) else None

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from nescio.core.model_source import EMBEDDED, EMBEDDED_HUB_ID
+from nescio.core.yaml_config import yaml_value
 from nescio.pipeline import hub
 from nescio.pipeline.export_check import Export
 from nescio.report import table
@@ -59,7 +60,7 @@ def _written(readme: Path) -> str | None:
     """The licence in a model card's front matter."""
     try:
         front = _FRONT.match(readme.read_text(encoding="utf-8"))
-        values = yaml.safe_load(front[1]) if front else None
+        values = yaml_value(front[1]) if front else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     licence = values.get("license") if isinstance(values, dict) else None

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from nescio import compat
 from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
+from nescio.core.files import expanded
 from nescio.core.guidance import REVEAL
-from nescio.core.yaml_config import PathOrName, checked, read_yaml
+from nescio.core.yaml_config import PathOrName, checked, read_yaml, yaml_value
 from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.sections import (
     DataSection,
@@ -86,7 +87,7 @@ class Recipe(Section):
     @property
     def tuned_adapter(self) -> Path | None:
         """The folder of the tuned model if it is a PEFT adapter, which the run merges into its base."""
-        folder = None if self.tuned is None else Path(self.tuned).expanduser()
+        folder = None if self.tuned is None else expanded(self.tuned)
         return folder if folder is not None and is_adapter(folder) else None
 
     def plain(self) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _parsed(override: str) -> tuple[str, Any]:
     if not equals or not name:
         raise NescioError(f"--set {override}: must read a.b=value")
     try:
-        return name, yaml.safe_load(text)
+        return name, yaml_value(text)
     except yaml.YAMLError as error:
         raise NescioError(f"--set {override}: the value is not YAML") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nescio.core.adapters import is_adapter, opened_by, read_notes, read_sentences
 from nescio.core.errors import NescioError
+from nescio.core.files import expanded
 from nescio.engines.base import Engine
 from nescio.serve.errors import ApiError
 from nescio.serve.policy import Policies, Policy
@@ -115,7 +116,7 @@ def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]
     """
     if model_name(model) in adapters:
         raise NescioError(f"--adapter {model_name(model)}: is the model's own name; choose another")
-    path = Path(model).expanduser()
+    path = expanded(model)
     own = {"default": path} if is_adapter(path) else {}
     if own.keys() & adapters.keys():
         raise NescioError("--adapter default: is the name of the model's own adapter; choose another")
@@ -124,5 +125,5 @@ def adapter_folders(model: str, adapters: Mapping[str, Path]) -> dict[str, Path]
 
 def model_name(model: str) -> str:
     """Return the name that callers use for a model: that of its folder or file, or its hub id."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     return path.resolve().name if path.exists() else model
