@@ -69,6 +69,7 @@ def test_fail_on_is_for_ci() -> None:
 
 
 def test_standard_input_has_a_name_in_errors() -> None:
+    assert nescio("scan", "-", "--json", stdin="[" * 50_000).exit_code == 0, "too deep to be JSON, it is text"
     wrong = nescio("scan", "-", stdin='{"x": 1}\n')
     assert str(wrong.exception).startswith("stdin.jsonl:1: neither a text")
 

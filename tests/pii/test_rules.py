@@ -42,7 +42,10 @@ def test_lists_hold_in_any_unicode_form() -> None:
     assert [span.text for span in ruled.find([text])[0]] == ["Sean O\u2019Brien"]
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("(", "is no pattern"), ("x*", "matches the empty text")])
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(", "is no pattern"), ("a{99999999999}", "is no pattern"), ("x*", "matches the empty text")],
+)
 def test_a_wrong_pattern_is_one_line(pattern: str, message: str) -> None:
     with pytest.raises(NescioError, match=rf"detector\.regex\.X: .*{message}"):
         Ruled(Words(), [], [], {"X": pattern})

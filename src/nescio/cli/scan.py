@@ -108,7 +108,7 @@ def _piped(folder: Path) -> Path:
     for content, suffix in ((first, "jsonl"), (raw, "json")):
         try:
             value = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, str | dict | list):
             name = f"stdin.{suffix}"

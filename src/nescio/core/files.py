@@ -267,6 +267,8 @@ def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -
         raise NescioError(
             f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON value"
         ) from error
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise NescioError(f"{path}:{number}: a number has too many digits; write it as text") from error
     except RecursionError as error:
         raise NescioError(f"{path}:{number}: nested too deep to be read; write the row flatter") from error
 

@@ -54,7 +54,7 @@ class DetectorSection(Section):
         for label, pattern in self.regex.items():
             try:
                 re.compile(pattern)
-            except re.error as error:
+            except (re.error, OverflowError) as error:
                 raise ValueError(f"regex: {label}: no regular expression ({error}); correct the pattern") from error
         return self
 
