@@ -109,6 +109,12 @@ def test_a_full_disk_and_a_bad_place_are_one_line_and_leave_nothing(tmp_path: Pa
     assert names(tmp_path) == ["file"]
 
 
+def test_a_file_that_cannot_be_read_is_not_the_one_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "x"):
+        (tmp_path / "none").read_text()
+    assert error.value.filename == str(tmp_path / "none") and names(tmp_path) == []
+
+
 def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     def rows() -> Any:
         yield {"a": 1}

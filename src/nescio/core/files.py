@@ -78,6 +78,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 old.replace(path)
             raise
     except OSError as error:
+        named = Path(str(error.filename or scratch))
+        if not (named.is_relative_to(scratch) or named.is_relative_to(path)):
+            raise  # of another file, such as one that is read
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
