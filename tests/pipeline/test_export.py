@@ -20,6 +20,7 @@ from nescio.cli.main import app
 from nescio.core.adapters import weights_hash
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json
+from nescio.core.one_bit import compress
 from nescio.evaluation import results
 from nescio.pipeline.export import Done, Wanted
 from nescio.pipeline.export import export as write
@@ -115,6 +116,7 @@ def test_what_should_not_leave_is_refused(baked: Any) -> None:
         ({"gguf": "q8_0", "adapter": True}, "a LoRA is written in f16 only"),
         ({"ollama": True}, "--ollama: needs the whole model in one GGUF"),
         ({"ollama": True, "gguf": "f16", "adapter": True}, "--ollama: needs the whole model in one GGUF"),
+        ({"public": True}, "--public: is about what --push pushes"),
         ({"adapter": True, "push": "me/mine"}, "its base is a folder of this machine"),
     ],
 )
@@ -123,6 +125,17 @@ def test_forms_that_there_are_not_leave_nothing(baked: Any, wanted: dict[str, An
     with pytest.raises(NescioError, match=said) as error:
         export(run, run / "out", **wanted)
     assert "\n" not in str(error.value) and not (run / "out").exists() and not list(run.glob(".out*"))
+
+
+def test_an_adapter_that_peft_does_not_read_is_named(baked: Any) -> None:
+    run, _ = baked
+    compress(run / "adapter", run / "small")
+    with pytest.raises(NescioError, match="small: compressed to one bit a weight; give the adapter that it was made"):
+        export(run / "small", run / "out", adapter=True)
+    (run / "adapter/adapter_model.safetensors").rename(run / "adapter/adapter_model.bin")
+    with pytest.raises(NescioError, match=r"adapter: holds no adapter_model\.safetensors; save the adapter with"):
+        export(run / "adapter", run / "out", adapter=True)
+    assert not (run / "out").exists()
 
 
 def test_a_tokenizer_that_gguf_cannot_hold_leaves_nothing(baked: Any) -> None:

@@ -23,6 +23,7 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import atomic_write, read_object, write_json, write_text
 from nescio.core.models import load_tokenizer
+from nescio.core.one_bit import is_one_bit
 from nescio.pipeline import hub
 from nescio.pipeline.card import card, find_base
 from nescio.pipeline.export_check import Export, check, is_checkable, record
@@ -105,6 +106,10 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
     if out.exists():
         raise NescioError(f"{out}: exists already; choose another --out")
     export = _form(wanted)
+    if is_one_bit(adapter):
+        raise NescioError(f"{adapter}: compressed to one bit a weight; give the adapter that it was made from")
+    if not (adapter / WEIGHTS).is_file():
+        raise NescioError(f"{adapter}: holds no {WEIGHTS}; save the adapter with save_pretrained (pickles are refused)")
     checks = wanted.check and is_checkable(run)
     if checks and wanted.gguf:
         require("xllamacpp", "llamacpp", "the check of a GGUF (--no-check leaves it out)")
@@ -152,6 +157,8 @@ def _form(wanted: Wanted) -> Export:
     """
     if wanted.ollama and (wanted.adapter or not wanted.gguf):
         raise NescioError("--ollama: needs the whole model in one GGUF; give --gguf q8_0, and no --adapter")
+    if wanted.public and not wanted.push:
+        raise NescioError("--public: is about what --push pushes; name the repository, or leave it out")
     if not wanted.gguf:
         return Export("adapter", "PEFT adapter", "transformers") if wanted.adapter else Export()
     if not wanted.adapter:
