@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import stop
 from nescio.data.dialogs import Dialog
 from nescio.data.read_dialogs import read_dialogs
+from nescio.data.rows import read_rows
 from nescio.data.samples import slot_spans
 from nescio.pii.base import merge
 from nescio.pii.labelled import Labelled, read_labelled
@@ -17,21 +18,21 @@ def labelled_texts(source: Path) -> Iterator[Labelled]:
     """Read labelled texts.
 
     Args:
-        source: A text file with marks (`.txt`), JSON lines of texts with spans, or dialogs with slots in any format.
+        source: A text file with marks (`.txt`), JSON of texts with spans, or dialogs with slots in any format.
 
     Raises:
         NescioError: A row is wrong: file, line, field and remedy are named.
     """
     if source.suffix.lower() == ".txt":
         return read_marked(source)
-    return read_labelled(source) if _has_spans(source) else _of_dialogs(source)
+    return read_labelled(source, read_rows(source, stop)) if _has_spans(source) else _of_dialogs(source)
 
 
 def _has_spans(source: Path) -> bool:
     """Whether the first row is a text with spans, or tries to be one."""
     if not source.is_file() or source.suffix.lower() == ".parquet":
         return False
-    row = next(read_jsonl(source), (0, None))[1]
+    row = next(read_rows(source, stop), (0, None))[1]
     return isinstance(row, dict) and ("spans" in row or "text" in row)
 
 

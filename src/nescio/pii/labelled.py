@@ -1,6 +1,6 @@
 """Texts whose personal data is known: what one is, and how JSON lines of them are read and checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,19 @@ class Labelled:
     spans: list[Span]
 
 
-def read_labelled(path: Path) -> Iterator[Labelled]:
-    """Read JSON lines of `{"text", "spans": [{"start", "end", "label" or "type", "value"?}]}`.
+def read_labelled(path: Path, rows: Iterable[tuple[int, Any]] | None = None) -> Iterator[Labelled]:
+    """Read rows of `{"text", "spans": [{"start", "end", "label" or "type", "value"?}]}`.
 
     Offsets count characters from 0; `end` is the first character behind the piece.
+
+    Args:
+        path: Where they stand.
+        rows: The rows with their lines; None: the file is JSON lines.
 
     Raises:
         NescioError: A row is wrong: file, line, field and remedy are named.
     """
-    for number, row in read_jsonl(path):
+    for number, row in read_jsonl(path) if rows is None else rows:
         place = f"{path}:{number}"
         try:
             yield Labelled(place, *parse_labelled(row))
