@@ -1,6 +1,7 @@
 """One sample a piece of personal data; the parts re-join; white space belongs to the answer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
-from nescio.data.samples import Sample, samples_of, slot_spans, subsample
+from nescio.data.samples import Sample, SampleFile, read_samples, samples_of, slot_spans, subsample, write_samples
 from nescio.data.synthetic import generate
 from nescio.pii.base import Span, merge
 
@@ -35,6 +36,15 @@ def test_by_slots() -> None:
     assert (one.id, one.label, one.value, one.rejected) == ("d:1:4", "NAME", "Tom", " Tom in Leeds.")
     assert one.messages[-1] == {"role": "assistant", "content": "Ask"}
     assert (two.rejected, two.messages[-1]["content"]) == (" Leeds.", "Ask Tom in")
+
+
+def test_blank_lines_of_a_sample_file_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    write_samples([dialog("Ask Tom in Leeds.", {"NAME-1": "Tom", "LOC-1": "Leeds"})], Capitals(), path)
+    path.write_text(path.read_text().replace("\n", "\n\n \n"))
+    samples = SampleFile(path)
+    assert [samples.get(sample.id) for sample in read_samples(path)] == list(read_samples(path))
+    assert len(samples) == 2
 
 
 def test_at_the_start_the_prompt_ends_before_the_answer() -> None:

@@ -171,7 +171,8 @@ class SampleFile:
         self._places: dict[str, int] = {}
         place = 0
         for number, line in enumerate(self._file, start=1):
-            self._places[_sample_at(path, number, parse_line(path, number, line)).id] = place
+            if line.strip():
+                self._places[_sample_at(path, number, parse_line(path, number, line)).id] = place
             place += len(line)
 
     def __len__(self) -> int:
