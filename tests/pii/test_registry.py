@@ -55,6 +55,13 @@ def test_so_many_detectors_must_agree_on_a_piece(least: str, pieces: list[str]) 
     assert detector.name.startswith(least.replace("1 of ", "") + "words:Tom,Leeds + ")
 
 
+@pytest.mark.parametrize("name", ["default + words:Tom", "2 of words:Tom + default", "default:x"])
+def test_a_preset_stands_alone(name: str) -> None:
+    said = rf"detector '{re.escape(name)}': default is several already and stands alone; name its parts instead"
+    with pytest.raises(NescioError, match=said):
+        load_detector(name)
+
+
 @pytest.mark.parametrize("name", ["0 of words:Tom", "2 of words:Tom", "3 of words:Tom + words:Ask"])
 def test_a_vote_that_cannot_be_won_or_lost_is_one_line(name: str) -> None:
     with pytest.raises(NescioError, match=rf"detector '{name[:6]}.*': {name[0]} of . cannot agree; give 1 to"):

@@ -116,6 +116,8 @@ def check_name(name: str, settings: Mapping[str, Any], count: Sequence[str] | No
     least, parts = _parts(name)
     kinds = [part.partition(":")[0] for part in parts]
     for kind in kinds:
+        if kind in PRESETS and kind not in DETECTORS:
+            raise NescioError(f"detector {name!r}: {kind} is several already and stands alone; name its parts instead")
         if kind not in DETECTORS:
             raise NescioError(
                 f"detector {kind!r} is unknown; use default, paper, spacy:MODEL or presidio:MODEL, for example "
