@@ -108,3 +108,20 @@ def test_dialogs_without_slots_are_no_labels(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"messages": TURNS, "pii": {}}, {"messages": TURNS}])
     with pytest.raises(NescioError, match=r"a\.jsonl: dialog 'a-2': pii: missing; give its slots .*--sample 50"):
         list(labelled_texts(tmp_path / "a.jsonl"))
+
+
+def test_labelled_texts_in_an_indented_array(tmp_path: Path) -> None:
+    dialog = {"messages": TURNS, "pii": {"LOC-1": "Leeds"}}
+    text = {"text": "Ann!", "spans": [{"start": 0, "end": 3, "label": "NAME"}]}
+    for row, spans in ((dialog, [[], [Span(13, 18, "LOC", "Leeds")]]), (text, [[Span(0, 3, "NAME", "Ann")]])):
+        (tmp_path / "a.json").write_text(json.dumps([row], indent=2))
+        assert [one.spans for one in labelled_texts(tmp_path / "a.json")] == spans
+
+
+@pytest.mark.parametrize("name", ["", "conf.json"])
+@pytest.mark.parametrize("content", ['{"by": "Ann"}', '[{"by": "Ann"}]', "[1, 2]"])
+def test_json_without_a_text_field_is_plain_text(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / "conf.json").write_text(content)
+    assert [one.text for one in read_texts(tmp_path / name)] == [content]
+    with pytest.raises(NescioError, match=r"conf\.json:1: neither a text nor an object with to; name it with --field"):
+        list(read_texts(tmp_path / name, field="to"))

@@ -90,10 +90,16 @@ def is_text(path: Path) -> bool:
 def _kind(path: Path, field: str | None) -> Kind:
     if not _is_rows(path):
         return "text"
-    row = next(iter(read_rows(path, stop)), (0, None))[1] if field is None else None
-    if not isinstance(row, dict) or any(isinstance(row.get(name), str) for name in TEXT_FIELDS):
+    if field is not None:
+        return "rows"
+    row = next(read_rows(path, stop), (0, None))[1]
+    fields = row if isinstance(row, dict) else {}
+    if isinstance(row, str) or any(isinstance(fields.get(name), str) for name in TEXT_FIELDS):
         return "rows"  # answers of a run have their messages beside them
-    return "dialogs" if any(FORMATS.get(name).recognises(row) for name in FORMATS) else "rows"
+    if fields and any(FORMATS.get(name).recognises(fields) for name in FORMATS):
+        return "dialogs"
+    # Settings and the like may stand in one line, too.
+    return "text" if path.suffix.lower() == ".json" and is_text(path) else "rows"
 
 
 def _texts(path: Path, kind: Kind, field: str | None) -> Iterator[Text]:
