@@ -85,6 +85,13 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["run", "lost.yaml", "--set", "train.epochs=x"], "--set train.epochs=x: input should be a valid integer"),
         (["run", "lost.yaml", "--set", "train.epoch=2"], "--set train.epoch=2: unknown key; known here: epochs"),
         (["evaluate", "nowhere"], "nowhere: no run folder, it has no recipe.yaml"),
+        (["evaluate", "begun", "--samples", "0"], "nescio: --samples 0: input should be greater than 0"),
+        (
+            ["evaluate", "begun", "--scales=2,-1"],
+            "nescio: --scales 2,-1: 1: input should be greater than or equal to 0",
+        ),
+        (["evaluate", "begun", "--engine", "magic"], "nescio: --engine magic: engine 'magic': unknown"),
+        (["evaluate", "begun", "--spaces", "log, lin"], "nescio: --spaces log, lin: 1: guidance space 'lin': unknown"),
         (["export", "nowhere", "--out", "out"], "nowhere: neither a PEFT adapter's folder nor a run with one"),
         (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),
         (["reproduce", "table1", "--quick"], "table1: --data, --quick and --method belong to knowundo, lume"),

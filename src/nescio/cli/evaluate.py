@@ -87,7 +87,7 @@ def evaluate(
 
     parsed = {
         "scales": _numbers("--scales", scales),
-        "spaces": spaces and spaces.split(","),
+        "spaces": spaces and [part.strip() for part in spaces.split(",")],
         "plausibility": _numbers("--plausibility", plausibility),
         "judge": judge and {"model": judge},
         "engine.kind": engine,
@@ -98,7 +98,12 @@ def evaluate(
     settings = {f"evaluate.{name}": value for name, value in chosen.items()}
     if questions is not None and question_count is None:
         settings["evaluate.question_count"] = None
-    recipe = recipe_of(run, set_ or (), settings=settings)
+    keys = {"engine": "engine.kind"}
+    options = {
+        f"evaluate.{keys.get(str(each.name), each.name)}": f"{each.opts[0]} {ctx.params[str(each.name)]}"
+        for each in ctx.command.params
+    }
+    recipe = recipe_of(run, set_ or (), settings=settings, options=options)
     Run(recipe, run, Terminal(standard())).evaluate()
     rows = table.read(run)
     print(f"\n{verdict.summary(rows)}\nReport: {run / 'report.html'}")

@@ -115,6 +115,7 @@ def load_recipe(
     overrides: Sequence[str] = (),
     *,
     settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
     note: Callable[[str], None] = _print_note,
 ) -> Recipe:
     """Read a recipe; paths in it are relative to its folder, and absolute in what is returned.
@@ -123,6 +124,7 @@ def load_recipe(
         path: YAML.
         overrides: `a.b=value`, each value as YAML.
         settings: Values by `a.b`; `overrides` come after them.
+        options: What the user wrote for some of the settings, as `--samples 0`, by `a.b`.
         note: Called with a line for each old name in it.
 
     Raises:
@@ -131,9 +133,11 @@ def load_recipe(
     content, text = read_yaml(path, "`nescio init` writes a recipe to start from")
     # 1) Old names in the file become today's, so that a setting of the command line finds its key.
     done = compat.recipe(content)
-    for name, value in (settings or {}).items():
-        _set(done.content, name, value)
     given = dict[tuple[str, ...], str]()
+    for name, value in (settings or {}).items():
+        place = _set(done.content, name, value)
+        if options and name in options:
+            given[place] = options[name]
     for override in overrides:
         name, value = _parsed(override)
         place = _set(done.content, name, value)
@@ -147,15 +151,21 @@ def load_recipe(
     return checked(Recipe, again.content, str(path), text, path.parent, done.written | again.written, given)
 
 
-def recipe_of(run: Path, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """Read the recipe of a run folder; `overrides` and `settings` are as for `load_recipe`.
+def recipe_of(
+    run: Path,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Recipe:
+    """Read the recipe of a run folder; `overrides`, `settings` and `options` are as for `load_recipe`.
 
     Raises:
         NescioError: It is no run folder, or a key or a value is wrong.
     """
     if not (run / "recipe.yaml").is_file():
         raise NescioError(f"{run}: no run folder, it has no recipe.yaml; name the --out of a `nescio run`")
-    return load_recipe(run / "recipe.yaml", overrides, settings=settings)
+    return load_recipe(run / "recipe.yaml", overrides, settings=settings, options=options)
 
 
 def parse_recipe(keys: Mapping[str, Any]) -> Recipe:
