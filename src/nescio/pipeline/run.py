@@ -16,6 +16,7 @@ from nescio.core.files import atomic_write, write_text
 from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
+from nescio.core.yaml_config import yaml_value
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_to_bring_back
 from nescio.pipeline.inputs import check_inputs
@@ -237,7 +238,7 @@ def _as_trained(recipe: Recipe, out: Path, note: Callable[[str], None]) -> Recip
 
 def _plain_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_value(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise NescioError(f"{path}: damaged; delete it to go on with the recipe you give") from error
     return content if isinstance(content, dict) else {}
