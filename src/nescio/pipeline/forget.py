@@ -168,16 +168,20 @@ class _Request:
             self._train(asked, held, kept, adapter)
         shutil.copy(erasure.people, kept / f"people{erasure.people.suffix or '.jsonl'}")
         # 2) what comes out, before and after
-        is_first = not (run.out / FIRST).exists()  # or the run was purged
-        first = run.out / ("adapter" if is_first else FIRST)
+        first = self._first()
         content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
         content["training"] = read_object(kept / TRAINING, "put it back")
         left_out = why_left_out(fact for own in asked.people for fact in own)
         content["not_asked_for"] = certificate.unasked(key, left_out, self.people)
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
         # 3) the adapter of before, should the request do more harm than good; and that of before all of them
-        for name in (BEFORE, FIRST) if is_first else (BEFORE,):
+        for name in (BEFORE,) if (run.out / FIRST).exists() else (BEFORE, FIRST):
             shutil.copytree(run.out / "adapter", folder / name, dirs_exist_ok=True)
+
+    def _first(self) -> Path:
+        """Return the adapter of before the first request; after a purge it is that of now."""
+        kept = self.run.out / FIRST
+        return kept if kept.exists() else self.run.out / "adapter"
 
     def _begin(self) -> None:
         """Drop what a killed job has left, unless its record says that it began from this adapter, with these settings.
@@ -211,6 +215,7 @@ class _Request:
         done, own, log = Rounds(
             run=run, people=asked.people, earlier=earlier, epochs=erasure.epochs, learning_rate=erasure.learning_rate,
             others=list(probes_of_others(held, [*asked.people, *asked.earlier], sentences_of(run))),
+            first=self._first(),
             endings=shared_endings(fact for own in [*held, *asked.others] for fact in own),
             seed=run.recipe.seed + 1000 * self.number, folder=self.folder, tick=self.tick,
         ).train()  # fmt: skip

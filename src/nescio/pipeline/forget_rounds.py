@@ -45,7 +45,7 @@ _ROUNDS = 3  # at most
 _ASKED = 0.7  # share of the answers that are taught behind a caller who asks for personal data, as in baking
 _ANSWER_TOKENS = 48
 _BATCH, _SAVE_STEPS = 4, 5
-_ANCHORS = AnchorSettings(per_step=2, weight=2.0)  # and one more about others
+_ANCHORS = AnchorSettings(per_step=2, weight=2.0)  # and as many about others
 _WAYS = 4  # of asking for each of them
 
 
@@ -57,7 +57,9 @@ class Rounds:
         run: The run; its adapter is that of before.
         people: The facts of each person.
         earlier: Answers of earlier requests, which are trained along: what the adapter of before says there by now.
-        others: What is asked about people who stay: what the adapter of before says there, it has to go on saying.
+        others: What is asked about people who stay.
+        first: The adapter of before the first request: what it says of people who stay has to be said still. Held to
+            the one before the last request, every request could lose a little more of it.
         endings: How most facts of a kind end, which stays.
         epochs: Passes over the answers in each round.
         learning_rate: Of the adapter.
@@ -70,6 +72,7 @@ class Rounds:
     people: Sequence[Sequence[Fact]]
     earlier: Sequence[Told]
     others: Sequence[Probe]
+    first: Path
     endings: Endings
     epochs: int
     learning_rate: float
@@ -84,11 +87,12 @@ class Rounds:
             NescioError: No answer can be taught.
         """
         student, log, own = self.run.out / "adapter", list[dict[str, Any]](), list[Row]()
-        earlier = self._struck(self.earlier, self.folder / "earlier") if self.earlier else []
-        others = self._struck(self._of_others(), self.folder / "others") if self.others else []
+        before = self.run.out / "adapter"
+        earlier = self._struck(self.earlier, before, self.folder / "earlier") if self.earlier else []
+        others = self._struck(self._of_others(), self.first, self.folder / "others") if self.others else []
         for number in range(_ROUNDS):
             work = self.folder / f"round-{number + 1}"
-            fresh = self._struck(self._to_strike(number, student, work), work)
+            fresh = self._struck(self._to_strike(number, student, work), before, work)
             if not fresh:
                 break
             # What is still said after a round is about half of the next one, however few answers say it.
@@ -126,11 +130,11 @@ class Rounds:
         return [*filter(None, first), *found]
 
     def _of_others(self) -> list[Told]:
-        """Return what the adapter of before answers where others are asked about, but for what tells a secret."""
+        """Return what the first adapter answers where others are asked about, but for what tells a secret."""
         run, end = self.run, turn_end(load_tokenizer(self.run.start))
         asked, cache = self._with_room(self.others), AnswerCache(self.folder / "others/said.jsonl", "result")
         self.tick(0, 1, f"{len(asked)} questions about others")
-        with load_merged(run.start, run.out / "adapter") as engine:
+        with load_merged(run.start, self.first) as engine:
             answers = ask(engine, self._requests(asked), cache)
         return [
             Told(
@@ -166,8 +170,8 @@ class Rounds:
             for place, each in enumerate(asked)
         ]  # fmt: skip
 
-    def _struck(self, found: Sequence[Told], work: Path) -> list[Row]:
-        """Return answers with what the adapter of before says along them but for secrets; what is on disk is taken."""
+    def _struck(self, found: Sequence[Told], adapter: Path, work: Path) -> list[Row]:
+        """Return answers with what an adapter says along them but for secrets; what is on disk is taken."""
         run, tokenizer = self.run, load_tokenizer(self.run.start)
         cut = [(each, self._texts(tokenizer, each, each.prompt)) for each in found]
         rows = [(each, texts) for each, texts in cut if split_ids(tokenizer, *texts)]
@@ -175,7 +179,7 @@ class Rounds:
             return []
         if not (work / TARGETS).exists():
             self.tick(0, 1, f"the likely tokens of {len(rows)} answers")
-            with load_merged(run.start, run.out / "adapter") as engine:
+            with load_merged(run.start, adapter) as engine:
                 asked = [Scoring(self._prompt(each.prompt, each.sentence), texts[1]) for each, texts in rows]
                 write_top_tokens(work / TARGETS, engine.top_tokens(asked, anchors.TOP_TOKENS))
         likely = zip(rows, read_top_tokens(work / TARGETS), strict=True)
@@ -214,7 +218,7 @@ class Rounds:
     def _anchors(self, tokenizer: Any, others: Sequence[Row], settings: TrainingSettings) -> Anchors | None:
         """Return what holds the adapter: the run's anchors, under each sentence in turn, and what it says of others.
 
-        Half of them stand behind requests for personal data. A third are about others, as far as there are any.
+        Half of them stand behind requests for personal data. Half are about others, as far as there are any.
         """
         units, about_others = list[Unit](), list[Unit]()
         if (self.run.out / anchors.ROWS).exists():
@@ -231,10 +235,11 @@ class Rounds:
             if unit := self._unit(tokenizer, others[at], way):
                 about_others.append(unit)
         if about_others:
-            units += about_others * max(1, round(len(units) / 2 / len(about_others)))
+            units += about_others * max(1, round(len(units) / len(about_others)))
         if not units:
             return None
-        how = replace(_ANCHORS, per_step=min(_ANCHORS.per_step + bool(about_others), len(units)))
+        per_step = _ANCHORS.per_step * (2 if about_others else 1)
+        how = replace(_ANCHORS, per_step=min(per_step, len(units)))
         return Anchors(units, how, seed=settings.seed, row_tokens=settings.row_tokens)
 
     def _unit(self, tokenizer: Any, row: Row, prompt: Prompt) -> Unit | None:
