@@ -30,7 +30,7 @@ BEFORE, FIRST = f"{FORGOTTEN}/before", f"{FORGOTTEN}/first"
 ROWS, TRAINING = "answers.jsonl", "training.json"
 """What was struck out for a request; and how it was trained, in figures."""
 _OTHERS = 60
-"""Training dialogs of others that are drawn: they show what is form. Half hold the adapter, half are asked about."""
+"""Training dialogs of others that are drawn: they show what is form. Half are trained along, half are asked about."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
 

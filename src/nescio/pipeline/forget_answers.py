@@ -50,13 +50,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """An answer up to where it has said secrets.
+    """An answer to learn from: one that tells, up to where it has said secrets, or a whole one that tells nothing.
 
     Attributes:
         id: Of the question.
         prompt: The question, a conversation or plain text.
-        answer: The answer, which ends in a secret.
-        places: Where it says what is the person's own of one: `[start, end]` for each place.
+        answer: The answer; one that tells ends in a secret.
+        places: Where it says what is the person's own of a secret: `[start, end]` for each place.
         sentence: As of `Probe`.
     """
 
@@ -114,19 +114,20 @@ def _is_about(dialog: Dialog, own: Sequence[Fact], in_part: bool = False) -> boo
 
 def probes(people: Sequence[Sequence[Fact]], sentences: Sequence[str | None], endings: Endings) -> Iterator[Probe]:
     """Yield what is asked about people, under each sentence. Nothing of any of them may be said."""
+    secrets = secrets_of(people)
     for sentence in sentences:
         for question in (question for own in people for fact in own for question in questions(fact)):
-            yield Probe(question=question, secrets=secrets_of(people), sentence=sentence, endings=endings)
+            yield Probe(question=question, secrets=secrets, sentence=sentence, endings=endings)
 
 
 def probes_of_others(
     others: Iterable[Sequence[Fact]], people: Sequence[Sequence[Fact]], sentences: Sequence[str | None]
 ) -> Iterator[Probe]:
     """Yield what the training dialogs of others ask, under each sentence. Nothing of `people` may be said there."""
-    dialogs = [own[0].sample.whole() for own in others if own[0].sample]
+    dialogs, secrets = [own[0].sample.whole() for own in others if own[0].sample], secrets_of(people)
     for sentence in sentences:
         for question in dialogs:
-            yield Probe(question=question, secrets=secrets_of(people), sentence=sentence)
+            yield Probe(question=question, secrets=secrets, sentence=sentence)
 
 
 def secrets_of(people: Sequence[Sequence[Fact]]) -> list[Secret]:

@@ -37,7 +37,7 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
     if "data" in stages:
         _check_dialogs(recipe)
         _check_models({"base": recipe.base, "tuned": recipe.tuned})
-    if "tune" in stages and "samples" in stages:  # it is used only after the tuning, and its memory is free till then
+    if "tune" in stages and "samples" in stages:  # else it is used at once; here its memory is free again for tuning
         detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
         detector.find(["Hello."])  # some load their model with the first text
     if "candidates" in stages:

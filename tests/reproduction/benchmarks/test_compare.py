@@ -131,7 +131,7 @@ def test_a_loss_with_a_default_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None
         return {"loss": of.tokens * beta}
 
     monkeypatch.setitem(LOSSES._items, "wide", PairLoss(function=wide))
-    assert [method.beta for method in chosen_methods(["wide", "orpo", "simnpo"])] == [None, 0.1, 2.5]
+    assert [method.beta for method in chosen_methods(["wide", "orpo", "simnpo"])] == [5.0, 0.1, 2.5]
 
 
 def test_what_a_row_said_is_read_in_this_versions_form_only(tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ class Method:
     Attributes:
         name: Its name in the table.
         loss: The loss on the forget half; None: the pipeline's own recipe.
-        beta: `train.beta`; None: the loss's own default.
+        beta: `train.beta`.
         retain: Weight of the retain half beside each step; None: it is not seen.
         about: What it is, in a few words.
     """
 
     name: str
     loss: str | None
-    beta: float | None = 0.1
+    beta: float = 0.1
     retain: float | None = None
     about: str = ""
 
@@ -101,7 +101,7 @@ def _check_loss(name: str) -> None:
 
 
 def _plain(loss: str) -> Method:
-    """Return a loss as a method, at its own default of β, or else at that of a recipe."""
-    parameter = signature(open_loss(loss).function).parameters.get("beta")
-    own = parameter is not None and parameter.default is not Parameter.empty
-    return Method(name=loss, loss=loss, beta=None if own else 0.1, about=loss)
+    """Return a loss as a method, with its own default of β if it has one."""
+    beta = signature(open_loss(loss).function).parameters.get("beta")
+    own = {} if beta is None or beta.default is Parameter.empty else {"beta": beta.default}
+    return Method(name=loss, loss=loss, about=loss, **own)

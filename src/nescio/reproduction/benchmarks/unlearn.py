@@ -53,7 +53,6 @@ def unlearn(
     assert method.loss is not None  # ours is a run of the pipeline
     loss, work = open_loss(method.loss), folder.with_name(f"{folder.name}-work")
     loaded = load_model(model, quantize=section.quantize)
-    given = {} if method.beta is None else {"beta": method.beta}
     rows = None if unpackable(loaded.model) else section.row_tokens
     # 1) the forget half as the loss sees it
     units = restrict(pairs(loaded.tokenizer, forget, section.max_length), loss)
@@ -62,7 +61,7 @@ def unlearn(
     if loss.teacher:
         prompts = {each.id: _told(loaded.tokenizer, each) for each in forget}
         asked = (lambda example: prompts[example.name]) if loss.is_prompted else (lambda example: example.group.prompt)
-        units = with_targets(loaded.model, units, loss, given.get("beta", 0.1), work / "teacher.safetensors", asked)
+        units = with_targets(loaded.model, units, loss, method.beta, work / "teacher.safetensors", asked)
     # 2) the retain half, where the method is one that has it
     beside = None
     if method.retain is not None:
@@ -76,7 +75,7 @@ def unlearn(
         gradient_accumulation=section.gradient_accumulation, gradient_checkpointing=section.gradient_checkpointing,
     )  # fmt: skip
     done = fit(
-        loaded.model, units, loss=loss.bind(**given, nll_over="answer"), settings=settings,
+        loaded.model, units, loss=loss.bind(beta=method.beta, nll_over="answer"), settings=settings,
         work=work / "checkpoints", retain=beside,
         progress=lambda now, total: tick(now, total, f"{method.name}, rate {rate:g}, seed {seed}"),
     )  # fmt: skip
