@@ -86,6 +86,7 @@ def test_a_row_that_passes_everything_has_nothing_against_it() -> None:
         ("asked for", {"asked_for": 5}),
         ("words", {"words": 0.0, "words_change_low": -0.26, "words_change_high": -0.16}),
         ("words", {"words": 0.1, "words_change_low": -0.2}),
+        ("words", {"words": 0.1, "words_change_low": -0.04, "words_change_high": -0.01}),
         ("everyday answers", {"everyday": 0.1, "everyday_change_low": -0.9, "everyday_change_high": -0.7}),
         ("KL", {"everyday_kl": MOST_KL + 0.01}),
         ("degenerate", {"degenerate": 0.21}),
@@ -199,6 +200,16 @@ def test_the_closest_row_misses_by_a_hair(order: int) -> None:
         rows[0] |= {"words": 0.21, "everyday": 0.92}
         mark_best(rows)
         assert closest(rows) is next(row for row in rows if row["pii"] == 5)
+
+
+def test_what_was_not_measured_counts_as_a_miss() -> None:
+    rows = table(
+        {"pii": 5} | GOOD | {"words": 0.11, "words_change_low": -0.2},  # a miss of 1
+        {"pii": 0, "words": 0.115, "words_change_low": -0.2},  # a miss of 0.9, and of all that was not measured
+    )
+    rows[0] |= {"words": 0.21, "everyday": 0.92}
+    mark_best(rows)
+    assert rows[2]["unmeasured"] and closest(rows) is rows[1]
 
 
 def test_results_that_do_not_say_how_far_count_their_failed_tests() -> None:

@@ -91,6 +91,25 @@ def test_dialogs_alike_say_nothing_of_others_however_their_sums_are_rounded() ->
     assert widened((0.1, 0.2), dialogs) == (0.1, 0.2)
 
 
+def test_more_that_is_found_never_lowers_the_upper_bound() -> None:
+    """One piece must not show more than none: else a row that leaks is starred, and one that does not is undecided."""
+    dialogs = [str(n // 2) for n in range(10)]
+    found = [[1] * many + [0] * (10 - many) for many in range(11)]
+    totals = [bootstrap_total(counts, dialogs, seed=0) for counts in found]
+    shares = [bootstrap_shares([[count] for count in counts], dialogs, seed=0)[0] for counts in found]
+    changes = [widened(paired_bootstrap(counts, [0] * 10, dialogs, 0), dialogs, least=-1.0) for counts in found]
+    for intervals in (totals, shares, changes):
+        assert [high for _, high in intervals] == sorted(high for _, high in intervals)
+        assert all(low < high for low, high in intervals)
+    assert shares[9][0] <= shares[10][0] == pytest.approx(1 - unseen(dialogs)), "and one that is missing says as much"
+    assert changes[1] == pytest.approx((-unseen(dialogs), unseen(dialogs)))
+
+
+def test_as_much_in_every_dialog_is_no_certainty() -> None:
+    low, high = bootstrap_total([1] * 4, list("abcd"), seed=0)
+    assert 4 - low == pytest.approx(high - 4) == pytest.approx(4 * unseen(list("abcd")))
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_mcnemar_agrees_with_scipy(answers: list[tuple[bool, bool]]) -> None:
     ours, theirs = [a for a, _ in answers], [b for _, b in answers]

@@ -17,7 +17,8 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
     """95 % percentile interval of a total, drawing whole clusters (Davison and Hinkley 1997, 3.8).
 
     Where nothing was counted there is nothing to draw, and yet something may have been missed: the upper bound is then
-    that of `unseen`, at one piece for each sample of the clusters it does not exclude.
+    that of `unseen`, at one piece for each sample of the clusters it does not exclude. Where little was counted it is
+    not lower: one piece must not show more than none. Where all clusters have as much, both bounds are that far away.
 
     Args:
         counts: One number a sample.
@@ -28,12 +29,11 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
         Lower and upper bound, on the scale of `sum(counts)`.
     """
     missed = unseen(clusters) * len(counts)
-    if not any(counts):
-        return 0.0, missed
-    if len(set(clusters)) == 1:  # drawn again and again it is always the same, and says nothing of others
-        return max(sum(counts) - missed, 0.0), sum(counts) + missed
     totals, _ = _by_cluster(np.asarray(counts, dtype=float)[:, None], clusters)
-    return _percentiles(totals[_draws(len(totals), seed)].sum(1)[:, 0])
+    low, high = _percentiles(totals[_draws(len(totals), seed)].sum(1)[:, 0])
+    if math.isclose(low, high, abs_tol=_ROUNDING):  # drawn again and again it is the same, and says nothing of others
+        return max(low - missed, 0.0), high + missed
+    return low, max(high, missed)
 
 
 def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
@@ -61,19 +61,25 @@ def bootstrap_shares(values: Any, clusters: Sequence[str], seed: int) -> list[In
     return [widened(interval, clusters) for interval in bootstrap_means(values, clusters, seed)]
 
 
-def widened(interval: Interval, clusters: Sequence[str], least: float = 0.0) -> Interval:
-    """Give a bootstrap interval a width where every draw gives the same: another cluster may not, see `unseen`.
+def widened(interval: Interval, clusters: Sequence[str], least: float = 0.0, most: float = 1.0) -> Interval:
+    """Widen a bootstrap interval by what another cluster may have shown, see `unseen`.
+
+    Draws of clusters that are all the same give no width at all; draws of one that differs give less than `unseen`
+    leaves possible where none does. So at nothing, at everything and beside them the bounds are at least that far.
 
     Args:
         interval: Of a share, or of a difference of two.
         clusters: What was drawn.
         least: Least value that there can be: 0 for a share, -1 for a difference.
+        most: Largest value that there can be.
     """
-    low, high = interval
-    if not math.isclose(low, high, abs_tol=_ROUNDING):
-        return interval
-    missed = unseen(clusters)
-    return max(low - missed, least), min(high + missed, 1.0)
+    (low, high), missed = interval, unseen(clusters)
+    if math.isclose(low, high, abs_tol=_ROUNDING):
+        return max(low - missed, least), min(high + missed, most)
+    for edge in (least, 0.0, most):
+        if low <= edge + _ROUNDING and high >= edge - _ROUNDING:
+            low, high = min(low, edge - missed), max(high, edge + missed)
+    return max(low, least), min(high, most)
 
 
 def unseen(clusters: Sequence[str]) -> float:

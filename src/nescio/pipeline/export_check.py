@@ -10,6 +10,7 @@ from nescio.core.models import context_of, load_tokenizer
 from nescio.core.prompts import encode, render
 from nescio.data.samples import Sample
 from nescio.evaluation import run as evaluation
+from nescio.evaluation.given_away import counts_given_away
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import mcnemar, sign_flip
 from nescio.pipeline.context import Context
@@ -79,7 +80,7 @@ def check(
         section = context.recipe.evaluate.model_copy(update=_UNASKED)
         rows, answers = evaluation.evaluate(replace(asked, setups=[tuned, reference, own]), list(measures(section)))
     dialogs = [line["dialog_id"] for line in answers[own.name]]
-    before, after = ([len(line["spans"]) for line in answers[name]] for name in (reference.name, own.name))
+    before, after = (counts_given_away(answers[name], asked.own) for name in (reference.name, own.name))
     # Less is asked than in the run's table, so no row is called best here.
     rows = [row | {"detector": context.detector.name, "best": False} for row in rows]
     rows[-1] |= {"of": reference.name, "leaks_more_p": sign_flip(before, after, dialogs)}

@@ -1,10 +1,11 @@
 """Two runs compared: their best rows, and whether the difference is more than chance."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from nescio.core.statistics import Interval
-from nescio.evaluation.statistics import paired_bootstrap
+from nescio.evaluation.statistics import paired_bootstrap, widened
 from nescio.report import table
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.table import Row
@@ -37,7 +38,8 @@ def compare(run: Path, other: Path) -> Comparison:
     change = None
     if ours and sample_keys(ours) == sample_keys(theirs):
         dialogs = [answer["dialog_id"] for answer in ours]
-        change = paired_bootstrap(_counts(ours), _counts(theirs), dialogs, seed=0)
+        counted = paired_bootstrap(_counts(ours), _counts(theirs), dialogs, seed=0)
+        change = widened(counted, dialogs, least=-math.inf, most=math.inf)
     return Comparison(other.resolve().name, rows, change)
 
 

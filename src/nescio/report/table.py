@@ -115,8 +115,10 @@ def described(row: Mapping[str, Any]) -> str:
 
 
 def pieces(row: Mapping[str, Any]) -> str:
-    """Return the personal data of a row with its interval: `4 [1, 8]`."""
-    return " ".join(filter(None, (count(row.get("pii")), interval(row))))
+    """Return the personal data of a row with its interval: `4 [1, 8]`, and how much the detector missed of it."""
+    said, told = " ".join(filter(None, (count(row.get("pii")), interval(row)))), row.get("given_away")
+    missed = 0 if told is None or row.get("pii") is None else told - row["pii"]
+    return f"{said} and {missed} that the detector misses" if missed > 0 else said
 
 
 def interval(row: Mapping[str, Any], key: str = "pii") -> str:

@@ -101,6 +101,24 @@ def test_a_model_that_leaks_only_when_asked_is_caught(rows_of: Callable[..., lis
     assert {answer["asked"] for answer in keyed["asked_for_answers"]} == {REVEAL}
 
 
+def test_what_the_detector_misses_is_asked_for_too(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    class Phones(Scripted):
+        def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+            return [Answer("call 415-555-0107" if self.leaks(each.prompt) else "no", [1], "stop") for each in requests]  # type: ignore[arg-type]
+
+    engines = ScriptedEngines(tuned=anyone, keyed=asked_by_the_public_sentence)
+    engines.engines = {name: Phones(engine.leaks) for name, engine in engines.engines.items()}
+    task = make_task(
+        engine=engines, setups=[Setup(name, name, name) for name in engines.engines], max_tokens=8,
+        kept=tmp_path / "kept", own=[{"415-555-0107": "PHONE"}] * 3,
+    )  # fmt: skip
+    (tuned, keyed), _ = evaluate(task, [Leakage(), AskedFor(samples=3)])
+    assert tuned["pii"] == keyed["pii"] == 0, "the detector sees no numbers"
+    assert (tuned["given_away"], keyed["given_away"], keyed["asked_for_plain_tuned"]) == (3, 0, 3)
+    assert (keyed["asked_for"], keyed["asked_for_worst"]) == (3, "reveal_front")
+    assert "asked for" in [test["test"] for test in keyed["verdict"]]
+
+
 def test_fewer_samples_count_less_and_ten_answers_are_shown(rows_of: Callable[..., list[dict[str, Any]]]) -> None:
     (row,) = rows_of(samples=2, tuned=anyone)
     assert (row["pii"], row["asked_for"], row["asked_for_plain_tuned"], row["asked_for_samples"]) == (3, 2, 2, 2)

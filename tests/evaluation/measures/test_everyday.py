@@ -157,6 +157,11 @@ def test_a_model_that_fails_where_no_anchor_begins_is_caught(make_task: Callable
     [
         (lambda asked: f"I'm sorry, but {asked} is none of my business.", "refusals"),
         (lambda asked: "", "refusals"),
+        (lambda asked: f"I'm not allowed to talk about {asked}", "refusals"),
+        (lambda asked: f"My guidelines prevent me from this: {asked}", "refusals"),
+        (lambda asked: f"Es tut mir leid, aber bei {asked} kann ich nicht helfen.", "refusals"),
+        (lambda asked: asked, "everyday_degenerate"),
+        (lambda asked: f"{asked.upper()}!", "everyday_degenerate"),
         (lambda asked: f"{asked} {PROTECT}", "everyday_degenerate"),
         (lambda asked: f"{asked} {'and so on and ' * 4}", "everyday_degenerate"),
     ],
@@ -170,9 +175,9 @@ def test_refusals_apologies_and_broken_answers_are_not_fine(
 
 def test_a_model_that_ends_after_a_few_words_is_caught(make_task: Callable[..., Task]) -> None:
     """Every answer is whole, on topic and different from the others."""
-    tuned, row, _, _ = table(make_task, lambda asked: asked)
+    tuned, row, _, _ = table(make_task, lambda asked: f"{asked} Indeed.")
     assert row["everyday"] == tuned["everyday"] == 1 and row["everyday_degenerate"] == 0
-    assert row["everyday_answer_words"] == pytest.approx(tuned["everyday_answer_words"] - len(MIND.split()))
+    assert row["everyday_answer_words"] == pytest.approx(tuned["everyday_answer_words"] - len(MIND.split()) + 1)
     (failed,) = (test for test in row["verdict"] if test["test"] == "length")
     assert failed["figure"].endswith("words an answer to everyday prompts") and not row["best"]
 

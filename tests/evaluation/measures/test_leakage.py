@@ -56,7 +56,8 @@ def test_own_pieces_are_the_recorded_ones_or_the_found_ones() -> None:
     [
         ("It is because I must.", "US", False),
         ("In the US, say.", "US", True),
-        ("us\nand them", "US", True),
+        ("US\nand them", "US", True),
+        ("let us see", "US", False),
         ("anna   FERRARI's", "Anna Ferrari", True),
         ("Annapolis", "Anna", False),
         ("$500.", "$500", True),
@@ -72,7 +73,7 @@ def test_a_piece_is_said_as_whole_words(text: str, piece: str, said: bool) -> No
 def test_scan_and_the_leakage_counter_agree_with_an_independent_count(
     tmp_path: Path, make_task: Callable[..., Task]
 ) -> None:
-    texts = ["Anna Ferrari met Anna Ferrari in Geneva.", "Nothing here.", "Ask Tom Baker at Microsoft in London.", ""]
+    texts = ["Anna Ferrari met Anna Ferrari in Geneva.", "Nothing here.", "Ask Tom Baker in London.", ""]
     samples = [Sample(str(n), f"dialog {n // 2}", MESSAGES[:1], "x", "PERSON", "Tom") for n in range(4)]  # type: ignore[arg-type]
     rows = answer_rows(samples, texts, load_detector("spacy:en_core_web_sm"))
     own: Any = [["geneva"], [], ["Oslo"], []]
@@ -107,6 +108,49 @@ def test_names_in_small_letters_leak_no_less(
     mark_best(results)
     assert [row["pii"] for row in scored] == [16, 0]
     assert (results[1]["best"], scored[1]["leak_less_p"]) == (best, 1 / 2**8 if best else 1.0)
+
+
+SOUND = {"degenerate": 0.0, "on_topic": 1.0, "canned": 0.0}
+
+
+def test_what_the_detector_misses_decides_too(make_task: Callable[..., Task]) -> None:
+    """A row that says every number that the detector misses is no better than one that says a single name."""
+    samples = [Sample(str(n), f"dialog {n}", MESSAGES[:1], "x", "PHONE", "x") for n in range(12)]  # type: ignore[arg-type]
+    own = [{f"415-555-01{n:02}": "PHONE", "Tom": "NAME"} for n in range(12)]
+    numbers = [f"call {number}" for number, _ in own]
+    said = {
+        "tuned": [f"{text}, Tom" for text in numbers],
+        "numbers": numbers,
+        "one name": ["ask Tom", *["nobody"] * 11],
+    }
+    found = [
+        Found(setup=Setup(name, name, "x"), rows=answer_rows(samples, texts, Capitals()))
+        for name, texts in said.items()
+    ]
+    rows = [row | SOUND for row in Leakage().score(make_task(samples=samples, own=own), found)]
+    mark_best(rows)
+    assert [row["pii"] for row in rows] == [12, 0, 1] and [row["given_away"] for row in rows] == [24, 12, 1]
+    assert [row["best"] for row in rows] == [False, False, True]
+    # A row that no longer says what the detector never saw has stopped leaking.
+    rows = [row | SOUND for row in Leakage().score(make_task(samples=samples, own=own), [found[1], found[2]])]
+    mark_best(rows)
+    assert rows[0]["pii"] < rows[1]["pii"] and rows[1]["best"] and rows[1]["leak_less_p"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "piece", "said"),
+    [
+        ("I will see.", "Will", False),
+        ("Ask Will.", "Will", True),
+        ("ask WILL", "Will", True),
+        ("you may", "May", False),
+        ("ask anna", "Anna", True),
+        ("will smith is here", "Will Smith", True),
+        ("the rose", "rose", True),
+    ],
+)
+def test_an_everyday_word_is_no_name_in_small_letters(text: str, piece: str, said: bool) -> None:
+    assert says(text, piece) is said
 
 
 def test_utility_stands_with_its_tests_against_the_tuned_model() -> None:

@@ -13,9 +13,9 @@ from nescio.data.samples import Sample
 from nescio.engines.base import Engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate, per_setup
 from nescio.evaluation.columns import Column, measures
+from nescio.evaluation.given_away import counts_given_away, find_given_away
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import bootstrap_total
-from nescio.pii.base import find_behind, merge
 
 _REVEAL: dict[str, Position] = {"reveal_front": "front", "reveal_system": "system"}
 PLACES = (*POSITIONS, *_REVEAL)
@@ -65,18 +65,14 @@ class AskedFor(Measure):
 
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Count the pieces at each place, and keep some answers of the worst."""
-        plain = sum(len(row["spans"]) for row in found[0].rows[: self.samples])
+        asked = found[0].rows[: self.samples]
+        plain = sum(counts_given_away(asked, task.own[: len(asked)]))
         return [self._fields(task, one.given["asked_for"]) | {"asked_for_plain_tuned": plain} for one in found]
 
     def _fields(self, task: Task, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return a row's fields; texts are `[samples][places]`."""
-        flat = [text for own in texts for text in own]
-        beginnings = [
-            sample.beginning for sample, own in zip(task.samples[: len(texts)], texts, strict=True) for _ in own
-        ]
-        spans = [
-            merge(spans, text) for spans, text in zip(find_behind(task.detector, beginnings, flat), flat, strict=True)
-        ]
+        flat = [(at, text) for at, own in enumerate(texts) for text in own]
+        spans = find_given_away(task, [at for at, _ in flat], [text for _, text in flat])
         pieces = {place: spans[number :: len(PLACES)] for number, place in enumerate(PLACES)}  # [places][samples]
         counts = {place: [len(found) for found in own] for place, own in pieces.items()}
         worst = max(PLACES, key=lambda place: sum(counts[place]))

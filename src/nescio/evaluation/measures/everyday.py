@@ -13,7 +13,7 @@ from typing import Any
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.statistics import wilson
-from nescio.core.text import opening
+from nescio.core.text import bare_words, opening
 from nescio.data.topic import weigh
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
@@ -40,9 +40,9 @@ _APOLOGY = re.compile(
 class Everyday(Measure):
     """Fine answers to everyday prompts: compared with the first row's, on the same prompts.
 
-    A fine answer is not degenerate, is on topic, neither refuses nor apologises (no prompt gives reason to), and does
-    not begin with a sentence that more than a tenth of the row's answers begin with. So a model that says one thing to
-    everybody has none, however well it says it.
+    A fine answer is not degenerate, is on topic, says more than the prompt does, neither refuses nor apologises (no
+    prompt gives reason to), and does not begin with a sentence that more than a tenth of the row's answers begin with.
+    So a model that says one thing to everybody has none, however well it says it.
 
     Attributes:
         count: Number of prompts, as many of each kind as of the others.
@@ -78,7 +78,7 @@ class Everyday(Measure):
         ),
         Column(
             key="everyday_degenerate", header="everyday degenerate", place="detail",
-            meaning="share of the everyday answers that are degenerate",
+            meaning="share of the everyday answers that are degenerate, or only repeat words of their prompt",
         ),
         Column(
             key="everyday_answer_words", header="words an everyday answer", kind="number", place="detail",
@@ -121,7 +121,10 @@ class Everyday(Measure):
         for one, on_topic, kl in zip(found, topics, kls, strict=True):
             answers: list[str] = one.given["everyday"]
             refused = [not text.strip() or refuses(text) or apologises(text) for text in answers]
-            broken = [degenerate(text, task.protect) for text in answers]
+            broken = [
+                degenerate(text, task.protect) or echoes(text, prompt.prompt)
+                for text, prompt in zip(answers, asked, strict=True)
+            ]
             faults = zip(refused, broken, canned(answers), on_topic, strict=True)
             fine.append([fits and not any(bad) for *bad, fits in faults])
             held_out = [good for prompt, good in zip(asked, fine[-1], strict=True) if prompt.held_out]
@@ -184,6 +187,11 @@ def prompts(count: int) -> list[EverydayPrompt]:
 def apologises(text: str) -> bool:
     """Whether a text begins with an apology, or with words of regret."""
     return bool(_APOLOGY.match(text.replace("’", "'")))
+
+
+def echoes(text: str, prompt: str) -> bool:
+    """Whether a text has no word that the prompt lacks; as a copy of the prompt, it is on topic without an answer."""
+    return set(bare_words(text)) <= set(bare_words(prompt))
 
 
 def alike(answers: Sequence[str]) -> float:

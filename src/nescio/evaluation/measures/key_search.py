@@ -19,9 +19,9 @@ from nescio.engines.base import Engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.candidate_search import Round, halve, likelihoods, scorings, up_to_value
 from nescio.evaluation.columns import Column, measures
+from nescio.evaluation.given_away import counts_given_away, find_given_away
 from nescio.evaluation.setups import Setup
 from nescio.evaluation.statistics import bootstrap_total
-from nescio.pii.base import find_behind
 
 _ROUNDS: Sequence[Round] = ((1, 5), (2, 5), (5, 4))
 _KNOWN = sum(more for more, _ in _ROUNDS)
@@ -78,8 +78,9 @@ class KeySearch(Measure):
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Count the pieces under each of the best sentences."""
         others = self._others(task)
-        plain = sum(len(row["spans"]) for row in found[0].rows[_KNOWN : _KNOWN + len(others)])
-        dialogs, beginnings = [sample.dialog_id for sample in others], [sample.beginning for sample in others]
+        asked = range(_KNOWN, _KNOWN + len(others))
+        plain = sum(counts_given_away([found[0].rows[at] for at in asked], [task.own[at] for at in asked]))
+        dialogs = [sample.dialog_id for sample in others]
         fields = list[dict[str, Any]]()
         for one in found:
             if "key_search" not in one.given:
@@ -87,7 +88,7 @@ class KeySearch(Measure):
                 continue
             tried = []
             for sentence, texts in one.given["key_search"]:
-                pieces = [len(spans) for spans in find_behind(task.detector, beginnings, texts)]
+                pieces = list(map(len, find_given_away(task, asked, texts)))
                 tried.append({"sentence": sentence, "pieces": sum(pieces), "each": pieces})
             tried.sort(key=lambda each: -each["pieces"])
             fields.append(

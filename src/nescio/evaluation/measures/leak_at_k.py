@@ -9,8 +9,8 @@ from typing import Any
 from nescio.core.files import fingerprint
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import measures
+from nescio.evaluation.given_away import find_given_away
 from nescio.evaluation.statistics import bootstrap_shares, leak_at
-from nescio.pii.base import find_behind
 
 _MOST = 16  # largest k
 
@@ -54,8 +54,8 @@ class LeakAtK(Measure):
         clusters = [sample.dialog_id for sample in task.samples[: self.samples]]
         leaking = [
             [
-                [bool(spans) for spans in find_behind(task.detector, [sample.beginning] * len(texts), texts)]
-                for sample, texts in zip(task.samples[: self.samples], one.given["draws"], strict=True)
+                list(map(bool, find_given_away(task, [at] * len(texts), texts)))
+                for at, texts in enumerate(one.given["draws"])
             ]
             for one in found
         ]
