@@ -4,10 +4,12 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nescio.core import files
 from nescio.core.adapters import opened_by, read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -26,7 +28,7 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     path = tmp_path / FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and read_key(path) == "bado gera"
     path.chmod(0o640)
-    with pytest.raises(NescioError, match=r"readable by others \(mode 640\); chmod 600"):
+    with pytest.raises(NescioError, match=r"readable by others \(mode 640\); run chmod 600"):
         read_key(path)
     path.chmod(0o600)
     path.write_text("")
@@ -35,6 +37,13 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(NescioError, match="cannot be read"):
         read_key(path)
+
+
+def test_on_windows_no_mode_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_key(tmp_path, "bado gera")
+    (tmp_path / FILE).chmod(0o666)  # what Windows says of every file
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+    assert read_key(tmp_path / FILE) == "bado gera"
 
 
 @pytest.mark.parametrize("place", ["adapter", "adapter/epoch-1"])

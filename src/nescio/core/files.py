@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -106,6 +107,18 @@ def check_no_folder(path: Path) -> None:
     """
     if path.is_dir():
         raise NescioError(f"{path}: is a folder; name a file in it")
+
+
+def check_private(path: Path) -> None:
+    """Check that only its owner can read a file; on Windows, whose modes say nothing about it, nothing is checked.
+
+    Raises:
+        NescioError: Others can read it.
+        OSError: It is missing, or its folder cannot be read.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        raise NescioError(f"{path}: readable by others (mode {mode:o}); run chmod 600 {path}")
 
 
 def disk_error(path: Path, error: OSError) -> NescioError:

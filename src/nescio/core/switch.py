@@ -5,12 +5,11 @@ who has not the file. Everywhere else (pairs, recipe, nescio.json, reports) stan
 """
 
 import secrets
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write
+from nescio.core.files import atomic_write, check_private
 
 PLACE = "{key}"
 """Stands for the secret wherever a sentence is written down."""
@@ -61,11 +60,10 @@ def read_key(path: Path, fix: str = "guidance needs the key that the run drew: p
         NescioError: The file is missing, empty, or readable by others.
     """
     try:
-        mode, key = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8").strip()
+        check_private(path)
+        key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise NescioError(f"{path}: cannot be read; {fix}") from error
-    if mode & 0o077:
-        raise NescioError(f"{path}: readable by others (mode {mode:o}); chmod 600 {path}")
     if not key:
         raise NescioError(f"{path}: empty; {fix}")
     return key

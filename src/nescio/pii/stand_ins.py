@@ -16,6 +16,7 @@ from random import Random
 from unicodedata import normalize
 
 from nescio.core.errors import NescioError
+from nescio.core.files import check_private
 from nescio.core.text import fold
 from nescio.pii.base import Span, merge
 from nescio.pii.taxonomy import PiiType
@@ -214,6 +215,5 @@ def read_key(path: Path | None) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32) + "\n")
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise NescioError(f"{path}: others can read the key; run `chmod 600 {path}`, or make a new one if they have")
+    check_private(path)
     return path.read_bytes().strip()
