@@ -77,7 +77,7 @@ def filled(file: str, seed: int, every_locale: bool) -> list[Labelled]:
 
     Args:
         file: Its name, in this folder.
-        seed: Of the values.
+        seed: Seed of the values.
         every_locale: Fill an English sentence once with the values of each locale; else once, with one locale's.
     """
     values = {locale: _Values(locale, seed) for locale in LOCALES}

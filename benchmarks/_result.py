@@ -22,7 +22,7 @@ def options_of(doc: str | None, name: str, quick: str) -> argparse.ArgumentParse
 
     Args:
         doc: The benchmark's docstring.
-        name: Of its file in `results/`.
+        name: Name of its file in `results/`.
         quick: What `--quick` makes small.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -32,7 +32,7 @@ class Question:
         targets: Values that count when the answer says one of them.
         max_tokens: Most tokens of the answer.
         temperature: 0 is greedy.
-        seed: Of sampling.
+        seed: Seed of the sampling.
         turn: How many of this attack's questions the conversation has before this one.
     """
 
@@ -61,12 +61,12 @@ class Setting:
 
     Attributes:
         facts: The facts of everybody who is asked about.
-        tokenizer: Of the model; None at an endpoint.
+        tokenizer: The model's tokenizer; None at an endpoint.
         continues: Whether the beginning of an answer can be given; not at an endpoint.
         draws: Answers that are sampled to a question, where an attack samples.
         scorings: Most texts that are scored in a search.
         found: What the attack's own search found, the best first; empty before it.
-        seed: Of all choices.
+        seed: Seed of all choices.
     """
 
     facts: Sequence[Fact] = ()

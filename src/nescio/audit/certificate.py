@@ -21,7 +21,7 @@ from nescio.report.html import environment
 from nescio.report.table import percent
 
 NAME = "certificate"
-"""Of the files, without suffix."""
+"""Name of its files, without suffix."""
 
 PLAIN_WORDS = (
     "What was changed is an adapter. The model under it still knows what it knew: whoever takes the adapter off has it "
@@ -69,7 +69,7 @@ def unasked(key: bytes, left_out: Mapping[str, str], people: Sequence[Sequence[F
     """Return the facts that were trained and not asked for, by the hashes of `hashed`, with the reason of each.
 
     Args:
-        key: Of the certificate.
+        key: The certificate's key.
         left_out: The reason of each, by the fact's id.
         people: The facts of each person.
     """
@@ -85,7 +85,7 @@ def shown(result: Mapping[str, Any], guessing: Collection[str] = ()) -> dict[str
     """Return what the certificate holds of an audit: its figures, without names, questions and answers.
 
     Args:
-        result: Of the audit.
+        result: The audit's result.
         guessing: Names of the attacks that were asked about made-up people, too.
     """
     attacks = [

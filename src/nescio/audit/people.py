@@ -222,7 +222,7 @@ def fact_of(sample: Sample, pieces: Mapping[str, str]) -> Fact:
     """Return the fact that a sample is cut before.
 
     Args:
-        sample: Of a dialog.
+        sample: A dialog's sample.
         pieces: The dialog's own pieces of personal data, each with its slot or label.
     """
     types = {value: type_of(label) for value, label in pieces.items()}

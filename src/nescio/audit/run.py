@@ -133,7 +133,7 @@ def answered(
 
     Args:
         plan: What was asked.
-        name: Of the attack.
+        name: Name of the attack.
         questions: The first question of each conversation.
         held: The replies of each conversation.
         searched: What its search found.

@@ -33,7 +33,7 @@ class Findings:
     """What an attack gave.
 
     Attributes:
-        name: Of the attack; `all` is any of them.
+        name: Name of the attack; `all` is any of them.
         facts: The facts that it asked about and that count: where it was answered, also beside a made-up person.
         replies: All answers, about real people and made-up ones.
         not_asked: Why it was not asked; None if it was.
@@ -76,7 +76,7 @@ def score(found: Findings, made_up: Mapping[str, Fact], seed: int) -> dict[str, 
     Args:
         found: What it gave.
         made_up: The made-up fact beside each real one, by the real one's id.
-        seed: Of the bootstrap, which draws people.
+        seed: Seed of the bootstrap, which draws people.
     """
     facts = found.facts
     said = found.about(facts)

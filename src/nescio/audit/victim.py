@@ -23,7 +23,7 @@ class Victim:
         engine: Answers.
         setup: The model, its adapter and its sentences.
         identity: Plain data that decides its answers: the hashes of its weights, or name and address.
-        tokenizer: Of the model; None at an endpoint.
+        tokenizer: The model's tokenizer; None at an endpoint.
         is_endpoint: Whether it is asked over the network.
     """
 

@@ -111,7 +111,7 @@ def round_weights(model: Any, kind: str) -> None:
     of 64 as in Transformers, rounds linear layers alone and leaves the embedding and the head as they are.
 
     Args:
-        model: Of Transformers, in fp32.
+        model: Transformers model, in fp32.
         kind: `NF4`, or a type of `gguf`: `Q8_0`, `Q4_0`, `Q4_1`.
 
     Raises:

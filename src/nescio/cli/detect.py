@@ -40,7 +40,7 @@ def check(
         typer.Option(min=1, help="Instead: draw so many texts of LABELLED, and write them to --out, to be corrected."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File that --sample writes.")] = Path("to_correct.txt"),
-    seed: Annotated[int, typer.Option(help="Of the draw of --sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for choosing the --sample texts.")] = 0,
     field: Annotated[str | None, typer.Option(help=f"For --sample. {FIELD}")] = None,
 ) -> None:
     """Tell how much a detector sees: recall and precision by type, and what it missed, on texts whose data is known.

@@ -16,8 +16,8 @@ def reproduce(
     what: Annotated[
         str,
         typer.Argument(
-            help="Of the paper: table1, table2, table3, figures. A public benchmark: lume, tofu, unlearnpii, knowundo, "
-            "or a plugin's."
+            help="From the paper: table1, table2, table3, figures. A public benchmark: lume, tofu, unlearnpii, "
+            "knowundo, or a plugin's."
         ),
     ],
     recipe: Annotated[
@@ -34,11 +34,11 @@ def reproduce(
         Path | None, typer.Option(help="Folder of a benchmark's files, in their published form. Default: the hub.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Of a benchmark: few people, one setting and one seed for each method.")
+        bool, typer.Option("--quick", help="For a benchmark: few people, one setting and one seed for each method.")
     ] = False,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Of a benchmark: compare this method, or a registered loss. Repeatable. Default: all."),
+        typer.Option(help="For a benchmark: compare this method, or a registered loss. Repeatable. Default: all."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")

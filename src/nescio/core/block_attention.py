@@ -136,7 +136,7 @@ class _Plan:
     """How to attend under a mask.
 
     Attributes:
-        sizes: Of its blocks.
+        sizes: Sizes of its blocks.
         causal: Number of rows at the start of each block that see all of it up to themselves.
         padding: How the blocks are padded, if all are short and of like length.
     """

@@ -202,7 +202,7 @@ def hidden_states(model: Any, depth: float | None) -> Iterator[list[Tensor]]:
 
     Args:
         model: A causal LM, as it is or wrapped by PEFT or accelerate.
-        depth: Of the layer, as a share of all layers; None: nothing is collected.
+        depth: Depth of the layer, as a share of all layers; None: nothing is collected.
     """
     seen: list[Tensor] = []
     if depth is None:

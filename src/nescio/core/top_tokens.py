@@ -87,7 +87,7 @@ class TopTokens:
         """Let the end be at least as likely as in another distribution; the other tokens share what is left.
 
         Args:
-            other: Of the same n positions.
+            other: Distribution at the same n positions.
             end: Id of the token that ends an answer.
         """
         ids, log_probs = self.ids.clone(), self.log_probs.clone()  # [n, k], the most likely first

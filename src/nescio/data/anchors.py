@@ -82,7 +82,7 @@ def make_up_prompts(
         tokenizer: Its tokenizer.
         count: How many are wanted.
         max_tokens: Longest prompt; longer ones are left out.
-        seed: Of the sampling, at top-p 0.95 and temperature 1, or 0.7 where the beginning is given.
+        seed: Seed of the sampling, at top-p 0.95 and temperature 1, or 0.7 where the beginning is given.
         personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps what was written.
         tally: Receives `asked`, and how many were left out as `unfinished`, `short`, `repeated` and `personal`.
@@ -150,7 +150,7 @@ def answer_prompts(
         tokenizer: Its tokenizer.
         conversations: The prompts.
         max_tokens: Longest answer.
-        seed: Of the sampling.
+        seed: Seed of the sampling.
         personal_starts: Finds the first piece of personal data in each text.
         cache: Keeps the answers.
         tally: Receives how many were left out as `unanswered`, as `personal answers`, and as `joined to their

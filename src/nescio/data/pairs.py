@@ -41,7 +41,7 @@ class Pairing:
         paraphrases: Further pairs of each, with the question in other words.
         asked: Share of the pairs beside which stand pairs in which the caller asks for personal data: under the protect
             sentence and under none, the clean answer chosen.
-        seed: Of the other words, and of what the callers say.
+        seed: Seed of the other words, and of what the callers say.
     """
 
     twins: bool = True

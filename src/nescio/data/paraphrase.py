@@ -51,7 +51,7 @@ def paraphrases(question: str, count: int, seed: str) -> list[str]:
     Args:
         question: The message.
         count: How many.
-        seed: Of the choice.
+        seed: Seed of the choice.
     """
     rng, made = random.Random(f"{seed}/{question}"), list[str]()
     forms, frames = list(_forms(question.strip())), [frame.replace("{q}", question.strip()) for frame in _FRAMES]

@@ -43,8 +43,8 @@ class Source:
         model: Name of the model in the accounts.
         identity: What the answers depend on besides the request: the model's hash, or its name and address.
         strategies: How to ask.
-        tokenizer: Of the source's model, where completion needs rendered text; None: the engine renders.
-        temperature: Of sampling; 0.7 in the paper.
+        tokenizer: The source model's tokenizer, where completion needs rendered text; None: the engine renders.
+        temperature: Temperature of sampling; 0.7 in the paper.
         share: Share of the samples that it is asked about, drawn by the seed.
         concurrency: Calls at the same time.
         together: Requests in one call.

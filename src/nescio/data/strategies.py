@@ -78,7 +78,7 @@ class Strategy:
 
         Args:
             sample: The place.
-            tokenizer: Of the source's model, for completion at an endpoint; None leaves the rendering to the engine.
+            tokenizer: The source model's tokenizer, for completion at an endpoint; None: the engine renders.
 
         Returns:
             Messages, or with a tokenizer in completion mode the rendered text up to the place.

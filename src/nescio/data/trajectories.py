@@ -23,7 +23,7 @@ def asked_ways(
         conversations: Without any sentence of ours.
         count: How many prompts.
         share: Share of the prompts with a request for personal data, within [0, 1].
-        seed: Of all choices.
+        seed: Seed of all choices.
     """
     rng = random.Random(f"{seed}/asked")
     order: list[int] = []

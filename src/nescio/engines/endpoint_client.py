@@ -38,7 +38,7 @@ class RefusedError(Exception):
     """A server answers with an error.
 
     Attributes:
-        status: Of HTTP.
+        status: HTTP status.
         said: The error in OpenAI's form, a mapping, or whatever else was answered.
         retry_after: Seconds that the server asks to be left alone; None: it does not say.
     """
@@ -79,7 +79,7 @@ class EndpointClient:
         retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
 
     Attributes:
-        host: Of the address.
+        host: Host of the address.
 
     Raises:
         NescioError: aiohttp is not installed, the address is none, or the environment names a proxy or certificates

@@ -120,7 +120,7 @@ class Measure:
     """A measure, made with the options of its recipe entry. Subclasses set `columns` and implement `score`.
 
     Attributes:
-        columns: Of the table.
+        columns: Columns of the table that it fills.
         longest: Most tokens of an answer that it asks for; None: as many as of an answer to a sample.
     """
 
@@ -156,7 +156,7 @@ def generate(
     """Ask every set-up to go on with every conversation, all together, so that shared prompts are computed once.
 
     Args:
-        engine: Of the set-ups' model, with their adapters.
+        engine: Engine of the set-ups' model, with their adapters.
         setups: Ways of asking.
         conversations: What is asked.
         max_tokens: Most tokens of an answer.

@@ -48,8 +48,8 @@ def forget_quality(ratios: Sequence[float], retrained: Sequence[float]) -> float
     questions: with n on each side no p-value is below 2 / C(2n, n).
 
     Args:
-        ratios: Of the unlearned model, on the forget half.
-        retrained: Of the model that was trained without it, on the same questions.
+        ratios: Ratios of the unlearned model, on the forget half.
+        retrained: Ratios of the model that was trained without it, on the same questions.
 
     Raises:
         NescioError: SciPy is not installed.
@@ -96,8 +96,8 @@ def min_k(log_probs: Sequence[float], share: float = 0.2) -> float:
     Shi et al. 2024, "Detecting Pretraining Data from Large Language Models" (2310.16789), eq. 1.
 
     Args:
-        log_probs: Of each token.
-        share: Of the tokens that are looked at; one at least.
+        log_probs: Log-probability of each token.
+        share: Share of the tokens that are looked at; one token at least.
     """
     return fmean(sorted(log_probs)[: max(1, int(len(log_probs) * share))])
 

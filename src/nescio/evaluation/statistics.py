@@ -23,7 +23,7 @@ def bootstrap_total(counts: Sequence[float], clusters: Sequence[str], seed: int)
     Args:
         counts: One number a sample.
         clusters: What each sample belongs to; samples of one dialog are not independent of each other.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         Lower and upper bound, on the scale of `sum(counts)`.
@@ -48,7 +48,7 @@ def bootstrap_means(values: Any, clusters: Sequence[str], seed: int) -> list[Int
     Args:
         values: `[samples, columns]`.
         clusters: What each sample belongs to.
-        seed: Of the draws, which all columns share.
+        seed: Seed of the draws, which all columns share.
     """
     totals, sizes = _by_cluster(np.asarray(values, dtype=float), clusters)
     drawn = _draws(len(totals), seed)
@@ -68,7 +68,7 @@ def widened(interval: Interval, clusters: Sequence[str], least: float = 0.0, mos
     leaves possible where none does. So at nothing, at everything and beside them the bounds are at least that far.
 
     Args:
-        interval: Of a share, or of a difference of two.
+        interval: Interval of a share, or of a difference of two.
         clusters: What was drawn.
         least: Least value that there can be: 0 for a share, -1 for a difference.
         most: Largest value that there can be.

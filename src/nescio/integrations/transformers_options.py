@@ -114,7 +114,7 @@ def lengths(model: Any, options: Mapping[str, Any], prompt: int) -> dict[str, in
 
     Args:
         model: A causal LM.
-        options: Of the call.
+        options: Options of the call.
         prompt: Length of the positive prompts, without the padding to the width of the negative ones.
 
     Raises:
@@ -136,7 +136,7 @@ def guided_processors(model: Any, options: Mapping[str, Any], extra: int) -> lis
 
     Args:
         model: A causal LM.
-        options: Of the call.
+        options: Options of the call.
         extra: Columns by which the positive rows were widened; the processors do not see them.
     """
     found: list[Processor] = []

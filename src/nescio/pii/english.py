@@ -37,7 +37,7 @@ _WORDS = {
 }
 _SMALL = {language: frozenset(words.split()) for language, words in _WORDS.items()}
 SMALL_WORDS = frozenset[str]().union(*_SMALL.values())
-"""Of all seven languages together."""
+"""Small words of all seven languages together."""
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 

@@ -72,7 +72,7 @@ def open_preset(name: str, open_part: Callable[[str], Detector]) -> tuple[list[D
     """Open the parts of a preset that are installed.
 
     Args:
-        name: Of `PRESETS`.
+        name: Name of the preset, a key of `PRESETS`.
         open_part: Opens a part by its name.
 
     Returns:

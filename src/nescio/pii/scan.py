@@ -18,7 +18,7 @@ class Text:
     Attributes:
         place: For people: a file, a line, a message.
         text: The text.
-        line: Of plain text, the line of `place` on which it begins; None where all of it stands at `place`.
+        line: Line of `place` on which a plain text begins; None where all of it stands at `place`.
     """
 
     place: str

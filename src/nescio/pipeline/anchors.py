@@ -46,7 +46,7 @@ def make_anchors(
         folder: Where to write. What a killed run has left there is used.
         count: Prompts that the base makes up.
         tick: Called with progress.
-        seed: Of what it makes up.
+        seed: Seed of the sampling.
         least: How many have to be of use.
         field: What the recipe calls them.
         mend: What to change where too few are.

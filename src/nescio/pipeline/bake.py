@@ -116,7 +116,7 @@ class Baking:
         """Return the checkpoint of the student after a round, and the log of its steps.
 
         Args:
-            number: Of the round, from 0.
+            number: Number of the round, from 0.
             student: Adapter folder that the round starts from. None, the first round: a fresh adapter, so that what the
                 teacher's training spoiled elsewhere is not carried on; the teacher answers.
             work: Folder of the round; what a killed round has left there is used.

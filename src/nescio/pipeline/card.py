@@ -31,7 +31,7 @@ class Base:
 
     Attributes:
         name: As it may be told: a hub id, or the last part of a path.
-        hub_id: Of the nearest ancestor that is on the hub.
+        hub_id: Hub id of the nearest ancestor that is on the hub.
         licence: As the hub writes it, such as `apache-2.0`; None: not found.
     """
 

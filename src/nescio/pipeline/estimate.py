@@ -217,8 +217,8 @@ class _Model:
     Attributes:
         size: What decides its memory.
         dtype: Type of its weights.
-        speed: Of products in that type.
-        fastest: Of products in bf16 where they are faster, as for training and for answers to learn from.
+        speed: Speed of products in that type.
+        fastest: Speed of products in bf16 where they are faster, as for training and for answers to learn from.
     """
 
     size: ModelSize

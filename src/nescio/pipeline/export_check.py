@@ -34,7 +34,7 @@ class Export:
     """What is exported, and how it is asked.
 
     Attributes:
-        name: Of its row and its answers.
+        name: Name of its row and of its answers file.
         label: As the table calls it.
         engine: Engine that others run it on.
         file: The file in the folder that is run; empty: the folder itself.

@@ -47,7 +47,7 @@ class Erasure:
         attacks: Attacks that are tried; empty: all.
         draws: Answers that are sampled to the plain question.
         epochs: Passes over the answers, in each round.
-        learning_rate: Of the training.
+        learning_rate: Learning rate of the training.
     """
 
     people: Path
@@ -139,7 +139,7 @@ class _Request:
         run: The run.
         erasure: What is asked for.
         people: The facts of each person.
-        number: Of the request.
+        number: Number of the request.
         folder: Working folder; what a killed job has left there is used.
         tick: Called with progress.
     """

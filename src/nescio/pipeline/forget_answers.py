@@ -53,7 +53,7 @@ class Told:
     """An answer to learn from: one that tells, up to where it has said secrets, or a whole one that tells nothing.
 
     Attributes:
-        id: Of the question.
+        id: Id of the question.
         prompt: The question, a conversation or plain text.
         answer: The answer; one that tells ends in a secret.
         places: Where it says what is the person's own of a secret: `[start, end]` for each place.

@@ -62,8 +62,8 @@ class Rounds:
             the one before the last request, every request could lose a little more of it.
         endings: How most facts of a kind end, which stays.
         epochs: Passes over the answers in each round.
-        learning_rate: Of the adapter.
-        seed: Of all choices.
+        learning_rate: Learning rate of the adapter.
+        seed: Seed of all choices.
         folder: Working folder; what a killed job has left there is used.
         tick: Called with progress.
     """

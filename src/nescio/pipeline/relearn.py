@@ -48,7 +48,7 @@ class Relearning:
     Attributes:
         lines: Most lines of either kind.
         epochs: Passes over them.
-        learning_rate: Of the adapter, which goes on from where it is; a model without one gets a fresh one.
+        learning_rate: Learning rate of the adapter, which goes on from where it is; a model without one gets a new one.
     """
 
     lines: int

@@ -35,7 +35,7 @@ def write(run: Path, *others: Path, masked: Masked | None = None, name: str = "r
         run: The run folder.
         *others: Folders of other runs, to compare with.
         masked: Masks the personal data in all that is quoted; None: it is shown.
-        name: Of the file.
+        name: Name of the file.
 
     Returns:
         The file.

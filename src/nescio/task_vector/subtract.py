@@ -20,7 +20,7 @@ class Summary:
         tensors: Number of the base's tensors.
         changed: Number of those that it changed.
         bytes: Bytes of the weights.
-        kept: Of a fitted adapter: share of the delta's energy (squared Frobenius norm) that it carries, by weight.
+        kept: For a fitted adapter: share of the delta's energy (squared Frobenius norm) that it carries, by weight.
         kept_overall: The same share of all selected tensors.
         left_out: Tensors that no LoRA can carry; they count as lost.
     """

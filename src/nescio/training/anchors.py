@@ -42,7 +42,7 @@ class Anchors:
     Args:
         units: One an anchor: its examples, which differ in the sentence and have targets.
         settings: How many a step, and their weight.
-        seed: Of the order.
+        seed: Seed of the order.
         row_tokens: None: each answer has a row of its own; else the anchors of a step share one.
         pull: What is added to the loss; by default the KL from the anchors' targets.
         name: What the log calls it.

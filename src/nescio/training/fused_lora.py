@@ -73,7 +73,7 @@ class _LoraLinear(torch.autograd.Function):
         """Compute the layer.
 
         Args:
-            ctx: Of autograd.
+            ctx: Context of autograd.
             x: `[n, in]`.
             dropped: `[n, in]`: what the adapter reads in the place of x; None: x.
             weight: `[out, in]`, in the type of all products.

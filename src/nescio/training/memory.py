@@ -39,7 +39,7 @@ def training_bytes(size: ModelSize, load: Load, dtype: torch.dtype, quantize: Qu
     """Return the most memory of a training step, within a factor of two.
 
     Args:
-        size: Of the model.
+        size: Size of the model.
         load: What a step computes.
         dtype: Type of the weights that are not quantised, and of the activations.
         quantize: Form of the linear layers' weights.

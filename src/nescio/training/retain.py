@@ -29,7 +29,7 @@ def retained(
         units: Examples of the retain half.
         settings: How many beside each step, and α.
         loss: The loss on the forget half.
-        seed: Of the order.
+        seed: Seed of the order.
         row_tokens: As for `Anchors`.
     """
     pull = unlikelihood if loss.states_at is None else partial(drift, states_at=loss.states_at)

@@ -36,8 +36,8 @@ class TrainingSettings:
         learning_rate: Peak; a cosine takes it down to a tenth.
         warmup: Number of warm-up steps, or their share if below 1.
         lora: The adapter.
-        weight_decay: Of AdamW.
-        seed: Of initialisation, order and dropout.
+        weight_decay: Weight decay of AdamW.
+        seed: Seed of initialisation, order and dropout.
         row_tokens: Examples share a row of up to this many tokens; None: each answer has a row of its own.
         prompt_wanted: Whether the loss looks at the prompts too.
         gradient_checkpointing: Compute activations again in the backward pass instead of storing them.

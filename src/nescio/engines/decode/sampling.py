@@ -38,7 +38,7 @@ class SamplingSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the request; any integer."""
+        """Seed of the request; any integer."""
 
 
 def bias_of(request: Request, answer: Sequence[int]) -> dict[int, float]:
@@ -79,7 +79,7 @@ def choose(log_probs: Tensor, settings: Sequence[SamplingSettings], positions: S
 
     Args:
         log_probs: `[rows, vocab]`, normalised or `biased`.
-        settings: Of each row.
+        settings: Settings of each row.
         positions: Number of tokens that each row's answer already has. Seed and position decide a draw, so it is the
             same in any batch and in any engine.
 

@@ -53,7 +53,7 @@ class Said:
         otherwise: Greedy answers to the question in other words.
         inverse: Greedy answer to the question turned round.
         drawn: Sampled answers.
-        log_probs: Of each token of the right answer.
+        log_probs: Log-probability of each token of the right answer.
         greedy: Whether each of these tokens is the likeliest.
         paraphrased: Mean log-probability of a token of the paraphrased answer.
         wrong: The same of each wrong answer.
@@ -92,7 +92,7 @@ def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, ask
     """Ask a row everything.
 
     Args:
-        engine: Of the row's model, with its adapter.
+        engine: Engine of the row's model, with its adapter.
         adapter: The adapter's name in the engine; None: the model alone.
         guidance: How the row is guided; None: plainly.
         asked: What is asked.

@@ -63,7 +63,7 @@ def parts_of(
         count: About how many of each half: people are taken until they have as many; None: all of them.
         per_person: How many about each; None: all of them.
         variants: How many paraphrases and wrong answers of each; None: all of them.
-        seed: Of the choice.
+        seed: Seed of the choice.
         detector: Finds the personal data in answers whose values the benchmark does not record.
 
     Raises:

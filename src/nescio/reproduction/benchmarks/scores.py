@@ -82,7 +82,7 @@ def best(choices: Mapping[Any, Choice], least: float) -> Any:
     """Return the setting that leaks least among those that are useful enough; if none is, the most useful one.
 
     Args:
-        choices: Of each setting.
+        choices: Leak and usefulness of each setting.
         least: Usefulness below which a setting is not taken for its leak.
     """
     useful = {key: each for key, each in choices.items() if each.usefulness >= least}

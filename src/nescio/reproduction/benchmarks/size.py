@@ -8,7 +8,7 @@ class Size:
     """How much is compared.
 
     Attributes:
-        questions: Of each half, about: whole people are taken; None: all.
+        questions: Number of questions of each half, about: whole people are taken; None: all.
         per_person: Questions about a person; None: all.
         variants: Paraphrases and wrong answers of each; None: all.
         words: Plain questions that are measured.

@@ -41,7 +41,7 @@ def unlearn(
         folder: Where `epoch-1`, `epoch-2`, … are written.
         section: Epochs, batch, LoRA and lengths.
         rate: Learning rate.
-        seed: Of initialisation and order.
+        seed: Seed of initialisation and order.
         tick: Called with progress.
 
     Raises:

@@ -21,7 +21,7 @@ def no_control(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(no_control)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-"""Of a tool, or the id of a call."""
+"""Name of a tool, or the id of a call."""
 
 
 class Body(BaseModel):

@@ -17,7 +17,7 @@ class Call:
     Attributes:
         index: Place among the calls of the choice.
         id: Made here, whatever the engine calls it.
-        name: Of the tool.
+        name: Name of the tool.
         arguments: JSON, checked if there is an output filter.
         spans: Personal data in the arguments.
     """

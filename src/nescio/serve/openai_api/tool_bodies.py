@@ -54,7 +54,7 @@ def _whole_arguments(arguments: str) -> str:
 
 
 Arguments = Annotated[Text, AfterValidator(_whole_arguments)]
-"""Of a call, as JSON."""
+"""Arguments of a call, as JSON."""
 
 
 class Function(Body):
