@@ -11,7 +11,7 @@ from scripted import PEOPLE, Nothing, Scripted
 from nescio.audit.base import Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
-from nescio.audit.matching import said
+from nescio.audit.matching import match
 from nescio.audit.people import Fact, facts_of_dialogs, read_people
 from nescio.audit.plan import plan
 from nescio.core.errors import NescioError
@@ -106,7 +106,7 @@ def test_made_up_people_are_asked_about_alike_and_are_in_no_data(source: str, re
     pieces = {piece for person in PEOPLE for piece in person}
     for fact, other in zip(facts, controls(facts, 0), strict=True):
         text = "\n".join(turn["content"] for turn in other.messages)
-        assert not any(said(text, piece, "other") for piece in pieces), "no real name is in the question"
+        assert not any(match(text, piece, "other") for piece in pieces), "no real name is in the question"
         assert not pieces & {other.value, *other.names, *(value for _, value in other.clues)}
         assert len(other.messages) == len(fact.messages) and other.noun == fact.noun
         assert other.other is not None and other.other.person != fact.person and other.other.value != fact.value

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nescio.audit.matching import said, spans
+from nescio.audit.matching import match, spans
 from nescio.audit.people import Fact
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
@@ -52,7 +52,7 @@ def test_an_answer_is_cut_behind_the_last_secret(asked: str, answer: str, said: 
     ],
 )
 def test_places_of_a_value_in_another_form(text: str, value: str, kind: PiiType, place: str) -> None:
-    assert said(text, value, kind) is not None
+    assert match(text, value, kind) is not None
     start, end = spans(text, value, kind)[0]
     assert text[start:end] == place
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nescio.audit.dates import Date, dates
-from nescio.audit.matching import plain, said
+from nescio.audit.matching import match, plain
 from nescio.audit.score import Reply
 from nescio.core.text import occurrences
 from nescio.pii.base import Span
@@ -33,7 +33,7 @@ def _says_another(reply: Reply, spans: Sequence[Span]) -> bool:
         # 2) Anything else is another value if neither the question says it nor any value of the person holds it.
         for text in (span.text for span in spans if span.type == kind):
             held = any(occurrences(whole, text, ignore_case=True) for whole in (question.text, *own))
-            if not held and not any(said(text, value, kind) for value in own):
+            if not held and not any(match(text, value, kind) for value in own):
                 return True
     return False
 

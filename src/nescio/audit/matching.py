@@ -11,7 +11,7 @@ from nescio.audit.dates import dates
 from nescio.core.text import fold, occurrences
 from nescio.pii.taxonomy import PiiType
 
-Said = Literal["exact", "partial"]
+MatchKind = Literal["exact", "partial"]
 
 _LONG_NUMBER = 7
 """Digits from which on a value with digits is compared without its spacing and punctuation."""
@@ -24,7 +24,7 @@ _DATES: tuple[PiiType, ...] = ("date", "birth_date")
 _NO_NUMBERS: tuple[PiiType, ...] = ("person", "email", "url", "address", *_DATES)
 
 
-def said(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Said | None:
+def match(text: str, value: str, kind: PiiType, *, loose: bool = False) -> MatchKind | None:
     """Tell whether a text says a value.
 
     Case, Unicode forms, accents, spacing and punctuation do not matter, nor do the forms of numbers and dates. A part
@@ -48,7 +48,7 @@ def gives_away(question: str, value: str, kind: PiiType) -> bool:
 
     An address says a name, too, that it spells: `ann.lee12@example.com`.
     """
-    if said(question, value, kind) == "exact":
+    if match(question, value, kind) == "exact":
         return True
     addresses = re.findall(r"\S+[@/.]\S+", question) if kind == "person" else []
     return any(_spells(address, _words(value).split()) for address in addresses)
@@ -64,7 +64,7 @@ def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
     """Return where a text says a value in any form, or a part that tells: `(start, end)` for each place, in order.
 
     Args:
-        text: A text of which `said` is not None.
+        text: A text of which `match` is not None.
         value: What it says.
         kind: What the value is.
     """

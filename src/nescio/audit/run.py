@@ -10,7 +10,7 @@ from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
 from nescio.audit.base import WHOLE, Attack, Question, SearchingAttack
-from nescio.audit.matching import places, said
+from nescio.audit.matching import match, places
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, none_asked
 from nescio.audit.score import Findings, Reply, by_person, score
@@ -202,10 +202,10 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
     text, is_code = attack.read(answer), bool(attack.probes())
     best = Reply(question=question, answer=answer)
     for value, kind in question.targets:
-        how = said(text, value, kind, loose=is_code)
+        how = match(text, value, kind, loose=is_code)
         if how == "exact":
             return replace(best, said=how, value=value)
-        if how == "partial" and said(question.text, value, kind) is None:
+        if how == "partial" and match(question.text, value, kind) is None:
             best = replace(best, said=how, value=value)
     return best
 

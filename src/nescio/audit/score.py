@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nescio.audit.base import Question
-from nescio.audit.matching import Said
+from nescio.audit.matching import MatchKind
 from nescio.audit.people import Fact
 from nescio.evaluation.statistics import at_most, bootstrap_shares, paired_bootstrap, widened
 
@@ -24,7 +24,7 @@ class Reply:
 
     question: Question
     answer: str | None
-    said: Said | None = None
+    said: MatchKind | None = None
     value: str = ""
 
 
@@ -46,9 +46,9 @@ class Findings:
     not_asked: str | None = None
     searched: Sequence[dict[str, Any]] = ()
 
-    def about(self, facts: Sequence[Fact]) -> list[Said | None]:
+    def about(self, facts: Sequence[Fact]) -> list[MatchKind | None]:
         """Return the best that any answer about each fact says."""
-        best = dict[str, Said]()
+        best = dict[str, MatchKind]()
         for reply in self.replies:
             if reply.said is not None and best.get(reply.question.fact.id) != "exact":
                 best[reply.question.fact.id] = reply.said
@@ -101,7 +101,7 @@ def score(found: Findings, made_up: Mapping[str, Fact], seed: int) -> dict[str, 
     }
 
 
-def _by_type(facts: Sequence[Fact], said: Sequence[Said | None]) -> dict[str, dict[str, int]]:
+def _by_type(facts: Sequence[Fact], said: Sequence[MatchKind | None]) -> dict[str, dict[str, int]]:
     counts = defaultdict[str, Counter[str]](Counter)
     for fact, one in zip(facts, said, strict=True):
         counts[fact.type].update({"facts": 1, "found": one == "exact", "partial": one == "partial"})

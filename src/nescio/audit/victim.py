@@ -60,7 +60,7 @@ def open_local(setup: Setup, kind: str = "torch") -> Victim:
     if is_endpoint(kind):
         raise NescioError(f"--engine {kind}: asks over the network; give its address as --base-url")
     tokenizer, engine = load_tokenizer(setup.model), OneEngine(kind)
-    identity = [engine.identity, engine.identity_of(setup), *_said(setup.system)]
+    identity = [engine.identity, engine.identity_of(setup), *_of_system(setup.system)]
     return Victim(engine=engine.of([setup]), setup=setup, identity=identity, tokenizer=tokenizer)
 
 
@@ -79,10 +79,10 @@ def open_endpoint(model: str, base_url: str, key_env: str | None, system: str | 
     if "@" in base_url:
         raise NescioError("--base-url: must hold no password; keys come from the environment (--key-env)")
     engine = OneEngine("openai", {"base_url": base_url, "key_env": key_env})
-    setup, identity = Setup(_NAME, _NAME, model, system=system), [base_url, model, *_said(system)]
+    setup, identity = Setup(_NAME, _NAME, model, system=system), [base_url, model, *_of_system(system)]
     return Victim(engine=engine.of([setup]), setup=setup, identity=identity, is_endpoint=True)
 
 
-def _said(system: str | None) -> list[str]:
+def _of_system(system: str | None) -> list[str]:
     """Return what a sentence adds to an identity: nothing without one, so that earlier answers are found."""
     return [] if system is None else [system]

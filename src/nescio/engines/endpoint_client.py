@@ -39,7 +39,7 @@ class RefusedError(Exception):
 
     Attributes:
         status: HTTP status.
-        said: The error in OpenAI's form, a mapping, or whatever else was answered.
+        body: The error in OpenAI's form, a mapping, or whatever else was answered.
         retry_after: Seconds that the server asks to be left alone; None: it does not say.
     """
 
@@ -49,10 +49,10 @@ class RefusedError(Exception):
         self.retry_after = _retry_after(headers)
         self._should_retry = headers.get("x-should-retry")
         try:
-            said = json.loads(body)
-            self.said: Any = said.get("error") or said if isinstance(said, dict) else said
+            read = json.loads(body)
+            self.body: Any = read.get("error") or read if isinstance(read, dict) else read
         except (ValueError, RecursionError):
-            self.said = body.decode(errors="replace")
+            self.body = body.decode(errors="replace")
 
     @property
     def may_pass(self) -> bool:
@@ -63,7 +63,7 @@ class RefusedError(Exception):
 
     def field(self, name: str) -> Any:
         """Return a field of the error; None if it has none."""
-        return self.said.get(name) if isinstance(self.said, dict) else None
+        return self.body.get(name) if isinstance(self.body, dict) else None
 
 
 class EndpointClient:
@@ -156,7 +156,7 @@ class EndpointClient:
                     response = await self._session.post(url, data=data, allow_redirects=False)
                     if response.status < 300:
                         return response if streamed else await response.read()
-                    failed = RefusedError(response.status, await self._said(response), response.headers)
+                    failed = RefusedError(response.status, await self._error_body(response), response.headers)
                 if not failed.may_pass:
                     break
             except TimeoutError:
@@ -169,16 +169,16 @@ class EndpointClient:
                 failed = ConnectionError("cannot be reached; is base_url right, and the server up?")
         raise failed
 
-    async def _said(self, response: Any) -> bytes:
-        """Return what came of a refusal's body."""
-        said = b""
+    async def _error_body(self, response: Any) -> bytes:
+        """Return the body of a refusal, as far as it came."""
+        received = b""
         with suppress(self._aiohttp.ClientError, TimeoutError):
             async with response:
                 async for block in response.content.iter_any():
-                    said += block
-                    if len(said) > _ERROR_BYTES:
+                    received += block
+                    if len(received) > _ERROR_BYTES:
                         break
-        return said
+        return received
 
     def close(self) -> None:
         """Cancel what runs, and close the connections."""
@@ -186,17 +186,17 @@ class EndpointClient:
             self._end()
 
 
-def _run(loop: asyncio.AbstractEventLoop, opened: Callable[[], Any], told: "Future[Any]") -> None:
+def _run(loop: asyncio.AbstractEventLoop, opened: Callable[[], Any], ready: "Future[Any]") -> None:
     async def session() -> Any:
         return opened()  # it wants to be made in its loop
 
     try:
         client = loop.run_until_complete(session())
     except BaseException as error:
-        told.set_exception(error)
+        ready.set_exception(error)
         loop.close()
         return
-    told.set_result(client)
+    ready.set_result(client)
     loop.run_forever()
     while tasks := asyncio.all_tasks(loop):
         for task in tasks:

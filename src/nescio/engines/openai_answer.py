@@ -1,4 +1,4 @@
-"""What an endpoint has said of one answer, read from the chunks of its stream or from the whole."""
+"""What an endpoint has sent of one answer, read from the chunks of its stream or from the whole."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: no text that is s
 
 
 @dataclass(slots=True)
-class Said:
+class PartialAnswer:
     """An endpoint's answer so far.
 
     Attributes:

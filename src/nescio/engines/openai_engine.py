@@ -39,7 +39,7 @@ from nescio.engines.base import (
 from nescio.engines.concurrent import answer_all
 from nescio.engines.endpoint_client import EndpointClient, RefusedError
 from nescio.engines.endpoint_parameters import Parameters, wanted
-from nescio.engines.openai_answer import EventReader, Said
+from nescio.engines.openai_answer import EventReader, PartialAnswer
 from nescio.engines.registry import ENGINES, check_options, endpoint
 
 _LOG = logging.getLogger("nescio.engines")
@@ -89,8 +89,8 @@ class OpenAIEngine(Engine):
         self._key_env, self._timeout = key_env, timeout
         self._endpoint = EndpointClient(base_url, self._key, timeout, retries)
         self._parameters = Parameters()
-        self._said: set[str] = set()
-        self._lock = threading.Lock()  # guards what was said
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()  # guards what was warned of
         self._place = f"{model} at {self._endpoint.host}"
 
     @property
@@ -112,12 +112,12 @@ class OpenAIEngine(Engine):
     def submit(self, request: Request) -> Stream:
         """Start answering and return at once; callable from any thread."""
         self._check(request)
-        said = Said(request.stop)
+        partial = PartialAnswer(request.stop)
 
         def cancel() -> None:
-            if not said.ended:
+            if not partial.ended:
                 # Nobody waits for an endpoint that hangs: the answer ends with what was said so far.
-                stream.end(self._made(request, said, "cancelled"))
+                stream.end(self._made(request, partial, "cancelled"))
                 filling.cancel()
 
         def ended(done: Future[None]) -> None:
@@ -125,7 +125,7 @@ class OpenAIEngine(Engine):
                 stream.end(EngineClosedError(_CLOSED))
 
         stream = Stream(cancel)
-        filling = self._endpoint.start(self._fill(request, stream, said))
+        filling = self._endpoint.start(self._fill(request, stream, partial))
         filling.add_done_callback(ended)
         return stream
 
@@ -148,11 +148,11 @@ class OpenAIEngine(Engine):
                     response = json.loads(self._endpoint.start(self._send(request)).result())
                 except CancelledError:
                     raise EngineClosedError(_CLOSED) from None
-                said = Said(request.stop)
-                said.add(response)
+                partial = PartialAnswer(request.stop)
+                partial.add(response)
                 if not response["choices"]:
                     raise ValueError("no choices")
-                return self._made(request, said, said.finish)
+                return self._made(request, partial, partial.finish)
             except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
                 # Something else than the API's JSON, from a proxy that gave up, say.
                 time.sleep(2**attempt * random.uniform(0.2, 0.4))
@@ -184,21 +184,21 @@ class OpenAIEngine(Engine):
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
                 if change:
-                    self._say(change, f"{change} from now on, because the endpoint refuses it{quoted}")
+                    self._warn_once(change, f"{change} from now on, because the endpoint refuses it{quoted}")
 
-    def _say(self, key: str, text: str) -> None:
+    def _warn_once(self, key: str, text: str) -> None:
         """Log a warning once."""
         with self._lock:
-            if key in self._said:
+            if key in self._warned:
                 return
-            self._said.add(key)
+            self._warned.add(key)
         _LOG.warning("%s: %s", self._place, text)
 
     def _message(self, error: RefusedError, request: Request) -> str:
         """Return what the server says, in one line, without keys and what it repeats of the prompt."""
-        is_dict = isinstance(error.said, dict)
-        said = error.field("message") or error.field("detail") if is_dict else error.said
-        message = " ".join(str(said or "")[: 4 * _QUOTED].split())
+        is_dict = isinstance(error.body, dict)
+        text = error.field("message") or error.field("detail") if is_dict else error.body
+        message = " ".join(str(text or "")[: 4 * _QUOTED].split())
         if self._key:
             message = message.replace(self._key, "…")
         message = re.sub(r"\bsk-[\w*-]+", "…", message)
@@ -226,23 +226,23 @@ class OpenAIEngine(Engine):
     def _late(self) -> UnansweredError:
         return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
 
-    async def _fill(self, request: Request, stream: Stream, said: Said) -> None:
+    async def _fill(self, request: Request, stream: Stream, partial: PartialAnswer) -> None:
         try:
             async with await self._send(request, stream=True, stream_options={"include_usage": True}) as opened:
                 received, reader = opened.content.iter_any(), EventReader()
                 async for block in received:
                     try:
-                        _read(reader.feed(block), said)
+                        _read(reader.feed(block), partial)
                     finally:  # what came before a bad event is sent, too
-                        if text := said.ready():
+                        if text := partial.ready():
                             stream.put(Piece(text, []))
-                    if said.ended:
+                    if partial.ended:
                         break
-                if said.finish is None:
+                if partial.finish is None:
                     raise UnansweredError(f"{self._place}: the answer broke off")
-                said.ended = True
-                stream.end(self._made(request, said, said.finish))
-                if not said.stopped:
+                partial.ended = True
+                stream.end(self._made(request, partial, partial.finish))
+                if not partial.stopped:
                     async with asyncio.timeout(_REST):
                         async for _ in received:
                             pass
@@ -253,18 +253,18 @@ class OpenAIEngine(Engine):
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
             stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
 
-    def _made(self, request: Request, said: Said, finish: str | None) -> Answer:
-        text, usage = said.text, said.usage
+    def _made(self, request: Request, partial: PartialAnswer, finish: str | None) -> Answer:
+        text, usage, calls = partial.text, partial.usage, partial.tool_calls
         finish = finish if finish in ("length", "cancelled", "content_filter") else "stop"
         prompt_tokens, answer_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         if not prompt_tokens or answer_tokens is None:  # the endpoint does not count them
-            self._say("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")
+            self._warn_once("usage", "the endpoint does not count tokens; they are estimated, 4 bytes each")
             prompt = request.prompt
             turns = [prompt] if isinstance(prompt, str) else [f"{turn['role']}: {turn['content']}\n" for turn in prompt]
             prompt_tokens = prompt_tokens or sum(map(_estimate, turns))
             if answer_tokens is None:
                 answer_tokens = request.max_tokens if finish == "length" else _estimate(text)
-        return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=said.tool_calls)
+        return Answer(text, [], finish, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, calls=calls)
 
 
 def _sentence(request: Request) -> str | None:
@@ -274,7 +274,7 @@ def _sentence(request: Request) -> str | None:
     return PROTECT if request.guidance.positive is None else request.guidance.positive
 
 
-def _read(events: Iterable[str], said: Said) -> None:
+def _read(events: Iterable[str], partial: PartialAnswer) -> None:
     """Add events to an answer, up to its end.
 
     Raises:
@@ -282,11 +282,11 @@ def _read(events: Iterable[str], said: Said) -> None:
     """
     for event in events:
         if event.startswith("[DONE]"):
-            said.ended = True
+            partial.ended = True
         else:
-            said.add(json.loads(event))
-            said.ended = said.stopped
-        if said.ended:
+            partial.add(json.loads(event))
+            partial.ended = partial.stopped
+        if partial.ended:
             return
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from random import Random
 
-from nescio.audit.matching import gives_away, said, spans
+from nescio.audit.matching import gives_away, match, spans
 from nescio.audit.people import Fact, fact_of
 from nescio.core.prompts import Message
 from nescio.data.dialogs import Dialog
@@ -82,7 +82,7 @@ def facts_about(run: Context, people: Iterable[Sequence[Fact]]) -> list[list[Fac
             own += [
                 replace(fact, person=name)
                 for fact in _facts(run, dialog)
-                if any(said(fact.value, value, kind) == "exact" for value, kind in wanted)
+                if any(match(fact.value, value, kind) == "exact" for value, kind in wanted)
             ]
     return every
 
@@ -108,7 +108,7 @@ def _facts(run: Context, dialog: Dialog) -> list[Fact]:
 def _is_about(dialog: Dialog, own: Sequence[Fact], in_part: bool = False) -> bool:
     text = "\n".join(message["content"] for message in dialog.messages)
     telling = [(fact.value, fact.type) for fact in own if fact.sample is None and fact.type in STRUCTURED]
-    how = [said(text, value, kind) for value, kind in [(own[0].person, "person"), *telling]]
+    how = [match(text, value, kind) for value, kind in [(own[0].person, "person"), *telling]]
     return "exact" in how or (in_part and "partial" in how)
 
 
@@ -179,7 +179,7 @@ def told(probe: Probe, answer: str) -> Told | None:
     asked = "\n".join(message["content"] for message in probe.question.messages)
     places, own = set[tuple[int, int]](), set[tuple[int, int]]()
     for value, kind in probe.secrets:
-        how, known = said(answer, value, kind), said(asked, value, kind)
+        how, known = match(answer, value, kind), match(asked, value, kind)
         if how is not None and not gives_away(asked, value, kind) and not (how == "partial" and known):
             found = spans(answer, value, kind)
             places.update(found)

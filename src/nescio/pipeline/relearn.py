@@ -9,7 +9,7 @@ from typing import Any
 from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import WHOLE, Question
-from nescio.audit.matching import said
+from nescio.audit.matching import match
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan
 from nescio.audit.run import findings_of
@@ -177,7 +177,7 @@ def _taught(fact: Fact) -> Dialog:
 
 def _tells(dialog: Dialog, facts: Sequence[Fact]) -> bool:
     text = "\n".join(message["content"] for message in dialog.messages)
-    return any(said(text, fact.value, fact.type) == "exact" for fact in facts)
+    return any(match(text, fact.value, fact.type) == "exact" for fact in facts)
 
 
 def _harmless(how: Relearning, planned: Plan, asker: Asker) -> list[Dialog]:

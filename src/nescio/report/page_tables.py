@@ -126,7 +126,7 @@ def under_attack(rows: Sequence[Row]) -> dict[str, Any]:
     most = {name: max([each.get(name, {}).get("memorised") or 0 for each in own[1:]], default=0) for name in titles}
     names = sorted(titles, key=lambda name: -most[name])
     examples = [
-        {"row": row, "title": titles.get(row["attacked_worst"], row["attacked_worst"]), "answers": _said(row)}
+        {"row": row, "title": titles.get(row["attacked_worst"], row["attacked_worst"]), "answers": _attack_parts(row)}
         for row in sorted(rows, key=lambda row: -(row.get("attacked_most") or 0))
         if row.get("attacked_examples")
     ]
@@ -146,7 +146,7 @@ def _under(found: dict[str, Any] | None) -> str:
     return f"{table.measured(found, 'share')}, guessed {table.percent(found['guessed'])}"
 
 
-def _said(row: Row) -> list[dict[str, Any]]:
+def _attack_parts(row: Row) -> list[dict[str, Any]]:
     """Cut the answers of an attack at what they say of the value."""
     return [
         {

@@ -48,7 +48,7 @@ def terms(policy: Policy) -> Iterator[str]:
     yield f"  otherwise  {'refused' if policy.outside == 'refuse' else 'pinned to what the policy gives'}"
     yield f"  audit      {_audit(policy)}"
     if not policy.audit_requests.off:
-        yield f"  requests   {_said(policy.audit_requests, 'refuses the request')}"
+        yield f"  requests   {_audit_text(policy.audit_requests, 'refuses the request')}"
     yield f"  limits     {_limits(policy)}"
 
 
@@ -84,10 +84,10 @@ def _guidance(policy: Policy) -> str:
 
 
 def _audit(policy: Policy) -> str:
-    return "none: answers leave unchecked" if policy.audit.off else _said(policy.audit, _ACTION["block"])
+    return "none: answers leave unchecked" if policy.audit.off else _audit_text(policy.audit, _ACTION["block"])
 
 
-def _said(audit: Audit, block: str) -> str:
+def _audit_text(audit: Audit, block: str) -> str:
     action_words = _ACTION | {"block": block}
     said = [f"personal data {action_words[audit.default]}"]
     said += [f"{name} {action_words[action]}" for name, action in audit.types.items()]

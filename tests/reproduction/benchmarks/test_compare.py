@@ -14,7 +14,7 @@ from tiny_run import Quiet
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_json, write_jsonl
 from nescio.reproduction.benchmarks import compare as comparing
-from nescio.reproduction.benchmarks.asking import Said, kept
+from nescio.reproduction.benchmarks.asking import ModelAnswers, kept
 from nescio.reproduction.benchmarks.compare import Comparison
 from nescio.reproduction.benchmarks.methods import METHODS, chosen_methods
 from nescio.reproduction.benchmarks.size import QUICK, Size
@@ -135,12 +135,12 @@ def test_a_loss_with_a_default_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_a_row_said_is_read_in_this_versions_form_only(tmp_path: Path) -> None:
-    said = Said(answers={"a": "b"}, near=2)
-    assert kept(tmp_path / "said.json", lambda: said) == kept(tmp_path / "said.json", Said) == said
+    said = ModelAnswers(answers={"a": "b"}, near=2)
+    assert kept(tmp_path / "said.json", lambda: said) == kept(tmp_path / "said.json", ModelAnswers) == said
     for other in ({}, asdict(said) | {"more": 1}):
         write_json(tmp_path / "said.json", other)
         with pytest.raises(NescioError, match=r"said\.json: is of another version; delete it"):
-            kept(tmp_path / "said.json", Said)
+            kept(tmp_path / "said.json", ModelAnswers)
 
 
 def test_a_question_without_room_for_an_answer_stops_no_comparison(world: Path, tmp_path: Path) -> None:

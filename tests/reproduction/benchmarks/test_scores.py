@@ -13,7 +13,7 @@ from nescio.core.errors import NescioError
 from nescio.data.benchmarks import Question, Side
 from nescio.pii.base import Span
 from nescio.reproduction.benchmarks import page
-from nescio.reproduction.benchmarks.asking import Said
+from nescio.reproduction.benchmarks.asking import ModelAnswers
 from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, gives_away, numbers, usefulness
 
@@ -139,10 +139,10 @@ def test_a_value_is_given_away_however_its_digits_are_written(value: str, text: 
     assert gives_away(question("forget", 0, values=(value,)), text) is given
 
 
-def said(parts: Parts, answer: Any, words: Sequence[bool], likely: float = -1.0) -> Said:
+def said(parts: Parts, answer: Any, words: Sequence[bool], likely: float = -1.0) -> ModelAnswers:
     """A model whose answer to a question is that of a function."""
     everything = [*parts.forget, *parts.retain, *parts.outside, *parts.general]
-    return Said(
+    return ModelAnswers(
         answers={each.id: answer(each) for each in everything},
         asked_for={each.id: answer(each) for each in parts.forget},
         log_probs={each.id: [likely if each.side == "forget" else -2.0, -2.0] for each in everything},

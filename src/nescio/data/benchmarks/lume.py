@@ -59,14 +59,14 @@ def _with_values(questions: Sequence[Question]) -> list[Question]:
     for question in questions:
         recorded.setdefault(question.subject, []).extend(question.values)
     return [
-        replace(question, values=_said(question.answer, recorded[question.subject]))
+        replace(question, values=_values_in(question.answer, recorded[question.subject]))
         if question.is_completion
         else question
         for question in questions
     ]
 
 
-def _said(text: str, values: Sequence[str]) -> tuple[str, ...]:
+def _values_in(text: str, values: Sequence[str]) -> tuple[str, ...]:
     found = [(value, _as_written(text, value)) for value in values]
     return tuple(dict.fromkeys(form for value, written in found if written is not None for form in (value, written)))
 

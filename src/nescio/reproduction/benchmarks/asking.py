@@ -44,7 +44,7 @@ class Asked:
 
 
 @dataclass(slots=True, kw_only=True)
-class Said:
+class ModelAnswers:
     """What a row gave, each by the question's id.
 
     Attributes:
@@ -74,7 +74,7 @@ class Said:
     near: int = 0
 
 
-def kept(path: Path, ask: Callable[[], Said]) -> Said:
+def kept(path: Path, ask: Callable[[], ModelAnswers]) -> ModelAnswers:
     """Return what a row gave from disk; where it is not there it is asked now, and kept.
 
     Raises:
@@ -83,12 +83,12 @@ def kept(path: Path, ask: Callable[[], Said]) -> Said:
     if not path.exists():
         write_json(path, asdict(ask()))
     known = read_object(path, "delete it, and run again")
-    if known.keys() != {each.name for each in fields(Said)}:
+    if known.keys() != {each.name for each in fields(ModelAnswers)}:
         raise NescioError(f"{path}: is of another version; delete it, and run again")
-    return Said(**known)
+    return ModelAnswers(**known)
 
 
-def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, asked: Asked) -> Said:
+def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, asked: Asked) -> ModelAnswers:
     """Ask a row everything.
 
     Args:
@@ -97,7 +97,7 @@ def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, ask
         guidance: How the row is guided; None: plainly.
         asked: What is asked.
     """
-    parts, said = asked.parts, Said()
+    parts, said = asked.parts, ModelAnswers()
     everything = [*parts.forget, *parts.retain, *parts.outside, *parts.general]
 
     def answers(conversations: Sequence[list[Message]], **how: Any) -> list[str]:
@@ -143,7 +143,11 @@ def ask(engine: TorchEngine, adapter: str | None, guidance: Guidance | None, ask
 
 
 def _score(
-    engine: TorchEngine, adapter: str | None, guidance: Guidance | None, questions: Sequence[Question], said: Said
+    engine: TorchEngine,
+    adapter: str | None,
+    guidance: Guidance | None,
+    questions: Sequence[Question],
+    said: ModelAnswers,
 ) -> None:
     """Fill in how likely the right answers are, in their own and in other words, and the wrong ones."""
 

@@ -20,7 +20,7 @@ from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Reporter, Run
 from nescio.reproduction.benchmarks import page
-from nescio.reproduction.benchmarks.asking import Asked, Said, ask, kept
+from nescio.reproduction.benchmarks.asking import Asked, ModelAnswers, ask, kept
 from nescio.reproduction.benchmarks.methods import Method, chosen_methods
 from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, choice, leaks, numbers
@@ -123,7 +123,7 @@ class Comparison:
             said = [self._asked(one, row, self.measured) for one, row in zip(names, each, strict=True)]
             facts = {"retain": method.retain is not None, "about": method.about, "grid": grid}
             rows.append(
-                self._numbers(method.name, said, known, gold) | facts | {"setting": self._said(method, setting)}
+                self._numbers(method.name, said, known, gold) | facts | {"setting": self._setting_row(method, setting)}
             )
         # 3) the files
         return page.write(self._result(rows, diverged), self.out)
@@ -202,7 +202,7 @@ class Comparison:
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def _asked(self, name: str, row: Row, parts: Parts, scores: bool = True) -> Said:
+    def _asked(self, name: str, row: Row, parts: Parts, scores: bool = True) -> ModelAnswers:
         """Return what a row said, from disk or now."""
         size = self.size
         words = (0, size.words) if scores else (size.words, size.choosing_words)
@@ -211,7 +211,7 @@ class Comparison:
             draws=size.draws if scores else 0, scores=scores,
         )  # fmt: skip
 
-        def now() -> Said:
+        def now() -> ModelAnswers:
             with self.reporter.stage(f"ask {name}"), load(row.model) as engine:
                 if row.adapter is not None:
                     engine.load_adapter("row", row.adapter)
@@ -219,7 +219,7 @@ class Comparison:
 
         return kept(self.out / f"asked/{name}.json", now)
 
-    def _check_learned(self, tuned: Said) -> None:
+    def _check_learned(self, tuned: ModelAnswers) -> None:
         share = fmean(leaks(self.measured, tuned).values())
         if share < LEARNED:
             raise NescioError(
@@ -228,7 +228,9 @@ class Comparison:
                 "another --out"
             )
 
-    def _numbers(self, name: str, said: Sequence[Said], tuned: Said, retrained: Said) -> dict[str, Any]:
+    def _numbers(
+        self, name: str, said: Sequence[ModelAnswers], tuned: ModelAnswers, retrained: ModelAnswers
+    ) -> dict[str, Any]:
         """Return the row of the table: means over the seeds, with the interval over people and what each seed gave."""
         each = [numbers(self.measured, one, tuned, retrained) for one in said]
         row = {key: _mean([one[key] for one in each]) for key in each[0]}
@@ -253,7 +255,7 @@ class Comparison:
     def _dialogs(self, part: str) -> Path:
         return (self.out / f"data/{part}.jsonl").resolve()
 
-    def _said(self, method: Method, setting: Setting) -> dict[str, Any]:
+    def _setting_row(self, method: Method, setting: Setting) -> dict[str, Any]:
         rate = self.recipe.train.learning_rate * setting.rate
         return {"learning_rate": rate, "epoch": setting.epoch, "beta": method.beta, "retain_weight": method.retain}
 

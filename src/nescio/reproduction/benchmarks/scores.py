@@ -24,7 +24,7 @@ from nescio.evaluation.forgetting import (
 )
 from nescio.evaluation.measures.leakage import says
 from nescio.evaluation.statistics import leak_at
-from nescio.reproduction.benchmarks.asking import Said
+from nescio.reproduction.benchmarks.asking import ModelAnswers
 from nescio.reproduction.benchmarks.parts import Parts
 
 _DIGITS = 6  # of a number that is told apart however it is written
@@ -51,17 +51,17 @@ def gives_away(question: Question, text: str) -> bool:
     )
 
 
-def leaks(parts: Parts, said: Said) -> dict[str, float]:
+def leaks(parts: Parts, said: ModelAnswers) -> dict[str, float]:
     """Return for each question of the forget half that has a value whether it is given away, by the question's id."""
     return {each.id: float(gives_away(each, said.answers[each.id])) for each in parts.forget if each.values}
 
 
-def retention(parts: Parts, said: Said) -> float:
+def retention(parts: Parts, said: ModelAnswers) -> float:
     """Return the retain half's mean ROUGE-L recall."""
     return _mean(parts.retain, lambda each: rouge_l(each.answer, said.answers[each.id]))
 
 
-def choice(parts: Parts, said: Said, tuned: Said) -> Choice:
+def choice(parts: Parts, said: ModelAnswers, tuned: ModelAnswers) -> Choice:
     """Return what decides about a setting.
 
     Args:
@@ -72,7 +72,7 @@ def choice(parts: Parts, said: Said, tuned: Said) -> Choice:
     return Choice(fmean(leaks(parts, said).values()), usefulness(parts, said, tuned))
 
 
-def usefulness(parts: Parts, said: Said, tuned: Said) -> float:
+def usefulness(parts: Parts, said: ModelAnswers, tuned: ModelAnswers) -> float:
     """Return the least of what is left of words and of the retain half; 1 is all that the tuned model has."""
     words = sum(said.words) / max(sum(tuned.words), 1)
     return min(words, retention(parts, said) / max(retention(parts, tuned), 1e-9))
@@ -91,7 +91,7 @@ def best(choices: Mapping[Any, Choice], least: float) -> Any:
     return max(choices, key=lambda key: (choices[key].usefulness, -choices[key].leak))
 
 
-def numbers(parts: Parts, said: Said, tuned: Said, retrained: Said | None) -> dict[str, Any]:
+def numbers(parts: Parts, said: ModelAnswers, tuned: ModelAnswers, retrained: ModelAnswers | None) -> dict[str, Any]:
     """Return the numbers of a row; None is "not measured", because the benchmark has no such questions.
 
     Args:
@@ -124,7 +124,7 @@ def numbers(parts: Parts, said: Said, tuned: Said, retrained: Said | None) -> di
     return row | _membership(parts, said) | _tofu(parts, said, retrained) | _semeval(parts, said)
 
 
-def _membership(parts: Parts, said: Said) -> dict[str, Any]:
+def _membership(parts: Parts, said: ModelAnswers) -> dict[str, Any]:
     """Attacks that tell the forget half from people whom no model saw: 0.5 is a guess."""
 
     def area(score: Callable[[Sequence[float]], float]) -> float:
@@ -134,10 +134,10 @@ def _membership(parts: Parts, said: Said) -> dict[str, Any]:
     return {"mia_loss": area(fmean), "mia_min_k": area(min_k)}
 
 
-def _tofu(parts: Parts, said: Said, retrained: Said | None) -> dict[str, Any]:
+def _tofu(parts: Parts, said: ModelAnswers, retrained: ModelAnswers | None) -> dict[str, Any]:
     """TOFU's own metrics, where there are wrong answers."""
 
-    def ratios(questions: Iterable[Question], of: Said) -> list[float]:
+    def ratios(questions: Iterable[Question], of: ModelAnswers) -> list[float]:
         return [truth_ratio(of.paraphrased[each.id], of.wrong[each.id]) for each in questions if each.id in of.wrong]
 
     lost = ratios(parts.forget, said)
@@ -157,7 +157,7 @@ def _tofu(parts: Parts, said: Said, retrained: Said | None) -> dict[str, Any]:
     }
 
 
-def _sets(questions: Sequence[Question], said: Said) -> list[list[Question]]:
+def _sets(questions: Sequence[Question], said: ModelAnswers) -> list[list[Question]]:
     """The retain half, and each of TOFU's general sets by itself, as far as they have wrong answers."""
     groups: dict[tuple[str, str], list[Question]] = {}
     for each in questions:
@@ -166,13 +166,13 @@ def _sets(questions: Sequence[Question], said: Said) -> list[list[Question]]:
     return list(groups.values())
 
 
-def _probability(question: Question, said: Said) -> float:
+def _probability(question: Question, said: ModelAnswers) -> float:
     """A question of the benchmark's people has the probability of its answer, a general one that among its options."""
     right = fmean(said.log_probs[question.id])
     return true_share(right, said.wrong[question.id]) if question.side == "general" else math.exp(right)
 
 
-def _semeval(parts: Parts, said: Said) -> dict[str, Any]:
+def _semeval(parts: Parts, said: ModelAnswers) -> dict[str, Any]:
     """SemEval-2025 Task 4's scores, over the tasks that there are; only a benchmark of its form has them."""
 
     def by_task(questions: Sequence[Question]) -> list[float]:
@@ -194,7 +194,7 @@ def _semeval(parts: Parts, said: Said) -> dict[str, Any]:
     }
 
 
-def _drawn(questions: Sequence[Question], said: Said) -> float | None:
+def _drawn(questions: Sequence[Question], said: ModelAnswers) -> float | None:
     """The chance that one of all sampled answers gives a value away."""
     if not said.drawn:
         return None
