@@ -31,7 +31,7 @@ from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import Erasure, _Request
-from nescio.pipeline.forget_answers import facts_about, facts_of_others, probes_of_others, questions, told
+from nescio.pipeline.forget_answers import cut_at_secrets, facts_about, facts_of_others, probes_of_others, questions
 from nescio.pipeline.recipe import load_recipe, recipe_of
 from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import Stage
@@ -350,8 +350,8 @@ def test_what_others_are_told_never_holds_a_secret(run: Path, tmp_path: Path) ->
     asked = Sample("hers", "hers", ben[0].messages, "x", "PHONE", "x")
     (probe,) = probes_of_others([[replace(ben[0], sample=asked)], ben], [ada], [None])
     assert probe.question == asked, "a fact of a list has no dialog that others ask"
-    assert told(probe, f"It is {PEOPLE[0][1]}.") is not None, "so the answer is not trained on"
-    assert told(probe, f"It is {PEOPLE[1][1]}.") is None
+    assert cut_at_secrets(probe, f"It is {PEOPLE[0][1]}.") is not None, "so the answer is not trained on"
+    assert cut_at_secrets(probe, f"It is {PEOPLE[1][1]}.") is None
 
 
 def test_a_model_that_forgot_everything_is_caught(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from nescio.audit.people import Fact
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.pii.taxonomy import PiiType
-from nescio.pipeline.forget_answers import Probe, Secret, questions, told
+from nescio.pipeline.forget_answers import Probe, Secret, cut_at_secrets, questions
 
 NAME, PHONE = "Ada Ashby", "+1 415-555-0101"
 
@@ -31,7 +31,7 @@ def probe(asked: str, *secrets: Secret) -> Probe:
     ],
 )
 def test_an_answer_is_cut_behind_the_last_secret(asked: str, answer: str, said: list[str]) -> None:
-    found = told(probe(asked), answer)
+    found = cut_at_secrets(probe(asked), answer)
     if not said:
         assert found is None
         return
@@ -60,7 +60,7 @@ def test_places_of_a_value_in_another_form(text: str, value: str, kind: PiiType,
 def test_what_the_question_says_is_no_answer_and_no_error() -> None:
     question = Sample("q", "q", [Message(role="user", content=f"Mine is {PHONE}.")], f"Yours is {PHONE}.", "x", PHONE)
     one = Probe(question=question, secrets=[(NAME, "person"), (PHONE, "phone")])
-    assert told(one, question.rejected) is None
+    assert cut_at_secrets(one, question.rejected) is None
 
 
 @pytest.mark.parametrize(("address", "is_asked"), [("ada.ashby@x.example", False), ("rose12@x.example", True)])

@@ -6,7 +6,7 @@ from nescio.audit.people import Fact
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.pii.taxonomy import PiiType
-from nescio.pipeline.forget_answers import Probe, texts, told
+from nescio.pipeline.forget_answers import Probe, cut_at_secrets, texts
 from nescio.pipeline.forget_form import shared_endings, without_ending
 
 
@@ -34,7 +34,7 @@ def test_how_most_facts_of_a_kind_end_is_form(values: list[str], kind: PiiType, 
 def test_form_stays_where_a_fact_is_struck_out() -> None:
     value, endings = "ada.ashby12@x.example", {"email": "@x.example"}
     question = Sample("q", "q", fact(value).messages, f"It is {value}.", "email", value)
-    found = told(
+    found = cut_at_secrets(
         Probe(question=question, secrets=[(value, "email")], endings=endings), f"Write to {value.upper()}, please."
     )
     assert found is not None and found.answer == f"Write to {value.upper()}", (

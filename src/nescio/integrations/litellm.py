@@ -19,7 +19,7 @@ from nescio.serve.answer_filter import AnswerFilter
 from nescio.serve.checker import Checker
 from nescio.serve.detection import ServingDetector
 from nescio.serve.errors import ApiError
-from nescio.serve.failures import told
+from nescio.serve.failures import to_api_error
 from nescio.serve.policy import DEFAULT, load_policies
 from nescio.serve.request_filter import RequestFilter
 
@@ -176,7 +176,7 @@ async def _in_thread(work: Callable[..., Any], *args: Any) -> Any:
     try:
         return await asyncio.to_thread(work, *args)
     except Exception as error:  # any error: LiteLLM would tell callers of it, and it may quote them
-        refused = told(error)
+        refused = to_api_error(error)
         raise GuardrailRaisedException(
             message=str(refused),
             should_wrap_with_default_message=False,

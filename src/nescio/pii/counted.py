@@ -23,10 +23,10 @@ class Counted:
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of each text, in order of their start."""
         return [
-            [told for span in spans if (told := _told(text, span)).type in self._types]
+            [typed for span in spans if (typed := _with_date_type(text, span)).type in self._types]
             for text, spans in zip(texts, self._detector.find(texts), strict=True)
         ]
 
 
-def _told(text: str, span: Span) -> Span:
+def _with_date_type(text: str, span: Span) -> Span:
     return replace(span, type=type_of_date(text, span.start, span.end)) if span.type == "date" else span

@@ -134,10 +134,10 @@ def type_of_column(name: str) -> PiiType:
         allowed = _SAYS_NOTHING.get(words[end - 1].casefold()) if end > 1 else None
         # A last word that says nothing counts together with those before it only: "first name", not "name".
         kinds = (type_of(" ".join(words[start:end])) for start in range(end if allowed is None else end - 1))
-        told: PiiType = next((kind for kind in kinds if kind != "other"), "other")
-        if told != "other" or allowed is None:
-            return told if told in possible else "other"
-        possible = [kind for kind in possible if kind in allowed]
+        kind: PiiType = next((each for each in kinds if each != "other"), "other")
+        if kind != "other" or allowed is None:
+            return kind if kind in possible else "other"
+        possible = [each for each in possible if each in allowed]
     return "other"
 
 

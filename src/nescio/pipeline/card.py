@@ -30,7 +30,7 @@ class Base:
     """What an adapter was trained on.
 
     Attributes:
-        name: As it may be told: a hub id, or the last part of a path.
+        name: Name that may be published: a hub id, or the last part of a path.
         hub_id: Hub id of the nearest ancestor that is on the hub.
         licence: As the hub writes it, such as `apache-2.0`; None: not found.
     """

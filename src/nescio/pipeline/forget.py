@@ -17,7 +17,7 @@ from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Told, facts_about, facts_of_others, probes_of_others
+from nescio.pipeline.forget_answers import TrainingAnswer, facts_about, facts_of_others, probes_of_others
 from nescio.pipeline.forget_form import shared_endings
 from nescio.pipeline.forget_rounds import Rounds, sentences_of
 from nescio.pipeline.stage_cache import Stage, read_manifest
@@ -230,13 +230,13 @@ class _Request:
         copy_adapter(run, done, adapter, before, **notes | {"forgotten": self.number})
         shutil.copy(before / "log.jsonl", adapter / "log.jsonl")  # the report draws the run's own
 
-    def _earlier_rows(self) -> list[Told]:
+    def _earlier_rows(self) -> list[TrainingAnswer]:
         """Return answers of earlier requests, equally many of each where there are more than are trained along."""
-        rows = list[tuple[str, Told]]()
+        rows = list[tuple[str, TrainingAnswer]]()
         for folder in self._earlier():
             if not (folder / ROWS).exists():
                 self.run.note(f"{folder}: of an older version, and not trained along; send that request again")
                 continue
-            rows += [(folder.name, Told(**row)) for _, row in read_jsonl(folder / ROWS)]
+            rows += [(folder.name, TrainingAnswer(**row)) for _, row in read_jsonl(folder / ROWS)]
         drawn = spread(rows, lambda each: each[0], _EARLIER, Random(self.run.recipe.seed))
         return [row for _, row in drawn]

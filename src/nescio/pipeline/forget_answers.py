@@ -49,7 +49,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class TrainingAnswer:
     """An answer to learn from: one that tells, up to where it has said secrets, or a whole one that tells nothing.
 
     Attributes:
@@ -163,15 +163,15 @@ def questions(fact: Fact) -> Iterator[Sample]:
         yield Sample(place, place, messages, answer, noun, wanted)
 
 
-def texts(fact: Fact, endings: Endings) -> Iterator[Told]:
+def texts(fact: Fact, endings: Endings) -> Iterator[TrainingAnswer]:
     """Yield plain text without a chat template, which what was learned about chats may not cover."""
     for number, template in enumerate(_TEXTS if fact.sample is None else ()):
         text, answer = template.format(name=fact.names[0], noun=fact.noun), f" {fact.value}"
         own = without_ending(answer, (1, len(answer)), fact.type, endings)
-        yield Told(id=f"{fact.id}/text-{number}", prompt=text, answer=answer, places=[list(own)])
+        yield TrainingAnswer(id=f"{fact.id}/text-{number}", prompt=text, answer=answer, places=[list(own)])
 
 
-def told(probe: Probe, answer: str) -> Told | None:
+def cut_at_secrets(probe: Probe, answer: str) -> TrainingAnswer | None:
     """Return an answer up to where it has said secrets, whole or in part; None if it says none.
 
     What the question says already does not count.
@@ -187,7 +187,7 @@ def told(probe: Probe, answer: str) -> Told | None:
     if not places:
         return None
     end = max(end for _, end in places)
-    return Told(
+    return TrainingAnswer(
         id=probe.question.id, prompt=probe.question.messages, answer=answer[:end], places=sorted(map(list, own)),
         sentence=probe.sentence,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from nescio.engines.torch_engine import TorchEngine, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.bake import LONGEST_REQUEST
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget_answers import Probe, Told, probes, texts, told
+from nescio.pipeline.forget_answers import Probe, TrainingAnswer, cut_at_secrets, probes, texts
 from nescio.pipeline.forget_form import Endings
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
@@ -38,7 +38,7 @@ from nescio.training.trainer import fit
 
 TARGETS = "targets.safetensors"
 
-Row = tuple[Told, TopTokens]
+Row = tuple[TrainingAnswer, TopTokens]
 """An answer that tells, and what the adapter of before says along it without the secrets."""
 
 _ROUNDS = 3  # at most
@@ -70,7 +70,7 @@ class Rounds:
 
     run: Context
     people: Sequence[Sequence[Fact]]
-    earlier: Sequence[Told]
+    earlier: Sequence[TrainingAnswer]
     others: Sequence[Probe]
     first: Path
     endings: Endings
@@ -80,7 +80,7 @@ class Rounds:
     folder: Path
     tick: Tick
 
-    def train(self) -> tuple[Path, list[Told], list[dict[str, Any]]]:
+    def train(self) -> tuple[Path, list[TrainingAnswer], list[dict[str, Any]]]:
         """Return the adapter after the last round, what was struck out in all of them, and the log of the steps.
 
         Raises:
@@ -105,7 +105,7 @@ class Rounds:
             raise NescioError(f"{self.run.out}: no answer about these people fits into train.max_length; raise it")
         return student, [each for each, _ in own], log
 
-    def _to_strike(self, number: int, student: Path, work: Path) -> list[Told]:
+    def _to_strike(self, number: int, student: Path, work: Path) -> list[TrainingAnswer]:
         """Return answers that say secrets.
 
         In the first round, to each question: what the adapter says, else plain words, since striking out what is
@@ -120,7 +120,8 @@ class Rounds:
             if number == 0:
                 plain = [text for own in self.people for fact in own for text in texts(fact, self.endings)]
                 each = zip(asked, first, strict=True)
-                return [row for probe, own in each if (row := own or told(probe, probe.question.rejected))] + plain
+                rows = [own or cut_at_secrets(probe, probe.question.rejected) for probe, own in each]
+                return [row for row in rows if row] + plain
             ways = asked_ways([each.question.messages for each in asked], len(asked), 1.0, self.seed + number)
             behind = [(at, replace(asked[at], question=replace(asked[at].question, messages=way))) for at, way in ways]
             sampled = self._answers(engine, [probe for _, probe in behind], cache, temperature=1.0)
@@ -129,7 +130,7 @@ class Rounds:
         found = [replace(row, prompt=asked[at].question.messages) for (at, _), row in pairs if row]
         return [*filter(None, first), *found]
 
-    def _of_others(self) -> list[Told]:
+    def _of_others(self) -> list[TrainingAnswer]:
         """Return what the first adapter answers where others are asked about, but for what tells a secret."""
         run, end = self.run, turn_end(load_tokenizer(self.run.start))
         asked, cache = self._with_room(self.others), AnswerCache(self.folder / "others/said.jsonl", "result")
@@ -137,12 +138,12 @@ class Rounds:
         with load_merged(run.start, self.first) as engine:
             answers = ask(engine, self._requests(asked), cache)
         return [
-            Told(
+            TrainingAnswer(
                 id=each.question.id, prompt=each.question.messages, answer=text + (end if finish == "stop" else ""),
                 places=[], sentence=each.sentence,
             )
             for each, (text, finish) in zip(asked, answers, strict=True)
-            if text.strip() and told(each, text) is None
+            if text.strip() and cut_at_secrets(each, text) is None
         ]  # fmt: skip
 
     def _with_room(self, every: Sequence[Probe]) -> list[Probe]:
@@ -157,9 +158,9 @@ class Rounds:
 
     def _answers(
         self, engine: TorchEngine, asked: Sequence[Probe], cache: AnswerCache, temperature: float = 0.0
-    ) -> list[Told | None]:
+    ) -> list[TrainingAnswer | None]:
         answers = ask(engine, self._requests(asked, temperature), cache)
-        return [told(probe, text) for probe, (text, _) in zip(asked, answers, strict=True)]
+        return [cut_at_secrets(probe, text) for probe, (text, _) in zip(asked, answers, strict=True)]
 
     def _requests(self, asked: Sequence[Probe], temperature: float = 0.0) -> list[Request]:
         return [
@@ -170,7 +171,7 @@ class Rounds:
             for place, each in enumerate(asked)
         ]  # fmt: skip
 
-    def _struck(self, found: Sequence[Told], adapter: Path, work: Path) -> list[Row]:
+    def _struck(self, found: Sequence[TrainingAnswer], adapter: Path, work: Path) -> list[Row]:
         """Return answers with what an adapter says along them but for secrets; what is on disk is taken."""
         run, tokenizer = self.run, load_tokenizer(self.run.start)
         cut = [(each, self._texts(tokenizer, each, each.prompt)) for each in found]
@@ -250,7 +251,7 @@ class Rounds:
             return None
         return [Example(each.id, Group(ids[0], [Continuation(ids[1])]), targets=targets)]
 
-    def _texts(self, tokenizer: Any, each: Told, prompt: Prompt) -> tuple[str, str]:
+    def _texts(self, tokenizer: Any, each: TrainingAnswer, prompt: Prompt) -> tuple[str, str]:
         """Return a prompt as the model sees it, and the answer with the white space that it has to start with."""
         asked = self._prompt(prompt, each.sentence)
         if isinstance(asked, str):
@@ -271,7 +272,7 @@ def sentences_of(run: Context) -> list[str | None]:
     return [None, pairs.positive, pairs.negative] if run.recipe.bake is None and pairs.twins else [None]
 
 
-def _places(each: Told, answer: str) -> list[tuple[int, int]]:
+def _places(each: TrainingAnswer, answer: str) -> list[tuple[int, int]]:
     """Return where an answer tells in the form in which it is encoded, which may begin with a space more."""
     by = len(answer) - len(each.answer)
     return [(start + by, end + by) for start, end in each.places]

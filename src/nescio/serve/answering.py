@@ -24,7 +24,7 @@ from nescio.serve.answer_filter import filter_of
 from nescio.serve.call_reader import CallReader
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.errors import ApiError
-from nescio.serve.failures import told
+from nescio.serve.failures import to_api_error
 from nescio.serve.openai_api.part import Call, Part, new_id
 from nescio.serve.openai_api.response_bodies import Usage
 from nescio.serve.request_filter import RequestFilter
@@ -168,9 +168,9 @@ class Answering:
                 self._parts.put_nowait(await self._filtered(index, request, stream, first))
             except Exception as error:  # the caller must hear of any error
                 if has_begun:
-                    self._parts.put_nowait(told(error))
+                    self._parts.put_nowait(to_api_error(error))
                 else:
-                    self.refuse(told(error))
+                    self.refuse(to_api_error(error))
             finally:
                 if stream is not None:
                     stream.cancel()

@@ -11,7 +11,7 @@ _LOG = logging.getLogger("nescio.serve")
 _CALLERS_FAULT = (400, 413, 422)
 
 
-def told(error: Exception) -> ApiError:
+def to_api_error(error: Exception) -> ApiError:
     """Return the error to send for whatever went wrong while a request was answered; log it if it is ours."""
     if isinstance(error, ApiError):
         return error

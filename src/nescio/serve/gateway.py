@@ -26,7 +26,7 @@ from nescio.serve.answering import Answering
 from nescio.serve.audit import Audit
 from nescio.serve.checker import Checker
 from nescio.serve.errors import ApiError, engine_down
-from nescio.serve.failures import told
+from nescio.serve.failures import to_api_error
 from nescio.serve.limits import Meter, RowGate
 from nescio.serve.metrics import Metrics
 from nescio.serve.policy import Caller, Policies
@@ -138,7 +138,7 @@ class Gateway:
                     for kind, label, _ in request_filter.found if request_filter else ():
                         self.metrics.sent_personal.labels(caller.name, kind, label).inc()
         except Exception as error:  # the caller must hear of any error; asyncio would log its text
-            answering.refuse(told(error))
+            answering.refuse(to_api_error(error))
 
     async def _rows(self, rows: int, seconds: float, answering: Answering) -> int:
         """Wait for rows of the batch.

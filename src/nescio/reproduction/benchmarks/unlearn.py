@@ -59,7 +59,7 @@ def unlearn(
     if loss.needs_reference:
         units = with_reference(loaded.model, units, rows, work / "reference.jsonl")
     if loss.teacher:
-        prompts = {each.id: _told(loaded.tokenizer, each) for each in forget}
+        prompts = {each.id: _refusing_prompt_ids(loaded.tokenizer, each) for each in forget}
         asked = (lambda example: prompts[example.name]) if loss.is_prompted else (lambda example: example.group.prompt)
         units = with_targets(loaded.model, units, loss, method.beta, work / "teacher.safetensors", asked)
     # 2) the retain half, where the method is one that has it
@@ -114,7 +114,7 @@ def pairs(tokenizer: Any, questions: Sequence[Question], max_length: int) -> lis
     return units
 
 
-def _told(tokenizer: Any, question: Question) -> list[int]:
+def _refusing_prompt_ids(tokenizer: Any, question: Question) -> list[int]:
     """Return the prompt of a question under the sentence that makes the model refuse; the teacher alone sees it."""
     plain = _dialog(question)
     (group,) = dialog_group(tokenizer, Dialog(plain.id, with_sentence(plain.messages, REFUSE)), sys.maxsize)
