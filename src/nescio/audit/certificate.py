@@ -14,7 +14,7 @@ from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.core.files import read_object, write_json, write_text
 from nescio.core.switch import read_key, write_secret
-from nescio.core.text import fold
+from nescio.core.text import folded
 from nescio.evaluation.results import USEFULNESS, Row
 from nescio.evaluation.statistics import at_most
 from nescio.report.html import environment
@@ -54,7 +54,7 @@ def keyed(key: bytes, *parts: str) -> str:
 
     A hash without a key would tell: there are few enough names and telephone numbers to try them all.
     """
-    plain = json.dumps([fold(part, ignore_case=True)[0].strip() for part in parts], ensure_ascii=False)
+    plain = json.dumps([folded(part) for part in parts], ensure_ascii=False)
     return hmac.new(key, plain.encode(), hashlib.sha256).hexdigest()
 
 

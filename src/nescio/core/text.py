@@ -146,6 +146,11 @@ def fold(text: str, ignore_case: bool = False) -> tuple[str, Sequence[int]]:
     return "".join(characters), origins
 
 
+def folded(text: str) -> str:
+    """Return the form of a text to compare: the same in any case, Unicode form and spacing."""
+    return fold(text, ignore_case=True)[0].strip()
+
+
 def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case: bool = False) -> list[tuple[int, int]]:
     """Find where a text says a value, in any Unicode form and spacing.
 

@@ -9,7 +9,7 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message, answer_space, render, split_ids
-from nescio.core.text import fold, occurrences, said_places, whole_sentences
+from nescio.core.text import fold, folded, occurrences, said_places, whole_sentences
 from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
 from nescio.pii.base import Detector, find_behind
@@ -45,13 +45,13 @@ class Recorded:
         self._by_word: dict[str, set[str]] = {}
         self._ignore_case = ignore_case
         for value in values:
-            if words := fold(value, ignore_case=True)[0].split():
+            if words := folded(value).split():
                 self._by_word.setdefault(words[0], set()).add(value)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Return where the values occur in a text, `(start, end)`: as whole words in any Unicode form and spacing."""
-        folded = fold(text, ignore_case=True)[0]
-        near = (value for word, values in self._by_word.items() if word in folded for value in values)
+        plain = folded(text)
+        near = (value for word, values in self._by_word.items() if word in plain for value in values)
         if self._ignore_case:
             return [place for value in near for place in occurrences(text, value, ignore_case=True)]
         return [place for value in near for place in said_places(text, value)]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nescio.core.text import FEWEST_WORDS, fold, loops, occurrences, whole_sentences
+from nescio.core.text import FEWEST_WORDS, folded, loops, occurrences, whole_sentences
 from nescio.data.samples import Sample
 from nescio.data.strategies import (
     AVOID,
@@ -129,16 +129,12 @@ def _fault(text: str, reply: Reply, question: str | None) -> str | None:
     sample = STRATEGIES[reply.strategy].target(reply.sample)
     if not text.strip():
         return "empty" if reply.finish == "stop" else "cut"
-    if _plain(text) == _plain(question or sample.rejected):
+    if folded(text) == folded(question or sample.rejected):
         return "copy"
-    if sample.beginning and re.match(re.escape(_plain(sample.beginning)) + r"(?!\w)", _plain(text)):
+    if sample.beginning and re.match(re.escape(folded(sample.beginning)) + r"(?!\w)", folded(text)):
         return "repeat"
     if any(words in text for words in _INSTRUCTIONS):
         return "instruction"
     if question is None and len(text.split()) < max(FEWEST_WORDS, len(sample.rejected.split()) / 2):
         return "short"
     return "loop" if loops(text) else None
-
-
-def _plain(text: str) -> str:
-    return " ".join(fold(text, ignore_case=True)[0].split())

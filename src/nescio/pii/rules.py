@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from nescio.core.errors import NescioError
-from nescio.core.text import fold, occurrences
+from nescio.core.text import folded, occurrences
 from nescio.pii.base import Detector, Span, merge
 from nescio.pii.plain_text import PlainText, plain_text
 
@@ -28,14 +28,14 @@ class Ruled:
     def __init__(self, detector: Detector, allow: Sequence[str], deny: Sequence[str], regex: Mapping[str, str]) -> None:
         self.name = f"{detector.name} with rules"
         self._detector = detector
-        self._allow = {_plain(text) for text in allow}
+        self._allow = {folded(text) for text in allow}
         self._deny = tuple(deny)
         self._patterns = {label: _compiled(label, pattern) for label, pattern in regex.items()}
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of each text, in order of their start."""
         return [
-            merge((span for span in (*spans, *self._matches(text)) if _plain(span.text) not in self._allow), text)
+            merge((span for span in (*spans, *self._matches(text)) if folded(span.text) not in self._allow), text)
             for text, spans in zip(texts, self._detector.find(texts), strict=True)
         ]
 
@@ -49,10 +49,6 @@ class Ruled:
         ]
         places += [(*place, DENIED) for denied in self._deny for place in occurrences(text, denied, ignore_case=True)]
         return [Span(start, end, label, text[start:end]) for start, end, label in places]
-
-
-def _plain(text: str) -> str:
-    return fold(text, ignore_case=True)[0].strip()
 
 
 def _compiled(label: str, pattern: str) -> re.Pattern[str]:

@@ -17,7 +17,7 @@ from unicodedata import normalize
 
 from nescio.core.errors import NescioError
 from nescio.core.files import check_private
-from nescio.core.text import fold
+from nescio.core.text import folded
 from nescio.pii.base import Span, merge
 from nescio.pii.taxonomy import PiiType
 
@@ -71,8 +71,7 @@ class StandIns:
         return make(self, normalize("NFC", piece)) if make else f"[{kind.upper()}]"
 
     def _random(self, kind: str, piece: str) -> Random:
-        plain = fold(piece, ignore_case=True)[0].strip()
-        return Random(hmac.digest(self._key, f"{kind}\0{plain}".encode(errors="replace"), "sha256"))
+        return Random(hmac.digest(self._key, f"{kind}\0{folded(piece)}".encode(errors="replace"), "sha256"))
 
     def _name(self, kind: str, piece: str) -> str:
         """A made-up name such as "Velor"."""

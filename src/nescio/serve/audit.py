@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_serializer, model_validator
 
-from nescio.core.text import fold
+from nescio.core.text import folded
 from nescio.pii.base import Span
 from nescio.pii.taxonomy import TYPES
 from nescio.serve.section import Section
@@ -64,7 +64,7 @@ class Audit(Section):
             raise ValueError("default: off runs no detector, so types and allow do nothing; write default: allow")
         for name in (*self.types, *(self.allow.keys() - {_ANY})):
             check_type(name)
-        self._allowed.update({name.upper(): frozenset(map(_plain, texts)) for name, texts in self.allow.items()})
+        self._allowed.update({name.upper(): frozenset(map(folded, texts)) for name, texts in self.allow.items()})
         self._by_name.update({name.upper(): action for name, action in self.types.items()})
         return self
 
@@ -87,7 +87,7 @@ class Audit(Section):
     def action(self, span: Span) -> Action:
         """Return what is done with a piece of personal data."""
         if self._allowed:
-            text, names = _plain(span.text), (_ANY.upper(), span.type.upper(), span.label.upper())
+            text, names = folded(span.text), (_ANY.upper(), span.type.upper(), span.label.upper())
             if any(text in self._allowed.get(name, ()) for name in names):
                 return "allow"
         default: Action = "allow" if self.default == "off" else self.default
@@ -103,7 +103,3 @@ def check_type(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or (name != name.upper() and name not in TYPES):
         raise ValueError(f"types: {name} is no type of personal data; the types are {', '.join(TYPES)}")
-
-
-def _plain(text: str) -> str:
-    return fold(text, ignore_case=True)[0].strip()

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nescio.core.text import fold
+from nescio.core.text import folded
 from nescio.data.dialogs import Dialog
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
@@ -87,7 +87,7 @@ def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float | None
     """
     found = total = 0
     for text, pieces in zip(answers, own, strict=True):
-        different = {fold(piece, ignore_case=True)[0].strip() for piece in pieces} - {""}
+        different = {folded(piece) for piece in pieces} - {""}
         total += len(different)
         found += sum(says(text, piece) for piece in different)
     return found / total if total else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.text import FEWEST_WORDS, first_sentence, fold, loops
+from nescio.core.text import FEWEST_WORDS, first_sentence, folded, loops
 from nescio.data.topic import Weighed, another, weigh
 from nescio.engines.base import Engine, Progress
 from nescio.evaluation.base import Found, Measure, Task
@@ -86,8 +86,8 @@ def degenerate(answer: str, protect: str, begun: str = "") -> bool:
         protect: The protect sentence.
         begun: What the answer was given to begin with. Its words count: "him." can be all that was left to say.
     """
-    sentence = fold(protect, ignore_case=True)[0].strip().rstrip(".")
-    repeats = bool(sentence) and sentence in fold(answer, ignore_case=True)[0]
+    sentence = folded(protect).rstrip(".")
+    repeats = bool(sentence) and sentence in folded(answer)
     whole = begun + answer
     return not any(map(str.isalnum, answer)) or len(whole.split()) < FEWEST_WORDS or loops(whole) or repeats
 
