@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.files import expanded, file_hash, read_object, write_json
-from nescio.core.model_source import EMBEDDED, first_line, resolve
+from nescio.core.model_source import EMBEDDED, resolve
 from nescio.core.switch import PLACE, filled, find_key
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"

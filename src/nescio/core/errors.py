@@ -10,3 +10,9 @@ class NescioError(Exception):
 
 class NotInstalledError(NescioError):
     """Something optional is not installed, or cannot be imported."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, 300 characters at most."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from nescio.core.errors import NotInstalledError
+from nescio.core.errors import NotInstalledError, first_line
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:
@@ -26,7 +26,7 @@ def require(module: str, extra: str, needed_by: str) -> Any:
             f"{needed_by}: {missing} is not installed; run `pip install 'nescio[{extra}]'`"
         ) from error
     except ImportError as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotInstalledError(
-            f"{needed_by}: {library} cannot be imported ({reason}); run `pip install --upgrade 'nescio[{extra}]'`"
+            f"{needed_by}: {library} cannot be imported ({first_line(error)}); "
+            f"run `pip install --upgrade 'nescio[{extra}]'`"
         ) from error

@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
 from nescio.core.files import atomic_write, expanded, file_hash
 
@@ -140,9 +140,3 @@ def whole(name: str, place: str) -> str:
             '.merge_and_unload().save_pretrained("merged"); m.tokenizer.save_pretrained("merged"), and name that folder'
         )
     return name
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, 300 characters at most."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

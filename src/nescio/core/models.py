@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from nescio.core.adapters import adapter_base, is_adapter
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.model_size import ModelSize
-from nescio.core.model_source import first_line, resolve
+from nescio.core.model_source import resolve
 from nescio.core.quantization import Quantization, check_quantization, keep_trainable, quantization_config
 
 

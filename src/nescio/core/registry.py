@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 from threading import RLock
 from typing import Any, Generic, TypeVar, cast
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 
 Item = TypeVar("Item")
 Registered = TypeVar("Registered")
@@ -127,8 +127,8 @@ def _load(point: EntryPoint, noun: str) -> Any:
     try:
         return point.load()
     except Exception as error:  # whatever another package raises while it is imported
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NescioError(f"{noun} {point.name!r} of {_origin(point)}: cannot be imported ({reason})") from error
+        where = f"{noun} {point.name!r} of {_origin(point)}"
+        raise NescioError(f"{where}: cannot be imported ({first_line(error)})") from error
 
 
 def _origin(point: EntryPoint) -> str:

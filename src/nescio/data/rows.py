@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
 from nescio.core.files import Refuse, open_utf8, read_jsonl
 
@@ -109,7 +109,7 @@ def _array_rows(path: Path) -> Iterator[Any]:
         try:
             yield from ijson.items(_Shallow(file, path), "item", use_float=True)
         except ijson.JSONError as error:
-            raise NescioError(f"{path}: not JSON ({str(error).splitlines()[0]}); correct the array") from error
+            raise NescioError(f"{path}: not JSON ({first_line(error)}); correct the array") from error
 
 
 class _Shallow:

@@ -1,7 +1,6 @@
 """What can go wrong with a request: no answer came, the engine is closed, or it does not fit the context."""
 
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 
 
 class EndpointError(NescioError):

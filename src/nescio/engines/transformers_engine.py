@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from nescio.core.adapters import is_adapter
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 from nescio.core.models import best_device, best_dtype, load_tokenizer
 from nescio.core.prompts import encode, render
 from nescio.engines.base import Answer, Engine, Progress, Request, check_plain

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
-from nescio.core.model_source import first_line
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
 from nescio.pii.registry import DETECTORS
 from nescio.pii.taxonomy import PiiType

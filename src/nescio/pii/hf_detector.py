@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces
 from nescio.pii.registry import DETECTORS
 from nescio.pii.taxonomy import type_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
 from nescio.core.yaml_config import yaml_value
 from nescio.pii.base import IGNORED_LABELS, Span, find_in_pieces, merge
@@ -113,9 +113,8 @@ def _pipelines(model: str, detector: str, languages: Sequence[str]) -> dict[str,
         try:
             pipelines[language] = spacy.blank(language)
         except ImportError as error:
-            said = str(error).splitlines()[0]
             raise NescioError(
-                f"detector {detector}: languages: {language!r}: {said}; install that, or leave it out"
+                f"detector {detector}: languages: {language!r}: {first_line(error)}; install that, or leave it out"
             ) from error
     if model:
         own = open_pipeline(model, detector)
@@ -148,5 +147,6 @@ def _add(registry: Any, path: Path) -> None:
         try:
             registry.add_pattern_recognizer_from_dict(row)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            said = str(error).splitlines()[0]
-            raise NescioError(f"{path}: recognizers[{number}]: {said}; give it in Presidio's form") from error
+            raise NescioError(
+                f"{path}: recognizers[{number}]: {first_line(error)}; give it in Presidio's form"
+            ) from error

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 
 
 def check(repo: str, public: bool) -> None:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from nescio.core.adapters import base_weight_of, factor_names, read_config, read_weights
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.model_size import bare_model
-from nescio.core.model_source import first_line
 from nescio.core.one_bit import is_one_bit
 from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, first_three
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, Entry, first_three
 
 COPIED = ("I64", "I32", "I16", "BOOL")  # position tables and masks: no weights, taken from the base

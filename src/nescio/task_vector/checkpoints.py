@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.files import read_object
-from nescio.core.model_source import first_line, resolve
+from nescio.core.model_source import resolve
 
 PIECE = 1 << 16  # elements computed at a time; they fit into a core's cache
 INDEX = "model.safetensors.index.json"

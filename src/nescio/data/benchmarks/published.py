@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
 from nescio.core.files import stop
 from nescio.data.rows import SUFFIXES, read_rows
@@ -120,9 +120,8 @@ class Published:
         try:
             loaded = datasets.load_dataset(self.hub, config, split=split)
         except Exception as error:  # the library's errors are of many kinds: no network, no such split, no right
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise NescioError(
-                f"{name}: cannot be read from the hub ({reason}); take the files from {self.home} and "
+                f"{name}: cannot be read from the hub ({first_line(error)}); take the files from {self.home} and "
                 "give --data FOLDER"
             ) from error
         for number, row in enumerate(loaded, start=1):

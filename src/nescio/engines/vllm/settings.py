@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.adapters import read_config
-from nescio.core.errors import NescioError
-from nescio.core.model_source import first_line
+from nescio.core.errors import NescioError, first_line
 
 MAX_LOGPROBS = 20
 """Largest number of alternatives whose log-probabilities are returned with each chosen token."""

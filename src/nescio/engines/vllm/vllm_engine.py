@@ -16,9 +16,8 @@ from typing import Any
 
 from nescio.core.adapters import WEIGHTS, read_sentences
 from nescio.core.end_tokens import end_token_ids
-from nescio.core.errors import NescioError
+from nescio.core.errors import NescioError, first_line
 from nescio.core.guidance import PROTECT, REVEAL
-from nescio.core.model_source import first_line
 from nescio.core.models import best_dtype, load_tokenizer, locate, one_adapter
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
