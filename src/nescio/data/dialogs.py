@@ -35,6 +35,11 @@ class Dialog:
         """Indexes of the assistant turns that are learned from."""
         return [i for i, m in enumerate(self.messages) if m["role"] == "assistant" and i not in self.untaught]
 
+    @property
+    def recorded_labels(self) -> dict[str, str]:
+        """The label of each recorded value: its slot's name without the number; of two slots with it, the first's."""
+        return {value: slot.rsplit("-", 1)[0] for slot, value in reversed((self.pii or {}).items())}
+
     def as_row(self) -> dict[str, Any]:
         """Return the line of a dialog file."""
         messages = [m | {"weight": 0} if i in self.untaught else m for i, m in enumerate(self.messages)]

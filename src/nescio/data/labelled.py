@@ -52,8 +52,7 @@ def labelled_dialog(dialog: Dialog) -> Iterator[Labelled]:
     Args:
         dialog: With slots; one that records none has texts without a piece.
     """
-    pieces = {value: slot.rsplit("-", 1)[0] for slot, value in reversed((dialog.pii or {}).items())}
     for number, message in enumerate(dialog.messages):
         text = message["content"]
-        spans = merge(slot_spans(text, pieces), text)
+        spans = merge(slot_spans(text, dialog.recorded_labels), text)
         yield Labelled(f"dialog {dialog.id}, messages[{number}]", text, spans)

@@ -73,13 +73,7 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
         found = iter(detector.find([dialog.messages[index]["content"] for dialog, index in unrecorded]))
         for dialog, index in turns:
             content = dialog.messages[index]["content"]
-            if dialog.pii is None:
-                spans = next(found)
-            else:
-                # The label is the slot's name without its number; the first slot decides where two have one value.
-                spans = slot_spans(
-                    content, {value: slot.rsplit("-", 1)[0] for slot, value in reversed(dialog.pii.items())}
-                )
+            spans = next(found) if dialog.pii is None else slot_spans(content, dialog.recorded_labels)
             for span in merge(spans, content, across_spaces=True):
                 yield _sample(dialog, index, span)
 

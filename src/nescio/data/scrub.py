@@ -88,7 +88,7 @@ class Scrubber:
 
     def _dialogs(self, dialogs: Iterator[Dialog]) -> Iterator[Dialog]:
         while batch := list(islice(dialogs, _BATCH)):
-            turns = [(message["content"], _recorded(dialog)) for dialog in batch for message in dialog.messages]
+            turns = [(message["content"], dialog.recorded_labels) for dialog in batch for message in dialog.messages]
             known = [slot_spans(text, pieces) for text, pieces in turns]
             replaced = iter(self._replaced([text for text, _ in turns], known))
             for dialog in batch:
@@ -108,18 +108,13 @@ class Scrubber:
         """The recorded slots with their stand-ins, as far as the dialog still says them; masks are no values."""
         if dialog.pii is None or self.stand_ins is None:
             return None
-        labels = _recorded(dialog)
+        labels = dialog.recorded_labels
         slots = {
             slot: self.stand_ins.put(value, [Span(0, len(value), labels[value], value)])
             for slot, value in dialog.pii.items()
         }
         said = [message["content"] for message in messages]
         return {slot: value for slot, value in slots.items() if any(said_places(text, value) for text in said)}
-
-
-def _recorded(dialog: Dialog) -> dict[str, str]:
-    """Value and label of each recorded slot."""
-    return {value: slot.rsplit("-", 1)[0] for slot, value in reversed((dialog.pii or {}).items())}
 
 
 def _name(path: Path, kind: Kind) -> str:
