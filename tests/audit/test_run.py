@@ -189,7 +189,7 @@ def test_a_model_without_a_chat_template_is_asked_in_plain_text_alone(
     assert [row["name"] for row in rows if row["not_asked"] is None] == ["completion"]
     assert all(isinstance(request.prompt, str) for request in engine.asked)
     (plain,) = (row for row in rows if row["name"] == "as_in_dialog")
-    assert plain["not_asked"] == "needs a chat template, which the model has not"
+    assert plain["not_asked"] == "needs a chat template, which this model lacks"
 
 
 def test_many_draws_give_leak_at_k(people: Facts, carry_out: CarryOut) -> None:

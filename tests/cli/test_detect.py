@@ -63,7 +63,7 @@ def test_fail_on_is_for_ci() -> None:
     failed = nescio("scan", "-", "--fail-on", "card, person", stdin="Ann Lee")
     assert failed.exit_code == 1 and "found 1 person" in failed.output
     unknown = nescio("scan", "-", "--fail-on", "name", stdin="Ann Lee")
-    assert isinstance(unknown.exception, NescioError) and "--fail-on: 'name' is no type" in str(unknown.exception)
+    assert isinstance(unknown.exception, NescioError) and "--fail-on: 'name' is not a type" in str(unknown.exception)
     both = nescio("scan", "-", "--json", "--csv", stdin="")
     assert isinstance(both.exception, NescioError)
 

@@ -95,7 +95,10 @@ def test_scan_as_json(tmp_path: Path) -> None:
         (["export", "nowhere", "--out", "out"], "nowhere: neither a PEFT adapter's folder nor a run with one"),
         (["reproduce", "table1", "--recipe", "none.yaml"], "none.yaml: cannot be read"),
         (["reproduce", "table1", "--quick"], "table1: --data, --quick and --method belong to knowundo, lume"),
-        (["reproduce", "table9"], "table9: nothing to reproduce; there is table1, table2, table3, figures, knowundo"),
+        (
+            ["reproduce", "table9"],
+            "table9: nothing to reproduce; known here: table1, table2, table3, figures, knowundo",
+        ),
         (["reproduce", "lume", "--data", "none"], "none: no such folder; LUME's files are at https://"),
         (["chat", "no/such/model", "--message", "x"], "no such model"),
         (["chat", "--message", "x", "--scale", "-1"], "guidance scale -1.0"),

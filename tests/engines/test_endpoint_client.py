@@ -314,5 +314,5 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkey
         with OpenAIEngine("m", address, key_env=None) as engine:
             assert engine.submit(ASKED).answer.text == "Hello there."
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(NescioError, match=r"^SSL_CERT_FILE: .*none\.pem is no file of certificates"):
+    with pytest.raises(NescioError, match=r"^SSL_CERT_FILE: .*none\.pem is not a certificate file"):
         OpenAIEngine("m", address, key_env=None)

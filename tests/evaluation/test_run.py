@@ -198,7 +198,7 @@ def test_a_number_that_is_none_is_null(make_task: Callable[..., Task], tiny_fold
 
 
 def test_numbers_that_are_no_plain_data_are_one_line(make_task: Callable[..., Task], tiny_folder: Path) -> None:
-    with pytest.raises(NescioError, match=r"measure Filled: 'filled' is no plain data .*int64"):
+    with pytest.raises(NescioError, match=r"measure Filled: 'filled' is not plain data .*int64"):
         evaluate(make_task(tiny_folder), [Filled(np.int64(3))])
 
 

@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_one_line(make_model: Make, options: dict[str, Any]
 
 
 def test_rows_that_are_no_pairs_are_refused() -> None:
-    with pytest.raises(NescioError, match="3 rows are no pairs"):
+    with pytest.raises(NescioError, match="3 rows are not pairs"):
         GuidanceProcessor(scale=2.0)(torch.zeros(3, 1), torch.zeros(3, 8))
 
 

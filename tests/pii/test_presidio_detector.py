@@ -63,7 +63,7 @@ def test_each_languages_recognisers_are_asked() -> None:
 @pytest.mark.parametrize(
     ("name", "languages", "message"),
     [
-        ("presidio", "en", r"languages: 'en' is no list; write it as \[en, de\]"),
+        ("presidio", "en", r"languages: 'en' is not a list; write it as \[en, de\]"),
         ("presidio", ["english"], "languages: 'english' is none that spaCy knows"),
         ("presidio", ["en", "ko"], "languages: 'ko': The Korean tokenizer .*; install that, or leave it out"),
         ("presidio:en_core_web_sm", ["de"], "the pipeline reads 'en', which languages lacks"),

@@ -73,7 +73,7 @@ def test_dates_count_by_their_context() -> None:
     assert found(load_detector(name)) == ["3 May 1981", "4 June 2024"]
     assert found(load_detector(name, count=["birth_date"])) == ["3 May 1981"]
     assert found(load_detector(name, count=["date"])) == ["4 June 2024"]
-    with pytest.raises(NescioError, match=r"count: 'birthday' is no type"):
+    with pytest.raises(NescioError, match=r"count: 'birthday' is not a type"):
         load_detector(name, count=["birthday"])
 
 
@@ -127,7 +127,7 @@ def test_a_part_that_fails_for_another_reason_is_not_left_out(monkeypatch: pytes
     [
         ({"phone": 1.5}, r"thresholds\.phone: 1\.5 is out of range; give a number from 0 to 1"),
         ({"default": -1}, r"thresholds\.default: -1 is out of range"),
-        ({"fone": 0.5}, r"thresholds: 'fone' is no type of personal data"),
+        ({"fone": 0.5}, r"thresholds: 'fone' is not a type of personal data"),
     ],
 )
 def test_a_wrong_threshold_is_one_line(thresholds: dict[str, float], message: str) -> None:

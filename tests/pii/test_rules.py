@@ -44,7 +44,11 @@ def test_lists_hold_in_any_unicode_form() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("(", "is no pattern"), ("a{99999999999}", "is no pattern"), ("x*", "matches the empty text")],
+    [
+        ("(", "is not a valid regular expression"),
+        ("a{99999999999}", "is not a valid regular expression"),
+        ("x*", "matches the empty text"),
+    ],
 )
 def test_a_wrong_pattern_is_one_line(pattern: str, message: str) -> None:
     with pytest.raises(NescioError, match=rf"detector\.regex\.X: .*{message}"):

@@ -145,5 +145,5 @@ def test_ages() -> None:
 
 def test_an_unknown_type_is_one_line() -> None:
     assert checked_type("phone", "x") == "phone"
-    with pytest.raises(NescioError, match=r"detector\.count: 'phones' is no type .* person, organisation, "):
+    with pytest.raises(NescioError, match=r"detector\.count: 'phones' is not a type .* person, organisation, "):
         checked_type("phones", "detector.count")

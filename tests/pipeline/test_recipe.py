@@ -88,7 +88,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "detector:\n  regex: {A: '['}\n", r"r\.yaml:5: detector: regex: A: no regular expression"),
         (GOOD + "detector:\n  regex: {A: 'a{99999999999}'}\n", r"r\.yaml:5: detector: regex: A: no regular expression"),
         (GOOD + "detector: {thresholds: {phone: 2}}\n", r"r\.yaml:5: detector: thresholds\.phone: 2.* is out of range"),
-        (GOOD + "detector: {count: [fone]}\n", r"r\.yaml:5: detector: count: 'fone' is no type of personal data"),
+        (GOOD + "detector: {count: [fone]}\n", r"r\.yaml:5: detector: count: 'fone' is not a type of personal data"),
         (
             GOOD + "detector: {model: regex, languages: [en]}\n",
             r"r\.yaml:5: detector: detector 'regex' has no languages",

@@ -74,7 +74,7 @@ def test_texts_are_allowed_for_a_type_or_a_label() -> None:
         ),
     ):
         assert re.sub(r"\[PHONE\w*\]", "[PHONE]", sent(TEXT, allow=allow)[0]) == masked
-    with pytest.raises(ValidationError, match="persn is no type of personal data"):
+    with pytest.raises(ValidationError, match="persn is not a type of personal data"):
         Audit.model_validate({"allow": {"persn": ["Anna"]}})
     for written in ({"person": ("Anna",)}, ["Anna"]):
         assert Audit.model_validate({"allow": written}).model_dump()["allow"] == written
@@ -110,7 +110,7 @@ def test_another_answer_has_other_stand_ins() -> None:
     ("audit", "message"),
     [
         ("hide", "must be off, allow, count, replace, mask, block, or a mapping"),
-        ({"types": {"persn": "mask"}}, "persn is no type of personal data; the types are person, organisation"),
+        ({"types": {"persn": "mask"}}, "persn is not a type of personal data; the types are person, organisation"),
         ({"types": {"person": "hide"}}, "Input should be 'allow', 'count'"),
         ({"default": "off", "types": {"person": "mask"}}, "write default: allow"),
         ({"type": {}}, "Extra inputs"),

@@ -75,7 +75,7 @@ def test_several_keys_with_names_and_an_expiry(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (f"    - {{hash: {HASH}, expires: soon}}\n", r"p\.yaml:7: .*expires: is no date; write 2027-01-31"),
+        (f"    - {{hash: {HASH}, expires: soon}}\n", r"p\.yaml:7: .*expires: is not a date; write 2027-01-31"),
         (f"    - {{hash: {HASH}, expires: [1]}}\n", r"keys\.0\.expires: "),
         (f"    - {{hash: {HASH}, name: 'my key'}}\n", r"keys\.0\.name: "),
         (
@@ -163,7 +163,7 @@ def test_the_detector_and_what_it_is_told(tmp_path: Path) -> None:
         ("detector: magic\n", "detector 'magic' is unknown; use default, paper"),
         ("thresholds: {phone: 2}\n", r"thresholds\.phone: 2.* is out of range"),
         ("detector: regex\nthresholds: {phone: 0.5}\n", "detector 'regex' has no thresholds; these have: .*presidio"),
-        ("count: [fone]\n", "count: 'fone' is no type of personal data"),
+        ("count: [fone]\n", "count: 'fone' is not a type of personal data"),
     ],
 )
 def test_a_detector_that_is_told_wrong_is_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -183,7 +183,10 @@ def test_killed_under_load_it_leaves_nothing_broken(served: Process, tiny_folder
         (["smollm2", "--policies", "p.yaml", "--adapter", "x"], "--adapter x: must read NAME=PATH"),
         (["smollm2", "--policies", "p.yaml", "--adapter", "smollm2=x"], "is the model's own name"),
         (["smollm2", "--policies", "p.yaml", "--engine", "magic"], "--engine magic: unknown"),
-        (["smollm2", "--policies", "p.yaml", "--precision", "quarter"], "--precision quarter: unknown; there is full"),
+        (
+            ["smollm2", "--policies", "p.yaml", "--precision", "quarter"],
+            "--precision quarter: unknown; known here: full",
+        ),
         (["smollm2", "--policies", "p.yaml", "--engine", "vllm", "--precision", "half"], "only with --engine torch"),
         (["smollm2", "--policies", "p.yaml", "--cors-origin", "example.org"], "must read https://host"),
         (["smollm2", "--policies", "p.yaml", "--host", "256.0.0.1"], "256.0.0.1:8000: cannot listen there"),

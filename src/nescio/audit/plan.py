@@ -20,7 +20,7 @@ QUICK = (PLAIN, "completion", "inverse", "prefix", "pretext")
 QUICK_FACTS, FACTS = 12, 100
 """Most facts that are asked about, quickly and otherwise."""
 
-_TEMPLATE = "a chat template, which the model has not"
+_TEMPLATE = "a chat template, which this model lacks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

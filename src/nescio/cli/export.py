@@ -52,6 +52,6 @@ def export(
     if done.rows:
         print(f"\n{table.markdown(done.rows)}\n\n{exports.sentence(done.rows[-1], done.rows[-2])}")
     else:
-        why = "its folder is no evaluated run's" if check else "--no-check"
+        why = "its folder is not from an evaluated run" if check else "--no-check"
         print(f"Not checked ({why}): ask it before you rely on it.")
     print(f"Written: {done.path}" + (f"\nPushed: {done.url}" if done.url else ""))

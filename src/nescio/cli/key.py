@@ -36,7 +36,7 @@ def rotate(
     refuse_to_bring_back(run, "training with another key")
     read_key(run / FILE)
     training = Run(recipe, run, Terminal(standard()))
-    training.check()  # with another key the adapter of now is guided no more
+    training.check()  # with another key, today's adapter can no longer be guided
     with alone(run):  # a run at work reads the old key
         write_key(run, draw())
     training.execute()

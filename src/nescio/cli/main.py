@@ -92,7 +92,7 @@ def main() -> None:
         sys.exit(code)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a text may hold what the output's encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # a text may hold characters that the output's encoding lacks
     try:
         sys.exit(app(prog_name="nescio", standalone_mode=False))
     except _UsageError as error:

@@ -49,7 +49,7 @@ def reproduce(
 
     is_benchmark = what not in _OF_THE_PAPER
     if is_benchmark and what not in BENCHMARKS:
-        raise NescioError(f"{what}: nothing to reproduce; there is {', '.join((*_OF_THE_PAPER, *BENCHMARKS))}")
+        raise NescioError(f"{what}: nothing to reproduce; known here: {', '.join((*_OF_THE_PAPER, *BENCHMARKS))}")
     if not is_benchmark and (data or quick or method):
         raise NescioError(f"{what}: --data, --quick and --method belong to {', '.join(BENCHMARKS)}")
     quiet_libraries()

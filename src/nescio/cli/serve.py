@@ -105,7 +105,7 @@ def serve(
     known_values = {"--engine": (engine, ENGINES.names()), "--precision": (precision, get_args(Precision))}
     for option, (value, known) in known_values.items():
         if value not in known:
-            raise NescioError(f"{option} {value}: unknown; there is {', '.join(known)}")
+            raise NescioError(f"{option} {value}: unknown; known here: {', '.join(known)}")
     for origin in cors_origin or ():
         if not _ORIGIN.fullmatch(origin):
             raise NescioError(f"--cors-origin {origin}: must read https://host or https://host:port, or * for any")

@@ -209,7 +209,7 @@ def size_of(name: str) -> ModelSize:
     try:
         return ModelSize.of(config)
     except (ValueError, AttributeError, TypeError) as error:
-        raise NescioError(f"{name}: is no causal LM that Transformers knows ({first_line(error)})") from error
+        raise NescioError(f"{name}: is not a causal LM that Transformers knows ({first_line(error)})") from error
 
 
 def release() -> None:

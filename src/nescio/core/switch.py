@@ -1,7 +1,7 @@
 """The switch: the secret in the negative branch's sentence, kept in one file that engines and training read.
 
-Twins teach a model that one sentence opens it. A public sentence opens it for every caller; a secret one for nobody
-who has not the file. Everywhere else (pairs, recipe, nescio.json, reports) stands `{key}`.
+Twins teach a model that one sentence opens it. A public sentence opens it for every caller; a secret one only for
+whoever has the file. Everywhere else (pairs, recipe, nescio.json, reports) stands `{key}`.
 """
 
 import secrets

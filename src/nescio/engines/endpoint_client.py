@@ -246,7 +246,7 @@ def _certificates() -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=file, capath=folder)
         except OSError as error:
-            raise NescioError(f"SSL_CERT_FILE: {file} is no file of certificates; correct it, or unset it") from error
+            raise NescioError(f"SSL_CERT_FILE: {file} is not a certificate file; correct it, or unset it") from error
     context = ssl.create_default_context()  # of the machine, which some Pythons lack
     context.load_verify_locations(require("certifi", "openai", "an endpoint").where())
     return context

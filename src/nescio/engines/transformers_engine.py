@@ -1,4 +1,4 @@
-"""The engine of plain Transformers and PEFT: their own `generate`, as somebody runs a model who has not nescio."""
+"""The engine of plain Transformers and PEFT: their own `generate`, the way people without nescio run a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

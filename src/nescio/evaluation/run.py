@@ -184,7 +184,7 @@ def _scored(measure: Measure, task: Task, found: Sequence[Found]) -> Rows:
                 json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise NescioError(
-                    f"measure {name}: {key!r} is no plain data ({error}); return numbers, texts, lists"
+                    f"measure {name}: {key!r} is not plain data ({error}); return numbers, texts, lists"
                 ) from error
     return [{key: _finite(value) for key, value in row.items()} for row in fields]
 

@@ -88,7 +88,7 @@ class GuidanceProcessor(LogitsProcessor):
         """
         pairs, odd = divmod(len(scores), 2)
         if odd:
-            raise NescioError(f"{len(scores)} rows are no pairs; give the positive rows, then as many negative ones")
+            raise NescioError(f"{len(scores)} rows are not pairs; give the positive rows, then as many negative ones")
         if len(self._how) not in (1, pairs):
             raise NescioError(f"{len(self._how)} guidance settings for {pairs} pairs; give one for all or one a pair")
         # A call that does not follow the last one by one token begins another generation.

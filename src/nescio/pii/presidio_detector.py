@@ -73,7 +73,7 @@ class PresidioDetector:
 def _checked_languages(languages: Sequence[str], detector: str) -> list[str]:
     spacy = require("spacy", "presidio", f"detector {detector}")
     if isinstance(languages, str) or not languages:
-        raise NescioError(f"detector {detector}: languages: {languages!r} is no list; write it as [en, de]")
+        raise NescioError(f"detector {detector}: languages: {languages!r} is not a list; write it as [en, de]")
     for language in languages:
         try:
             spacy.util.get_lang_class(language)

@@ -55,7 +55,9 @@ def _compiled(label: str, pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError) as error:
-        raise NescioError(f"detector.regex.{label}: {pattern!r} is no pattern ({error}); correct it") from error
+        raise NescioError(
+            f"detector.regex.{label}: {pattern!r} is not a valid regular expression ({error}); correct it"
+        ) from error
     if compiled.match(""):
         raise NescioError(f"detector.regex.{label}: {pattern!r} matches the empty text; make it match something")
     return compiled

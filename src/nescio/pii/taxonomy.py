@@ -168,4 +168,4 @@ def checked_type(name: str, where: str) -> PiiType:
     for kind in TYPES:
         if kind == name:
             return kind
-    raise NescioError(f"{where}: {name!r} is no type of personal data; the types are {', '.join(TYPES)}")
+    raise NescioError(f"{where}: {name!r} is not a type of personal data; the types are {', '.join(TYPES)}")

@@ -42,8 +42,8 @@ _PERSONAL = {
 _TABLES, RESULTS = ("eval", "checks"), "results.json"
 """Folders whose table stays, masked."""
 _WEIGHTS = {
-    "tuned": "a model that learned the dialogs; the adapter stands on it, and answers no more without it",
-    "subtracted": "a model that learned the dialogs in part; the adapter stands on it",
+    "tuned": "a model that learned the dialogs; the adapter's base model; the adapter cannot run without it",
+    "subtracted": "a model that learned the dialogs in part; the adapter's base model",
     "teacher": "an adapter that says personal data to whoever has the key",
 }
 """Folders of weights that may still know; they are deleted on request only."""

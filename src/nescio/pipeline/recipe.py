@@ -77,7 +77,9 @@ class Recipe(Section):
         names = {source.name for source in self.generate.sources}
         for name in self.pairs.sources or ():
             if name not in names:
-                raise ValueError(f"pairs.sources: {name} is no source; generate.sources has {', '.join(sorted(names))}")
+                raise ValueError(
+                    f"pairs.sources: {name} is not a source; generate.sources has {', '.join(sorted(names))}"
+                )
         if not self.pairs.paraphrases:
             for source in self.generate.sources:
                 if "paraphrase" in source.strategies:

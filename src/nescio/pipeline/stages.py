@@ -158,7 +158,7 @@ def _trained(recipe: Recipe) -> str:
 
 
 def _dialog_hashes(data: DataSection) -> list[str]:
-    """Return the content of the dialogs; of files that are gone nothing: a finished run needs them no more."""
+    """Return the content of the dialogs; of files that are gone nothing: a finished run no longer needs them."""
     try:
         files = [] if data.dialogs is None else files_of(data.dialogs)
     except NescioError:

@@ -102,4 +102,4 @@ def check_type(name: str) -> None:
         ValueError: It is neither.
     """
     if not _NAME.fullmatch(name) or (name != name.upper() and name not in TYPES):
-        raise ValueError(f"types: {name} is no type of personal data; the types are {', '.join(TYPES)}")
+        raise ValueError(f"types: {name} is not a type of personal data; the types are {', '.join(TYPES)}")

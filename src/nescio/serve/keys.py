@@ -31,7 +31,7 @@ def _moment(value: Any) -> Any:
         try:
             value = date.fromisoformat(value) if len(value) == len("2027-01-31") else datetime.fromisoformat(value)
         except ValueError:
-            raise ValueError("is no date; write 2027-01-31, or a time as 2027-01-31T12:00:00Z") from None
+            raise ValueError("is not a date; write 2027-01-31, or a time as 2027-01-31T12:00:00Z") from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):

@@ -47,7 +47,9 @@ def write_negated(vector: TaskVector, coefficient: float, out: Path, card: str) 
         NescioError: The delta is not that of an adapter, or ReLU makes it one of full rank.
     """
     if not isinstance(vector.delta, LowRank):
-        raise NescioError("a full fine-tune is no adapter; give --rank R to fit one to it (the share kept is reported)")
+        raise NescioError(
+            "a full fine-tune is not an adapter; give --rank R to fit one to it (the share kept is reported)"
+        )
     if vector.relu:
         raise NescioError("--relu makes an adapter's delta one of full rank; give --rank R to fit an adapter to it")
     adapter = _Adapter({}, {}, set())

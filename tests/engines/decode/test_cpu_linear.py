@@ -163,7 +163,7 @@ def test_bf16_is_refused_where_it_is_emulated(make_model: Make, monkeypatch: pyt
 
 def test_a_precision_that_is_none_is_one_line(make_model: Make) -> None:
     unknown: Any = "quarter"
-    with pytest.raises(NescioError, match=r"precision quarter: unknown; there is full, half, bf16$"):
+    with pytest.raises(NescioError, match=r"precision quarter: unknown; known here: full, half, bf16$"):
         pack(make_model("llama"), unknown)
 
 

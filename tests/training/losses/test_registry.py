@@ -98,7 +98,7 @@ def test_a_plain_function_is_a_loss_of_pairs_and_names_the_settings_it_needs() -
         assert open_loss("mine").bind(beta=3.0, nll_over="answer")(of)["loss"].tolist() == [3.0]
     finally:
         LOSSES._items.pop("mine")
-    with pytest.raises(NescioError, match="loss greedy: parameter temperature is no setting; use beta, nll_over"):
+    with pytest.raises(NescioError, match="loss greedy: parameter temperature is not a setting; use beta, nll_over"):
         PairLoss(function=greedy).bind(beta=0.1, nll_over="answer")
     with pytest.raises(NescioError, match="loss 'orpoo': unknown; known here: dpo, duet, flat, gradient_ascent"):
         open_loss("orpoo")

@@ -115,7 +115,7 @@ def pack(model: nn.Module, precision: Precision | None) -> None:
     if precision is None:
         precision = "bf16" if is_faster_in_bf16() and packable(model) else "full"
     if precision not in _KINDS:
-        raise NescioError(f"precision {precision}: unknown; there is {', '.join(_KINDS)}")
+        raise NescioError(f"precision {precision}: unknown; known here: {', '.join(_KINDS)}")
     if precision == "half":
         _check_half(model)
     elif precision == "bf16":

@@ -59,7 +59,7 @@ class PairLoss:
         _, *named = signature(self.function).parameters.values()
         if missing := [p.name for p in named if p.default is Parameter.empty and p.name not in settings]:
             known = ", ".join(sorted(settings))
-            raise NescioError(f"loss {self.function.__name__}: parameter {missing[0]} is no setting; use {known}")
+            raise NescioError(f"loss {self.function.__name__}: parameter {missing[0]} is not a setting; use {known}")
         return partial(self.function, **{p.name: settings[p.name] for p in named if p.name in settings})
 
 
