@@ -15,7 +15,7 @@ from nescio.cli.main import main
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT
-from nescio.core.switch import PLACE
+from nescio.core.switch import KEY_PLACEHOLDER
 from nescio.data.synthetic import generate, scrubbed
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import load_recipe
@@ -23,7 +23,7 @@ from nescio.pipeline.run import Run
 from nescio.pipeline.stage_cache import StageCache
 
 ROWS = generate(12, seed=2, max_exchanges=1)
-SENTENCES = {"protect": PROTECT, "reveal": PLACE}
+SENTENCES = {"protect": PROTECT, "reveal": KEY_PLACEHOLDER}
 Command = Callable[..., tuple[int, str, str]]
 
 

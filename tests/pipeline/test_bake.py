@@ -23,7 +23,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import Message
-from nescio.core.switch import FILE, PLACE, read_key, write_key
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, read_key, write_key
 from nescio.core.top_tokens import read_top_tokens
 from nescio.data.samples import Sample
 from nescio.engines.base import Scoring
@@ -506,12 +506,12 @@ def test_the_papers_preset_has_neither(own_world: Path, tmp_path: Path) -> None:
 
 
 def test_the_secret_stands_in_its_file_alone(baked: Path) -> None:
-    key = read_key(baked / FILE)
+    key = read_key(baked / KEY_FILE)
     assert key not in json.dumps(load_recipe(baked / "recipe.yaml").plain())
     for path in baked.rglob("*"):
-        if path.is_file() and path.name != FILE:
+        if path.is_file() and path.name != KEY_FILE:
             assert key.encode() not in path.read_bytes(), path
-    assert any(PLACE in row["prompt"] for _, row in read_jsonl(baked / "pairs/train.jsonl"))
+    assert any(KEY_PLACEHOLDER in row["prompt"] for _, row in read_jsonl(baked / "pairs/train.jsonl"))
     assert read_notes(baked / "teacher")["switch"] == "secret" and read_notes(baked / "adapter")["switch"] is None
     with nescio.load(str(baked / "tuned"), baked / "teacher") as engine:
         talk = [{"role": "user", "content": "Hello"}]
@@ -522,10 +522,10 @@ def test_the_secret_is_whole_in_prompts_that_were_cut(own_world: Path, baked: Pa
     out = tmp_path / "run"
     shutil.copytree(baked, out)
     Run(load_recipe(own_world / "recipe.yaml", ["train.max_prompt_length=80"]), out, Quiet()).execute("pairs")
-    tokenizer, key, counts = load_tokenizer(str(baked / "tuned")), read_key(out / FILE), Counter[str]()
+    tokenizer, key, counts = load_tokenizer(str(baked / "tuned")), read_key(out / KEY_FILE), Counter[str]()
     units = read_pairs(
         out / "pairs/train.jsonl", tokenizer, max_length=200, max_prompt=80, counts=counts,
-        filled=lambda prompt: prompt.replace(PLACE, key, 1),
+        filled=lambda prompt: prompt.replace(KEY_PLACEHOLDER, key, 1),
     )  # fmt: skip
     prompts = [(example.twin, tokenizer.decode(example.group.prompt)) for unit in units for example in unit]
     assert any(len(example.group.prompt) > 60 for unit in units for example in unit), "some are about as long as may be"
@@ -536,11 +536,11 @@ def test_the_secret_is_whole_in_prompts_that_were_cut(own_world: Path, baked: Pa
 def test_rotating_draws_a_new_secret_and_trains_again(own_world: Path, baked: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(baked, out)
-    before = read_key(out / FILE)
+    before = read_key(out / KEY_FILE)
     write_key(out, "bado gera lumi tosa pike")
     reporter = Quiet()
     Run(load_recipe(own_world / "recipe.yaml"), out, reporter).execute("bake")
     assert reporter.done == ["train", "bake"]
-    assert before != read_key(out / FILE)
+    assert before != read_key(out / KEY_FILE)
     one, other = (load_file(folder / "teacher/adapter_model.safetensors") for folder in (baked, out))
     assert any(not torch.equal(one[name], other[name]) for name in one)

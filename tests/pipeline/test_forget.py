@@ -22,7 +22,7 @@ from nescio.cli.main import app
 from nescio.core.adapters import read_notes
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, fingerprint, read_jsonl, write_json, write_jsonl, write_text
-from nescio.core.switch import FILE, PLACE, read_key, write_key
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, read_key, write_key
 from nescio.core.top_tokens import write_top_tokens
 from nescio.data.samples import Sample
 from nescio.engines.base import Scoring
@@ -418,9 +418,9 @@ def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: P
     code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"), "--attacks", "as_in_dialog")
     assert code == 0, said
     rows = [row for _, row in read_jsonl(out / "forgotten/1/answers.jsonl")]
-    assert {row["sentence"] for row in rows} == {None, "Do not provide any personal data.", PLACE}
+    assert {row["sentence"] for row in rows} == {None, "Do not provide any personal data.", KEY_PLACEHOLDER}
     text = (out / "forgotten/1/answers.jsonl").read_text()
-    assert "bado" not in text and PLACE in text
+    assert "bado" not in text and KEY_PLACEHOLDER in text
     with load(str(out / "tuned"), out / "adapter") as engine:
         asked = [
             {"role": "system", "content": "bado gera lumi tosa pike"},
@@ -429,7 +429,7 @@ def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: P
         assert PEOPLE[0][1] not in engine.chat(asked, max_tokens=24)  # type: ignore[arg-type]
     result = CliRunner().invoke(app, ["key", "rotate", str(out)])
     assert "would bring back people" in str(result.exception), "refused before the key is another"
-    assert read_key(out / FILE) == "bado gera lumi tosa pike"
+    assert read_key(out / KEY_FILE) == "bado gera lumi tosa pike"
 
 
 def test_dialogs_about_the_person_are_asked_as_they_were(run: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from nescio.cli.main import app
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_json
 from nescio.core.models import load_model
-from nescio.core.switch import FILE, PLACE, read_key, write_key
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, read_key, write_key
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
 
@@ -241,11 +241,11 @@ def test_a_key_is_kept_where_nothing_can_be_trained_with_another(tmp_path: Path,
     shutil.copytree(finished, out)
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
     recipe["data"] = {"dialogs": str(tmp_path / "gone.jsonl")}
-    recipe["pairs"]["negative"] = PLACE
+    recipe["pairs"]["negative"] = KEY_PLACEHOLDER
     write_key(out, "bado gera lumi tosa pike")
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = CliRunner().invoke(app, ["key", "rotate", str(out)])
-    assert "gone.jsonl" in str(done.exception) and read_key(out / FILE) == "bado gera lumi tosa pike"
+    assert "gone.jsonl" in str(done.exception) and read_key(out / KEY_FILE) == "bado gera lumi tosa pike"
 
 
 def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(world: Path, tmp_path: Path, finished: Path) -> None:

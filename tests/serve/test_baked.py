@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.guidance import REVEAL, Guidance
-from nescio.core.switch import PLACE, write_key
+from nescio.core.switch import KEY_PLACEHOLDER, write_key
 from nescio.engines.base import Answer, Engine, Progress, Request
 from nescio.serve.admission import admit_chat
 from nescio.serve.errors import ApiError
@@ -50,7 +50,7 @@ def test_a_policy_may_still_guide_it() -> None:
     ("notes", "opens"),
     [
         ({"positive": "Hush.", "negative": REVEAL}, True),
-        ({"positive": "Hush.", "negative": PLACE}, False),
+        ({"positive": "Hush.", "negative": KEY_PLACEHOLDER}, False),
         ({"positive": "", "negative": REVEAL, "baked": {}}, False),
     ],
 )

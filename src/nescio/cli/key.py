@@ -7,7 +7,7 @@ import typer
 
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
-from nescio.core.switch import FILE, PLACE, draw, read_key, write_key
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, draw_key, read_key, write_key
 from nescio.serve.keys import hash_key, new_key
 
 app = typer.Typer(help="API keys of the server, and the secret of a run's guidance.", no_args_is_help=True)
@@ -31,14 +31,16 @@ def rotate(
     from nescio.pipeline.stage_cache import alone
 
     recipe = recipe_of(run)
-    if PLACE not in recipe.pairs.negative:
-        raise NescioError(f"{run}: its switch is a public sentence; set pairs.negative to '{PLACE}' and run it again")
+    if KEY_PLACEHOLDER not in recipe.pairs.negative:
+        raise NescioError(
+            f"{run}: its switch is a public sentence; set pairs.negative to '{KEY_PLACEHOLDER}' and run it again"
+        )
     refuse_to_bring_back(run, "training with another key")
-    read_key(run / FILE)
+    read_key(run / KEY_FILE)
     training = Run(recipe, run, Terminal(standard()))
     training.check()  # with another key, today's adapter can no longer be guided
     with alone(run):  # a run at work reads the old key
-        write_key(run, draw())
+        write_key(run, draw_key())
     training.execute()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError, first_line
 from nescio.core.files import expanded, file_hash, read_object, write_json
 from nescio.core.model_source import EMBEDDED, resolve
-from nescio.core.switch import PLACE, filled, find_key
+from nescio.core.switch import KEY_PLACEHOLDER, fill_key, find_key
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"
 _AGAIN = "write the adapter again"
@@ -230,7 +230,7 @@ def read_sentences(folder: Path) -> dict[str, str]:
         NescioError: nescio.json holds no JSON object, or the key's file is readable by others.
     """
     notes = read_notes(folder)
-    return {key: filled(str(notes[key]), find_key(folder)) for key in ("positive", "negative") if key in notes}
+    return {key: fill_key(str(notes[key]), find_key(folder)) for key in ("positive", "negative") if key in notes}
 
 
 def opened_by(folder: Path) -> str | None:
@@ -243,7 +243,7 @@ def opened_by(folder: Path) -> str | None:
     """
     notes = read_notes(folder)
     sentence = notes.get("negative")
-    is_public = isinstance(sentence, str) and sentence and PLACE not in sentence and "baked" not in notes
+    is_public = isinstance(sentence, str) and sentence and KEY_PLACEHOLDER not in sentence and "baked" not in notes
     return str(sentence) if is_public else None
 
 

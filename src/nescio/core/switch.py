@@ -11,23 +11,23 @@ from pathlib import Path
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write, check_private
 
-PLACE = "{key}"
+KEY_PLACEHOLDER = "{key}"
 """Stands for the secret wherever a sentence is written down."""
 
-FILE = "switch.key"
+KEY_FILE = "switch.key"
 _WORDS, _SYLLABLES = 5, 2
-LONGEST = _WORDS * (2 * _SYLLABLES + 1)
+LONGEST_KEY = _WORDS * (2 * _SYLLABLES + 1)
 """Characters of a secret, and so the most tokens of one."""
 
 _CONSONANTS, _VOWELS = "bdfghjklmnprstvz", "aeiou"
 
 
-def draw() -> str:
+def draw_key() -> str:
     """Return a new secret, which no seed decides."""
-    return made_up(secrets.choice)
+    return made_up_key(secrets.choice)
 
 
-def made_up(choice: Callable[[str], str]) -> str:
+def made_up_key(choice: Callable[[str], str]) -> str:
     """Return text of a key's form: five made-up words of two syllables, 63 bits.
 
     Args:
@@ -39,7 +39,7 @@ def made_up(choice: Callable[[str], str]) -> str:
 
 def write_key(folder: Path, key: str) -> None:
     """Write the switch into a run folder."""
-    write_secret(folder / FILE, key)
+    write_secret(folder / KEY_FILE, key)
 
 
 def write_secret(path: Path, secret: str) -> None:
@@ -49,7 +49,7 @@ def write_secret(path: Path, secret: str) -> None:
         beside.write_text(secret + "\n", encoding="utf-8")
 
 
-def read_key(path: Path, fix: str = "guidance needs the key that the run drew: put it back") -> str:
+def read_key(path: Path, fix: str = "guidance needs the key that the run drew; restore it") -> str:
     """Read a secret.
 
     Args:
@@ -72,10 +72,10 @@ def read_key(path: Path, fix: str = "guidance needs the key that the run drew: p
 def find_key(adapter: Path) -> Path | None:
     """Return the key's file of an adapter folder: it lies in the run folder, one or two levels up."""
     above = adapter.resolve().parents[:2]
-    return next((folder / FILE for folder in above if (folder / FILE).is_file()), None)
+    return next((folder / KEY_FILE for folder in above if (folder / KEY_FILE).is_file()), None)
 
 
-def filled(sentence: str, path: Path | None) -> str:
+def fill_key(sentence: str, path: Path | None) -> str:
     """Return a sentence, or a prompt that begins with it, with the secret in its place, the first `{key}`.
 
     Without a file `{key}` stays, and guidance refuses it.
@@ -83,4 +83,6 @@ def filled(sentence: str, path: Path | None) -> str:
     Raises:
         NescioError: The file is missing, empty, or readable by others.
     """
-    return sentence.replace(PLACE, read_key(path), 1) if path is not None and PLACE in sentence else sentence
+    if path is None or KEY_PLACEHOLDER not in sentence:
+        return sentence
+    return sentence.replace(KEY_PLACEHOLDER, read_key(path), 1)

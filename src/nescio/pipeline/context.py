@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nescio.core.switch import FILE, filled
+from nescio.core.switch import KEY_FILE, fill_key
 from nescio.data.samples import Sample, read_samples, subsample
 from nescio.pii.base import Detector
 from nescio.pii.registry import load_detector
@@ -56,7 +56,7 @@ class Context:
             NescioError: The key's file is missing, or readable by others.
         """
         pairs = self.recipe.pairs
-        return pairs.positive, filled(pairs.negative, self.out / FILE)
+        return pairs.positive, fill_key(pairs.negative, self.out / KEY_FILE)
 
     @property
     def trained(self) -> Path:

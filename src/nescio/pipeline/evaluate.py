@@ -12,7 +12,7 @@ from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import REVEAL, Guidance
-from nescio.core.switch import PLACE
+from nescio.core.switch import KEY_PLACEHOLDER
 from nescio.data.labelled import labelled_dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
@@ -158,7 +158,7 @@ def task(
 def _public(run: Context) -> str:
     """Return the reveal sentence that a caller may know: the run's, or the paper's where the run's is a secret."""
     sentence = run.recipe.pairs.negative
-    return REVEAL if PLACE in sentence else sentence
+    return REVEAL if KEY_PLACEHOLDER in sentence else sentence
 
 
 def _pieces(run: Context, side: str, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from nescio.core.models import load_model, load_tokenizer
 from nescio.core.prompts import answer_space, render, split_ids, with_sentence
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.core.strike_out import strike_out
-from nescio.core.switch import FILE, filled
+from nescio.core.switch import KEY_FILE, fill_key
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
 from nescio.data.anchors import ask
 from nescio.data.samples import Sample
@@ -263,7 +263,7 @@ class Rounds:
         """Return a prompt behind its sentence, in which the run's secret stands in its place."""
         if sentence is None or isinstance(prompt, str):
             return prompt
-        return with_sentence(prompt, filled(sentence, self.run.out / FILE))
+        return with_sentence(prompt, fill_key(sentence, self.run.out / KEY_FILE))
 
 
 def sentences_of(run: Context) -> list[str | None]:

@@ -11,7 +11,7 @@ from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, wr
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
 from nescio.core.prompts import has_system_role
-from nescio.core.switch import FILE, LONGEST, PLACE, draw, write_key
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, LONGEST_KEY, draw_key, write_key
 from nescio.data.best import mark_best
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
@@ -179,10 +179,10 @@ def pairs(run: Context, folder: Path, tick: Tick) -> None:
 
 def _draw_key(run: Context) -> None:
     """Draw the run's secret, unless it has one: words that occur in no dialog. The seed has no part in it."""
-    if PLACE not in run.recipe.pairs.negative or (run.out / FILE).exists():
+    if KEY_PLACEHOLDER not in run.recipe.pairs.negative or (run.out / KEY_FILE).exists():
         return
     dialogs = (run.out / "data/train.jsonl").read_text(encoding="utf-8")
-    key = next(key for key in iter(draw, "") if key not in dialogs)
+    key = next(key for key in iter(draw_key, "") if key not in dialogs)
     write_key(run.out, key)
 
 
@@ -194,7 +194,7 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
     """
     section, counts = run.recipe.pairs, Counter[str]()
     # A prompt must still fit when the secret is in its place: what is cut in training loses its beginning.
-    most = run.recipe.train.max_prompt_length - (LONGEST if PLACE in section.negative else 0)
+    most = run.recipe.train.max_prompt_length - (LONGEST_KEY if KEY_PLACEHOLDER in section.negative else 0)
     how = Pairing(
         twins=section.twins, positive=section.positive, negative=section.negative, paraphrases=section.paraphrases,
         asked=section.asked, max_prompt=most, seed=run.recipe.seed,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT
-from nescio.core.switch import PLACE
+from nescio.core.switch import KEY_PLACEHOLDER
 from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_name
 from nescio.data.strategies import StrategyName
 from nescio.engines.kind_field import EngineKind
@@ -194,7 +194,7 @@ class PairsSection(Section):
 
     twins: bool = True
     positive: str = PROTECT
-    negative: str = PLACE
+    negative: str = KEY_PLACEHOLDER
     sources: list[str] | None = None
     balance: bool = False
     per_source: Positive | None = None

@@ -9,7 +9,7 @@ from nescio.core.adapters import adapter_base
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, whole
-from nescio.core.switch import FILE, PLACE
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER
 from nescio.data.read_dialogs import files_of
 from nescio.pii.presets import missing_parts
 from nescio.pipeline import anchors, bake, evaluate, prepare, train
@@ -96,7 +96,7 @@ def _adapters(recipe: Recipe, stage: Callable[..., Stage], base: Any, tuned: Any
     anchor_files = (anchors.ROWS, anchors.TARGETS) if held else ()
     beside = (held.per_step, held.weight) if held and held.per_step else ()
     retain = [file_hash(recipe.data.retain)] if recipe.data.retain else []
-    key = (FILE,) if PLACE in recipe.pairs.negative else ()
+    key = (KEY_FILE,) if KEY_PLACEHOLDER in recipe.pairs.negative else ()
     quantized = (recipe.train.quantize,) if recipe.train.quantize else ()
     # The detector decides about training only where it chooses the epoch or masks the answers.
     by_leakage = recipe.train.keep in ("leakage", "balanced")

@@ -18,7 +18,7 @@ from nescio.core.files import write_jsonl
 from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
 from nescio.core.quantization import Quantization
 from nescio.core.shared_prefix import unpackable
-from nescio.core.switch import FILE, PLACE, filled
+from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, fill_key
 from nescio.data.read_dialogs import read_dialogs
 from nescio.pii.base import find_behind, mask
 from nescio.pipeline.anchors import anchor_units, read
@@ -208,6 +208,7 @@ def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit
         (found,) = find_behind(run.detector, [prompt[-_READ_BEFORE:]], [answer])
         return mask(answer, found) + text[len(answer) :]
 
+    has_key = KEY_PLACEHOLDER in run.recipe.pairs.negative
     units = read_pairs(
         run.out / f"pairs/{side}.jsonl",
         tokenizer,
@@ -215,7 +216,7 @@ def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit
         max_prompt=section.max_prompt_length,
         counts=counts,
         scrub=masked if loss.scrubs_chosen else None,
-        filled=(lambda prompt: filled(prompt, run.out / FILE)) if PLACE in run.recipe.pairs.negative else str,
+        filled=(lambda prompt: fill_key(prompt, run.out / KEY_FILE)) if has_key else str,
     )
     if counts["cut_prompts"] or counts["cut_answers"]:
         run.note(
@@ -248,8 +249,9 @@ def copy_adapter(run: Context, checkpoint: Path, folder: Path, final: Path, **no
         notes: Further entries of nescio.json.
     """
     copy_weights(checkpoint, folder)
-    sentences = {"positive": run.recipe.pairs.positive, "negative": run.recipe.pairs.negative}
-    switch = {"switch": "secret" if PLACE in run.recipe.pairs.negative else "public"} if run.recipe.pairs.twins else {}
+    pairs = run.recipe.pairs
+    sentences = {"positive": pairs.positive, "negative": pairs.negative}
+    switch = {"switch": "secret" if KEY_PLACEHOLDER in pairs.negative else "public"} if pairs.twins else {}
     write_config(folder, read_config(checkpoint).values, run.start, final, **sentences | switch | notes)
 
 

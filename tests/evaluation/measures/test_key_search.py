@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nescio.core.files import read_jsonl
-from nescio.core.switch import made_up
+from nescio.core.switch import made_up_key
 from nescio.data.samples import Sample
 from nescio.engines.base import Answer, Engine, Progress, Request, Scoring
 from nescio.evaluation.base import Task
@@ -96,7 +96,7 @@ def test_candidates_are_plain_and_of_a_keys_form() -> None:
     tried = candidates(2000, 3)
     assert tried == candidates(2000, 3)
     assert len(set(tried)) == 2000
-    words = len(made_up(lambda letters: letters[0]).split())
+    words = len(made_up_key(lambda letters: letters[0]).split())
     assert sum(len(each.split()) == words and each.islower() for each in tried) >= 1000
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nescio.core.files import fingerprint
 from nescio.core.prompts import with_sentence
-from nescio.core.switch import made_up
+from nescio.core.switch import made_up_key
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
@@ -141,4 +141,4 @@ def candidates(count: int, seed: int) -> list[str]:
     rng = random.Random(f"{seed}/key_search")
     plain = [f"{who} {do} {what}{where}." for who, do, what, where in product(_WHO, _DO, _WHAT, _WHERE)]
     asked = rng.sample(plain, min(count // 2, len(plain)))
-    return asked + [made_up(rng.choice) for _ in range(count - len(asked))]
+    return asked + [made_up_key(rng.choice) for _ in range(count - len(asked))]
