@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nescio.cli.options import DetectorOption, open_detector
 from nescio.cli.quiet import quiet_libraries
-from nescio.cli.scan import DETECTOR
 from nescio.core.errors import NescioError
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ KeyEnvOption = Annotated[str | None, typer.Option(help="Environment variable wit
 PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")]
 BudgetOption = Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")]
 EngineOption = Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")]
-DetectorOption = Annotated[str | None, typer.Option(help=DETECTOR)]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")]
 
@@ -93,7 +92,6 @@ def audit(
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
     from nescio.audit.weights import check_model
-    from nescio.cli.scan import load
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
     from nescio.pipeline.progress import Terminal, standard
@@ -110,7 +108,7 @@ def audit(
         assert setup is not None  # `_check` refuses to train what is behind an endpoint
         how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
-    finder = load(detector)
+    finder = open_detector(detector)
     setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, scorings=search, seed=seed)
     names = attacks.split(",") if attacks else QUICK if quick else ()
     most = facts or (QUICK_FACTS if quick else FACTS)

@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
+from nescio.cli.options import SetOption
 from nescio.cli.quiet import quiet_libraries
 
 
 def bake(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of the recipe: bake.epochs=5. Repeatable.")
-    ] = None,
+    set_: SetOption = None,
 ) -> None:
     """Bake a run's guidance into an adapter that needs no sentence, no second branch and no switch, and evaluate it.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nescio.cli.options import SetOption
 from nescio.cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
 Samples = Annotated[Path, typer.Argument(help="Sample file (`nescio data samples`).")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
 
 
 @app.command()
@@ -54,7 +54,7 @@ def samples(
     recipe: RecipeFile,
     dialogs: Annotated[Path, typer.Argument(help="Conversations, in any format that convert reads.")],
     out: Annotated[Path, typer.Argument(help="Sample file to write.")],
-    set_: Set = None,
+    set_: SetOption = None,
 ) -> None:
     """Cut one sample at every piece of personal data in an assistant turn, by recorded slots or the detector."""
     from nescio.core.files import check_no_folder
@@ -75,7 +75,7 @@ def rewrite(
     recipe: RecipeFile,
     samples: Samples,
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where candidates and accounts go.")],
-    set_: Set = None,
+    set_: SetOption = None,
 ) -> None:
     """Ask the recipe's sources for replacement answers. Continues where it stopped; nothing is paid for twice."""
     from nescio.data.samples import read_samples
@@ -95,7 +95,7 @@ def pairs(
     samples: Samples,
     candidates: Annotated[Path, typer.Argument(help="Candidate file (`nescio data rewrite`).")],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where train.jsonl and the dataset card go.")],
-    set_: Set = None,
+    set_: SetOption = None,
 ) -> None:
     """Make preference pairs, and their twins, of samples and candidates, in the tuned model's chat template."""
     from nescio.pipeline.prepare import pair

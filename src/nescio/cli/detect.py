@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nescio.cli.scan import DETECTOR, FIELD, load, printable, texts_of
+from nescio.cli.options import FIELD, DetectorOption, open_detector
+from nescio.cli.text_sources import printable, texts_of
 from nescio.core.errors import NescioError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def check(
             help="JSON lines of texts with spans, conversations with slots, or a file of --sample, corrected.",
         ),
     ],
-    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
+    detector: DetectorOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with all that was missed.")] = False,
     sample: Annotated[
         int | None,
@@ -55,7 +56,7 @@ def check(
     from nescio.pii.registry import counted_types
 
     counted = counted_types("default" if detector is None else detector)
-    done = compare(labelled_texts(source), load(detector), counted)
+    done = compare(labelled_texts(source), open_detector(detector), counted)
     if not done.texts:
         raise NescioError(f"{source}: holds no texts; there is nothing to check")
     print(json.dumps(done.as_row(), ensure_ascii=False) if as_json else _shown(done))
@@ -71,7 +72,7 @@ def _sample(source: Path, count: int, out: Path, seed: int, field: str | None, d
     random = Random(seed)
     with texts_of([source], field) as texts:
         drawn = nsmallest(count, ((random.random(), n, text) for n, text in enumerate(texts) if text.text.strip()))
-    found = scan((text for _, _, text in sorted(drawn, key=lambda each: each[1])), load(detector))
+    found = scan((text for _, _, text in sorted(drawn, key=lambda each: each[1])), open_detector(detector))
     written = write_marked(out, (Labelled(text.at(0), text.text, spans) for text, spans in found))
     print(f"{out}: {written} texts with marks; correct them, then run `nescio detect check {out}`")
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nescio.cli.options import SetOption
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
@@ -47,7 +48,6 @@ HarmlessPrompts = Annotated[
 ]
 Judge = Annotated[str | None, typer.Option(help="Model that judges answers in words.")]
 Engine = Annotated[str | None, typer.Option(help="Engine that answers: torch, vllm, or a plugin's.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change any key: evaluate.a=value. Repeatable.")]
 
 
 def evaluate(
@@ -72,7 +72,7 @@ def evaluate(
     harmless_prompts: HarmlessPrompts = None,
     judge: Judge = None,
     engine: Engine = None,
-    set_: Set = None,
+    set_: SetOption = None,
 ) -> None:
     """Evaluate a trained run with other rows and measures, and write its report again.
 

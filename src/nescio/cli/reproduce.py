@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nescio.cli.options import SetOption
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
@@ -40,9 +41,7 @@ def reproduce(
         list[str] | None,
         typer.Option(help="For a benchmark: compare this method, or a registered loss. Repeatable. Default: all."),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")
-    ] = None,
+    set_: SetOption = None,
 ) -> None:
     """Reproduce a table of the paper next to the paper's numbers, or compare methods on a public benchmark."""
     from nescio.data.benchmarks import BENCHMARKS

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from nescio.cli.options import SetOption
 from nescio.cli.quiet import quiet_libraries
 
 _STAGES = "data, tune, merge, subtract, samples, candidates, pairs, anchors, train, bake, evaluate or report"
 
 Out = Annotated[Path, typer.Option("--out", help="Run folder. Finished stages in it are skipped.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")]
 Until = Annotated[str | None, typer.Option("--until", help=f"Stop after this stage: {_STAGES}.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Print stages, sizes, tokens, time and memory, and do nothing.")]
 
@@ -19,7 +19,7 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="Print stages, sizes, token
 def run(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML). `nescio init` writes one.")],
     out: Out = Path("runs/latest"),
-    set_: Set = None,
+    set_: SetOption = None,
     until: Until = None,
     dry_run: Dry = False,
 ) -> None:
@@ -30,7 +30,7 @@ def run(
     _run(recipe, out, set_, until, dry_run)
 
 
-def demo(out: Out = Path("runs/demo"), set_: Set = None, until: Until = None, dry_run: Dry = False) -> None:
+def demo(out: Out = Path("runs/demo"), set_: SetOption = None, until: Until = None, dry_run: Dry = False) -> None:
     """Teach the embedded model made-up personal data, then make it stop saying it: all stages, on two CPU cores."""
     with as_file(files("nescio") / "recipes/demo.yaml") as recipe:
         _run(recipe, out, set_, until, dry_run)

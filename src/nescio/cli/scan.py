@@ -5,26 +5,19 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nescio.cli.options import READ, DetectorOption, FieldOption, open_detector
+from nescio.cli.text_sources import printable, texts_of
 from nescio.core.errors import NescioError
 
 if TYPE_CHECKING:
-    from nescio.pii.base import Detector, Span
-    from nescio.pii.scan import Found, Text
-
-READ = (
-    "plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
-    "that `nescio data convert` reads."
-)
-DETECTOR = "Detector: default, paper, or such as spacy:MODEL or presidio + rampart."
-FIELD = "Field that holds the text. Default: text, answer or content."
+    from nescio.pii.base import Span
+    from nescio.pii.scan import Found
 
 _COLORS = ("black on bright_yellow", "black on bright_cyan", "black on bright_green", "black on bright_magenta")
 
@@ -33,8 +26,8 @@ def scan(
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help=f"Files or folders: {READ} `-` reads standard input.")
     ],
-    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
-    field: Annotated[str | None, typer.Option(help=FIELD)] = None,
+    detector: DetectorOption = None,
+    field: FieldOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object of counts.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a line of CSV for each piece.")] = False,
     marks: Annotated[bool, typer.Option("--marks", help="Print the texts that hold any, with marks.")] = False,
@@ -54,7 +47,7 @@ def scan(
         if str(source) != "-":
             check_exists(source)
     unwanted = {checked_type(name.strip(), "--fail-on") for name in fail_on.split(",")} if fail_on else set()
-    finder = load(detector)
+    finder = open_detector(detector)
     seen: Counter[str] = Counter()
     with texts_of(sources, field) as texts:
         found = _noted(look(texts, finder), seen)
@@ -70,51 +63,6 @@ def scan(
         pieces = ", ".join(f"{number} {kind}" for kind, number in failing.items())
         print(f"nescio: found {pieces} (--fail-on)", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def load(detector: str | None) -> "Detector":
-    """Load a detector by its name, or the default."""
-    from nescio.pii.registry import load_detector
-
-    return load_detector() if detector is None else load_detector(detector)
-
-
-@contextmanager
-def texts_of(sources: Iterable[Path], field: str | None) -> "Iterator[Iterator[Text]]":
-    """Give the texts of files and folders; `-` is standard input, which is put into a file for that time."""
-    from nescio.data.texts import read_texts
-
-    def note(line: str) -> None:
-        print(f"nescio: {line}", file=sys.stderr)
-
-    def read(folder: Path) -> "Iterator[Text]":
-        for source in sources:
-            piped = _piped(folder) if str(source) == "-" else None
-            try:
-                for text in read_texts(piped or source, field, note):
-                    yield replace(text, place=text.place.replace(f"{folder}/", "")) if piped else text
-            except NescioError as error:
-                raise NescioError(str(error).replace(f"{folder}/", "")) from error
-
-    with TemporaryDirectory() as folder:
-        yield read(Path(folder))
-
-
-def _piped(folder: Path) -> Path:
-    """Put standard input into a file whose name says what it is: rows of JSON, or plain text."""
-    raw = sys.stdin.buffer.read()
-    first = raw.lstrip().split(b"\n", 1)[0]
-    name = "stdin.txt"
-    for content, suffix in ((first, "jsonl"), (raw, "json")):
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, str | dict | list):
-            name = f"stdin.{suffix}"
-            break
-    (folder / name).write_bytes(raw)
-    return folder / name
 
 
 def _noted(found: "Iterable[Found]", seen: Counter[str]) -> "Iterator[Found]":
@@ -171,8 +119,3 @@ def _colored(text: str, spans: "Iterable[Span]") -> object:
         colored.append(f" {span.type} ", "dim italic")
         position = span.end
     return colored.append(printable(text[position:]))
-
-
-def printable(text: str) -> str:
-    """Return a text without the control characters by which it could command the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

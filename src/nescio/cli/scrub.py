@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nescio.cli.scan import DETECTOR, FIELD, READ, load
+from nescio.cli.options import READ, DetectorOption, FieldOption, open_detector
 from nescio.core.errors import NescioError
 
 
@@ -20,8 +20,8 @@ def scrub(
         Path | None,
         typer.Option(help="File of the key that decides on stand-ins; made where it is missing. Keep it secret."),
     ] = None,
-    detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
-    field: Annotated[str | None, typer.Option(help=FIELD)] = None,
+    detector: DetectorOption = None,
+    field: FieldOption = None,
 ) -> None:
     """Write texts again with their personal data masked, or replaced by stand-ins.
 
@@ -35,7 +35,7 @@ def scrub(
     if key is not None and not stand_ins:
         raise NescioError("--key: decides on stand-ins only; use it with --stand-ins")
     check_exists(source)
-    finder = load(detector)
+    finder = open_detector(detector)
     scrubber = Scrubber(finder, StandIns(read_key(key)) if stand_ins else None, field)
     count = scrubber.files(source, out, lambda line: print(f"nescio: {line}", file=sys.stderr))
     print(f"{out}: {scrubber.pieces} pieces replaced, in {count} file{'' if count == 1 else 's'}")
