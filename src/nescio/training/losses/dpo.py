@@ -6,7 +6,7 @@ Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Se
 from torch.nn.functional import logsigmoid
 
 from nescio.training.batch import Likelihoods, Terms
-from nescio.training.losses.registry import LOSSES, pair_loss
+from nescio.training.losses.registry import LOSSES, pair_loss, preference_terms
 
 
 @LOSSES.register("dpo")
@@ -14,12 +14,4 @@ from nescio.training.losses.registry import LOSSES, pair_loss
 def dpo(of: Likelihoods, beta: float) -> Terms:
     """Return -log sigmoid of the difference of the rewards beta * (log p - log p before training)."""
     chosen, rejected = (beta * (of.sums() - of.reference)).reshape(-1, 2).unbind(1)  # [pairs] each
-    margin = chosen - rejected
-    return {
-        "loss": -logsigmoid(margin),
-        "nll": -of.means()[::2],
-        "chosen_reward": chosen,
-        "rejected_reward": rejected,
-        "margin": margin,
-        "accuracy": (margin > 0).float(),
-    }
+    return preference_terms(-logsigmoid(chosen - rejected), -of.means()[::2], chosen, rejected)

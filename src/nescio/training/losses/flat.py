@@ -7,7 +7,7 @@ g*(v) = tanh(v) / 2 and f*(u) = u. The rejected answer is their forget answer, t
 import torch
 
 from nescio.training.batch import Likelihoods, Terms
-from nescio.training.losses.registry import LOSSES, pair_loss
+from nescio.training.losses.registry import LOSSES, pair_loss, preference_terms
 
 
 @LOSSES.register("flat")
@@ -15,12 +15,4 @@ from nescio.training.losses.registry import LOSSES, pair_loss
 def flat(of: Likelihoods) -> Terms:
     """Return f*(g*(P rejected)) - g*(P chosen) of pairs, P being the mean probability of an answer's tokens."""
     chosen, rejected = (torch.tanh(of.probabilities()) / 2).reshape(-1, 2).unbind(1)  # [pairs] each
-    margin = chosen - rejected
-    return {
-        "loss": -margin,
-        "nll": -of.means()[::2],
-        "chosen_reward": chosen,
-        "rejected_reward": rejected,
-        "margin": margin,
-        "accuracy": (margin > 0).float(),
-    }
+    return preference_terms(rejected - chosen, -of.means()[::2], chosen, rejected)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from nescio.training.batch import Likelihoods, Terms
-from nescio.training.losses.registry import LOSSES, pair_loss
+from nescio.training.losses.registry import LOSSES, pair_loss, preference_terms
 from nescio.training.settings import NllOver
 
 _TINY = 1e-7  # log p stays this far below 0: at p = 1 the odds are infinite
@@ -35,16 +35,8 @@ def orpo(of: Likelihoods, beta: float, nll_over: NllOver = "answer") -> Terms:
     if nll_over == "prompt_and_answer":
         counts = of.counts(prompt=True)[::2]
         nll = -of.sums(prompt=True)[::2] / counts.mean()
-    margin = beta * (chosen - rejected)
-    return {
-        "loss": nll + beta * odds_loss,
-        "nll": nll,
-        "odds_loss": odds_loss,
-        "chosen_reward": beta * chosen,
-        "rejected_reward": beta * rejected,
-        "margin": margin,
-        "accuracy": (margin > 0).float(),
-    }
+    terms = preference_terms(nll + beta * odds_loss, nll, beta * chosen, beta * rejected)
+    return terms | {"odds_loss": odds_loss}
 
 
 def log1mexp(x: Tensor) -> Tensor:

@@ -71,6 +71,26 @@ def pair_loss(**needs: Any) -> Callable[[Callable[..., Terms]], PairLoss]:
     return lambda function: PairLoss(function=function, **needs)
 
 
+def preference_terms(loss: Tensor, nll: Tensor, chosen: Tensor, rejected: Tensor) -> Terms:
+    """Return what a loss on preferences logs, each `[pairs]`; the report's figures have these names.
+
+    Args:
+        loss: The loss.
+        nll: Negative log-likelihood of the chosen answers.
+        chosen: Rewards of the chosen answers.
+        rejected: Rewards of the rejected answers.
+    """
+    margin = chosen - rejected
+    return {
+        "loss": loss,
+        "nll": nll,
+        "chosen_reward": chosen,
+        "rejected_reward": rejected,
+        "margin": margin,
+        "accuracy": (margin > 0).float(),
+    }
+
+
 def open_loss(name: str) -> PairLoss:
     """Return the loss of a name; a plain function is one that sees both answers and the twins.
 
