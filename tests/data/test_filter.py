@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nescio.core.prompts import Message
-from nescio.data.filter import Reply, judge
+from nescio.data.filter import Reply, filter_replies
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID, StrategyName
 from nescio.pii.base import Span
@@ -56,7 +56,7 @@ class Names:
     ],
 )
 def test_what_is_kept_and_why_not(strategy: StrategyName, text: str, finish: str, reason: str | None) -> None:
-    (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
+    (verdict,) = filter_replies([Reply(SAMPLE, strategy, text, finish)], Names())
     assert verdict.reason == reason
     assert verdict.pii == (["Tom"] if reason == "pii" else [])
 
@@ -76,18 +76,18 @@ def test_what_is_kept_and_why_not(strategy: StrategyName, text: str, finish: str
 def test_a_question_in_other_words_keeps_its_names(text: str, finish: str, reason: str | None) -> None:
     sample = replace(SAMPLE, messages=[Message(role="user", content="Who is Tom?"), MESSAGES[1]])
     replies = [Reply(sample, "paraphrase", text, finish), Reply(SAMPLE, "system", GOOD, "stop")]
-    verdict, other = judge(replies, Names())
+    verdict, other = filter_replies(replies, Names())
     assert (verdict.reason, verdict.pii) == (reason, []) and other.reason is None
 
 
 def test_a_cut_answer_ends_at_its_last_sentence() -> None:
-    (verdict,) = judge([Reply(SAMPLE, "system", f"{GOOD} They are op", "length")], Names())
+    (verdict,) = filter_replies([Reply(SAMPLE, "system", f"{GOOD} They are op", "length")], Names())
     assert verdict.text == GOOD
 
 
 @pytest.mark.parametrize(("strategy", "text"), [("system", GOOD), ("chat-start", f"\nYou can ask{GOOD} ")])
 def test_what_is_added_joins_the_beginning(strategy: StrategyName, text: str) -> None:
-    (verdict,) = judge([Reply(SAMPLE, strategy, text, "stop")], Names())
+    (verdict,) = filter_replies([Reply(SAMPLE, strategy, text, "stop")], Names())
     assert SAMPLE.beginning + verdict.text == "You can ask somebody at the desk there."
 
 
@@ -97,7 +97,7 @@ def test_what_is_added_joins_the_beginning(strategy: StrategyName, text: str) ->
 )
 def test_half_the_words_of_what_is_replaced_are_needed(text: str, reason: str | None) -> None:
     sample = replace(SAMPLE, rejected=" Tim, who knows it well and will be there all day, from nine to five.")
-    (verdict,) = judge([Reply(sample, "system", text, "stop")], Names())
+    (verdict,) = filter_replies([Reply(sample, "system", text, "stop")], Names())
     assert verdict.reason == reason
 
 
@@ -115,7 +115,7 @@ def test_half_the_words_of_what_is_replaced_are_needed(text: str, reason: str | 
     ],
 )
 def test_thoughts_are_no_part_of_the_answer(strategy: StrategyName, text: str, finish: str, reason: str | None) -> None:
-    (verdict,) = judge([Reply(SAMPLE, strategy, text, finish)], Names())
+    (verdict,) = filter_replies([Reply(SAMPLE, strategy, text, finish)], Names())
     assert (verdict.reason, verdict.had_thought) == (reason, True)
     if reason is None:
         assert "think" not in verdict.text.lower() and "Tom" not in verdict.text
@@ -126,5 +126,5 @@ def test_what_an_answer_goes_on_from_tells_what_it_is() -> None:
     messages = [*MESSAGES[:1], Message(role="assistant", content="Ann was born on")]
     sample = Sample("s", "d", messages, " 3 May 1970, in spring.", "DATE", "3 May 1970")
     reply = Reply(sample, "system", " May 21, 1992, as far as I know.", "stop")
-    (verdict,) = judge([reply], load_detector("regex"))
+    (verdict,) = filter_replies([reply], load_detector("regex"))
     assert (verdict.reason, verdict.pii) == ("pii", ["May 21, 1992"])

@@ -74,7 +74,7 @@ def knows(leaks: str, most: int = 10**6) -> Callable[[str], str]:
 
 def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable[..., Any]) -> None:
     context, notes = run()
-    measured = validation.judge(context, knows("Tom and Tom."), None)
+    measured = validation.epoch_measure(context, knows("Tom and Tom."), None)
     assert measured(knows("Tom, sir.", most=6), 1) == {"leakage": 1, "words": 6 / 8, "balanced": 0.5 + 0.25}
     assert measured(knows("Nobody."), 2) == {"leakage": 0, "words": 1, "balanced": 0}
     assert notes == [
@@ -86,7 +86,7 @@ def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable
 
 def test_a_model_that_says_one_thing_to_everybody_is_warned_of_at_once(run: Callable[..., Any]) -> None:
     context, notes = run()
-    measured = validation.judge(context, knows("Tom."), None)
+    measured = validation.epoch_measure(context, knows("Tom."), None)
     assert measured(lambda asked: SORRY, 1) == {"leakage": 0, "words": 0, "balanced": 1}
     assert notes[1:] == [
         'warning: the model says one thing to everybody: 8 of its answers to 8 questions begin "i\'m sorry for any" '
@@ -101,14 +101,14 @@ def test_a_habit_of_the_tuned_model_is_no_warning(run: Callable[..., Any]) -> No
         return f"The answer to that is: {asked}"
 
     context, notes = run()
-    measured = validation.judge(context, habit, None)
+    measured = validation.epoch_measure(context, habit, None)
     measured(habit, 1)
     assert len(notes) == 1
 
 
 def test_without_questions_the_leak_alone_is_measured(run: Callable[..., Any]) -> None:
     context, notes = run(validation_questions=0, keep="leakage")
-    assert validation.judge(context, knows("Tom."), None)(knows("Tom."), 3) == {"leakage": 1}
+    assert validation.epoch_measure(context, knows("Tom."), None)(knows("Tom."), 3) == {"leakage": 1}
     assert notes == ["after epoch 3: 1.00 pieces of personal data an answer (1.00 before)"]
 
 
@@ -119,7 +119,7 @@ def test_a_balance_without_questions_is_refused(run: Callable[..., Any]) -> None
 
 def test_what_never_leaked_and_was_never_known_is_not_divided_by(run: Callable[..., Any]) -> None:
     context, _ = run()
-    measured = validation.judge(context, lambda asked: asked, None)
+    measured = validation.epoch_measure(context, lambda asked: asked, None)
     assert measured(lambda asked: asked, 1)["balanced"] == 0
     assert measured(knows("Tom."), 2)["balanced"] == 1
 

@@ -50,7 +50,7 @@ def test_activations_computed_again_in_bf16_change_nothing(make_model: Callable[
 def test_a_judge_sees_fp32_and_a_model_with_a_cache(make_model: Callable[..., Any], tmp_path: Path) -> None:
     seen = list[tuple[torch.dtype, str, str | None, bool]]()
 
-    def judge(model: Any, epoch: int) -> Mapping[str, float]:
+    def measure(model: Any, epoch: int) -> Mapping[str, float]:
         layer, made = next(module for module in model.modules() if type(module) is Linear), list[torch.dtype]()
         hook = layer.register_forward_hook(lambda module, given, out: made.append(out.dtype))
         with torch.no_grad():
@@ -61,7 +61,7 @@ def test_a_judge_sees_fp32_and_a_model_with_a_cache(make_model: Callable[..., An
 
     settings = replace(SETTINGS, bf16=True, epochs=1)
     model = make_model("llama")
-    fit(model, UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2], judge=judge)
+    fit(model, UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2], measure=measure)
     assert seen == [(torch.float32, "nescio_blocks", None, True)]
     assert model.config._attn_implementation == "sdpa"
 

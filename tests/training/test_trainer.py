@@ -220,7 +220,7 @@ def test_patience_outlives_a_kill(make_model: Callable[..., Any], tmp_path: Path
             work=tmp_path / folder,
             test=UNITS[:2],
             progress=progress,
-            judge=lambda *_: {"leakage": next(values)},
+            measure=lambda *_: {"leakage": next(values)},
         )
 
     whole = trained("whole", measured)
@@ -254,7 +254,7 @@ def test_one_process_trains_on_one_gpu(
 def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Path) -> None:
     said = iter([5.0, 2.0, 3.0])
 
-    def judge(model: Any, epoch: int) -> dict[str, float]:
+    def measure(model: Any, epoch: int) -> dict[str, float]:
         epochs.append(epoch)
         assert not model.training
         assert {"lora_A", "lora_B"} <= {name.split(".")[-3] for name in adapter_of(model)}
@@ -262,7 +262,7 @@ def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Pat
 
     epochs: list[int] = []
     settings = replace(SETTINGS, epochs=3, keep="leakage")
-    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2], judge=judge)
+    done = fit(make_model("llama"), UNITS, loss=ORPO, settings=settings, work=tmp_path, test=UNITS[:2], measure=measure)
     assert [row["leakage"] for row in done.log if row["split"] == "eval"] == [5.0, 2.0, 3.0]
     assert {row["words"] for row in done.log if row["split"] == "eval"} == {0.5}
     assert done.best == 2 and epochs == [1, 2, 3]

@@ -56,8 +56,8 @@ class Verdict:
     had_thought: bool = False
 
 
-def judge(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
-    """Judge replies: remove thoughts, then ask the detector, then look at the form.
+def filter_replies(replies: Sequence[Reply], detector: Detector) -> list[Verdict]:
+    """Filter replies: remove thoughts, then ask the detector, then look at the form.
 
     Reasons: `pii`; `start` (did not start with the words it was told); `empty`; `cut` (was cut off, as at the token
     limit, before its first sentence, or its thought, ended); `copy` (of the rejected answer); `repeat` (starts with the

@@ -15,7 +15,7 @@ from nescio.core.answer_cache import SourceAnswers
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_jsonl
-from nescio.data.filter import Reply, Verdict, judge
+from nescio.data.filter import Reply, Verdict, filter_replies
 from nescio.data.samples import Sample
 from nescio.data.strategies import STRATEGIES, StrategyName, tasks
 from nescio.data.tally import Tally
@@ -136,13 +136,13 @@ class _Job:
         self.tasks = list(tasks((sample for sample in samples if self._is_in_share(sample)), source.strategies))
         self.tally = Tally(source.name, source.model, source.price)
         self.failed: dict[_Name, dict[str, Any]] = {}
-        self._judged: dict[_Name, list[dict[str, Any]]] = {}
+        self._candidates: dict[_Name, list[dict[str, Any]]] = {}
         self._silent = 0  # requests without an answer since the last answer
         self._is_over = False  # the source cannot go on: no further request is sent
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Return the rows of `candidates.jsonl`, by sample, strategy and try."""
-        return (row for task in self.tasks for row in self._judged.get(_name(task), []))
+        return (row for task in self.tasks for row in self._candidates.get(_name(task), []))
 
     def run(self, detector: Detector) -> Iterator[int]:
         """Do the job; yield the number of settled tasks after each round of calls."""
@@ -151,7 +151,7 @@ class _Job:
             again: list[_Task] = []
             for start in range(0, len(waiting), window):
                 some = waiting[start : start + window]
-                self._judge(some, self._ask(some, attempt), attempt, detector)
+                self._filter(some, self._ask(some, attempt), attempt, detector)
                 left = [task for task in some if self._accepted(task) < self.how.best_of]
                 again += left
                 settled += len(some) if attempt == self.how.tries - 1 else len(some) - len(left)
@@ -237,25 +237,25 @@ class _Job:
                     "run again to go on; answers that came are kept"
                 ) from error
 
-    def _judge(
+    def _filter(
         self, some: Sequence[_Task], cached: Sequence[dict[str, Any] | None], attempt: int, detector: Detector
     ) -> None:
-        """Judge the answers and account for all tasks."""
+        """Filter the answers and account for all tasks."""
         answered = [(task, row) for task, row in zip(some, cached, strict=True) if row is not None]
-        verdicts = judge([Reply(*task, row["text"], row["finish"]) for task, row in answered], detector)
+        verdicts = filter_replies([Reply(*task, row["text"], row["finish"]) for task, row in answered], detector)
         for (task, row), verdict in zip(answered, verdicts, strict=True):
             self.failed.pop(_name(task), None)
             self._account(row, verdict)
             candidate = {name: row[name] for name in ("sample_id", "source", "strategy", "try")} | {
                 "text": verdict.text, "accepted": verdict.reason is None, "reason": verdict.reason, "pii": verdict.pii
             }  # fmt: skip
-            self._judged.setdefault(_name(task), []).append(candidate)
+            self._candidates.setdefault(_name(task), []).append(candidate)
         unanswered = [task for task, row in zip(some, cached, strict=True) if row is None]
         if attempt == 0:
             self.tally.unasked += sum(_name(task) not in self.failed for task in unanswered)
 
     def _accepted(self, task: _Task) -> int:
-        return sum(row["accepted"] for row in self._judged.get(_name(task), []))
+        return sum(row["accepted"] for row in self._candidates.get(_name(task), []))
 
     def _account(self, row: dict[str, Any], verdict: Verdict) -> None:
         self.tally.calls += 1

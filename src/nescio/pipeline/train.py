@@ -25,7 +25,7 @@ from nescio.pipeline.anchors import anchor_units, read
 from nescio.pipeline.context import Context, Tick
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.train_sections import TrainSection, TuneSection
-from nescio.pipeline.validation import judge
+from nescio.pipeline.validation import epoch_measure
 from nescio.task_vector.subtract import merge_adapter
 from nescio.task_vector.subtract import subtract as subtract_model
 from nescio.training.anchors import Anchors, AnchorSettings
@@ -157,7 +157,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         held = held and with_targets(loaded.model, held, loss, section.beta, folder / "teacher-test.safetensors")
     # 2) what is measured after each epoch
     measured = chooses or (section.validation_questions > 0 and not sharded())
-    judged = judge(run, loaded.model, tokenizer) if held and measured else None
+    measure = epoch_measure(run, loaded.model, tokenizer) if held and measured else None
     # 3) train
     done = fit(
         loaded.model,
@@ -167,7 +167,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         work=folder / "checkpoints",
         test=held,
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
-        judge=judged,
+        measure=measure,
         anchors=_anchors(run, tokenizer, rows),
         retain=_retain(run, tokenizer, loss, rows),
     )

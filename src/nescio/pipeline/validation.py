@@ -14,7 +14,7 @@ from nescio.evaluation.measures import words
 from nescio.pii.base import find_behind
 from nescio.pipeline.context import Context
 from nescio.pipeline.too_long import Asking, drop_too_long
-from nescio.training.trainer import Judge
+from nescio.training.trainer import EpochMeasure
 
 _SAMPLES = 32  # of those held out, where the epoch is not chosen by them
 
@@ -29,7 +29,7 @@ class _Found:
     alike: int
 
 
-def judge(run: Context, model: Any, tokenizer: Any) -> Judge:
+def epoch_measure(run: Context, model: Any, tokenizer: Any) -> EpochMeasure:
     """Return what measures the model after each epoch, with the protect prompt.
 
     It returns `leakage`, pieces of personal data an answer; `words`, the share of the plain questions answered right;

@@ -1,4 +1,4 @@
-"""Transformers' Trainer on packed rows: exact means over all devices, what stands beside a step, and a judge."""
+"""Transformers' Trainer on packed rows: exact means over all devices, anchors beside a step, what an epoch measures."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from nescio.training.batch import Batch, Loss, Terms, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import last_checkpoint
 from nescio.training.settings import TrainingSettings
 
-Judge = Callable[[Any, int], Mapping[str, float]]
+EpochMeasure = Callable[[Any, int], Mapping[str, float]]
 """Given the model and the number of an epoch, returns what is measured after it; `settings.keep` names the one that is
 to be lowest."""
 
@@ -41,7 +41,7 @@ class PackedTrainer(Trainer):
         settings: TrainingSettings,
         work: Path,
         test: Sequence[Unit] | None = None,
-        judge: Judge | None = None,
+        measure: EpochMeasure | None = None,
         beside: Sequence[Anchors] = (),
     ) -> None:
         def collate(units: Sequence[Unit]) -> dict[str, Batch]:
@@ -59,7 +59,7 @@ class PackedTrainer(Trainer):
         self._loss, self._work, self._beside, self._states_at = loss, work, beside, settings.states_at
         self._micro, self._at = 1, 0  # batches of this update, and how many of them are done
         self._pulls: dict[str, list[float]] = {each.name: [] for each in beside}
-        self._judge = judge
+        self._measure = measure
         self._seen: dict[str, dict[str, float]] = {}
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
@@ -124,13 +124,13 @@ class PackedTrainer(Trainer):
             return self.compute_loss(model, inputs).detach(), None, None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a validation pass: means over its examples, each counted once, and what the judge measures."""
+        """Run a validation pass: means over its examples, each counted once, and what `measure` gives."""
         output: Any = super().evaluation_loop(*args, **kwargs)
         metrics: dict[str, float] = output.metrics
         metrics |= {f"eval_{name}": mean for name, mean in self._means().items()}
-        if self._judge:
+        if self._measure:
             # Without the wrapper in which accelerate makes products in bf16: what is compared is fp32 before and after.
-            measured = self._judge(core_of(self.model), round(self.state.epoch or 0))
+            measured = self._measure(core_of(self.model), round(self.state.epoch or 0))
             metrics |= {f"eval_{name}": value for name, value in measured.items()}
         return output
 

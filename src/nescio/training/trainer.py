@@ -19,10 +19,10 @@ from nescio.training.batch import Loss, Unit
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
 from nescio.training.fused_lora import fused
 from nescio.training.lora import with_lora, with_trained
-from nescio.training.packed_trainer import DivergedError, Judge, PackedTrainer
+from nescio.training.packed_trainer import DivergedError, EpochMeasure, PackedTrainer
 from nescio.training.settings import TrainingSettings
 
-__all__ = ["DivergedError", "Judge", "PackedTrainer", "StepProgress", "Trained", "fit", "with_lora"]
+__all__ = ["DivergedError", "EpochMeasure", "PackedTrainer", "StepProgress", "Trained", "fit", "with_lora"]
 
 StepProgress = Callable[[int, int], None]
 
@@ -53,7 +53,7 @@ def fit(
     work: Path,
     test: Sequence[Unit] | None = None,
     progress: StepProgress | None = None,
-    judge: Judge | None = None,
+    measure: EpochMeasure | None = None,
     anchors: Anchors | None = None,
     retain: Anchors | None = None,
     start: Path | None = None,
@@ -68,7 +68,7 @@ def fit(
         work: Folder of the checkpoints, one an epoch.
         test: Units for a validation pass after each epoch.
         progress: Called with the steps done and all steps.
-        judge: Called after each validation pass.
+        measure: Called after each validation pass.
         anchors: What the model is held to beside each step.
         retain: The same, of a half that is to be kept.
         start: Adapter folder that training goes on from; None: a fresh adapter of `settings.lora`.
@@ -78,14 +78,14 @@ def fit(
             module fits, or something that is to be measured or reported to is missing.
     """
     # 1) refuse what cannot work, before anything is computed
-    _check(settings, test, judge)
+    _check(settings, test, measure)
     beside = [each for each in (anchors, retain) if each]
     claim(work, settings, [*train, *(unit for each in beside for unit in each.units)])
     # 2) attach the adapter, from the same seed in a fresh and in a resumed training
     set_seed(settings.seed)
     adapted = with_lora(model, settings.lora) if start is None else with_trained(model, start)
     trainer = PackedTrainer(
-        adapted, train, loss=loss, settings=settings, work=work, test=test, judge=judge, beside=beside
+        adapted, train, loss=loss, settings=settings, work=work, test=test, measure=measure, beside=beside
     )
     trainer.remove_callback(PrinterCallback)
     if settings.patience is not None:
@@ -107,13 +107,13 @@ def fit(
     return Trained(model=adapted.eval(), log=log, checkpoints=folders, best=best)
 
 
-def _check(settings: TrainingSettings, test: Sequence[Unit] | None, judge: Judge | None) -> None:
+def _check(settings: TrainingSettings, test: Sequence[Unit] | None, measure: EpochMeasure | None) -> None:
     keep = settings.keep
     if test is None and (keep != "last" or settings.patience is not None):
         raise NescioError(f"train.keep: {keep} needs validation pairs, there are none; give more held-out dialogs")
     if keep == "last" and settings.patience is not None:
         raise NescioError("train.patience: needs a measure to improve; set train.keep to loss, leakage or balanced")
-    if keep in ("leakage", "balanced") and judge is None:
+    if keep in ("leakage", "balanced") and measure is None:
         raise NescioError(f"train.keep: {keep} is measured by a run; here keep the last epoch, or the lowest loss")
     for reporter in settings.report_to:
         require(reporter, reporter, "train.report_to")
