@@ -79,7 +79,7 @@ def _header(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str
     text = _apply_with_system(tokenizer, history, tools)
     asked = next((message["content"] for message in reversed(history) if message["role"] == "user"), "")
     if not _shows(text, asked):
-        raise NescioError("the chat template drops the last user message; mend the template, or use another model's")
+        raise NescioError("the chat template drops the last user message; fix the template, or use another model's")
     if not all(tool["function"]["name"] in text for tool in tools):
         raise NescioError("the chat template shows no tools; leave them out, or use a model whose template does")
     # 2) leave the BOS to the tokenizer

@@ -44,9 +44,9 @@ def write_key(folder: Path, key: str) -> None:
 
 def write_secret(path: Path, secret: str) -> None:
     """Write a secret into a file that its owner alone can read."""
-    with atomic_write(path) as beside:
-        beside.touch(mode=0o600)
-        beside.write_text(secret + "\n", encoding="utf-8")
+    with atomic_write(path) as scratch:
+        scratch.touch(mode=0o600)
+        scratch.write_text(secret + "\n", encoding="utf-8")
 
 
 def read_key(path: Path, fix: str = "guidance needs the key that the run drew; restore it") -> str:

@@ -136,8 +136,8 @@ def write_top_tokens(path: Path, each: Sequence[TopTokens]) -> None:
         "lengths": torch.tensor([len(top.ids) for top in each]),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as beside:
-        save_file(tensors, beside)
+    with atomic_write(path) as scratch:
+        save_file(tensors, scratch)
 
 
 def read_top_tokens(path: Path) -> list[TopTokens]:

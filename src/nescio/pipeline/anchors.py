@@ -29,15 +29,15 @@ def anchors(run: Context, folder: Path, tick: Tick) -> None:
     """Make the run's anchors: prompts of the base, answers of the tuned model, and its likeliest tokens."""
     section = run.recipe.train.anchors
     assert section is not None  # the stage is there only then
-    mend = "raise train.anchors.count or max_tokens, or set train.anchors: null"
+    fix = "raise train.anchors.count or max_tokens, or set train.anchors: null"
     make_anchors(
         run, folder, section.count, tick, seed=run.recipe.seed, least=max(section.per_step, 1), field="train.anchors",
-        mend=mend,
+        fix=fix,
     )  # fmt: skip
 
 
 def make_anchors(
-    run: Context, folder: Path, count: int, tick: Tick, *, seed: int, least: int, field: str, mend: str
+    run: Context, folder: Path, count: int, tick: Tick, *, seed: int, least: int, field: str, fix: str
 ) -> None:
     """Make anchors in a folder: prompts, answers, and the tuned model's 64 likeliest tokens at each place of them.
 
@@ -47,12 +47,12 @@ def make_anchors(
         count: Prompts that the base makes up.
         tick: Called with progress.
         seed: Seed of the sampling.
-        least: How many have to be of use.
-        field: What the recipe calls them.
-        mend: What to change where too few are.
+        least: Fewest usable anchors.
+        field: Recipe key, for messages.
+        fix: What to change if too few are usable.
 
     Raises:
-        NescioError: Too few of them are of use.
+        NescioError: Too few of them are usable.
     """
     section = run.recipe.train.anchors
     assert section is not None  # no anchors without this section
@@ -77,7 +77,7 @@ def make_anchors(
         )  # fmt: skip
     counts = ", ".join(f"{number} {what}" for what, number in tally.items())
     if len(made) < least:
-        raise NescioError(f"{field}: {len(made)} usable of {count} wanted ({counts}); {mend}")
+        raise NescioError(f"{field}: {len(made)} usable of {count} wanted ({counts}); {fix}")
     # 4) its likely tokens, for the adapter to be held to
     tick(2, 3, "the tuned model's likely tokens")
     write(folder, made, run.tuned)

@@ -108,7 +108,7 @@ class Baking:
                 anchors.make_anchors(
                     run, folder, count, self.tick, seed=run.recipe.seed + _OTHER_PROMPTS, least=1,
                     field="bake.more_anchors",
-                    mend="raise bake.more_anchors or train.anchors.max_tokens, or set bake.more_anchors: 0",
+                    fix="raise bake.more_anchors or train.anchors.max_tokens, or set bake.more_anchors: 0",
                 )  # fmt: skip
         return replace(self, held=self.held + anchors.read(folder))
 

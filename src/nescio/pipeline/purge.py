@@ -110,8 +110,8 @@ def purge(run: Context, entries: list[Entry]) -> None:
         html.write(run.out, masked=masked)
     for folder in tables:
         rows = [redacted_row(row, masked) for row in table.read_rows(folder / RESULTS)]
-        with atomic_write(folder) as beside:
-            write_json(beside / RESULTS, rows)
+        with atomic_write(folder) as scratch:
+            write_json(scratch / RESULTS, rows)
     # 2) The dialogs go after all others, and then the recipe's texts: a purge that was stopped goes on with masking.
     last = ("data", RECIPE)
     for entry in sorted(entries, key=lambda entry: last.index(entry.path.name) if entry.path.name in last else -1):

@@ -93,8 +93,8 @@ class Run:
                 raise NescioError(
                     f"{teacher}: is missing, and the adapter is a baked one; put it back, or run the recipe again"
                 )
-            with atomic_write(teacher) as beside:
-                shutil.copytree(adapter, beside)
+            with atomic_write(teacher) as scratch:
+                shutil.copytree(adapter, scratch)
         self._do_last("anchors", "bake", "evaluate", "report")
 
     def forget(self, erasure: Erasure) -> Path:
