@@ -79,7 +79,7 @@ class TorchEngine(Engine):
         self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
         self._grammars = Grammars(tokenizer, self._end_ids)
         self._names: dict[str, int] = {}
-        self._own_sentences: dict[str, dict[str, str]] = {}  # by adapter
+        self._adapter_sentences: dict[str, dict[str, str]] = {}  # by adapter
         # Held from the look-up of an adapter until the request is queued, so that the adapter can't be dropped between.
         self._registry = threading.RLock()
         self._loop = Loop(Batch(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
@@ -137,7 +137,7 @@ class TorchEngine(Engine):
                 raise NescioError(f"adapter {name!r} is loaded already; drop it first, or choose another name")
             sentences = read_sentences(path)
             self._names[name] = self._loop.batch.adapters.load(path)
-            self._own_sentences[name] = sentences
+            self._adapter_sentences[name] = sentences
 
     def drop_adapter(self, name: str) -> None:
         """Drop a loaded adapter; new requests for it are refused, running ones keep it.
@@ -147,9 +147,9 @@ class TorchEngine(Engine):
         """
         with self._registry:
             if name not in self._names:
-                raise NescioError(self._unknown(name))
+                raise NescioError(self._not_loaded(name))
             self._loop.retire(self._names.pop(name))
-            del self._own_sentences[name]
+            del self._adapter_sentences[name]
 
     def close(self) -> None:
         """End running requests with an error; closing twice is harmless."""
@@ -226,7 +226,7 @@ class TorchEngine(Engine):
         branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
         check_bias(request, self.model.config.get_text_config().vocab_size)
         adapter = self._adapter(request.adapter)
-        answer = Detokenizer(self.tokenizer, request, branches[0], stream)
+        detokenizer = Detokenizer(self.tokenizer, request, branches[0], stream)
 
         schema = schema_of(request)
         matcher = None if schema is None else self._grammars.matcher(schema)
@@ -235,19 +235,19 @@ class TorchEngine(Engine):
             if matcher is not None:
                 matcher.take(token)
             if token in self._end_ids:
-                answer.end("stop")
+                detokenizer.end("stop")
             elif request.logprobs is None:
-                answer.add(token)
+                detokenizer.add(token)
             else:
                 top = log_probs.topk(min(request.logprobs, len(log_probs))).indices.tolist()
                 likely = {number: float(log_probs[number]) for number in [token, *top]}
-                answer.add(token, answer.logprob(token, likely, top))
-            return not answer.finish
+                detokenizer.add(token, detokenizer.logprob(token, likely, top))
+            return not detokenizer.finish
 
         def is_cancelled() -> bool:
-            if stream.cancelled.is_set() and not answer.finish:
-                answer.end("cancelled")
-            return bool(answer.finish)
+            if stream.cancelled.is_set() and not detokenizer.finish:
+                detokenizer.end("cancelled")
+            return bool(detokenizer.finish)
 
         rows = [Row(ids, adapter=adapter) for ids in branches]
         allowed = matcher.allowed if matcher else None
@@ -264,13 +264,13 @@ class TorchEngine(Engine):
         if name is None or (name == "default" and name not in self._names):
             return None
         if name not in self._names:
-            raise NescioError(self._unknown(name))
+            raise NescioError(self._not_loaded(name))
         return self._names[name]
 
     def _sentences_of(self, adapter: str | None) -> dict[str, str]:
-        return self.sentences | self._own_sentences.get(adapter or "", {})
+        return self.sentences | self._adapter_sentences.get(adapter or "", {})
 
-    def _unknown(self, name: str) -> str:
+    def _not_loaded(self, name: str) -> str:
         return f"adapter {name!r} is not loaded; loaded: {', '.join(self._names) or 'none'}"
 
     def _scored(self, item: Scoring) -> Scored:

@@ -20,7 +20,7 @@ def job(tokenizer: Any, request: Request, branches: int) -> Job:
         name="a",
         request=request,
         branches=[[1, 2]] * branches,
-        writing=Detokenizer(tokenizer, request, [1, 2], Stream()),
+        detokenizer=Detokenizer(tokenizer, request, [1, 2], Stream()),
     )
 
 
@@ -45,9 +45,9 @@ def test_what_vllm_says_is_not_in_what_a_server_logs(chatml: Any, monkeypatch: p
     engine._jobs = {}
     engine._start(refused)
     with pytest.raises(BrokenError, match=r"^vLLM refuses the request \(ValueError: Anna said\)$") as caught:
-        next(refused.writing.stream)
+        next(refused.detokenizer.stream)
     assert caught.value.message == "vLLM refuses the request (ValueError)"
     engine._jobs = {broken.name: broken}
     engine._run()
     with pytest.raises(EngineClosedError, match=r"^vLLM failed \(ValueError\); its log says more$"):
-        next(broken.writing.stream)
+        next(broken.detokenizer.stream)

@@ -25,7 +25,7 @@ class Job:
         name: Unique within the engine.
         request: As submitted.
         branches: Token ids of the positive branch and, if the request is guided, of the negative one.
-        writing: The answer so far.
+        detokenizer: The answer so far.
         end_ids: Tokens that end the answer, besides the EOS that vLLM knows.
         lora: vLLM's handle of the adapter, or None.
         forced: Tokens to emit instead of choosing, when a given continuation is scored.
@@ -34,7 +34,7 @@ class Job:
     name: str
     request: Request
     branches: list[list[int]]
-    writing: Detokenizer
+    detokenizer: Detokenizer
     end_ids: tuple[int, ...] = ()
     lora: Any = None
     forced: tuple[int, ...] = ()
@@ -107,12 +107,12 @@ class Job:
         if given.finish_reason == "stop":
             tokens.pop()  # EOS
         for place, token in enumerate(tokens):
-            if not self.writing.finish:
-                self.writing.add(token, self._logprob(token, given.logprobs[place]) if given.logprobs else None)
-        if output.finished and not self.writing.finish:
-            self.writing.end("stop" if given.finish_reason == "stop" else "length")
+            if not self.detokenizer.finish:
+                self.detokenizer.add(token, self._logprob(token, given.logprobs[place]) if given.logprobs else None)
+        if output.finished and not self.detokenizer.finish:
+            self.detokenizer.end("stop" if given.finish_reason == "stop" else "length")
 
     def _logprob(self, token: int, values: Mapping[int, Any]) -> TokenLogprob:
         log_probs = {number: log_probability(value.logprob) for number, value in values.items()}
         top = sorted(log_probs, key=lambda number: -log_probs[number])
-        return self.writing.logprob(token, log_probs, top[: self.request.logprobs])
+        return self.detokenizer.logprob(token, log_probs, top[: self.request.logprobs])

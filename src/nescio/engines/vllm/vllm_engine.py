@@ -119,7 +119,7 @@ class VllmEngine(Engine):
         """
         job = self._job(request)
         self._call(partial(self._start, job))
-        return job.writing.stream
+        return job.detokenizer.stream
 
     def score_batch(self, items: Sequence[Scoring], progress: Progress | None = None) -> list[list[float]]:
         """Return the log-probability of each token of each continuation; an empty continuation has none.
@@ -171,7 +171,7 @@ class VllmEngine(Engine):
             NescioError: There is no adapter of that name.
         """
         if name not in self._adapters:
-            raise NescioError(self._no_adapter(name))
+            raise NescioError(self._not_loaded(name))
         del self._adapters[name], self._adapter_sentences[name]
 
     def close(self) -> None:
@@ -212,7 +212,7 @@ class VllmEngine(Engine):
     def _checked(self, request: Request, branches: list[list[int]], forced: tuple[int, ...] = ()) -> Job:
         lora = self._adapters.get(request.adapter or "")  # looked up once: another thread may drop it meanwhile
         if lora is None and request.adapter not in (None, "default"):
-            raise NescioError(self._no_adapter(request.adapter))
+            raise NescioError(self._not_loaded(request.adapter))
         blocks = sum(-(-(len(branch) + request.max_tokens) // self._block_size) for branch in branches)
         if blocks > self._blocks:
             rows = len(branches)  # the last block of each may hold a single token
@@ -225,12 +225,12 @@ class VllmEngine(Engine):
             )
         name = f"nescio-{next(self._numbers)}"
         stream = Stream(lambda: self._calls.put(partial(self._cancel, name)))
-        writing = Detokenizer(self.tokenizer, request, branches[0], stream)
+        detokenizer = Detokenizer(self.tokenizer, request, branches[0], stream)
         return Job(
             name=name,
             request=request,
             branches=branches,
-            writing=writing,
+            detokenizer=detokenizer,
             end_ids=self._end_ids,
             lora=lora,
             forced=forced,
@@ -239,7 +239,7 @@ class VllmEngine(Engine):
     def _sentences_of(self, adapter: str | None) -> dict[str, str]:
         return self.sentences | self._adapter_sentences.get(adapter or "", {})
 
-    def _no_adapter(self, name: str | None) -> str:
+    def _not_loaded(self, name: str | None) -> str:
         return f"adapter {name!r} is not loaded; loaded: {', '.join(self._adapters) or 'none'}"
 
     def _finish(self, jobs: Sequence[Job], progress: Progress | None) -> list[Answer]:
@@ -248,12 +248,12 @@ class VllmEngine(Engine):
         answers = []
         try:
             for job in jobs:
-                answers.append(job.writing.stream.answer)
+                answers.append(job.detokenizer.stream.answer)
                 if progress:
                     progress(len(answers), len(jobs))
         finally:  # after an interrupt, nobody waits for the others
             for job in jobs[len(answers) :]:
-                job.writing.stream.cancel()
+                job.detokenizer.stream.cancel()
         return answers
 
     # -- the engine's own thread --------------------------------------------------------------------------------------
@@ -299,14 +299,14 @@ class VllmEngine(Engine):
         while not self._calls.empty():
             self._calls.get()()
         for job in self._jobs.values():
-            job.writing.stream.end(failure)
+            job.detokenizer.stream.end(failure)
         self._jobs.clear()
 
     def _start(self, job: Job) -> None:
         self._jobs[job.name] = job
         if self._closing.is_set():
             return
-        if job.writing.stream.cancelled.is_set():
+        if job.detokenizer.stream.cancelled.is_set():
             self._end(job, "cancelled")
             return
         try:
@@ -315,7 +315,7 @@ class VllmEngine(Engine):
                 self._llm.add_request(job.branch_name(role), prompt, job.sampling(role), lora_request=job.lora)
         except Exception as error:  # vLLM's errors share no base class; the other requests go on
             self._end(job)
-            job.writing.stream.end(BrokenError("vLLM refuses the request", error))
+            job.detokenizer.stream.end(BrokenError("vLLM refuses the request", error))
 
     def _cancel(self, name: str) -> None:
         if name in self._jobs:
@@ -328,7 +328,7 @@ class VllmEngine(Engine):
         if job is None or role == "negative":
             return
         job.take(output)
-        if job.writing.finish:
+        if job.detokenizer.finish:
             self._end(job)
 
     def _end(self, job: Job, finish: str = "") -> None:
@@ -336,7 +336,7 @@ class VllmEngine(Engine):
         del self._jobs[job.name]
         self._llm.abort_request([job.branch_name(role) for role in job.roles])
         if finish:
-            job.writing.end(finish)
+            job.detokenizer.end(finish)
 
 
 def load(model: str, adapter: str | Path | None = None, options: Mapping[str, Any] | None = None) -> VllmEngine:
