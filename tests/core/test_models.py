@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from nescio.core import model_source
 from nescio.core.adapters import read_sentences
 from nescio.core.errors import NescioError
-from nescio.core.model_source import check_name, identity, resolve
+from nescio.core.model_source import check_model_name, identity, resolve
 from nescio.core.models import load_model, load_tokenizer, locate, one_adapter, release
 from nescio.engines.decode.lora import Adapters
 from nescio.engines.torch_engine import load
@@ -145,7 +145,7 @@ def test_a_truncated_gguf_is_one_line_and_leaves_nothing(tiny_gguf: Path, size: 
 
 @pytest.mark.parametrize("name", ["./none", "/none/at/all", "none.gguf", "none", "a/b/c", "~nosuch/m"])
 def test_what_is_not_there_is_one_line(name: str) -> None:
-    for look in (check_name, resolve):
+    for look in (check_model_name, resolve):
         with pytest.raises(NescioError, match=r"no such"):
             look(name)
 
@@ -168,7 +168,7 @@ def test_a_model_may_stand_beside_a_recipe(tmp_path: Path, config: str) -> None:
 def test_a_name_is_checked_without_a_conversion(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_source, "_converted", None)
     for name in (str(tiny_gguf), "smollm2", "owner/name"):
-        check_name(name)
+        check_model_name(name)
 
 
 def test_a_folder_loads(tiny_folder: Path) -> None:

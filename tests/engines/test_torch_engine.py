@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.guide import guide
-from nescio.core.models import context
+from nescio.core.models import context_length
 from nescio.core.prompts import Message, encode
 from nescio.data.synthetic import generate
 from nescio.engines.base import ContextExceededError, Request, Scoring
@@ -426,7 +426,7 @@ def test_a_message_that_is_none_is_one_line(turn: Any) -> None:
 def test_the_context_is_that_of_the_text_model() -> None:
     from transformers import Gemma3Config
 
-    assert context(Gemma3Config(text_config={"max_position_embeddings": 77})) == 77
+    assert context_length(Gemma3Config(text_config={"max_position_embeddings": 77})) == 77
 
 
 def test_both_branches_see_the_tools(make_tokenizer: Any, make_model: Any) -> None:

@@ -11,7 +11,7 @@ import yaml
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.model_source import check_name
+from nescio.core.model_source import check_model_name
 from nescio.core.yaml_config import yaml_value
 from nescio.engines.base import Precision
 
@@ -113,7 +113,7 @@ def serve(
     if telemetry is not None and not _UPSTREAM.fullmatch(telemetry):
         raise NescioError(f"--telemetry {telemetry}: must read http://host:port/v1/traces")
     if upstream is None and not is_endpoint(engine):  # an endpoint has names of its own
-        check_name(model)  # the policies, the detector and the model take longer to read
+        check_model_name(model)  # the policies, the detector and the model take longer to read
     run(
         Settings(
             model=model, adapters=adapters, policies=policies, host=host, port=port, engine=engine, rows=rows,

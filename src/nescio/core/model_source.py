@@ -25,7 +25,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nescio"
 
 
-def check_name(name: str) -> None:
+def check_model_name(name: str) -> None:
     """Check that a model's name can be resolved, without converting or loading anything.
 
     Args:
@@ -59,7 +59,7 @@ def resolve(name: str) -> str:
     Raises:
         NescioError: The file or folder is missing or damaged.
     """
-    check_name(name)
+    check_model_name(name)
     path = expanded(name)
     if name == EMBEDDED:
         packaged = _embedded_gguf()
@@ -121,7 +121,7 @@ def identity(name: str) -> str:
     return file_hash(path) if path.exists() else name
 
 
-def whole(name: str, place: str) -> str:
+def refuse_adapter(name: str, place: str) -> str:
     """Return the name of a model after checking that it is no adapter folder.
 
     Training and comparison load no adapter, so an adapter folder would silently mean its base model.

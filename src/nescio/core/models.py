@@ -165,7 +165,7 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def context(config: Any) -> int:
+def context_length(config: Any) -> int:
     """Return the number of tokens that a model of this configuration takes in a row; 2**30 if it has no limit."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
@@ -173,16 +173,16 @@ def context(config: Any) -> int:
 def longest_scored(model: Any) -> int:
     """Return the number of tokens that a model can read at all: its context if its positions are learned."""
     learned = any(name.endswith(("wpe", "embed_positions")) for name, _ in model.named_modules())
-    return context(model.config) if learned else 1 << 30
+    return context_length(model.config) if learned else 1 << 30
 
 
-def context_of(name: str) -> int:
-    """Return `context` of a model, from its configuration.
+def context_length_of(name: str) -> int:
+    """Return `context_length` of a model, from its configuration.
 
     Raises:
         NescioError: The model is missing or damaged.
     """
-    return context(config_of(name))
+    return context_length(config_of(name))
 
 
 def config_of(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Whether the torch engine could ever serve a request, without loading the model's weights."""
 
 from nescio.core.guidance import PROTECT, REVEAL
-from nescio.core.models import context_of, load_tokenizer
+from nescio.core.models import context_length_of, load_tokenizer
 from nescio.engines.base import ContextExceededError, Request
 from nescio.engines.decode.batch import Batch
 from nescio.engines.prompt_branches import branch_ids
@@ -19,7 +19,7 @@ class Capacity:
     """
 
     def __init__(self, model: str) -> None:
-        self.context = context_of(model)
+        self.context = context_length_of(model)
         self._tokenizer = load_tokenizer(model)
 
     def fits(self, request: Request) -> bool:

@@ -13,7 +13,7 @@ from nescio.core.adapters import read_sentences
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
-from nescio.core.models import best_device, context, load_model, longest_scored, one_adapter
+from nescio.core.models import best_device, context_length, load_model, longest_scored, one_adapter
 from nescio.core.top_tokens import TopTokens
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import (
@@ -75,7 +75,7 @@ class TorchEngine(Engine):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.sentences = {"positive": PROTECT, "negative": REVEAL} | (sentences or {})
-        self._context, self._longest = context(model.config), longest_scored(model)
+        self._context, self._longest = context_length(model.config), longest_scored(model)
         self._end_ids = end_token_ids(tokenizer, getattr(model, "generation_config", None))
         self._grammars = Grammars(tokenizer, self._end_ids)
         self._names: dict[str, int] = {}

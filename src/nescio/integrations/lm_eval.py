@@ -19,7 +19,7 @@ import torch
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
-from nescio.core.models import context_of
+from nescio.core.models import context_length_of
 from nescio.core.prompts import Message, answer_space, encode
 from nescio.engines.base import Request, Scoring
 from nescio.engines.decode.batch import Batch
@@ -75,7 +75,7 @@ class NescioLM(LM):  # type: ignore[misc]
         self._engine = load(model, adapter)
         # The longest prompt with its answer: what the model can read, and what the engine's cache can hold.
         rows = 2 if protect and guidance.guided else 1
-        self._most = min(context_of(model), Batch.most_tokens(rows, CACHE_TOKENS))
+        self._most = min(context_length_of(model), Batch.most_tokens(rows, CACHE_TOKENS))
 
     @property
     def tokenizer_name(self) -> str:

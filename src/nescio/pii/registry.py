@@ -64,7 +64,7 @@ def load_detector(
     """
     settings = {"thresholds": thresholds, "languages": languages, "recognizers": recognizers}
     settings = {key: value for key, value in settings.items() if value}
-    check_name(name, settings, count)
+    check_settings(name, settings, count)
     if (preset := PRESETS.get(name)) and preset.thresholds:
         settings["thresholds"] = {**preset.thresholds, **(thresholds or {})}
     ignored = ignored_labels(name) if ignore is None else ignore
@@ -101,7 +101,7 @@ def counted_types(name: str, count: Sequence[str] | None = None) -> Sequence[str
     return PRESETS[name].count if count is None and name in PRESETS else count
 
 
-def check_name(name: str, settings: Mapping[str, Any], count: Sequence[str] | None = None) -> None:
+def check_settings(name: str, settings: Mapping[str, Any], count: Sequence[str] | None = None) -> None:
     """Check what `load_detector` is told, without opening a detector.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, write_json, write_jsonl
-from nescio.core.models import context_of, load_tokenizer
+from nescio.core.models import context_length_of, load_tokenizer
 from nescio.core.prompts import encode, render
 from nescio.data.samples import Sample
 from nescio.evaluation import run as evaluation
@@ -121,7 +121,7 @@ def _setup(
         assert not isinstance(request.prompt, str)  # set-ups ask conversations
         longest = max(longest, len(encode(tokenizer, render(tokenizer, request.prompt))) + request.max_tokens)
     room = -(-longest // _BLOCK) * _BLOCK
-    return replace(own, options={"context": min(room, context_of(reference.model))})
+    return replace(own, options={"context": min(room, context_length_of(reference.model))})
 
 
 def record(run: Path, adapter: Path, export: Export, row: Row, answers: dict[str, list[Row]]) -> None:

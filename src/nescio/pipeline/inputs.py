@@ -7,7 +7,7 @@ from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.model_size import bare_model
-from nescio.core.model_source import check_name
+from nescio.core.model_source import check_model_name
 from nescio.core.models import config_of
 from nescio.data.read_dialogs import files_of
 from nescio.engines.registry import check_options, open_engine
@@ -99,6 +99,6 @@ def _check_models(models: Mapping[str, str | None]) -> None:
         if name is None:
             continue
         try:
-            check_name(name)
+            check_model_name(name)
         except NescioError as error:
             raise NescioError(f"{place}: {error}") from error

@@ -12,7 +12,7 @@ from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_
 from nescio.data.strategies import StrategyName
 from nescio.engines.kind_field import EngineKind
 from nescio.engines.registry import is_endpoint
-from nescio.pii.registry import check_name, ignored_labels
+from nescio.pii.registry import check_settings, ignored_labels
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -48,7 +48,7 @@ class DetectorSection(Section):
     def _known_and_readable(self) -> Self:
         settings = {"thresholds": self.thresholds, "languages": self.languages, "recognizers": self.recognizers}
         try:
-            check_name(self.model, {key: value for key, value in settings.items() if value}, self.count)
+            check_settings(self.model, {key: value for key, value in settings.items() if value}, self.count)
         except NescioError as error:  # Pydantic adds file, line and field to a ValueError
             raise ValueError(str(error).removeprefix("detector: ")) from error
         for label, pattern in self.regex.items():

@@ -8,7 +8,7 @@ from nescio import compat
 from nescio.core.adapters import adapter_base
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.core.model_source import identity, whole
+from nescio.core.model_source import identity, refuse_adapter
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER
 from nescio.data.read_dialogs import files_of
 from nescio.pii.presets import missing_parts
@@ -43,7 +43,7 @@ def stages_of(recipe: Recipe, prepared: Callable[[str, Work], Callable[[Path], N
     sections = compat.stage_sections(recipe.plain(), unset().plain())
     sections["detector"] = _made_of(sections["detector"])
     # What the recipe names by its place decides by its content.
-    base = identity(whole(recipe.base, "base"))
+    base = identity(refuse_adapter(recipe.base, "base"))
     tuned = None if recipe.tuned is None else identity(recipe.tuned)
 
     def stage(name: str, work: Work, sections_read: str, more: Any, *, reads: Any, writes: Any) -> Stage:
@@ -172,7 +172,7 @@ def _compared(section: EvaluateSection) -> list[str]:
     Raises:
         NescioError: A row's model is an adapter.
     """
-    models = [whole(row.model, f"evaluate.rows, {row.name}: model") for row in section.rows if row.model]
+    models = [refuse_adapter(row.model, f"evaluate.rows, {row.name}: model") for row in section.rows if row.model]
     adapters = [row.adapter for row in section.rows if row.adapter]
     models += [section.judge.model] if section.judge and not section.judge.is_endpoint else []
     questions = Path(section.questions)

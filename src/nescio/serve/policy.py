@@ -12,7 +12,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, Guidance
 from nescio.core.guidance_fields import check_setting, with_settings
 from nescio.core.yaml_config import checked, read_yaml
-from nescio.pii.registry import check_name, counted_types, ignored_labels
+from nescio.pii.registry import check_settings, counted_types, ignored_labels
 from nescio.pii.taxonomy import TYPES
 from nescio.serve.audit import Audit
 from nescio.serve.errors import ApiError
@@ -198,7 +198,7 @@ class Policies(Section):
     def _detector_finds_what_audits_name(self) -> Self:
         settings = {"thresholds": self.thresholds, "languages": self.languages}
         try:
-            check_name(self.detector, {key: value for key, value in settings.items() if value}, self.count)
+            check_settings(self.detector, {key: value for key, value in settings.items() if value}, self.count)
         except NescioError as error:
             raise ValueError(str(error).removeprefix("detector: ")) from error
         counted = counted_types(self.detector, self.count)

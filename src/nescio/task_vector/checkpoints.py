@@ -155,7 +155,7 @@ class Checkpoint:
                 out.truncate(file.stat().st_size)
 
 
-def locate(name: str) -> Path:
+def fetch_folder(name: str) -> Path:
     """Find a model's or an adapter's folder: a folder, `smollm2`, or a hub id, which is fetched into the hub's cache.
 
     Raises:
@@ -179,12 +179,12 @@ def open_checkpoint(name: str) -> Checkpoint:
     """Open a model's safetensors and check that every shard is whole.
 
     Args:
-        name: As for `locate`.
+        name: As for `fetch_folder`.
 
     Raises:
         NescioError: A shard is missing or truncated, or the weights are not safetensors (how to convert is said).
     """
-    folder = locate(name)
+    folder = fetch_folder(name)
     index = folder / INDEX
     weight_map: dict[str, str] = {}
     if index.is_file():

@@ -15,7 +15,7 @@ from nescio.core.adapters import is_adapter
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_delta import open_adapter
 from nescio.task_vector.checkpoint_delta import FLOATS, difference, refuse_quantised, tied_embedding
-from nescio.task_vector.checkpoints import HEADS, Checkpoint, first_three, locate, open_checkpoint
+from nescio.task_vector.checkpoints import HEADS, Checkpoint, fetch_folder, first_three, open_checkpoint
 
 
 class Delta(Protocol):
@@ -89,7 +89,7 @@ def open_vector(
     Raises:
         NescioError: Either cannot be opened, they differ in more than values, or a pattern fits no tensor.
     """
-    checkpoint, folder = open_checkpoint(base), locate(tuned)
+    checkpoint, folder = open_checkpoint(base), fetch_folder(tuned)
     refuse_quantised(checkpoint)
     delta: Delta
     if is_adapter(folder):  # even with a config.json beside it, as some trainers write
