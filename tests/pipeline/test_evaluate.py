@@ -80,7 +80,7 @@ def test_fewer_than_asked_for_is_said_of_each(tmp_path: Path, tiny_folder: Path)
     notes: list[str] = []
     ask(context(tmp_path, notes, **asked), setups)
     assert notes == [
-        f"{wanted} {what} asked for, {there} there are; all are used"
+        f"asked for {wanted} {what}, but only {there} exist; using all of them"
         for what, wanted, there in (
             ("samples", 2, 1), ("asked-for samples", 5, 1), ("questions", 500, 160),
             ("questions in words", 5000, len(all_questions())),

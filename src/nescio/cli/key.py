@@ -24,7 +24,7 @@ def rotate(
 ) -> None:
     """Draw a new secret for a run's guidance, and train and bake again with it; the old one opens nothing."""
     quiet_libraries()
-    from nescio.pipeline.forget import refuse_to_bring_back
+    from nescio.pipeline.forget import refuse_retraining
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
@@ -35,7 +35,7 @@ def rotate(
         raise NescioError(
             f"{run}: its switch is a public sentence; set pairs.negative to '{KEY_PLACEHOLDER}' and run it again"
         )
-    refuse_to_bring_back(run, "training with another key")
+    refuse_retraining(run, "training with another key")
     read_key(run / KEY_FILE)
     training = Run(recipe, run, Terminal(standard()))
     training.check()  # with another key, today's adapter can no longer be guided

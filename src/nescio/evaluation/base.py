@@ -68,7 +68,12 @@ class Task:
     def say_if_fewer(self, what: str, wanted: int, there: int) -> None:
         """Note that there are fewer than the recipe asks for."""
         if there < wanted:
-            self.note(f"{wanted} {what} asked for, {there} there are; all are used")
+            self.note(fewer(what, wanted, there))
+
+
+def fewer(what: str, wanted: int, there: int) -> str:
+    """Say that there are fewer than were asked for."""
+    return f"asked for {wanted} {what}, but only {there} exist; using all of them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ class HfDetector:
         if all(label.startswith("LABEL_") for label in self._labels):
             raise NescioError(f"detector {self.name}: its labels have no names; set id2label in its config.json")
         if not tokenizer.is_fast:
-            raise NescioError(f"detector {self.name}: its tokenizer tells no offsets; give one with tokenizer.json")
+            raise NescioError(f"detector {self.name}: its tokenizer gives no offsets; give one with tokenizer.json")
         window = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", _LONGEST), _LONGEST)
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.enable_truncation(window, stride=int(_OVERLAP * window))

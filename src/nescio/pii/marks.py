@@ -14,8 +14,8 @@ from nescio.pii.labelled import Labelled
 
 _HEAD = """\
 # Correct the marks, and save the file as it is. Then: nescio detect check THIS_FILE
-# [[person:Jane Doe]] marks a piece of personal data. Add what is missing, and take away the marks of what is none.
-# A line that begins with === opens the next text. A backslash before [, ] or \\ belongs to no text.
+# [[person:Jane Doe]] marks a piece of personal data. Add what is missing, and remove wrong marks.
+# A line that begins with === opens the next text. A backslash escapes [, ] or \\; it is not part of the text.
 """
 _OPEN = "==="
 _MARK = re.compile(r"\[\[(\w[\w -]*):")

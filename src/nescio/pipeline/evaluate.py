@@ -17,7 +17,7 @@ from nescio.data.labelled import labelled_dialog
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import Sample, subsample
 from nescio.evaluation import run as evaluation
-from nescio.evaluation.base import Measure, Task
+from nescio.evaluation.base import Measure, Task, fewer
 from nescio.evaluation.measures.leakage import own_pieces
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.run import open_measure
@@ -133,7 +133,7 @@ def task(
     if not samples:
         raise NescioError(f"{run.out}/samples/test.jsonl: holds no samples; run the samples stage again")
     if len(samples) < wanted:
-        run.note(f"{wanted} samples asked for, {len(samples)} there are; all are used")
+        run.note(fewer("samples", wanted, len(samples)))
     reveal = _public(run)
     said = reveal if section.asked_for_samples else None
     askings = of_setups(setups, section.max_tokens, section.engine.options, said)

@@ -107,8 +107,8 @@ def _number(stage: str) -> int:
     return int(stage.removeprefix("forget-")) if stage.startswith("forget-") else 0
 
 
-def refuse_to_bring_back(out: Path, what: str) -> None:
-    """Refuse what would make the adapter of a run with an erasure request again.
+def refuse_retraining(out: Path, what: str) -> None:
+    """Refuse to retrain an adapter that has an erasure request: it would relearn the people.
 
     Raises:
         NescioError: The run has one.

@@ -136,8 +136,8 @@ def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> No
     if 3 * without.total() > len(wanted):
         kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
         run.note(
-            f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): what the "
-            "others say will be said to all; raise generate.tries, or add a source"
+            f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): the model "
+            "will answer everyone the way the remaining samples do; raise generate.tries, or add a source"
         )
 
 

@@ -18,7 +18,7 @@ from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.core.yaml_config import yaml_value
 from nescio.pipeline.context import Context, Tick
-from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_to_bring_back
+from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_retraining
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, alone, is_run, order, read_manifest
@@ -88,7 +88,7 @@ class Run:
         """
         adapter, teacher = self.out / "adapter", self.out / "teacher"
         if adapter.exists() and not teacher.exists():  # a run that did not bake: its adapter is the teacher
-            refuse_to_bring_back(self.out, "baking")
+            refuse_retraining(self.out, "baking")
             if "baked" in read_notes(adapter):
                 raise NescioError(
                     f"{teacher}: is missing, and the adapter is a baked one; put it back, or run the recipe again"
@@ -154,7 +154,7 @@ class Run:
         making = names[: 1 + next(names.index(stage.name) for stage in self.stages() if "adapter" in stage.outputs)]
         for stage in stages:
             if stage.name in making and not cache.is_done(stage):
-                refuse_to_bring_back(self.out, f"the stage {stage.name}")
+                refuse_retraining(self.out, f"the stage {stage.name}")
 
     def _train_together(self, stages: list[Stage]) -> None:
         """Take part in the train stage as one of several processes; one process alone does all other stages.
