@@ -36,7 +36,11 @@ WeightsOption = Annotated[
     str | None, typer.Option(help="Ask again with other weights: q8_0,q4_0,q4_1,nf4,half,detached (the adapter).")
 ]
 RelearnOption = Annotated[
-    int | None, typer.Option(min=1, help="Train it on so many lines of others, and of harmless ones: what comes back?")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Fine-tune on N lines about other people and, separately, on N harmless ones; measure what comes back.",
+    ),
 ]
 FactsOption = Annotated[
     int | None, typer.Option(min=1, help="Most facts that are asked for. Default: 100; 12 if quick.")
@@ -48,11 +52,15 @@ SystemOption = Annotated[
 ]
 BaseUrlOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API, up to /v1.")]
 KeyEnvOption = Annotated[str | None, typer.Option(help="Environment variable with the API's key.")]
-PriceOption = Annotated[str | None, typer.Option(help="Dollars for a million tokens of prompts, answers: 0.15,0.60.")]
+PriceOption = Annotated[
+    str | None, typer.Option(help="Dollars per million prompt and answer tokens, such as 0.15,0.60.")
+]
 BudgetOption = Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")]
 EngineOption = Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say how many questions it is, and do nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the number of questions and the cost; ask nothing.")
+]
 
 
 def audit(

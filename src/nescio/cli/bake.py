@@ -1,4 +1,4 @@
-"""`nescio bake`: the guidance of a trained run goes into the weights of its adapter."""
+"""`nescio bake`: distil the guidance of a trained run into its adapter."""
 
 from pathlib import Path
 from typing import Annotated

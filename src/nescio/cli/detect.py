@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nescio.cli.options import FIELD, DetectorOption, open_detector
+from nescio.cli.options import DetectorOption, open_detector
 from nescio.cli.text_sources import printable, texts_of
 from nescio.core.errors import NescioError
 
@@ -42,7 +42,9 @@ def check(
     ] = None,
     out: Annotated[Path, typer.Option(help="File that --sample writes.")] = Path("to_correct.txt"),
     seed: Annotated[int, typer.Option(help="Seed for choosing the --sample texts.")] = 0,
-    field: Annotated[str | None, typer.Option(help=f"For --sample. {FIELD}")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="With --sample: field that holds the text. Default: text, answer or content.")
+    ] = None,
 ) -> None:
     """Tell how much a detector sees: recall and precision by type, and what it missed, on texts whose data is known.
 

@@ -26,7 +26,7 @@ def export(
         typer.Option("--check/--no-check", help="Ask the export what the run's table asked, on its own engine."),
     ] = True,
     push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Push it to the hub, as private.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="With --push: everybody may see it.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="With --push: make the repository public.")] = False,
     with_switch: Annotated[
         bool, typer.Option("--with-switch", help="Export even an adapter that a sentence or a key opens.")
     ] = False,

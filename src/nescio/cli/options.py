@@ -11,12 +11,11 @@ READ = (
     "plain text, JSON lines of texts or of objects with a text field, or conversations in any format "
     "that `nescio data convert` reads."
 )
-FIELD = "Field that holds the text. Default: text, answer or content."
 
 DetectorOption = Annotated[
     str | None, typer.Option(help="Detector: default, paper, or such as spacy:MODEL or presidio + rampart.")
 ]
-FieldOption = Annotated[str | None, typer.Option(help=FIELD)]
+FieldOption = Annotated[str | None, typer.Option(help="Field that holds the text. Default: text, answer or content.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a key of the recipe: a.b=value. Repeatable.")
 ]

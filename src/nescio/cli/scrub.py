@@ -12,9 +12,10 @@ from nescio.core.errors import NescioError
 
 def scrub(
     source: Annotated[Path, typer.Argument(help=f"File, folder or glob: {READ}")],
-    out: Annotated[Path, typer.Argument(help="File to write; a folder, where SOURCE is one.")],
+    out: Annotated[Path, typer.Argument(help="File to write, or a folder if SOURCE is one.")],
     stand_ins: Annotated[
-        bool, typer.Option("--stand-ins", help="Put made-up names and numbers, the same for the same, not [PERSON].")
+        bool,
+        typer.Option("--stand-ins", help="Replace with made-up names and numbers, consistently, instead of [PERSON]."),
     ] = False,
     key: Annotated[
         Path | None,
