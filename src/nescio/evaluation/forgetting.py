@@ -1,4 +1,4 @@
-"""The published metrics of the unlearning benchmarks, by their published formulas. Knows numbers and texts only.
+"""The published metrics of the unlearning benchmarks, by their published formulas.
 
 TOFU: Maini et al. 2024 (2401.06121), section 2.2. LUME and SemEval-2025 Task 4: Ramakrishna et al. 2025 (2502.15097).
 """

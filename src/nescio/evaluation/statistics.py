@@ -1,4 +1,4 @@
-"""How sure a number is: intervals, paired tests, and the chance of a leak in k answers. Knows numbers only."""
+"""How sure a number is: intervals, paired tests, and the chance of a leak in k answers."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nescio.core.statistics import Interval
+from nescio.core.wilson import Interval
 
 _RESAMPLES = 2000
 _ROUNDING = 1e-9  # more than draws of the same differ by in floating point, and less than a share of samples

@@ -6,7 +6,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from itertools import islice
 from typing import Any
 
-from nescio.core.statistics import wilson
+from nescio.core.wilson import wilson
 from nescio.pii.base import Detector, Span
 from nescio.pii.labelled import Labelled
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nescio.core.statistics import Interval
+from nescio.core.wilson import Interval
 from nescio.evaluation.statistics import paired_bootstrap, widened
 from nescio.report import table
 from nescio.report.answers import Answer, read_answers, sample_keys

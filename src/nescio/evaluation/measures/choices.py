@@ -18,7 +18,7 @@ from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message
-from nescio.core.statistics import wilson
+from nescio.core.wilson import wilson
 from nescio.engines.base import Engine, Scoring
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches
 from nescio.evaluation.columns import Column, measures

@@ -12,8 +12,8 @@ from typing import Any
 
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.statistics import wilson
 from nescio.core.text import bare_words, opening
+from nescio.core.wilson import wilson
 from nescio.data.topic import weigh
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures

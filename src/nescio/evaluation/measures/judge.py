@@ -15,7 +15,7 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.files import fingerprint
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.statistics import wilson
+from nescio.core.wilson import wilson
 from nescio.engines.base import Engine, Progress, Request
 from nescio.engines.registry import is_endpoint, open_engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate

@@ -12,8 +12,8 @@ from typing import Any
 
 from nescio.core.files import fingerprint
 from nescio.core.prompts import Message, render
-from nescio.core.statistics import Interval
 from nescio.core.text import occurrences
+from nescio.core.wilson import Interval
 from nescio.data.samples import Sample, slot_spans
 from nescio.data.strategies import nudged
 from nescio.engines.base import Engine, Request

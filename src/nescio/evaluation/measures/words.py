@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from nescio.core.prompts import Message
-from nescio.core.statistics import wilson
 from nescio.core.text import occurrences
+from nescio.core.wilson import wilson
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.statistics import change_low, mcnemar

@@ -11,7 +11,7 @@ from nescio.core.files import fingerprint, read_object, write_json, write_jsonl
 from nescio.core.guidance import Guidance
 from nescio.core.machine import machine, versions
 from nescio.core.models import load_tokenizer
-from nescio.core.statistics import wilson
+from nescio.core.wilson import wilson
 from nescio.data.benchmarks import BENCHMARKS, Question
 from nescio.data.dialogs import parse_dialog
 from nescio.engines.torch_engine import load

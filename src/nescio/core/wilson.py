@@ -1,4 +1,4 @@
-"""How sure a share is: Wilson's interval. Knows numbers only."""
+"""Wilson's 95 % interval of a share."""
 
 import math
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nescio.core.statistics import wilson
+from nescio.core.wilson import wilson
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
