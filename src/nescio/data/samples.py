@@ -169,9 +169,6 @@ class SampleFile:
                 self._places[_sample_at(path, number, parse_line(path, number, line)).id] = place
             place += len(line)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     def get(self, identifier: str) -> Sample | None:
         """Return a sample, or None where the file does not hold it."""
         place = self._places.get(identifier)
