@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError
-from nescio.core.files import open_utf8, stop
+from nescio.core.files import stop
 from nescio.core.prompts import Message, beginning_of
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rows import read_rows

@@ -1,21 +1,18 @@
-"""Reading and writing of files: nothing is half-written, and every bad line is named."""
+"""Read and write files: nothing is half-written, and every bad line is named."""
 
-import codecs
 import errno
-import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
 import stat
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
+from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError
 
 # A text may hold a lone surrogate, which UTF-8 has no bytes for: it is written as JSON escapes it, and read back.
@@ -23,6 +20,8 @@ _UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 
 LONGEST_LINE = 16 << 20
 """A longer line, in bytes, is a broken file, not a row."""
+
+_SHOWN = 1000  # bytes of a bad line that are kept
 
 Refuse = Callable[[NescioError, Any], None]
 """Called with the error of a bad row and the row; raises to stop, or returns to skip the row."""
@@ -194,64 +193,6 @@ def read_jsonl(path: Path, refuse: Refuse = stop, *, unique_keys: bool = False) 
             refuse(error, raw[:_SHOWN].decode("utf-8", "replace"))
             continue
         yield number, value
-
-
-_SHOWN = 1000  # bytes of a bad line that are kept
-
-
-@contextmanager
-def open_utf8(path: Path) -> Iterator[BinaryIO]:
-    """Open a text file, gzipped or not, as bytes of UTF-8 without a byte-order mark.
-
-    A file in UTF-16 or UTF-32, as Windows' tools write them, is converted in memory.
-
-    Raises:
-        NescioError: It is missing or cannot be read, or is not in the encoding that its beginning says; or its gzip is
-            damaged, which may show only as it is read.
-    """
-    try:
-        with _as_utf8(path) as file:
-            yield file
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise NescioError(f"{path}: damaged gzip; pack the file again") from error
-
-
-def _as_utf8(path: Path) -> BinaryIO:
-    try:
-        with path.open("rb") as packed:
-            is_gzip = packed.read(2) == b"\x1f\x8b"  # whatever the file is called
-    except FileNotFoundError as error:
-        raise NescioError(f"{path}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise NescioError(f"{path}: is a folder; name a file in it") from error
-    except OSError as error:
-        raise NescioError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    file = cast(BinaryIO, gzip.open(path) if is_gzip or path.suffix.lower() == ".gz" else path.open("rb"))  # noqa: SIM115
-    try:
-        start = file.read(4)
-        # The longer mark first: UTF-32's begins like UTF-16's.
-        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-        if encoding is None and b"\0" in start[:2]:  # JSON begins with two ASCII characters
-            encoding = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
-        file.seek(len(codecs.BOM_UTF8) if encoding == "utf-8" else 0)
-        if encoding in (None, "utf-8"):
-            return file
-        with file:
-            return io.BytesIO(file.read().decode(encoding).encode())
-    except UnicodeDecodeError as error:
-        raise NescioError(f"{path}: begins as {encoding}, but is not; save it as UTF-8") from error
-    except BaseException:
-        file.close()
-        raise
-
-
-_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF8: "utf-8",
-}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

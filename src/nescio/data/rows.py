@@ -6,9 +6,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
-from nescio.core.files import Refuse, open_utf8, read_jsonl
+from nescio.core.files import Refuse, read_jsonl
 
 DEEPEST = 100
 """Most arrays and objects within each other in a JSON array's file; dialogs have a handful."""
