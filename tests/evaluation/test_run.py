@@ -16,6 +16,7 @@ from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.data.samples import Sample
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation import run as run_of_measures
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate
 from nescio.evaluation.columns import Column
 from nescio.evaluation.measures import slot_attack
@@ -225,6 +226,15 @@ def test_a_measure_that_is_wrong_is_one_line(make_task: Callable[..., Task], tin
         open_measure("nothing")
     with pytest.raises(NescioError, match=r"evaluate\.measures: harmless: .*unexpected keyword argument 'number'"):
         open_measure("harmless", number=3)
+
+
+def test_a_measure_without_a_score_is_refused_when_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unscored(Measure):
+        """Asks, and would fail after all answers."""
+
+    monkeypatch.setattr(run_of_measures, "registry", {"unscored": Unscored})
+    with pytest.raises(NescioError, match=r"evaluate\.measures: unscored: .*abstract.* score"):
+        open_measure("unscored")
 
 
 def test_on_topic_is_not_measured_where_all_samples_are_of_one_dialog(

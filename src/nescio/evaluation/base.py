@@ -1,5 +1,6 @@
 """What a measure is: what it asks of a set-up's engine, how it scores the answers, and which columns it fills."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ class Found:
         return [row["answer"] for row in self.rows]
 
 
-class Measure:
+class Measure(ABC):
     """A measure, made with the options of its recipe entry. Subclasses set `columns` and implement `score`.
 
     Attributes:
@@ -144,9 +145,9 @@ class Measure:
         """Estimate how many answers a row gives for this measure, with so many samples; a scored text counts as one."""
         return 0.0
 
+    @abstractmethod
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Return the fields of each row of `results.json`, in the order of the set-ups; None is "not measured"."""
-        raise NotImplementedError
 
 
 def generate(
