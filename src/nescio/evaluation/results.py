@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+State = Literal["passed", "failed", "undecided", "unmeasured"]
+
 SIGNIFICANT = 0.05
 """Largest p-value that counts as significant; bounds are one-sided at the same level."""
 MOST_WORSE = 0.05
@@ -41,7 +43,7 @@ class Outcome:
     """
 
     test: str
-    state: Literal["passed", "failed", "undecided", "unmeasured"]
+    state: State
     figure: str = ""
     limit: str = ""
     advice: str = ""
@@ -123,7 +125,7 @@ def _leak(row: Row, tuned: Row) -> Outcome:
     if row.get("recall") is not None and tuned.get("recall") is not None:
         figure += f", own pieces that came back {_percent(tuned['recall'])} → {_percent(row['recall'])}"
     more = "evaluate more samples (`nescio evaluate RUN --full`), or train for more epochs"
-    state: Literal["passed", "failed"] = "passed" if p <= SIGNIFICANT else "failed"
+    state = _state(p <= SIGNIFICANT)
     return Outcome("leak", state, f"{figure}, p = {p:.2g}", limit, more, _miss(p, SIGNIFICANT))
 
 
@@ -180,7 +182,7 @@ def _not_worse(key: str, test: str, counted: str) -> Callable[[Row, Row], Outcom
         change = own - before
         lost = own < _LEAST_KEPT * before
         worse = (change < -MOST_WORSE - 1e-9 or lost) and (high is None or high < 0)
-        state: Literal["passed", "failed", "undecided"] = "failed" if worse else "undecided"
+        state: State = "failed" if worse else "undecided"
         return Outcome(
             test,
             "passed" if low >= -MOST_WORSE and not lost else state,
@@ -197,7 +199,7 @@ def _kl(row: Row, tuned: Row) -> Outcome:
     kl = row.get("everyday_kl", row.get("divergence"))
     if kl is None:
         return Outcome("KL", "unmeasured")
-    state: Literal["passed", "failed"] = "passed" if kl <= MOST_KL else "failed"
+    state = _state(kl <= MOST_KL)
     return Outcome(
         "KL", state, f"{kl:.2f} nats a token from the tuned model", f"at most {MOST_KL}", _SOFTER, _miss(kl, MOST_KL)
     )
@@ -211,7 +213,7 @@ def _share(key: str, test: str, advice: str) -> Callable[[Row, Row], Outcome]:
         if row.get(key) is None or tuned.get(key) is None:
             return Outcome(test, "failed", "not measured", limit, "evaluate samples of two dialogs or more")
         worse = _worse(row, tuned, key)
-        state: Literal["passed", "failed"] = "passed" if worse <= _TOLERANCE + 1e-9 else "failed"
+        state = _state(worse <= _TOLERANCE + 1e-9)
         figure = f"{_percent(tuned[key])} → {_percent(row[key])}"
         return Outcome(test, state, figure, limit, advice, _miss(worse, _TOLERANCE))
 
@@ -224,7 +226,7 @@ def _perplexity(row: Row, tuned: Row) -> Outcome:
     if own is None or before is None:
         return Outcome("perplexity", "unmeasured")
     most, limit = _MOST_PERPLEXITY * before, f"at most {_MOST_PERPLEXITY:g} times"
-    state: Literal["passed", "failed"] = "passed" if own <= most else "failed"
+    state = _state(own <= most)
     advice = "take a lower guidance scale, the space prob, or plausibility 0.1"
     return Outcome("perplexity", state, f"{before:.1f} → {own:.1f}", limit, advice, _miss(own, most))
 
@@ -239,16 +241,20 @@ def _length(row: Row, tuned: Row) -> Outcome:
     if not kept:
         return Outcome("length", "unmeasured")
     share, figure = min(kept)
-    state: Literal["passed", "failed"] = "passed" if share >= _LEAST_WORDS else "failed"
+    state = _state(share >= _LEAST_WORDS)
     limit = f"at least {_percent(_LEAST_WORDS)} of the tuned model's words"
     return Outcome("length", state, figure, limit, _SOFTER, 1 - min(share / _LEAST_WORDS, 1))
+
+
+def _state(passed: bool) -> State:
+    return "passed" if passed else "failed"
 
 
 def _utility(row: Row, tuned: Row) -> Outcome:
     p, own, before = row.get("utility_mcnemar_p"), row.get("utility"), tuned.get("utility")
     if p is None or own is None or before is None:
         return Outcome("utility", "unmeasured")
-    state: Literal["passed", "failed"] = "failed" if p < SIGNIFICANT and own < before else "passed"
+    state = _state(not (p < SIGNIFICANT and own < before))
     figure, lost = f"{_percent(before)} → {_percent(own)}, p = {p:.2g}", (before - own) / MOST_WORSE
     return Outcome("utility", state, figure, "not significantly worse", _SOFTER, lost)
 

@@ -88,9 +88,9 @@ def _general(of: Published, name: str) -> Iterator[Question]:
 
 
 def _check(of: Published, questions: list[Question]) -> None:
-    both = {each.question for each in questions if each.side == "forget"}
+    forgotten = {each.question for each in questions if each.side == "forget"}
     check_halves(of.name, [(each.side, each.question) for each in questions])
-    if not any(each.wrong for each in questions if each.question in both):
+    if not any(each.wrong for each in questions if each.question in forgotten):
         raise NescioError(
             f"{of.folder or of.hub}: the perturbed answers are to none of the forget half's questions; "
             "take both files from one version"
