@@ -19,7 +19,7 @@ from nescio.core.model_source import EMBEDDED, resolve
 from nescio.core.switch import KEY_PLACEHOLDER, fill_key, find_key
 
 CONFIG, WEIGHTS, NOTES = "adapter_config.json", "adapter_model.safetensors", "nescio.json"
-_AGAIN = "write the adapter again"
+REWRITE_ADAPTER = "write the adapter again"
 PREFIX = "base_model.model."
 LINEAR = ("lora_A.weight", "lora_B.weight")
 EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
@@ -108,13 +108,13 @@ def read_config(folder: Path) -> AdapterConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise NescioError(f"{folder}: not a PEFT adapter ({CONFIG} is missing); name an adapter folder")
-    values = read_object(path, _AGAIN)
+    values = read_object(path, REWRITE_ADAPTER)
     for name in ("rank_pattern", "alpha_pattern"):
         try:
             for key in values.get(name) or {}:
                 re.compile(key)
         except (re.error, TypeError) as error:
-            raise NescioError(f"{path}: {name}: not a regular expression ({error}); write the adapter again") from error
+            raise NescioError(f"{path}: {name}: not a regular expression ({error}); {REWRITE_ADAPTER}") from error
     return AdapterConfig(folder, values)
 
 
@@ -156,7 +156,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise NescioError(f"{path}: damaged ({first_line(error)}); write the adapter again") from error
+        raise NescioError(f"{path}: damaged ({first_line(error)}); {REWRITE_ADAPTER}") from error
 
 
 def lora_config(ranks: Mapping[str, int], fan_in_fan_out: bool = False) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
         NescioError: The file holds no JSON object.
     """
     path = folder / NOTES
-    return read_object(path, _AGAIN) if path.is_file() else {}
+    return read_object(path, REWRITE_ADAPTER) if path.is_file() else {}
 
 
 def read_sentences(folder: Path) -> dict[str, str]:
@@ -255,7 +255,7 @@ def adapter_base(folder: Path) -> str:
     """
     name = base_name(folder)
     if not name:
-        raise NescioError(f"{folder / CONFIG}: names no base model; write the adapter again")
+        raise NescioError(f"{folder / CONFIG}: names no base model; {REWRITE_ADAPTER}")
     try:
         return resolve(name)
     except NescioError as error:
@@ -271,7 +271,7 @@ def base_name(folder: Path) -> str:
     noted = read_notes(folder).get("base")
     if isinstance(noted, str) and noted and (noted == EMBEDDED or (found := _near(folder, noted))):
         return noted if noted == EMBEDDED else str(found)
-    name = read_object(folder / CONFIG, _AGAIN).get("base_model_name_or_path")
+    name = read_object(folder / CONFIG, REWRITE_ADAPTER).get("base_model_name_or_path")
     if not name or not isinstance(name, str):
         return ""
     return name if name == EMBEDDED else str(_near(folder, name) or name)

@@ -10,6 +10,7 @@ from typing import Any
 from nescio.core.adapters import (
     CONFIG,
     NOTES,
+    REWRITE_ADAPTER,
     WEIGHTS,
     adapter_base,
     is_adapter,
@@ -206,7 +207,7 @@ def _write(adapter: Path, base: str, export: Export, folder: Path, wanted: Wante
     elif wanted.adapter:
         folder.mkdir()
         shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
-        values = read_object(adapter / CONFIG, "write the adapter again")
+        values = read_object(adapter / CONFIG, REWRITE_ADAPTER)
         write_json(folder / CONFIG, values | {"base_model_name_or_path": base})
         if "baked" in (notes := read_notes(adapter)):  # so that `serve` and `chat` still add no sentence and no branch
             write_json(folder / NOTES, {name: value for name, value in notes.items() if name != "base"})
