@@ -15,11 +15,11 @@ from typing import Any
 from _contender import Contender, Row, serve
 from _result import leave, needs_vllm, options_of
 
-from nescio.engines.registry import EngineKind, open_engine
+from nescio.engines.registry import open_engine
 
 TOGETHER = (1, 8, 32)
 ROWS = 2 * max(TOGETHER)
-OPTIONS: dict[EngineKind, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "vllm": {"max_model_len": 512, "max_num_seqs": ROWS, "kv_cache_memory_bytes": 2 << 30, "seed": 0},
     "torch": {"max_rows": ROWS},
 }
@@ -27,7 +27,7 @@ SCALE = 2.0
 TOPICS = ("a garden in spring", "my first week at work", "a letter to a friend", "how bread is made", "the sea")
 
 
-def contend(name: EngineKind, model: str, tokens: int) -> None:
+def contend(name: str, model: str, tokens: int) -> None:
     """Answer as many requests as a turn says, guided or not."""
     from nescio.core.guidance import Guidance
     from nescio.engines.base import Request
