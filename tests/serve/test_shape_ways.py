@@ -78,6 +78,9 @@ UPSTREAM_WAYS: dict[str, tuple[dict[str, Any], bytes, int | str]] = {
     "the upstream's own parameters": ({"chat_template": "{{ x }}", "guided_regex": "A.*"}, b"", 400),
     "prompt_logprobs of the upstream": ({"prompt_logprobs": 5}, b"", 400),
     "log-probabilities of the upstream": ({"logprobs": True}, b"", 403),
+    "a stop text that tests what is masked": (
+        {"stop": ["is ANN"]}, event({"content": "she is ANNA now"}, "stop"), "she is [PII] now",
+    ),
     "thoughts of the upstream": ({}, THOUGHT, "fine"),
     "names beside the answer of the upstream": ({}, ASIDE, "fine"),
     "a second answer that nobody asked the upstream for": ({}, event({"content": "fine"}, "stop") + OTHER, "fine"),

@@ -1,6 +1,6 @@
 """What an answer passes on its way to the caller: the audit of its text and calls, then what stand-ins stand for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nescio.engines.base import Request
 from nescio.pii.base import Span
@@ -8,6 +8,7 @@ from nescio.serve.checker import Checked, Checker
 from nescio.serve.json_filter import JsonFilter
 from nescio.serve.output_filter import OutputFilter
 from nescio.serve.put_back import PutBack
+from nescio.serve.stop_texts import StopTexts
 
 _SHORT = 2**14  # characters that are looked through in less than a millisecond
 
@@ -20,22 +21,35 @@ class AnswerFilter:
         pieces: What the caller wrote, by stand-in.
         asked: What the answer follows.
         in_json: Whether its text is JSON.
+        stop: Stop texts that the engine does not know.
     """
 
     def __init__(
-        self, checker: Checker | None, pieces: Mapping[str, str], *, asked: str = "", in_json: bool = False
+        self,
+        checker: Checker | None,
+        pieces: Mapping[str, str],
+        *,
+        asked: str = "",
+        in_json: bool = False,
+        stop: Sequence[str] = (),
     ) -> None:
         self._checker = checker
         self._pieces = pieces
         self._text_filter: JsonFilter | OutputFilter | None = None
         if checker is not None:
             self._text_filter = JsonFilter(checker) if in_json else OutputFilter(checker, asked)
+        self._stop_texts = StopTexts(stop)
         self._put_back = PutBack(pieces, in_json=in_json) if pieces else None
 
     @property
     def blocked(self) -> bool:
         """Whether the audit ends the answer here."""
-        return self._text_filter is not None and self._text_filter.blocked
+        return self._text_filter is not None and self._text_filter.blocked and not self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text ended the answer."""
+        return self._stop_texts.found
 
     @property
     def withheld(self) -> tuple[Span, ...]:
@@ -54,7 +68,7 @@ class AnswerFilter:
             FilterError: The detector failed.
         """
         checked = [Checked(text)] if self._text_filter is None else self._text_filter.feed(text)
-        return [self._with_pieces(each) for each in checked]
+        return [self._with_pieces(self._stop_texts.feed(each)) for each in checked]
 
     def finish(self) -> list[Checked]:
         """End the text; return the rest that may be sent.
@@ -62,8 +76,9 @@ class AnswerFilter:
         Raises:
             FilterError: The detector failed.
         """
-        checked = [] if self._text_filter is None else self._text_filter.finish()
-        return [*map(self._with_pieces, checked), self._with_pieces(Checked(""), last=True)]
+        checked = [] if self._text_filter is None or self.stopped else self._text_filter.finish()
+        stopped = [*map(self._stop_texts.feed, checked), self._stop_texts.feed(Checked(""), last=True)]
+        return [*map(self._with_pieces, stopped), self._with_pieces(Checked(""), last=True)]
 
     def arguments(self, text: str) -> Checked | None:
         """Return the arguments of a call as they may be sent, or None if the audit ends the answer before the call.
@@ -99,4 +114,10 @@ def filter_of(request: Request, checker: Checker | None, pieces: Mapping[str, st
     asked = request.prompt
     if not isinstance(asked, str):
         asked = asked[-1]["content"] + ("" if asked[-1]["role"] == "assistant" else "\n")
-    return AnswerFilter(checker, pieces, asked=asked, in_json=request.response_format is not None)
+    in_json = request.response_format is not None
+    return AnswerFilter(checker, pieces, asked=asked, in_json=in_json, stop=hidden_stops(request, checker))
+
+
+def hidden_stops(request: Request, checker: Checker | None) -> tuple[str, ...]:
+    """Return the stop texts that the engine must not know: it would find them in what the audit takes out."""
+    return request.stop if checker is not None and checker.hides else ()

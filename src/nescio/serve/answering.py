@@ -20,7 +20,7 @@ from nescio.engines.base import (
 )
 from nescio.engines.errors import FieldError
 from nescio.serve.admission import Admitted
-from nescio.serve.answer_filter import filter_of
+from nescio.serve.answer_filter import filter_of, hidden_stops
 from nescio.serve.call_reader import CallReader
 from nescio.serve.checker import Checked, Checker
 from nescio.serve.errors import ApiError
@@ -156,8 +156,10 @@ class Answering:
             stream = None
             try:
                 # 4) submit to the engine; what fails before the first token gets an HTTP status of its own
+                checker = self._new_checker(own=self._pieces) if self._new_checker else None
+                asked = replace(request, stop=()) if hidden_stops(request, checker) else request
                 reads_prompt = self._served.guides  # an upstream only has to be called
-                stream = await self._done(reads_prompt, self._submitted, request)
+                stream = await self._done(reads_prompt, self._submitted, asked)
                 self._streams.append(stream)
                 if self._expired:  # while it was submitted
                     stream.cancel()
@@ -165,7 +167,7 @@ class Answering:
                 has_begun = True
                 self._started.put_nowait(None)
                 # 5) and 6) filter what the engine's thread computes
-                self._parts.put_nowait(await self._filtered(index, request, stream, first))
+                self._parts.put_nowait(await self._filtered(index, request, checker, stream, first))
             except Exception as error:  # the caller must hear of any error
                 if has_begun:
                     self._parts.put_nowait(to_api_error(error))
@@ -203,21 +205,22 @@ class Answering:
                 param = error.field if isinstance(error, FieldError) else None
                 raise ApiError(400, str(error), "invalid_value", param) from error
 
-    async def _filtered(self, index: int, request: Request, stream: Stream, pieces: list[Piece]) -> Part:
+    async def _filtered(
+        self, index: int, request: Request, checker: Checker | None, stream: Stream, pieces: list[Piece]
+    ) -> Part:
         """Send an answer's text and calls of tools through the filters; return the last part of the choice."""
-        checker = self._new_checker(own=self._pieces) if self._new_checker else None
         filters = checker is not None or bool(self._pieces)
         answer_filter = await self._done(filters, filter_of, request, checker, self._pieces)
         reader = self._reader(request)
 
         async def feed(text: str, logprobs: list[TokenLogprob] | None = None) -> None:
-            if not self.abandoned and not answer_filter.blocked:
+            if not (self.abandoned or answer_filter.blocked or answer_filter.stopped):
                 send(await self._done(answer_filter.takes_long(text), answer_filter.feed, text), logprobs)
 
         def send(checked: Iterable[Checked], logprobs: list[TokenLogprob] | None = None) -> None:
             for each in checked:
                 self._parts.put_nowait(Part(index, each.text, each.spans, logprobs=logprobs))
-            if answer_filter.blocked:
+            if answer_filter.blocked or answer_filter.stopped:
                 stream.cancel()
 
         while pieces:
@@ -234,6 +237,8 @@ class Answering:
         await feed(rest)
         if not self.abandoned:
             send(await self._done(filters, answer_filter.finish))
+        if answer_filter.stopped:
+            return Part(index, finish="stop")
         if answer_filter.blocked:
             return Part(index, finish="content_filter", withheld=answer_filter.withheld)
         for number, call in enumerate(calls if request.parallel_tool_calls else calls[:1]):

@@ -84,6 +84,11 @@ class Audit(Section):
         """Whether answers leave without a look."""
         return self.default in ("off", "allow") and not any(action != "allow" for action in self.types.values())
 
+    @property
+    def hides(self) -> bool:
+        """Whether some personal data does not leave as it was written."""
+        return any(action in ("replace", "mask", "block") for action in (self.default, *self.types.values()))
+
     def action(self, span: Span) -> Action:
         """Return what is done with a piece of personal data."""
         if self._allowed:

@@ -56,6 +56,7 @@ class Checker:
 
     Attributes:
         withheld: Personal data of the text that `block` stopped, up to the piece that it names.
+        hides: Whether the audit keeps some personal data from the caller.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Checker:
         own: Collection[str] = (),
     ) -> None:
         self.withheld: list[Span] = []
+        self.hides = audit.hides
         self._read: dict[str, list[Span]] = {}
         self._detector = detector
         self._audit = audit
