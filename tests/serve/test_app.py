@@ -151,7 +151,8 @@ def test_audits(server: Running) -> None:
     plain = server.chat(key=STAFF, model="tiny", max_tokens=60).json()["choices"][0]["message"]["content"]
     assert re.search("[A-Z]", plain)
     masked = server.chat(key="nescio-audited", model="tiny", max_tokens=60, mark_pii=True).json()["choices"][0]
-    assert masked["message"]["content"] == re.sub("[A-Z]+", "[PII]", plain)
+    # The answer is cut by its length, so its last words are dropped: see test_output_filter.py.
+    assert re.sub("[A-Z]+", "[PII]", plain).startswith(masked["message"]["content"])
     assert all(masked["message"]["content"][m["start"] : m["end"]] == "[PII]" for m in masked["pii"])
     blocked = server.chat(key="nescio-blocked", model="tiny", max_tokens=60).json()["choices"][0]
     assert blocked["finish_reason"] == "content_filter"

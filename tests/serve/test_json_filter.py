@@ -63,6 +63,17 @@ def test_masked(text: str, want: str) -> None:
     assert sent(text)[0] == want
 
 
+def test_json_that_breaks_off_loses_what_may_be_a_part_of_a_piece() -> None:
+    def broken_off(text: str) -> str:
+        json_filter = JsonFilter(Checker(Known(), Audit.model_validate("mask")))
+        json_filter.feed(text)
+        return "".join(part.text for part in json_filter.finish(cut=True))
+
+    assert broken_off('{"to": "Anna", "call": "4111 11') == '{"to": "[PII]", "call": '
+    assert broken_off("4111 1111") == broken_off("4111") == ""
+    assert broken_off('{"to": "Anna"}') == '{"to": "[PII]"}', "it is whole"
+
+
 def test_other_actions() -> None:
     text = '{"to": "Anna", "phone": 5550142}'
     counted, _, spans = sent(text, "count")

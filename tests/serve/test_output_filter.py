@@ -209,6 +209,53 @@ def test_no_planted_piece_leaves_wherever_the_answer_is_cut(kind: str) -> None:
             assert len(sent) <= start, "nothing of the piece, however little"
 
 
+def broken_off(text: str, detector: Detector, mode: str = "mask") -> str:
+    audit = OutputFilter(Checker(detector, Audit.model_validate(mode)))
+    return "".join(part.text for part in [*audit.feed(text), *audit.finish(cut=True)])
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_no_piece_leaves_where_an_answer_breaks_off_inside_it(kind: str) -> None:
+    piece = PLANTED[kind]
+    for carrier in CARRIERS:
+        text = carrier.format(piece)
+        start = text.index(piece)
+        for end in range(start + 1, start + len(piece) + 1):
+            sent = broken_off(text[:end], Whole(piece))
+            assert text.startswith(sent.removesuffix("[PII]")) and len(sent.removesuffix("[PII]")) <= start, end
+            assert text[:start].startswith(broken_off(text[:end], Whole(piece), "block")), end
+            audit = OutputFilter(Checker(Whole(piece), Audit.model_validate("block")))
+            assert ([*audit.feed(text[:end]), *audit.finish(cut=True)], audit.blocked)[1] == (piece in text[:end])
+            assert broken_off(text[:end], Whole(piece), "count") == text[:end], "nothing is hidden"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("The report was sent to all of the people who ask", "The report was sent to all of the people who "),
+        ("The report was sent to all of the people who asked ", None),
+        ("Sure. It is fine. Then the", "Sure. It is fine. "),
+        ("She works at the Bank of the Wes", "She works at the "),
+        ("It is Anna Ferr", "It is [PII]"),
+        ("It is Anna Ferrari, and 555-1", "It is [PII]"),
+        ("It is Anna Ferrari, who is at 555-", "It is [PII], who is at "),
+        ("It is Anna Ferrari, 555-1 Gen", "It is [PII], [PII]"),
+        ("It is Leeds, Geneva", "It is "),
+        ("她住在很远的地方，电话是12", "她住在很远的地方，"),
+        ("वह बहुत दूर रहती है, उसका नाम अन", "वह बहुत दूर रहती है, "),
+        ("Yes", ""),
+        ("", ""),
+    ],
+)
+def test_an_answer_that_breaks_off_loses_its_last_words(text: str, left: str | None) -> None:
+    class Parts(Known):
+        def find(self, texts: Sequence[str]) -> list[list[Span]]:
+            names = re.compile(rf"Anna(?: Ferr\w*)?|{NAMES.pattern}")
+            return [[Span(m.start(), m.end(), "PII", m[0]) for m in names.finditer(text)] for text in texts]
+
+    assert broken_off(text, Parts()) == (text if left is None else left)
+
+
 @pytest.mark.parametrize(
     "piece",
     ["anna ferrari", "anna von ferrari", "maria de la cruz", "bank of the west", "marks and spencer",

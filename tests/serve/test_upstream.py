@@ -91,6 +91,23 @@ def test_an_answer_is_audited_streamed_or_not(server: Running, upstream: Upstrea
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_what_is_cut_inside_a_piece_does_not_leave(server: Running, upstream: Upstream, finish: str) -> None:
+    text = "call her at LONG. Her mail is anna@exa"
+    upstream.script = lambda asked: [stream(*text, finish=finish)]
+    left = "call her at [PII]. [PII]er mail is "
+    choice = ask(server).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (left, finish)
+    assert text_of(events(ask(server, stream=True))) == left
+    assert ask(server, STAFF).json()["choices"][0]["message"]["content"] == text, "no audit"
+    function = {"name": "mail", "arguments": '{"to": "fine", "mail": "anna@exa'}
+    called = event({"tool_calls": [{"index": 0, "function": function}]})
+    upstream.script = lambda asked: [EVENTS + called + event({}, finish)]
+    tools = [{"type": "function", "function": {"name": "mail"}}]
+    call = ask(server, tools=tools).json()["choices"][0]["message"]["tool_calls"][0]
+    assert call["function"]["arguments"] == '{"to": "fine", "mail": '
+
+
 def test_an_answer_that_the_upstream_s_filter_ends_says_so(server: Running, upstream: Upstream) -> None:
     upstream.script = lambda asked: [stream("Hello.", finish="content_filter")]
     assert ask(server).json()["choices"][0]["finish_reason"] == "content_filter"

@@ -31,6 +31,8 @@ try:
 except ImportError as error:
     raise NescioError("LiteLLM is not installed; run `pip install 'litellm[proxy]'`") from error
 
+_CUT = ("length", "content_filter")  # ends of answers that break off
+
 
 class Guardrail(CustomGuardrail):  # type: ignore[misc]
     """Checks requests by a policy's `audit_requests`, and answers by its `audit`; its other keys have no effect.
@@ -117,8 +119,9 @@ class Guardrail(CustomGuardrail):  # type: ignore[misc]
         else:
             raise _only_chats()
         new_filter = self._new_filter(data)
-        texts = [_whole(new_filter(), text) for text in inputs.get("texts") or []]
-        calls = [_checked_call(new_filter(), call) for call in inputs.get("tool_calls") or []]
+        cut = any(choice.finish_reason in _CUT for choice in response.choices)  # which text is whose is not told
+        texts = [_whole(new_filter(), text, cut) for text in inputs.get("texts") or []]
+        calls = [_checked_call(new_filter(), call, cut) for call in inputs.get("tool_calls") or []]
         return inputs | {"texts": texts, "tool_calls": calls}
 
     def _new_filter(self, data: Mapping[str, Any]) -> Callable[[], AnswerFilter]:
@@ -157,8 +160,9 @@ class _StreamedAnswer:
         whole = []
         checked = answer_filter.feed(delta.content or "")
         if choice.finish_reason:
-            checked += answer_filter.finish()
-            whole = [_checked_call(answer_filter, call) for call in calls.values()]
+            cut = choice.finish_reason in _CUT
+            checked += answer_filter.finish(cut=cut)
+            whole = [_checked_call(answer_filter, call, cut) for call in calls.values()]
             calls.clear()
         if answer_filter.blocked:
             raise _blocked()
@@ -185,15 +189,15 @@ async def _in_thread(work: Callable[..., Any], *args: Any) -> Any:
         ) from None
 
 
-def _whole(answer_filter: AnswerFilter, text: str) -> str:
-    checked = [*answer_filter.feed(text), *answer_filter.finish()]
+def _whole(answer_filter: AnswerFilter, text: str, cut: bool) -> str:
+    checked = [*answer_filter.feed(text), *answer_filter.finish(cut=cut)]
     if answer_filter.blocked:
         raise _blocked()
     return "".join(each.text for each in checked)
 
 
-def _checked_call(answer_filter: AnswerFilter, call: dict[str, Any]) -> dict[str, Any]:
-    checked = answer_filter.arguments(call["function"]["arguments"])
+def _checked_call(answer_filter: AnswerFilter, call: dict[str, Any], cut: bool) -> dict[str, Any]:
+    checked = answer_filter.arguments(call["function"]["arguments"], cut=cut)
     if checked is None:
         raise _blocked()
     return _with_arguments(call, checked.text)

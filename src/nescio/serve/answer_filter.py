@@ -70,18 +70,25 @@ class AnswerFilter:
         checked = [Checked(text)] if self._text_filter is None else self._text_filter.feed(text)
         return [self._with_pieces(self._stop_texts.feed(each)) for each in checked]
 
-    def finish(self) -> list[Checked]:
+    def finish(self, *, cut: bool = False) -> list[Checked]:
         """End the text; return the rest that may be sent.
+
+        Args:
+            cut: Whether the answer breaks off, by its length or its time.
 
         Raises:
             FilterError: The detector failed.
         """
-        checked = [] if self._text_filter is None or self.stopped else self._text_filter.finish()
+        checked = [] if self._text_filter is None or self.stopped else self._text_filter.finish(cut=cut)
         stopped = [*map(self._stop_texts.feed, checked), self._stop_texts.feed(Checked(""), last=True)]
         return [*map(self._with_pieces, stopped), self._with_pieces(Checked(""), last=True)]
 
-    def arguments(self, text: str) -> Checked | None:
+    def arguments(self, text: str, *, cut: bool = False) -> Checked | None:
         """Return the arguments of a call as they may be sent, or None if the audit ends the answer before the call.
+
+        Args:
+            text: The arguments.
+            cut: Whether the answer breaks off.
 
         Raises:
             FilterError: The detector failed.
@@ -90,7 +97,7 @@ class AnswerFilter:
         if self._checker is not None:
             json_filter = JsonFilter(self._checker)
             json_filter.feed(text)
-            parts = json_filter.finish()
+            parts = json_filter.finish(cut=cut)
             if json_filter.blocked:
                 return None
             checked = Checked(

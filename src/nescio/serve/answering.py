@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from nescio.core.errors import NescioError
@@ -233,10 +234,11 @@ class Answering:
             pieces = await stream.arrived()
         answer = stream.answer
         self._prompt_tokens[index], self._answer_tokens[index] = answer.prompt_tokens, answer.tokens
+        is_cut = answer.finish != "stop"
         rest, calls = reader.finish() if reader else ("", answer.calls)
         await feed(rest)
         if not self.abandoned:
-            send(await self._done(filters, answer_filter.finish))
+            send(await self._done(filters, partial(answer_filter.finish, cut=is_cut)))
         if answer_filter.stopped:
             return Part(index, finish="stop")
         if answer_filter.blocked:
@@ -244,12 +246,12 @@ class Answering:
         for number, call in enumerate(calls if request.parallel_tool_calls else calls[:1]):
             if call.name not in _names(request):
                 raise EndpointError("the upstream calls a tool that the request does not have")
-            arguments = await self._done(True, answer_filter.arguments, call.arguments)
+            arguments = await self._done(True, partial(answer_filter.arguments, cut=is_cut), call.arguments)
             if arguments is None:
                 return Part(index, finish="content_filter", withheld=answer_filter.withheld)
             checked_call = Call(number, new_id(), call.name, arguments.text, arguments.spans)
             self._parts.put_nowait(Part(index, calls=(checked_call,)))
-        if answer.finish != "stop":
+        if is_cut:
             return Part(index, finish="content_filter" if answer.finish == "content_filter" else "length")
         return Part(index, finish="tool_calls" if calls else "stop")
 

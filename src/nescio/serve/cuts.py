@@ -1,6 +1,7 @@
 """Where an unfinished answer may be cut for a check, so that no piece of personal data lies across the cut."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from nescio.core.text import UNSPACED, sure_sentence_end
@@ -20,6 +21,9 @@ _IN_NAMES = frozenset(
 )
 """Small words that names have inside."""
 _SPACE = re.compile(r"\s")
+_PHRASE = re.compile(r"[^\s。！？，、；：]+([\s。！？，、；：]*)")  # a word, or a phrase of a script without spaces
+_AROUND = ".,;:!?…\"'()[]{}“”‘’«»،؛؟。！？，、；："  # marks beside a word
+_INSIDE = "'’-"
 _WORD = re.compile(r"\S+\s+(?=\S)")
 _PLAIN = re.compile(r"([^\W\d_]+)(?:['’][^\W\d_]+)?[,;:]?\s+")
 
@@ -32,11 +36,13 @@ class Cut:
         at: Characters that may be sent.
         seen: Characters that the detector has to see for that.
         sure: Whether personal data across the cut has ended there; else the text that follows is waited for.
+        breaks_off: Whether what follows the cut may be the beginning of personal data, whose rest never comes.
     """
 
     at: int
     seen: int
     sure: bool = True
+    breaks_off: bool = False
 
 
 def next_cut(pending: str, after: int = 0, *, first: bool = False) -> Cut | None:
@@ -55,6 +61,32 @@ def next_cut(pending: str, after: int = 0, *, first: bool = False) -> Cut | None
     if known := [cut for cut in cuts if cut is not None]:
         return min(known, key=lambda cut: cut.seen)
     return _forced(pending) if len(pending) >= LONGEST else None
+
+
+def last_cut(pending: str) -> Cut:
+    """Return the cut of a text that breaks off: what follows it may be a part of a longer piece of personal data.
+
+    That is the last word, and before it all words that are not plain: with a digit, a capital or a mark inside. Where
+    a script has no small letters, it is the last phrase.
+    """
+    at = len(pending)
+    for match in reversed(list(_PHRASE.finditer(pending))):
+        word = match[0].strip().strip(_AROUND)
+        is_whole = match.end() < len(pending) or bool(match[1])
+        if not (is_whole and word and all(map(_is_small, word))):
+            at = match.start()
+        elif not word.islower():  # letters that are neither small nor capital
+            if match[0].rstrip() != word:
+                break
+            at = match.start()
+        elif word not in _IN_NAMES:
+            break
+    return Cut(at, len(pending), breaks_off=True)
+
+
+def _is_small(letter: str) -> bool:
+    """Whether a character may stand in a plain word: a letter that is no capital, a vowel sign, or a mark inside."""
+    return unicodedata.category(letter) in ("Ll", "Lo", "Lm", "Mn", "Mc") or letter in _INSIDE
 
 
 def _sentence(pending: str, after: int) -> Cut | None:

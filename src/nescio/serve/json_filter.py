@@ -37,17 +37,20 @@ class JsonFilter:
         self._pending.append(text)
         return []
 
-    def finish(self) -> list[Checked]:
+    def finish(self, *, cut: bool = False) -> list[Checked]:
         """End the text; return it as it may be sent.
+
+        Args:
+            cut: Whether it breaks off, as for `OutputFilter`; a number may then be a part of a longer one.
 
         Raises:
             FilterError: The detector failed.
         """
         text = "".join(self._pending)
         self._pending.clear()
-        if not is_json(text):
+        if not is_json(text) or (cut and text[-1:].isdigit()):
             running = OutputFilter(self._checker)
-            checked = [*running.feed(text), *running.finish()]
+            checked = [*running.feed(text), *running.finish(cut=cut)]
             self.blocked = running.blocked
             return checked
         # 1) what the detector reads, and which part of it is which token

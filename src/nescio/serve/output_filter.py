@@ -1,12 +1,14 @@
 """The output filter: a detector reads every text before it is sent, and the policy's audit says what is done then."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
-from nescio.serve.checker import Checked, Checker, moved
-from nescio.serve.cuts import LONGEST, Cut, next_cut
+from nescio.serve.checker import Checked, Checker, Judged, moved
+from nescio.serve.cuts import LONGEST, Cut, last_cut, next_cut
 
 _CONTEXT = 200  # sent characters that the detector sees again, for names across a cut
+_SAYS = re.compile(r"\w")
 _BORDER = re.compile(r"[\s。！？]")  # no place to cut becomes known inside a word
 
 
@@ -48,14 +50,20 @@ class OutputFilter:
             cut = self._next_cut()
         return checked
 
-    def finish(self) -> list[Checked]:
+    def finish(self, *, cut: bool = False) -> list[Checked]:
         """End the answer; return the rest that may be sent.
+
+        Args:
+            cut: Whether the answer breaks off. If the audit hides anything, its last words are dropped then: the
+                detector can't tell a part of a piece.
 
         Raises:
             FilterError: The detector failed.
         """
         rest = len(self._pending)
-        return [] if self.blocked or not rest else self._check(Cut(rest, rest))
+        if self.blocked or not rest:
+            return []
+        return self._check(last_cut(self._pending) if cut and self._checker.hides else Cut(rest, rest))
 
     def _next_cut(self, text: str = "") -> Cut | None:
         pending = self._pending + text
@@ -70,8 +78,11 @@ class OutputFilter:
         seen = self._before + self._pending[: cut.seen]
         found = [moved(each, -offset) for each in self._checker.find(seen, self._asked_of(at))]
         judged = [(span, action) for span, action in found if span.end > 0 and span.start < at]
-        # 2) personal data across the cut: take it whole where a sentence has ended, else wait for what follows it
-        if across := [span.end for span, _ in judged if span.end > at]:
+        # 2) personal data across the cut: take it whole where the text or a sentence has ended, else wait for the rest
+        if cut.breaks_off:
+            at = self._behind(at, found)
+            judged = [(replace(s, end=min(s.end, at)), action) for s, action in found if s.end > 0 and s.start < at]
+        elif across := [span.end for span, _ in judged if span.end > at]:
             if not cut.sure:
                 self._tried = at
                 return []
@@ -89,6 +100,15 @@ class OutputFilter:
         self._before = _from_a_word(self._before + text)
         self._pending = self._pending[at:]
         return [checked]
+
+    def _behind(self, at: int, found: Sequence[Judged]) -> int:
+        """Return the end of the pieces across or right behind a place that do not leave as they are; `block` is all."""
+        if any(action == "block" and span.end > 0 for span, action in found):
+            return len(self._pending)
+        for span, action in found:
+            if action != "count" and span.end > at and not _SAYS.search(self._pending, at, max(at, span.start)):
+                at = span.end
+        return at
 
     def _asked_of(self, at: int) -> str:
         """Return what text at the beginning of the answer is read with; plain words need no question."""
