@@ -1,6 +1,8 @@
 """The torch engine against Transformers' own guidance, plain reference loops, and itself alone and in a batch."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,68 @@ def transformers_guided(engine: TorchEngine, request: Request) -> list[int]:
     )[0, prompt.shape[1] :].tolist()  # fmt: skip
     end = engine.tokenizer.eos_token_id
     return given[: given.index(end)] if end in given else given
+
+
+class Waits:
+    """A tokenizer that reads one text only when it is let."""
+
+    def __init__(self, tokenizer: Any, text: str) -> None:
+        self._tokenizer, self._text = tokenizer, text
+        self.reads, self.may_read = threading.Event(), threading.Event()
+        self.lengths = list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        self.lengths.append(len(text))
+        if text == self._text:
+            self.reads.set()
+            assert self.may_read.wait(60)
+        return self._tokenizer(text, **options)
+
+
+def test_a_prompt_that_is_being_read_holds_up_no_other(make_model: Make, chatml: Any) -> None:
+    tokenizer = Waits(chatml, "slow")
+    engine = TorchEngine(make_model("llama"), tokenizer)
+    slow = ThreadPoolExecutor(1).submit(lambda: engine.submit(Request("slow", max_tokens=2)).answer)
+    assert tokenizer.reads.wait(60)
+    assert len(engine.submit(Request("quick", max_tokens=2)).answer.token_ids) == 2
+    assert not slow.done()
+    tokenizer.may_read.set()
+    assert len(slow.result(60).token_ids) == 2
+
+
+def test_an_adapter_that_is_dropped_while_a_prompt_is_read(make_model: Make, chatml: Any, tmp_path: Path) -> None:
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(make_model("llama"), config).save_pretrained(tmp_path)
+    tokenizer = Waits(chatml, "slow")
+    engine = TorchEngine(make_model("llama"), tokenizer)
+    for loads_again in (True, False):
+        engine.load_adapter("own", tmp_path)
+        tokenizer.reads.clear()
+        tokenizer.may_read.clear()
+        asked = Request("slow", adapter="own", max_tokens=2)
+        slow = ThreadPoolExecutor(1).submit(lambda asked=asked: engine.submit(asked).answer)
+        assert tokenizer.reads.wait(60)
+        engine.drop_adapter("own")
+        if loads_again:
+            engine.load_adapter("own", tmp_path)
+        tokenizer.may_read.set()
+        if loads_again:
+            assert len(slow.result(60).token_ids) == 2
+            engine.drop_adapter("own")
+        else:
+            with pytest.raises(NescioError, match="adapter 'own' is not loaded"):
+                slow.result(60)
+
+
+def test_what_can_not_fit_is_refused_by_its_beginning(make_model: Make, chatml: Any) -> None:
+    tokenizer = Waits(chatml, "")
+    engine = TorchEngine(make_model("llama"), tokenizer)
+    with pytest.raises(ContextExceededError, match=r"of \d+ or more tokens and 1 new ones exceed") as raised:
+        engine.submit(Request("word " * 100_000, max_tokens=1))
+    assert raised.value.tokens_left < 1 and max(tokenizer.lengths) < 10_000
 
 
 @pytest.mark.parametrize("style", ["llama", "qwen2"])

@@ -69,11 +69,19 @@ class TooLongError(NescioError):
 
 
 class ContextExceededError(TooLongError):
-    """Prompt and new tokens exceed the model's context."""
+    """Prompt and new tokens exceed the model's context.
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+    Args:
+        prompt_tokens: Length of the prompt.
+        max_tokens: Number of new tokens.
+        context: Size of the context.
+        or_more: Whether no more than the beginning of the prompt was counted.
+    """
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context: int, *, or_more: bool = False) -> None:
+        prompt = f"{prompt_tokens} or more" if or_more else str(prompt_tokens)
         super().__init__(
-            f"a prompt of {prompt_tokens} tokens and {max_tokens} new ones exceed the model's context of {context}; "
+            f"a prompt of {prompt} tokens and {max_tokens} new ones exceed the model's context of {context}; "
             "shorten one of them",
             context - prompt_tokens,
         )

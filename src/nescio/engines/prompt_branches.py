@@ -9,6 +9,9 @@ from nescio.core.prompts import answer_space, encode, render, split_ids, with_se
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER
 from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring, Tool
 
+_BEGINNING = 8  # characters for each token of the context; most texts have three to five
+_CUT_WORD = 32  # most tokens by which a word that is cut has more than the whole
+
 
 def branch_texts(
     tokenizer: Any,
@@ -58,6 +61,11 @@ def branch_ids(tokenizer: Any, sentences: Mapping[str, str], request: Request, c
         NescioError: A branch is empty, or exceeds the model's context.
     """
     texts = branch_texts(tokenizer, sentences, request.prompt, request.guidance, request.negative, request.tools)
+    for text in texts:  # tokenising megabytes takes seconds
+        if len(text) > (some := _BEGINNING * context):
+            beginning = len(encode(tokenizer, text[:some])) - _CUT_WORD
+            if beginning > context:
+                raise ContextExceededError(beginning, request.max_tokens, context, or_more=True)
     branches = [encode(tokenizer, text) for text in texts]
     if not all(branches):
         raise NescioError("an empty prompt; give a text or at least one message")

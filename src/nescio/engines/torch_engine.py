@@ -80,7 +80,7 @@ class TorchEngine(Engine):
         self._grammars = Grammars(tokenizer, self._end_ids)
         self._names: dict[str, int] = {}
         self._adapter_sentences: dict[str, dict[str, str]] = {}  # by adapter
-        # Held from the look-up of an adapter until the request is queued, so that the adapter can't be dropped between.
+        # Held while requests are queued, so that their adapters can't be dropped between; never while prompts are read.
         self._registry = threading.RLock()
         self._loop = Loop(Batch(self.model, cache_tokens, self._context), max_rows, prefix_tokens)
 
@@ -103,13 +103,11 @@ class TorchEngine(Engine):
         ended: SimpleQueue[None] = SimpleQueue()
         streams = [_EndOnly(ended) for _ in requests]
         try:
-            with self._registry:
-                jobs = [self._job(request, stream) for request, stream in zip(requests, streams, strict=True)]
-                self._loop.submit(*sorted(jobs, key=lambda job: (-job.longest, job.rows[0].ids)))
-            for done in range(1, len(jobs) + 1):
+            self._queue(requests, streams)
+            for done in range(1, len(requests) + 1):
                 ended.get()
                 if progress:
-                    progress(done, len(jobs))
+                    progress(done, len(requests))
             return [stream.answer for stream in streams]
         finally:
             for stream in streams:
@@ -122,8 +120,7 @@ class TorchEngine(Engine):
             NescioError: A request that can never be served, or a closed engine.
         """
         stream = Stream()
-        with self._registry:
-            self._loop.submit(self._job(request, stream))
+        self._queue([request], [stream])
         return stream
 
     def load_adapter(self, name: str, path: Path) -> None:
@@ -222,10 +219,20 @@ class TorchEngine(Engine):
         """
         return branch_texts(self.tokenizer, self._sentences_of(adapter), prompt, guidance, negative)
 
+    def _queue(self, requests: Sequence[Request], streams: Sequence[Stream]) -> None:
+        """Queue requests, long prompts first; again from the start if an adapter was dropped or changed meanwhile."""
+        while True:
+            jobs = [self._job(request, stream) for request, stream in zip(requests, streams, strict=True)]
+            with self._registry:
+                if all(job.rows[0].adapter == self._adapter(job.request.adapter) for job in jobs):
+                    self._loop.submit(*sorted(jobs, key=lambda job: (-job.longest, job.rows[0].ids)))
+                    return
+
     def _job(self, request: Request, stream: Stream) -> Job:
-        branches = branch_ids(self.tokenizer, self._sentences_of(request.adapter), request, self._context)
+        with self._registry:
+            adapter, sentences = self._adapter(request.adapter), self._sentences_of(request.adapter)
+        branches = branch_ids(self.tokenizer, sentences, request, self._context)
         check_bias(request, self.model.config.get_text_config().vocab_size)
-        adapter = self._adapter(request.adapter)
         detokenizer = Detokenizer(self.tokenizer, request, branches[0], stream)
 
         schema = schema_of(request)
