@@ -207,6 +207,11 @@ def test_the_policys_time_is_over_while_the_upstream_hangs(server: Running, upst
     upstream.script = lambda asked: [EVENTS + event({"content": "So far"}), 3.0]
     cut = ask(server, STAFF).json()["choices"][0]
     assert (cut["message"]["content"], cut["finish_reason"]) == ("So far", "length")
+    for silent in ([3.0], [EVENTS, 3.0], [EVENTS + event({"role": "assistant"}), 3.0]):
+        upstream.script = lambda asked, silent=silent: silent
+        for streamed in (False, True):
+            got = ask(server, STAFF, stream=streamed)
+            assert (got.status_code, got.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
 def test_refusals_are_passed_on_without_their_words(server: Running, upstream: Upstream) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from nescio.core.errors import NescioError
 from nescio.engines.answer_schema import forced_tools
 from nescio.engines.base import (
+    Answer,
     EndpointError,
     Engine,
     EngineClosedError,
@@ -18,6 +19,7 @@ from nescio.engines.base import (
     Stream,
     TokenLogprob,
     TooLongError,
+    UnansweredError,
 )
 from nescio.engines.errors import FieldError
 from nescio.serve.admission import Admitted
@@ -165,6 +167,8 @@ class Answering:
                 if self._expired:  # while it was submitted
                     stream.cancel()
                 first = await stream.arrived()
+                if not (first or self.abandoned or self._served.guides) and _is_silence(stream.answer):
+                    raise UnansweredError("the upstream said nothing in the seconds of the policy", 504)
                 has_begun = True
                 self._started.put_nowait(None)
                 # 5) and 6) filter what the engine's thread computes
@@ -259,6 +263,11 @@ class Answering:
         """Return what tells calls from text; None: the request has no tools, or an upstream tells them itself."""
         form = Forced() if forced_tools(request) else self._served.tool_format
         return CallReader(form, _names(request)) if form and request.tools and self._served.guides else None
+
+
+def _is_silence(answer: Answer) -> bool:
+    """Whether an answer was ended before anything came of it."""
+    return answer.finish == "cancelled" and not (answer.text or answer.calls)
 
 
 def _names(request: Request) -> set[str]:
