@@ -25,7 +25,7 @@ from nescio.engines.base import Answer, Engine, Progress, Request, Stream
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies
-from nescio.serve.process import reload
+from nescio.serve.process import Settings, open_upstream, reload
 from nescio.serve.served import served_upstream
 
 STAFF = "nescio-staff"
@@ -238,6 +238,19 @@ def test_a_busy_upstream_is_asked_again(upstream: Upstream) -> None:
     running = Running(OpenAIEngine("m", upstream.url, None, retries=1), POLICIES, upstream="m")
     assert ask(running).json()["choices"][0]["message"]["content"] == "fine"
     assert len(upstream.asked) == 2
+    running.stop()
+
+
+def test_an_upstream_that_stays_busy_is_not_waited_for(upstream: Upstream) -> None:
+    settings = Settings(model="m", adapters={}, policies=Path("p.yaml"), upstream=upstream.url)
+    running = Running(open_upstream(settings, []), "policies: {default: {base_model: true}}", upstream="m")
+    upstream.script = lambda asked: [error(429, "busy", Retry_After="60")]
+    upstream.asked.clear()
+    response = ask(running)
+    assert (response.status_code, response.headers["retry-after"], len(upstream.asked)) == (429, "60", 1)
+    upstream.script = lambda asked: [error(429, "busy", Retry_After="0.1")]
+    upstream.asked.clear()
+    assert (ask(running).status_code, len(upstream.asked)) == (429, 3)
     running.stop()
 
 

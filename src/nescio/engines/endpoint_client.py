@@ -25,7 +25,9 @@ from nescio.engines.errors import EngineClosedError
 
 _OPENAI = "https://api.openai.com/v1"
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before the first repeat, and before any
-_LONGEST_ASKED = 120.0  # seconds that a server may ask to be left alone
+LONGEST_ASKED = 120.0
+"""Seconds that a server may ask to be left alone."""
+
 _KEPT = 4.0  # seconds that an idle connection is used again: uvicorn, and vLLM with it, closes it after 5
 _ERROR_BYTES = 2**16  # of a refusal's body that are read
 _BODY_BYTES = 2**20  # up to which aiohttp takes a body in one piece
@@ -57,7 +59,7 @@ class RefusedError(Exception):
     @property
     def may_pass(self) -> bool:
         """Whether the same request may be answered later."""
-        if (self.retry_after or 0.0) > _LONGEST_ASKED or self._should_retry == "false":
+        if (self.retry_after or 0.0) > LONGEST_ASKED or self._should_retry == "false":
             return False
         return self._should_retry == "true" or self.status in (408, 409, 429) or self.status >= 500
 
@@ -77,6 +79,7 @@ class EndpointClient:
         key: The key; None for a server without keys, which may refuse one that it does not know.
         timeout: Seconds to wait for an answer.
         retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
+        longest_asked: Most seconds that the server may ask to be left alone; if it asks for more, there is no repeat.
 
     Attributes:
         host: Host of the address.
@@ -86,11 +89,19 @@ class EndpointClient:
             that can't be used.
     """
 
-    def __init__(self, base_url: str | None, key: str | None, timeout: float, retries: int) -> None:
+    def __init__(
+        self,
+        base_url: str | None,
+        key: str | None,
+        timeout: float,
+        retries: int,
+        longest_asked: float = LONGEST_ASKED,
+    ) -> None:
         aiohttp = require("aiohttp", "openai", "an endpoint")
         self._url, login = _without_login(base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
         self.host = self._url.hostname or ""
         self._timeout, self._retries, self._aiohttp = timeout, retries, aiohttp
+        self._longest_asked = longest_asked
         headers = {
             "Content-Type": "application/json", "User-Agent": f"nescio/{nescio.__version__}",
             "Authorization": login or (f"Bearer {key}" if key else ""),
@@ -157,7 +168,7 @@ class EndpointClient:
                     if response.status < 300:
                         return response if streamed else await response.read()
                     failed = RefusedError(response.status, await self._error_body(response), response.headers)
-                if not failed.may_pass:
+                if not failed.may_pass or (failed.retry_after or 0.0) > self._longest_asked:
                     break
             except TimeoutError:
                 failed = TimeoutError()

@@ -37,7 +37,7 @@ from nescio.engines.base import (
     check_plain,
 )
 from nescio.engines.concurrent import answer_all
-from nescio.engines.endpoint_client import EndpointClient, RefusedError
+from nescio.engines.endpoint_client import LONGEST_ASKED, EndpointClient, RefusedError
 from nescio.engines.endpoint_parameters import Parameters, wanted
 from nescio.engines.openai_answer import EventReader, PartialAnswer
 from nescio.engines.registry import ENGINES, check_options, endpoint
@@ -62,6 +62,7 @@ class OpenAIEngine(Engine):
         timeout: Seconds to wait for an answer.
         retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
         models: Further models there, which a request names as its adapter.
+        longest_asked: Most seconds that a busy server may ask to be left alone; if it asks for more, the request fails.
 
     Raises:
         NescioError: The client is not installed or the key is not set.
@@ -77,6 +78,7 @@ class OpenAIEngine(Engine):
         timeout: float = 120.0,
         retries: int = 5,
         models: Sequence[str] = (),
+        longest_asked: float = LONGEST_ASKED,
     ) -> None:
         self._key = os.environ.get(key_env, "").strip() if key_env else None
         if key_env and not self._key:
@@ -87,7 +89,7 @@ class OpenAIEngine(Engine):
             raise NescioError(f"{model}: {key_env} holds a space or a line break; set it to the key alone")
         self.model, self.concurrency, self._models = model, concurrency, models
         self._key_env, self._timeout = key_env, timeout
-        self._endpoint = EndpointClient(base_url, self._key, timeout, retries)
+        self._endpoint = EndpointClient(base_url, self._key, timeout, retries, longest_asked)
         self._parameters = Parameters()
         self._warned: set[str] = set()
         self._lock = threading.Lock()  # guards what was warned of

@@ -25,6 +25,7 @@ from nescio.serve.telemetry import tracing
 
 _LOG = logging.getLogger("nescio.serve")
 _RETRIES = 2  # of an upstream that is busy, broken or out of reach, before it has begun to answer
+_LONGEST_ASKED = 2.0  # seconds that a busy upstream may ask for, while the rows of the request are held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +237,7 @@ def open_upstream(settings: Settings, models: Sequence[str]) -> Engine:
     """
     options = {
         "base_url": settings.upstream, "key_env": settings.upstream_key_env, "models": models, "retries": _RETRIES,
-        "timeout": settings.upstream_timeout,
+        "timeout": settings.upstream_timeout, "longest_asked": _LONGEST_ASKED,
     }  # fmt: skip
     return open_engine("openai", settings.model, {}, options)
 
