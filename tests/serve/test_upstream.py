@@ -254,6 +254,23 @@ def test_an_upstream_that_stays_busy_is_not_waited_for(upstream: Upstream) -> No
     running.stop()
 
 
+def test_what_one_model_refuses_is_sent_to_the_others(upstream: Upstream) -> None:
+    settings = Settings(model="m", adapters={}, policies=Path("p.yaml"), upstream=upstream.url)
+    running = Running(open_upstream(settings, ["other"]), POLICIES, upstream="m")
+    message = "Unsupported value: 'temperature' does not support 0 with this model."
+    upstream.script = lambda asked: [
+        error(400, message) if asked["model"] == "other" and "temperature" in asked else stream("fine")
+    ]
+    for _ in range(2):
+        refused = ask(running, model="other", temperature=0)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "temperature")
+        assert ask(running, model="other", temperature=1).status_code == 200
+        assert "temperature" not in upstream.asked[-1]
+        assert ask(running, model="m", temperature=0).status_code == 200
+        assert upstream.asked[-1]["temperature"] == 0
+    running.stop()
+
+
 def test_calls_of_tools_are_audited(server: Running, upstream: Upstream) -> None:
     def call(index: int, **function: str) -> bytes:
         return event({"tool_calls": [{"index": index, "id": "ANNA", "type": "function", "function": function}]})

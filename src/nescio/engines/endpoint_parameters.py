@@ -3,14 +3,16 @@
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from nescio.engines.base import Request
 from nescio.engines.endpoint_client import RefusedError
+from nescio.engines.errors import FieldError
 
 _OPTIONAL = ("temperature", "top_p", "top_k", "seed", "stop", "stream_options")
+_SAMPLING = ("temperature", "top_p", "top_k")
 _REFUSED = (
     r"(?:unsupported|not (?:currently )?support(?:ed)?|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|"
     r"extra (?:field|input)s?(?: are not permitted)?|only the default|deprecated)"
@@ -26,17 +28,33 @@ _NAMED = (
 )
 
 
-class Parameters:
-    """What an endpoint takes, learned from what it refuses. Callable from any thread."""
+_DEFAULTS = {"temperature": 1.0, "top_p": 1.0}  # of OpenAI's API; left out, they change nothing
 
-    def __init__(self) -> None:
+
+class Parameters:
+    """What a model of an endpoint takes, learned from what it refuses. Callable from any thread.
+
+    Args:
+        strict: Whether a sampling parameter that would change the answer is refused rather than left out.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self._strict = strict
         self._renamed: dict[str, str | None] = {}  # what is refused: another name, or None
         self._lock = threading.Lock()
 
-    def sent(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Return the name under which each parameter is sent; None if it is left out."""
+    def sent(self, asked_for: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the name under which each parameter is sent; None if it is left out.
+
+        Raises:
+            FieldError: One would be left out, and may not be.
+        """
         with self._lock:
-            return {name: self._renamed.get(name, name) for name in names}
+            sent = {name: self._renamed.get(name, name) for name in asked_for}
+        for name, new in sent.items():
+            if self._strict and new is None and name in _SAMPLING and asked_for[name] != _DEFAULTS.get(name):
+                raise FieldError(f"{name}: the model takes none of {asked_for[name]!r}; leave it out", name)
+        return sent
 
     def adapt(self, error: RefusedError, message: str, sent: Mapping[str, str | None], request: Request) -> str | None:
         """Leave out or rename the parameter that a message refuses.

@@ -13,6 +13,7 @@ import random
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
@@ -62,6 +63,8 @@ class OpenAIEngine(Engine):
         timeout: Seconds to wait for an answer.
         retries: Number of repeats after HTTP 408, 409, 429, 5xx, a time-out or a cut connection.
         models: Further models there, which a request names as its adapter.
+        strict: Whether a temperature, `top_p` or `top_k` that the model refuses is an error. Otherwise it is left out
+            from then on, with a warning.
         longest_asked: Most seconds that a busy server may ask to be left alone; if it asks for more, the request fails.
 
     Raises:
@@ -78,6 +81,7 @@ class OpenAIEngine(Engine):
         timeout: float = 120.0,
         retries: int = 5,
         models: Sequence[str] = (),
+        strict: bool = False,
         longest_asked: float = LONGEST_ASKED,
     ) -> None:
         self._key = os.environ.get(key_env, "").strip() if key_env else None
@@ -90,7 +94,7 @@ class OpenAIEngine(Engine):
         self.model, self.concurrency, self._models = model, concurrency, models
         self._key_env, self._timeout = key_env, timeout
         self._endpoint = EndpointClient(base_url, self._key, timeout, retries, longest_asked)
-        self._parameters = Parameters()
+        self._parameters = defaultdict[str, Parameters](lambda: Parameters(strict))  # by model
         self._warned: set[str] = set()
         self._lock = threading.Lock()  # guards what was warned of
         self._place = f"{model} at {self._endpoint.host}"
@@ -167,9 +171,9 @@ class OpenAIEngine(Engine):
         else:
             path, prompt = "/chat/completions", {"messages": with_sentence(request.prompt, _sentence(request))}
         model = request.adapter if request.adapter in self._models else self.model
-        asked_for = wanted(request) | streaming
+        asked_for, parameters = wanted(request) | streaming, self._parameters[model]
         while True:
-            sent = self._parameters.sent(asked_for)
+            sent = parameters.sent(asked_for)
             body = {"model": model, **prompt, **{new: asked_for[name] for name, new in sent.items() if new}}
             try:
                 return await self._endpoint.post(path, body, streamed=bool(streaming))
@@ -180,13 +184,14 @@ class OpenAIEngine(Engine):
             except RefusedError as error:
                 # It reads the whole prompt, while other answers wait for the loop.
                 message = await asyncio.to_thread(self._message, error, request)
-                change = self._parameters.adapt(error, message, sent, request)
+                change = parameters.adapt(error, message, sent, request)
                 if change is None:
                     raise self._meaning(error, message) from None
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
                 if change:
-                    self._warn_once(change, f"{change} from now on, because the endpoint refuses it{quoted}")
+                    of = "" if model == self.model else f" for {model}"
+                    self._warn_once(f"{change}{of}", f"{change}{of} from now on, because the endpoint refuses it{quoted}")
 
     def _warn_once(self, key: str, text: str) -> None:
         """Log a warning once."""

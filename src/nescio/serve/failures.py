@@ -4,6 +4,7 @@ import logging
 
 from nescio.core.errors import NescioError
 from nescio.engines.base import BrokenError, EndpointError, EngineClosedError
+from nescio.engines.errors import FieldError
 from nescio.serve.checker import FilterError
 from nescio.serve.errors import ApiError, engine_down
 
@@ -15,6 +16,8 @@ def to_api_error(error: Exception) -> ApiError:
     """Return the error to send for whatever went wrong while a request was answered; log it if it is ours."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, FieldError):
+        return ApiError(400, str(error), "invalid_value", error.field)
     # Only nescio's own words are known to quote no prompt.
     if isinstance(error, FilterError):
         cause = error.__cause__

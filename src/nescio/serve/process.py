@@ -238,6 +238,7 @@ def open_upstream(settings: Settings, models: Sequence[str]) -> Engine:
     options = {
         "base_url": settings.upstream, "key_env": settings.upstream_key_env, "models": models, "retries": _RETRIES,
         "timeout": settings.upstream_timeout, "longest_asked": _LONGEST_ASKED,
+        "strict": True,
     }  # fmt: skip
     return open_engine("openai", settings.model, {}, options)
 
