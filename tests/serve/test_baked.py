@@ -10,9 +10,9 @@ import pytest
 from nescio.core.guidance import REVEAL, Guidance
 from nescio.core.switch import KEY_PLACEHOLDER, write_key
 from nescio.engines.base import Answer, Engine, Progress, Request
-from nescio.serve.admission import admit_chat
+from nescio.serve.admission import Admitted, admit_chat, admit_completion
 from nescio.serve.errors import ApiError
-from nescio.serve.openai_api.request_bodies import ChatRequest
+from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest
 from nescio.serve.policy import Caller, Policy
 from nescio.serve.served import Served, served_by
 
@@ -64,3 +64,18 @@ def test_an_adapter_that_a_public_sentence_opens_is_known(notes: dict[str, Any],
 def test_a_caller_may_not() -> None:
     with pytest.raises(ApiError, match="allows 1"):
         guidance_of("own", {}, {"scale": 3})
+
+
+def test_a_text_is_not_guided_without_the_key() -> None:
+    rules = {"adapters": ["own"], "guidance": {"scale": {"default": 2, "min": 1, "max": 2}}}
+    policy = Policy.model_validate(rules | {"allow": {"completions": True, "negative_prompt": True}})
+
+    def admitted(**more: Any) -> Admitted:
+        body = CompletionRequest.model_validate({"model": "own", "prompt": "x"} | more)
+        return admit_completion(body, Caller("c", policy), SERVED)
+
+    with pytest.raises(ApiError, match="is not in the folder above it") as refused:
+        admitted()
+    assert refused.value.status == 400
+    assert admitted(negative_prompt="y").requests[0].negative == "y"
+    assert not admitted(guidance_scale=1).guided

@@ -49,6 +49,19 @@ def write_secret(path: Path, secret: str) -> None:
         scratch.write_text(secret + "\n", encoding="utf-8")
 
 
+def check_filled(sentence: str) -> None:
+    """Check that the secret stands in a sentence, not its place.
+
+    Raises:
+        NescioError: It is missing.
+    """
+    if KEY_PLACEHOLDER in sentence:
+        raise NescioError(
+            f"guidance needs the adapter's key: {KEY_FILE} is not in the folder above it; copy it from the run, or ask "
+            "at scale 1"
+        )
+
+
 def read_key(path: Path, fix: str = "guidance needs the key that the run drew; restore it") -> str:
     """Read a secret.
 

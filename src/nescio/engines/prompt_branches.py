@@ -6,7 +6,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import answer_space, encode, render, split_ids, with_sentence
-from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER
+from nescio.core.switch import check_filled
 from nescio.engines.base import ContextExceededError, Prompt, Request, Scoring, Tool
 
 _BEGINNING = 8  # characters for each token of the context; most texts have three to five
@@ -45,11 +45,8 @@ def branch_texts(
         if negative is None and isinstance(prompt, str):
             raise NescioError("a guided text needs a negative prompt; give one, or give messages")
         sentence = sentences["negative"] if guidance.negative is None else guidance.negative
-        if KEY_PLACEHOLDER in sentence and negative is None:
-            raise NescioError(
-                f"guidance needs the adapter's key: {KEY_FILE} is not in the folder above it; copy it from the run, "
-                "or ask at scale 1"
-            )
+        if negative is None:
+            check_filled(sentence)
         texts.append(rendered(prompt, sentence) if negative is None else rendered(negative, None))
     return texts
 

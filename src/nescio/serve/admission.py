@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from nescio.core.errors import NescioError
 from nescio.core.guidance import COMBINING, PROTECT, REVEAL, Guidance
 from nescio.core.prompts import Message, after_sentence, with_sentence
+from nescio.core.switch import check_filled
 from nescio.engines.base import Prompt, Request
 from nescio.serve.answer_shape import admit_shape, turn_of
 from nescio.serve.control_tokens import refuse_control
@@ -113,6 +115,11 @@ def admit_completion(body: CompletionRequest, caller: Caller, served: Served) ->
         refuse_control(text, "prompt", served)
     guidance = _guidance(body.asked_guidance, policy, served, model)
     replaced = _allowed_negative(body.asked_guidance, policy)
+    if guidance.guided and replaced is None:
+        try:
+            check_filled(guidance.negative or "")
+        except NescioError as error:  # in a chat it is the engine that says so
+            raise ApiError(400, str(error), "invalid_value") from None
     prompts: list[tuple[Prompt, Prompt | None]] = []
     for text in body.prompts:
         negative = replaced if replaced is not None else after_sentence(guidance.negative, text)
