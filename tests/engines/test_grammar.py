@@ -13,6 +13,7 @@ from nescio.core.guidance import Guidance
 from nescio.engines.answer_schema import schema_of
 from nescio.engines.base import Request
 from nescio.engines.decode.grammar import Grammars
+from nescio.engines.errors import FieldError
 
 USER: list[Any] = [{"role": "user", "content": "Who?"}]
 SCHEMA = {
@@ -138,6 +139,13 @@ def test_definitions_of_two_tools_do_not_meet() -> None:
         {"$ref": "#/$defs/mail.Who"}, {"$ref": "#/$defs/post.Who"},
     ]  # fmt: skip
     assert schema_of(Request(USER, tools=(TOOL,))) is None
+
+
+def test_a_schema_that_is_too_big_is_refused_by_name(chatml: Any) -> None:
+    many = {"type": "object", "properties": {f"field_{number}": {"type": "string"} for number in range(600)}}
+    with pytest.raises(FieldError, match=r"can't be followed any further: .* items") as refused:
+        Grammars(chatml, [chatml.eos_token_id]).matcher(many, "tools")
+    assert refused.value.field == "tools"
 
 
 @pytest.mark.parametrize(

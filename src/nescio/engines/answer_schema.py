@@ -27,6 +27,11 @@ def schema_of(request: Request) -> dict[str, Any] | None:
     return None
 
 
+def field_of(request: Request) -> str:
+    """Return the field that the schema of a request's answer comes from."""
+    return "tools" if forced_tools(request) else "response_format"
+
+
 def forced_tools(request: Request) -> Sequence[Tool]:
     """Return the tools one of which must be called; none if the model may choose."""
     if isinstance(request.tool_choice, Mapping):

@@ -15,7 +15,7 @@ from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import best_device, context_length, load_model, longest_scored, one_adapter
 from nescio.core.top_tokens import TopTokens
-from nescio.engines.answer_schema import schema_of
+from nescio.engines.answer_schema import field_of, schema_of
 from nescio.engines.base import (
     Answer,
     Capabilities,
@@ -236,7 +236,7 @@ class TorchEngine(Engine):
         detokenizer = Detokenizer(self.tokenizer, request, branches[0], stream)
 
         schema = schema_of(request)
-        matcher = None if schema is None else self._grammars.matcher(schema)
+        matcher = None if schema is None else self._grammars.matcher(schema, field_of(request))
 
         def take(token: int, log_probs: Tensor) -> bool:
             if matcher is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.engines.errors import FieldError
 
 STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
 """llguidance's options: no free white space, as small models would write nothing else, and `oneOf` read as `anyOf`."""
@@ -20,10 +21,12 @@ class Matcher:
 
     Args:
         matcher: llguidance's `LLMatcher`.
+        field: The request's field that holds the schema.
     """
 
-    def __init__(self, matcher: Any) -> None:
+    def __init__(self, matcher: Any, field: str) -> None:
         self._matcher = matcher
+        self._field = field
 
     def allowed(self, width: int) -> Tensor:
         """Return which of the tokens may come next, `[width]` on the CPU: the end tokens where the JSON is whole."""
@@ -32,15 +35,25 @@ class Matcher:
         mask[: len(told)] = told > 0
         return mask
 
+    def try_first(self) -> None:
+        """Take a first token and go back: what is too big for the library shows here.
+
+        Raises:
+            FieldError: The library gives up.
+        """
+        first = next((token for token, bias in enumerate(self._matcher.compute_logit_bias()) if bias), 0)
+        Matcher(self._matcher.deep_copy(), self._field).take(first)
+
     def take(self, token: int) -> None:
         """Go on by a token.
 
         Raises:
-            NescioError: The library gave up on the grammar.
+            FieldError: The library gave up on the grammar.
         """
         self._matcher.consume_token(token)
         if self._matcher.is_error():
-            raise NescioError(f"the schema can't be followed any further: {_line(self._matcher.get_error())}")
+            message = f"the schema can't be followed any further: {_line(self._matcher.get_error())}"
+            raise FieldError(message, self._field)
 
 
 class Grammars:
@@ -57,8 +70,12 @@ class Grammars:
         self._lock = threading.Lock()
         self._vocabulary: Any = None
 
-    def matcher(self, schema: Mapping[str, Any]) -> Matcher:
+    def matcher(self, schema: Mapping[str, Any], field: str = "response_format") -> Matcher:
         """Return a matcher at the beginning of an answer that matches a JSON schema.
+
+        Args:
+            schema: The schema.
+            field: The request's field that holds it.
 
         Raises:
             NescioError: The library is missing, or the schema is wrong or has what the library lacks.
@@ -78,7 +95,9 @@ class Grammars:
         matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise NescioError(f"the schema is refused: {_line(matcher.get_error())}")
-        return Matcher(matcher)
+        begun = Matcher(matcher, field)
+        begun.try_first()
+        return begun
 
 
 def _line(message: str) -> str:

@@ -20,6 +20,7 @@ from nescio.engines.decode.kv_slots import columns
 from nescio.engines.decode.prefill import Prefill
 from nescio.engines.decode.prefix_cache import PrefixCache
 from nescio.engines.decode.sampling import bias_of, biased, choose
+from nescio.engines.errors import FieldError
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -213,6 +214,8 @@ class Loop:
                     goes_on = job.take(token, row)
                     for branch in job.rows:
                         branch.ids.append(token)
+                except FieldError as error:  # a schema that the library can't follow
+                    job.fail(error)
                 except Exception as error:  # concerns this request only; its neighbours go on
                     job.fail(BrokenError("no token could be chosen", error))
                 yield job, goes_on
