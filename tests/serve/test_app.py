@@ -281,6 +281,21 @@ def test_keys(server: Running) -> None:
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
+def test_a_key_that_is_sent_another_way_is_not_the_policy_of_those_without_one(server: Running, start: Any) -> None:
+    def status(url: str, **headers: str) -> int:
+        return httpx.get(
+            f"{url}/v1/models", headers={name.replace("_", "-"): sent for name, sent in headers.items()}
+        ).status_code
+
+    ways = ({"Authorization": STAFF}, {"Authorization": f"Token {STAFF}"}, {"api_key": STAFF})
+    assert [status(server.url, **way) for way in ways] == [401] * 3
+    assert status(server.url) == status(server.url, Authorization="Bearer") == 200, "no key was sent"
+    assert status(server.url, Authorization=f"Bearer {STAFF}", api_key="x") == 200
+    keyless = start(policies="policies: {default: {base_model: true, audit: off}}")
+    assert [status(keyless.url, **way) for way in ways] == [200] * 3, "there are no keys"
+    keyless.stop()
+
+
 def test_traffic_without_a_key_is_refused_where_no_policy_is_its_own(start: Any) -> None:
     closed = start(policies=f"policies: {{staff: {{base_model: true, keys: ['sha256:{'0' * 64}']}}}}")
     assert closed.chat().status_code == 401

@@ -40,6 +40,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_KEYS = ("Authorization", "api-key")
 _bearer = HTTPBearer(auto_error=False, description="An API key. Without one, the policy named `default` applies.")
 
 
@@ -77,8 +78,15 @@ def create_app(gateway: Gateway, max_body: int, cors_origins: Sequence[str] = ()
 
 
 def _caller_of(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, Caller]]:
-    async def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-        return gateway.policies.caller(credentials.credentials if credentials else None)
+    async def caller(
+        http: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Caller:
+        policies, key = gateway.policies, credentials.credentials if credentials else None
+        # A key that is sent another way must not end in the policy of those who have none.
+        others = [name for name in _KEYS if http.headers.get(name, "").strip().lower() not in ("", "bearer")]
+        if key is None and others and not policies.keyless:
+            raise ApiError(401, f"no key is read from {others[0]}; send Authorization: Bearer KEY", "invalid_api_key")
+        return policies.caller(key)
 
     return caller
 
