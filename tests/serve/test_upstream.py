@@ -271,6 +271,19 @@ def test_what_one_model_refuses_is_sent_to_the_others(upstream: Upstream) -> Non
     running.stop()
 
 
+def test_what_an_upstream_said_before_it_broke_off_counts(upstream: Upstream) -> None:
+    policy = "{base_model: true, limits: {max_tokens: 64, tokens_per_minute: 100}}"
+    running = Running(
+        OpenAIEngine("m", upstream.url, None, retries=0), f"policies: {{default: {policy}}}", upstream="m"
+    )
+    upstream.script = lambda asked: [EVENTS + event({"content": "so it goes on " * 30})]
+    broken = [ask(running, stream=streamed) for streamed in (True, False)]
+    assert events(broken[0])[-1]["error"]["code"] == "upstream_failed"
+    assert (broken[1].status_code, broken[1].json()["error"]["code"]) == (429, "token_limit")
+    assert 'nescio_tokens_total{kind="answer",policy="default"} 105.0' in httpx.get(f"{running.url}/metrics").text
+    running.stop()
+
+
 def test_calls_of_tools_are_audited(server: Running, upstream: Upstream) -> None:
     def call(index: int, **function: str) -> bytes:
         return event({"tool_calls": [{"index": index, "id": "ANNA", "type": "function", "function": function}]})

@@ -1,6 +1,7 @@
 """What can go wrong with a request: no answer came, the engine is closed, or it does not fit the context."""
 
 from nescio.core.errors import NescioError, first_line
+from nescio.engines.answer import Answer
 
 
 class EndpointError(NescioError):
@@ -11,7 +12,12 @@ class EndpointError(NescioError):
         status: HTTP status that it answered with; 504 if it was too slow, 502 if it broke off or made no sense.
         said: What it says itself, in one line; it may repeat a part of the prompt.
         retry_after: Seconds after which it may be asked again, if it says so.
+
+    Attributes:
+        so_far: What it had said before it broke off; None: nothing.
     """
+
+    so_far: Answer | None = None
 
     def __init__(self, message: str, status: int = 502, said: str = "", retry_after: float | None = None) -> None:
         super().__init__(f"{message} (it says: {said})" if said.strip("… ") else message)

@@ -253,12 +253,14 @@ class OpenAIEngine(Engine):
                     async with asyncio.timeout(_REST):
                         async for _ in received:
                             pass
-        except NescioError as error:
-            stream.end(error)
         except Exception as error:  # the reader of the stream has to be woken, whatever it is
             late = isinstance(error, TimeoutError)
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
-            stream.end(UnansweredError(f"{self._place}: the answer {how}", status))
+            broken = UnansweredError(f"{self._place}: the answer {how}", status)
+            failed = error if isinstance(error, NescioError) else broken
+            if isinstance(failed, EndpointError) and said.text:
+                failed.so_far = self._made(request, said, "cancelled")
+            stream.end(failed)
 
     def _made(self, request: Request, partial: PartialAnswer, finish: str | None) -> Answer:
         text, usage, calls = partial.text, partial.usage, partial.tool_calls

@@ -174,6 +174,8 @@ class Answering:
                 # 5) and 6) filter what the engine's thread computes
                 self._parts.put_nowait(await self._filtered(index, request, checker, stream, first))
             except Exception as error:  # the caller must hear of any error
+                if isinstance(error, EndpointError) and (said := error.so_far):
+                    self._prompt_tokens[index], self._answer_tokens[index] = said.prompt_tokens, said.tokens
                 if has_begun:
                     self._parts.put_nowait(to_api_error(error))
                 else:
