@@ -10,6 +10,8 @@ from nescio.engines.decode.kv_slots import KeysValues
 
 _Key = tuple[int | None, tuple[int, ...]]
 
+_MOST_ENTRIES = 64  # each also holds the logits after its prompt, which may be larger than the keys of a short one
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -30,7 +32,7 @@ class PrefixCache:
     """Caches the keys and values of prompts.
 
     Args:
-        most: Size in tokens; 0 caches nothing.
+        most: Size in tokens, of 64 prompts at most; 0 caches nothing.
     """
 
     def __init__(self, most: int) -> None:
@@ -48,7 +50,7 @@ class PrefixCache:
             return
         self._entries[adapter, ids] = (kv, logits)
         self._held += len(ids)
-        while self._held > self._most:
+        while self._held > self._most or len(self._entries) > _MOST_ENTRIES:
             (_, dropped), _ = self._entries.popitem(last=False)
             self._held -= len(dropped)
 
