@@ -413,6 +413,18 @@ def test_a_wrong_command_says_so(tmp_path: Path, more: list[str], message: str) 
     assert isinstance(got.exception, NescioError) and message in str(got.exception)
 
 
+def test_a_reload_takes_further_models_of_the_upstream(upstream: Upstream, tmp_path: Path) -> None:
+    engine = OpenAIEngine("m", upstream.url, None, retries=0)
+    running = Running(engine, "policies: {default: {base_model: true}}", upstream="m")
+    upstream.script = lambda asked: [stream("fine")]
+    assert ask(running, model="new").status_code == 404
+    (tmp_path / "p.yaml").write_text("detector: regex\npolicies: {default: {base_model: true, adapters: [new]}}")
+    asyncio.run(reload(running.gateway, tmp_path / "p.yaml"))
+    assert ask(running, model="new").status_code == 200
+    assert upstream.asked[-1]["model"] == "new"
+    running.stop()
+
+
 def test_a_policy_that_guides_is_refused_at_the_start_and_at_a_reload(server: Running, tmp_path: Path) -> None:
     before = server.gateway.policies
     (tmp_path / "p.yaml").write_text("policies: {default: {base_model: true, guidance: {scale: 3}}}")

@@ -67,6 +67,9 @@ class OpenAIEngine(Engine):
             from then on, with a warning.
         longest_asked: Most seconds that a busy server may ask to be left alone; if it asks for more, the request fails.
 
+    Attributes:
+        models: The further models; more may be added.
+
     Raises:
         NescioError: The client is not installed or the key is not set.
     """
@@ -91,7 +94,7 @@ class OpenAIEngine(Engine):
             )
         if self._key and len(self._key.split()) != 1:
             raise NescioError(f"{model}: {key_env} holds a space or a line break; set it to the key alone")
-        self.model, self.concurrency, self._models = model, concurrency, models
+        self.model, self.concurrency, self.models = model, concurrency, set(models)
         self._key_env, self._timeout = key_env, timeout
         self._endpoint = EndpointClient(base_url, self._key, timeout, retries, longest_asked)
         self._parameters = defaultdict[str, Parameters](lambda: Parameters(strict))  # by model
@@ -145,7 +148,7 @@ class OpenAIEngine(Engine):
         more = {"continue a conversation's last answer; give it the rendered text": goes_on}
         guided = request.guidance if request.guidance and request.guidance.guided else None
         plain = replace(request, guidance=guided, tools=(), response_format=None)  # these are passed on
-        check_plain(plain, f"{self._place}: an endpoint", self._models, more)
+        check_plain(plain, f"{self._place}: an endpoint", self.models, more)
 
     def _answer(self, request: Request) -> Answer:
         for attempt in range(_MALFORMED_TRIES):
@@ -170,7 +173,7 @@ class OpenAIEngine(Engine):
             path, prompt = "/completions", {"prompt": request.prompt}
         else:
             path, prompt = "/chat/completions", {"messages": with_sentence(request.prompt, _sentence(request))}
-        model = request.adapter if request.adapter in self._models else self.model
+        model = request.adapter if request.adapter and request.adapter in self.models else self.model
         asked_for, parameters = wanted(request) | streaming, self._parameters[model]
         while True:
             sent = parameters.sent(asked_for)

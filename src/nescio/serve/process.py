@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import uvicorn
 from nescio.core.adapters import opened_by
 from nescio.core.errors import NescioError
 from nescio.engines.base import Engine, Precision
+from nescio.engines.openai_engine import OpenAIEngine
 from nescio.engines.registry import open_engine
 from nescio.serve.app import create_app
 from nescio.serve.detection import ServingDetector
 from nescio.serve.gateway import Gateway
 from nescio.serve.policy import Policies, load_policies
-from nescio.serve.served import adapter_folders, check_unguided, served_by, served_upstream
+from nescio.serve.served import adapter_folders, served_by, served_upstream
 from nescio.serve.telemetry import tracing
 
 _LOG = logging.getLogger("nescio.serve")
@@ -95,9 +96,10 @@ async def reload(gateway: Gateway, path: Path) -> None:
     """
     old = gateway.policies
     try:
-        policies = await asyncio.to_thread(load_policies, path, list(gateway.served.adapters))
-        if not gateway.served.guides:
-            check_unguided(policies)
+        served, own = gateway.served, list(gateway.served.adapters) if gateway.served.guides else None
+        policies = await asyncio.to_thread(load_policies, path, own)
+        if own is None:  # the policies name the upstream's models
+            served = replace(served_upstream(served.name, policies), created=served.created)
         named = [(each.detector, each.detector_settings) for each in (policies, old)]
         same = named[0] == named[1]
         same = same and (_audited(old) or not _audited(policies))  # a detector not loaded yet may fail to load
@@ -107,7 +109,9 @@ async def reload(gateway: Gateway, path: Path) -> None:
         reason = str(error) if isinstance(error, NescioError) else f"{type(error).__name__}: {error}"
         _LOG.error("policies stay as they were: %s", " ".join(reason.split()))
         return
-    gateway.policies, gateway.detector = policies, detector
+    if isinstance(gateway.engine, OpenAIEngine):
+        gateway.engine.models |= served.adapters.keys()
+    gateway.policies, gateway.detector, gateway.served = policies, detector, served
     gateway.metrics.reloads.labels("taken").inc()
     _LOG.info("policies read again: %s", ", ".join(policies.policies))
 
