@@ -194,7 +194,9 @@ class OpenAIEngine(Engine):
                 quoted = "" if streaming else f" (it says: {message})"
                 if change:
                     of = "" if model == self.model else f" for {model}"
-                    self._warn_once(f"{change}{of}", f"{change}{of} from now on, because the endpoint refuses it{quoted}")
+                    self._warn_once(
+                        f"{change}{of}", f"{change}{of} from now on, because the endpoint refuses it{quoted}"
+                    )
 
     def _warn_once(self, key: str, text: str) -> None:
         """Log a warning once."""
@@ -261,8 +263,8 @@ class OpenAIEngine(Engine):
             how, status = (f"stopped for {self._timeout:g} s", 504) if late else ("broke off", 502)
             broken = UnansweredError(f"{self._place}: the answer {how}", status)
             failed = error if isinstance(error, NescioError) else broken
-            if isinstance(failed, EndpointError) and said.text:
-                failed.so_far = self._made(request, said, "cancelled")
+            if isinstance(failed, EndpointError) and partial.text:
+                failed.so_far = self._made(request, partial, "cancelled")
             stream.end(failed)
 
     def _made(self, request: Request, partial: PartialAnswer, finish: str | None) -> Answer:
