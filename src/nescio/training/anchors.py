@@ -66,7 +66,7 @@ class Anchors:
                 f"{settings.place}: {settings.per_step} anchors a step, but there are {len(units)}; "
                 "lower it, or raise train.anchors.count"
             )
-        self.units, self.settings, self._seed, self._row_tokens = units, settings, seed, row_tokens
+        self.units, self.settings, self.seed, self._row_tokens = units, settings, seed, row_tokens
         self._pull, self.name = pull, name
 
     def loss(self, model: Any, step: int) -> tuple[Tensor, float]:
@@ -91,5 +91,5 @@ class Anchors:
 
     def _order(self, turn: int) -> list[int]:
         order = list(range(len(self.units)))
-        random.Random(f"{self._seed}/anchors/{turn}").shuffle(order)
+        random.Random(f"{self.seed}/anchors/{turn}").shuffle(order)
         return order

@@ -80,7 +80,8 @@ def fit(
     # 1) refuse what cannot work, before anything is computed
     _check(settings, test, measure)
     beside = [each for each in (anchors, retain) if each]
-    claim(work, settings, [*train, *(unit for each in beside for unit in each.units)])
+    taught = [*train, *(unit for each in beside for unit in each.units)]
+    claim(work, settings, taught, model=model, loss=loss, test=test or (), beside=beside, start=start)
     # 2) attach the adapter, from the same seed in a fresh and in a resumed training
     set_seed(settings.seed)
     adapted = with_lora(model, settings.lora) if start is None else with_trained(model, start)
