@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nescio.core.errors import NescioError
 from nescio.core.shared_prefix import Group, Packed, apart, by_budget, hidden_states, log_probs, logits, pack
 from nescio.core.top_tokens import TopTokens
 
@@ -43,16 +44,18 @@ class Batch:
         rows: The rows; their continuations, counted through all rows, are the examples' answers in order.
         reference: `[answers]`: log-probability of each answer before training, or empty.
         targets: A teacher's likely tokens at each of the m scored tokens, if all examples have them.
+        prompt_wanted: Whether the prompts are scored too.
     """
 
     names: list[str]
     rows: list[Packed]
     reference: Tensor
     targets: TopTokens | None = None
+    prompt_wanted: bool = False
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(self.names, [row.to(device) for row in self.rows], self.reference.to(device), self.targets)
+        return replace(self, rows=[row.to(device) for row in self.rows], reference=self.reference.to(device))
 
 
 def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: bool = False) -> Batch:
@@ -73,7 +76,7 @@ def lay_out(examples: Sequence[Example], row_tokens: int | None, prompt_wanted: 
     targets = None
     if len(kept) == len(examples):
         targets = TopTokens(torch.cat([top.ids for top in kept]), torch.cat([top.log_probs for top in kept]))
-    return Batch([example.name for example in examples], rows, torch.tensor(reference), targets)
+    return Batch([example.name for example in examples], rows, torch.tensor(reference), targets, prompt_wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class Likelihoods:
         targets: A teacher's likely tokens at each of the m tokens.
         logits: `[m, vocab]`: the model's, where there are targets; else empty.
         states: `[m, width]`: the hidden states of one layer that the tokens are predicted from; empty unless asked for.
+        prompt_scored: Whether the prompts' tokens are among the m.
     """
 
     tokens: Tensor
@@ -99,13 +103,22 @@ class Likelihoods:
     targets: TopTokens | None = None
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     states: Tensor = field(default_factory=lambda: torch.empty(0))
+    prompt_scored: bool = True
 
     def sums(self, prompt: bool = False) -> Tensor:
-        """Return the log-probability of each answer, `[answers]`; with `prompt`, that of prompt and answer."""
+        """Return the log-probability of each answer, `[answers]`; with `prompt`, that of prompt and answer.
+
+        Raises:
+            NescioError: The prompts are wanted and were not scored.
+        """
         return self._add(self.tokens, prompt)
 
     def counts(self, prompt: bool = False) -> Tensor:
-        """Return the number of tokens of each answer, `[answers]`; with `prompt`, of prompt and answer."""
+        """Return the number of tokens of each answer, `[answers]`; with `prompt`, of prompt and answer.
+
+        Raises:
+            NescioError: The prompts are wanted and were not scored.
+        """
         return self._add(torch.ones_like(self.tokens), prompt)
 
     def means(self) -> Tensor:
@@ -126,6 +139,11 @@ class Likelihoods:
         return self.mean_of(self.tokens.exp())
 
     def _add(self, values: Tensor, prompt: bool) -> Tensor:
+        if prompt and not self.prompt_scored:
+            raise NescioError(
+                "training: the loss looks at the prompts, which are not scored; give TrainingSettings("
+                "prompt_wanted=True), in a recipe train.nll_over: prompt_and_answer"
+            )
         taken = values if prompt else values.masked_fill(self.in_prompt, 0)
         return values.new_zeros(self.answers).index_add(0, self.answer_of, taken)
 
@@ -167,4 +185,5 @@ def likelihoods(model: Any, batch: Batch, states_at: float | None = None) -> Lik
         targets=batch.targets,
         logits=every,
         states=torch.cat(states).float() if states else torch.empty(0),
+        prompt_scored=batch.prompt_wanted,
     )

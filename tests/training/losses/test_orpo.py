@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_training import LORA, SETTINGS, UNITS
 
+from nescio.core.errors import NescioError
 from nescio.training.batch import Likelihoods
 from nescio.training.losses.orpo import log1mexp, orpo
+from nescio.training.trainer import fit
 
 LOG_P = st.floats(-30, -1e-3)
 Answers = Callable[..., Likelihoods]
@@ -47,6 +53,25 @@ def test_over_the_prompt_the_mean_is_over_all_tokens() -> None:
         (4 + 1 + 6 + 2 + 3) / 5
     )
     assert orpo.bind(beta=0.1)(of)["nll"].tolist() == [1.0, 2.5]
+
+
+def test_over_the_prompt_needs_the_prompts(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    loss, model = orpo.bind(beta=0.1, nll_over="prompt_and_answer"), make_model("llama")
+    settings = replace(SETTINGS, epochs=1, batch_size=len(UNITS), lora=replace(LORA, dropout=0.0))
+    with pytest.raises(
+        NescioError, match=r"prompts, which are not scored; give TrainingSettings\(prompt_wanted=True\)"
+    ):
+        fit(model, UNITS, loss=loss, settings=settings, work=tmp_path / "without")
+    total, tokens = 0.0, 0
+    for (example,) in UNITS:  # by a plain forward, in fp64
+        ids = torch.tensor([example.group.prompt + example.group.continuations[0].ids])
+        with torch.no_grad():
+            scores = make_model("llama")(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        total -= float(scores.gather(1, ids[0, 1:, None]).sum())
+        tokens += ids.shape[1] - 1
+    settings = replace(settings, prompt_wanted=True)
+    done = fit(make_model("llama"), UNITS, loss=loss, settings=settings, work=tmp_path / "with")
+    assert done.log[0]["nll"] == pytest.approx(total / tokens, rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-12, -1e-6, -100.0])
