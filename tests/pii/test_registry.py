@@ -55,6 +55,15 @@ def test_so_many_detectors_must_agree_on_a_piece(least: str, pieces: list[str]) 
     assert detector.name.startswith(least.replace("1 of ", "") + "words:Tom,Leeds + ")
 
 
+@pytest.mark.parametrize("name", ["words:Leeds", "regex", "words:Leeds + words:Tom"])
+@pytest.mark.parametrize("deny", [[], ["Ask"]])
+def test_a_bare_text_is_refused_not_read_letter_by_letter(name: str, deny: list[str]) -> None:
+    detector = load_detector(name, deny=deny)
+    with pytest.raises(NescioError, match=r"find: got one text, and takes a list of texts; give \[text\]"):
+        detector.find(TEXT)
+    assert detector.find([]) == []
+
+
 @pytest.mark.parametrize("name", ["default + words:Tom", "2 of words:Tom + default", "default:x"])
 def test_a_preset_stands_alone(name: str) -> None:
     said = rf"detector '{re.escape(name)}': default is several already and stands alone; name its parts instead"

@@ -15,6 +15,7 @@ from nescio.pii.counted import Counted
 from nescio.pii.presets import PRESETS, open_preset
 from nescio.pii.rules import Ruled
 from nescio.pii.taxonomy import checked_type
+from nescio.pii.texts_only import TextsOnly
 from nescio.pii.thresholds import Thresholds
 from nescio.pii.union import Union
 
@@ -42,7 +43,7 @@ def load_detector(
     deny: Sequence[str] = (),
     regex: Mapping[str, str] | None = None,
 ) -> Detector:
-    """Load a detector.
+    """Load a detector; `find` takes a list of texts, and refuses a single one.
 
     Args:
         name: `default`, the best that is installed; `paper`, that of section 2.2; or `KIND:MODEL` or `KIND`, as in
@@ -88,7 +89,7 @@ def load_detector(
         detectors = [Counted(detector, types) for detector in detectors]
     # 3) Join the parts, and put the user's rules on top.
     detector = detectors[0] if len(detectors) == 1 and called is None else Union(detectors, least, called)
-    return Ruled(detector, allow, deny, regex or {}) if allow or deny or regex else detector
+    return TextsOnly(Ruled(detector, allow, deny, regex or {}) if allow or deny or regex else detector)
 
 
 def ignored_labels(name: str) -> tuple[str, ...]:
