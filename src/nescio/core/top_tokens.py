@@ -120,8 +120,13 @@ class TopTokens:
         return kept + missing
 
 
-def write_top_tokens(path: Path, each: Sequence[TopTokens]) -> None:
+def write_top_tokens(path: Path, each: Sequence[TopTokens], made_of: str = "") -> None:
     """Write the top tokens of many answers into one safetensors file.
+
+    Args:
+        path: The file.
+        each: Those of each answer.
+        made_of: What they were made of, in any words; `read_top_tokens` compares it.
 
     Raises:
         NescioError: There is nothing to write.
@@ -137,22 +142,26 @@ def write_top_tokens(path: Path, each: Sequence[TopTokens]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as scratch:
-        save_file(tensors, scratch)
+        save_file(tensors, scratch, {"made_of": made_of} if made_of else None)
 
 
-def read_top_tokens(path: Path) -> list[TopTokens]:
+def read_top_tokens(path: Path, made_of: str = "") -> list[TopTokens]:
     """Read what `write_top_tokens` wrote.
 
     Raises:
-        NescioError: The file is missing or damaged.
+        NescioError: The file is missing or damaged, or says that it was made of something else.
     """
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
+        with safe_open(path, "pt") as file:
+            theirs = (file.metadata() or {}).get("made_of", made_of)
         tensors = load_file(path)
         lengths = tensors["lengths"].tolist()
         parts = zip(*(torch.split(tensors[name], lengths) for name in ("ids", "log_probs")), strict=True)
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise NescioError(f"{path}: missing or damaged; delete it and run again") from error
+    if made_of and theirs != made_of:
+        raise NescioError(f"{path}: likely tokens of another loss, beta or other answers; give another file")
     return [TopTokens(ids, log_probs) for ids, log_probs in parts]

@@ -126,8 +126,13 @@ class Likelihoods:
         return self.mean_of(self.tokens)
 
     def divergences(self) -> Tensor:
-        """Return the mean KL from the teacher over each answer's tokens, `[answers]`."""
-        assert self.targets is not None  # whoever asks has given them
+        """Return the mean KL from the teacher over each answer's tokens, `[answers]`.
+
+        Raises:
+            NescioError: The examples have no targets.
+        """
+        if self.targets is None:
+            raise NescioError("training: the loss learns from a teacher, but the examples have no targets; give them")
         return self.mean_of(self.targets.divergence(self.logits.log_softmax(-1)))
 
     def mean_of(self, values: Tensor) -> Tensor:

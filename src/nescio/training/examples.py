@@ -15,7 +15,7 @@ from nescio.training.batch import Example, Unit
 
 
 def read_pairs(
-    path: Path,
+    path: Path | str,
     tokenizer: Any,
     *,
     max_length: int,
@@ -45,7 +45,7 @@ def read_pairs(
     Raises:
         NescioError: A field of a line is missing or empty, or there are no pairs.
     """
-    counts = Counter() if counts is None else counts
+    path, counts = Path(path), Counter() if counts is None else counts
     units: list[Unit] = []
     before: dict[str, str] = {}
     for number, row in read_jsonl(path):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.core.shared_prefix import Group, logits, pack
 from nescio.core.top_tokens import TopTokens, read_top_tokens, write_top_tokens
@@ -45,7 +46,7 @@ def with_targets(
     loss: PairLoss,
     beta: float,
     cache: Path,
-    asked: Callable[[Example], list[int]] = lambda example: example.group.prompt,
+    asked: Callable[[Example], list[int]] | None = None,
 ) -> list[Unit]:
     """Return the units, each example with its teacher's likely tokens: the loss's own teacher, made of the model.
 
@@ -55,13 +56,22 @@ def with_targets(
         loss: A loss with a teacher.
         beta: `train.beta`.
         cache: Safetensors; read if it is there, else written. With several processes the first one computes.
-        asked: Returns the prompt that the teacher sees of an example.
+        asked: Returns the prompt that the teacher sees of an example; None: the example's own.
+
+    Raises:
+        NescioError: The cache is that of another loss, β or other answers, or a teacher with a prompt of its own gets
+            none.
     """
+    if asked is None and loss.is_prompted:
+        raise NescioError(f"loss {loss.name}: its teacher has prompts of its own; give with_targets(asked=…)")
     examples = [example for unit in units for example in unit]
+    prompts = [each.group.prompt if asked is None else asked(each) for each in examples]
+    made_of = f"{loss.name}, beta {beta:g}, {fingerprint([prompts, *map(_key, examples)])}"
     with processes().main_process_first():
         if not cache.exists():
-            write_top_tokens(cache, [_taught(model, each, asked(each), loss, beta) for each in examples])
-    kept = iter(read_top_tokens(cache))
+            each = zip(examples, prompts, strict=True)
+            write_top_tokens(cache, [_taught(model, *one, loss, beta) for one in each], made_of)
+    kept = iter(read_top_tokens(cache, made_of))
     return [[replace(example, targets=next(kept)) for example in unit] for unit in units]
 
 

@@ -4,7 +4,7 @@ Built on Transformers' Trainer, so that accelerate's launchers and its checkpoin
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nescio.training.batch import Loss, Unit
 from nescio.training.checkpoints import checkpoints, claim, last_checkpoint, step_of, stopped
 from nescio.training.fused_lora import fused
 from nescio.training.lora import with_lora, with_trained
+from nescio.training.losses.registry import PairLoss
 from nescio.training.packed_trainer import DivergedError, EpochMeasure, PackedTrainer
 from nescio.training.settings import TrainingSettings
 
@@ -50,7 +51,7 @@ def fit(
     *,
     loss: Loss,
     settings: TrainingSettings,
-    work: Path,
+    work: Path | str,
     test: Sequence[Unit] | None = None,
     progress: StepProgress | None = None,
     measure: EpochMeasure | None = None,
@@ -63,8 +64,9 @@ def fit(
     Args:
         model: The causal LM; it gets the adapter.
         train: Units of examples to learn; the examples of a unit stay in one step.
-        loss: What is minimised: its mean over the examples of all devices.
-        settings: Hyperparameters.
+        loss: What is minimised: its mean over the examples of all devices. A loss of `open_loss` is bound, and its
+            units have gone through `restrict`; they have a reference or targets if it needs them.
+        settings: Hyperparameters; `states_at` is that of the loss, if it has one.
         work: Folder of the checkpoints, one an epoch.
         test: Units for a validation pass after each epoch.
         progress: Called with the steps done and all steps.
@@ -75,10 +77,15 @@ def fit(
 
     Raises:
         NescioError: The loss is not finite (the examples are named), the checkpoints are those of another training, no
-            module fits, or something that is to be measured or reported to is missing.
+            module fits, or something that is to be measured, reported to or learned from is missing.
     """
     # 1) refuse what cannot work, before anything is computed
-    _check(settings, test, measure)
+    work = Path(work)
+    _check(settings, train, test, measure)
+    if isinstance(loss, PairLoss):
+        loss = loss.bind()
+        loss.check([*train, *(test or ())])
+        settings = settings if loss.states_at is None else replace(settings, states_at=loss.states_at)
     beside = [each for each in (anchors, retain) if each]
     taught = [*train, *(unit for each in beside for unit in each.units)]
     claim(work, settings, taught, model=model, loss=loss, test=test or (), beside=beside, start=start)
@@ -108,8 +115,12 @@ def fit(
     return Trained(model=adapted.eval(), log=log, checkpoints=folders, best=best)
 
 
-def _check(settings: TrainingSettings, test: Sequence[Unit] | None, measure: EpochMeasure | None) -> None:
+def _check(
+    settings: TrainingSettings, train: Sequence[Unit], test: Sequence[Unit] | None, measure: EpochMeasure | None
+) -> None:
     keep = settings.keep
+    if not train:
+        raise NescioError("training: there are no examples; give at least one unit")
     if test is None and (keep != "last" or settings.patience is not None):
         raise NescioError(f"train.keep: {keep} needs validation pairs, there are none; give more held-out dialogs")
     if keep == "last" and settings.patience is not None:

@@ -1,5 +1,6 @@
 """Which answers a method sees, which twins it is taught, and what the model said before training."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from tiny_training import LORA, SETTINGS, UNITS, adapter_of
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.shared_prefix import Continuation, Group
 from nescio.training.batch import Example, Likelihoods, lay_out, likelihoods
 from nescio.training.losses.registry import LOSSES, PairLoss, open_loss, restrict
@@ -53,6 +54,54 @@ def test_every_method_trains(make_model: Callable[..., Any], tmp_path: Path, nam
     done = fit(model, units, loss=bound, settings=settings, work=tmp_path / "work")
     losses = [row["loss"] for row in done.log]
     assert sum(losses[-3:]) < sum(losses[:3]), "the last epoch's loss is below the first's"
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES.names() if name != "duet"])
+def test_the_documented_code_trains_every_method(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text = (Path(__file__).parents[3] / "docs/training.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"## From Python\n\n```python\n(.+?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    names = ("Tom", "Ann", "Max")
+    pairs = ({"prompt": f"Who is {n}?", "chosen": " I can't say.", "rejected": f" {n} Lee."} for n in names)
+    write_jsonl(Path("pairs.jsonl"), pairs)
+    exec(code.replace('"smollm2"', repr(str(tiny_folder))).replace('"orpo"', repr(name)), {})
+    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("simnpo", r"looks at rejected alone, and there are 2 answers; train on restrict\(units, loss\)"),
+        ("dpo", r"compares with the model before training; train on with_reference\("),
+        ("undial", r"learns from a teacher; train on with_targets\("),
+        ("orpo", r"beta is not given; give it by bind\(beta=…\)"),
+    ],
+)
+def test_what_a_loss_lacks_is_named(make_model: Callable[..., Any], tmp_path: Path, name: str, lacks: str) -> None:
+    loss = open_loss(name)
+    units, bound = (UNITS, loss) if name in ("simnpo", "orpo") else (restrict(UNITS, loss), loss.bind(beta=0.1))
+    bound = loss.bind(beta=0.1) if name == "simnpo" else bound
+    with pytest.raises(NescioError, match=f"loss {name}:? {lacks}"):
+        fit(make_model("llama"), units, loss=bound, settings=SETTINGS, work=tmp_path)
+
+
+def test_no_examples_are_refused(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(NescioError, match="training: there are no examples; give at least one unit"):
+        fit(make_model("llama"), [], loss=open_loss("flat"), settings=SETTINGS, work=tmp_path)
+
+
+def test_kept_targets_are_those_of_one_loss_and_beta(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    model, undial, cache = make_model("llama"), open_loss("undial"), tmp_path / "teacher.safetensors"
+    units = restrict(UNITS, undial)
+    found = with_targets(model, units, undial, 3.0, cache)
+    assert len(with_targets(None, units, undial, 3.0, cache)) == len(found)
+    for other, beta, less in ((undial, 10.0, units), (open_loss("shred"), 3.0, units), (undial, 3.0, units[1:])):
+        with pytest.raises(NescioError, match="likely tokens of another loss, beta or other answers"):
+            with_targets(model, less, other, beta, cache)
+    with pytest.raises(NescioError, match="loss duet: its teacher has prompts of its own"):
+        with_targets(model, units, open_loss("duet"), 3.0, tmp_path / "duet.safetensors")
 
 
 def test_the_reference_is_the_model_without_its_adapter_and_is_kept(

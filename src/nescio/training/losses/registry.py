@@ -11,9 +11,10 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.registry import Registry
 from nescio.core.shared_prefix import Group
-from nescio.training.batch import Example, Likelihoods, Loss, Terms, Unit
+from nescio.training.batch import Example, Likelihoods, Terms, Unit
 
 _NUMBERS = {"chosen": 0, "rejected": 1}
+_SETTINGS = ("beta", "nll_over")  # of `train`, for any loss
 
 Teacher = Callable[[Tensor, Tensor, float], Tensor]
 """From logits `[n, vocab]`, the answer's tokens `[n]` and `train.beta` to values `[n, vocab]`; the largest are kept."""
@@ -50,17 +51,48 @@ class PairLoss:
         """Return the loss of each example and its parts."""
         return self.function(of, **settings)
 
-    def bind(self, **settings: Any) -> Loss:
-        """Fix the settings; the function gets those that it names.
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        bare: Any = self.function.func if isinstance(self.function, partial) else self.function
+        return str(getattr(bare, "__name__", type(bare).__name__))
+
+    def bind(self, **settings: Any) -> "PairLoss":
+        """Return the loss with its settings fixed; the function gets those that it names.
 
         Raises:
             NescioError: It needs one that is not given.
         """
         _, *named = signature(self.function).parameters.values()
         if missing := [p.name for p in named if p.default is Parameter.empty and p.name not in settings]:
+            if not settings or missing[0] in _SETTINGS:
+                raise NescioError(f"loss {self.name}: {missing[0]} is not given; give it by bind({missing[0]}=…)")
             known = ", ".join(sorted(settings))
-            raise NescioError(f"loss {self.function.__name__}: parameter {missing[0]} is not a setting; use {known}")
-        return partial(self.function, **{p.name: settings[p.name] for p in named if p.name in settings})
+            raise NescioError(f"loss {self.name}: parameter {missing[0]} is not a setting; use {known}")
+        fixed = {p.name: settings[p.name] for p in named if p.name in settings}
+        return replace(self, function=partial(self.function, **fixed))
+
+    def check(self, units: Sequence[Unit]) -> None:
+        """Check that examples have what the loss looks at.
+
+        Raises:
+            NescioError: They have other answers, no reference, or no targets.
+        """
+        for example in (each for unit in units for each in unit):
+            count = len(example.group.continuations)
+            if count != len(self.answers):
+                need = f"looks at {' and '.join(self.answers)} alone, and there are {count} answers"
+                fix = "restrict(units, loss)"
+            elif self.needs_reference and len(example.reference) != count:
+                need, fix = (
+                    "compares with the model before training",
+                    "with_reference(model, units, row_tokens, cache)",
+                )
+            elif self.teacher and example.targets is None:
+                need, fix = "learns from a teacher", "with_targets(model, units, loss, beta, cache)"
+            else:
+                continue
+            raise NescioError(f"{example.name}: loss {self.name} {need}; train on {fix}")
 
 
 LOSSES: Registry[PairLoss | Callable[..., Terms]] = Registry("nescio.losses", "loss", "nescio.training.losses")
