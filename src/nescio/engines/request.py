@@ -1,8 +1,9 @@
 """What an engine is asked: a request for an answer, or a continuation to score."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from nescio.core.errors import NescioError
@@ -13,6 +14,9 @@ from nescio.engines.errors import FieldError
 Prompt = str | list[Message]
 Tool = Mapping[str, Any]
 """A function that a model may call: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+
+_WHOLE = ("max_tokens", "top_k", "seed")
+_NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Request:
             raise NescioError("an empty prompt; give a text or at least one message")
         for prompt in (self.prompt, self.negative):
             _check_messages(prompt)
+        self._check_types()
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.negative is not None and (self.guidance is None or not self.guidance.guided):
             raise NescioError("a negative prompt without guidance; give a scale other than 1 with it")
@@ -87,6 +92,27 @@ class Request:
             raise NescioError("presence_penalty, frequency_penalty and logit_bias must be finite numbers")
         if self.logprobs is not None and self.logprobs < 0:
             raise NescioError(f"logprobs {self.logprobs}: must be 0 or more, or left out")
+
+    def _check_types(self) -> None:
+        """Check types that decoding trusts: a wrong one would end the other requests of its batch, too."""
+        for name in _WHOLE if self.logprobs is None else (*_WHOLE, "logprobs"):
+            if type(value := getattr(self, name)) is not int:
+                if isinstance(value, bool) or not isinstance(value, Integral):
+                    raise NescioError(f"{name} {value!r}: must be a whole number; give one, or leave {name} out")
+                object.__setattr__(self, name, int(value))  # NumPy's
+        for name in _NUMBERS:
+            if type(value := getattr(self, name)) is not float and not _is_number(value):
+                raise NescioError(f"{name} {value!r}: must be a number; give one, or leave {name} out")
+        if not isinstance(self.stop, Sequence) or not all(isinstance(text, str) for text in self.stop):
+            raise NescioError(f"stop {self.stop!r}: must be a text or several; give them, or leave stop out")
+        if not isinstance(self.logit_bias, Mapping) or not all(
+            isinstance(token, Integral) and _is_number(bias) for token, bias in self.logit_bias.items()
+        ):
+            raise NescioError("logit_bias: must give a number for each token id; give {id: number}, or leave it out")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_bias(request: Request, vocabulary: int) -> None:
