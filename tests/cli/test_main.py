@@ -54,6 +54,23 @@ def test_init_writes_a_recipe_once(tmp_path: Path) -> None:
     assert (again.returncode, again.stderr) == (2, "nescio: mine.yaml: exists already; name another file\n")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sweep", "0.5", "--rank", "4"], "--rank does nothing with --sweep"),
+        (["--sweep", "0.5", "--as-adapter"], "--as-adapter does nothing with --sweep"),
+        (["--sweep", "0.5", "--coefficient", "0.9"], "--coefficient does nothing with --sweep"),
+        (["--out", "o", "--plot", "p.svg"], "--plot does nothing with --out"),
+        (["--out", "o", "--detector", "nonsense:zz"], "--detector does nothing with --out"),
+        ([], "give either --out DIR or --sweep C,C,...; one of the two"),
+    ],
+)
+def test_subtract_refuses_an_option_that_would_do_nothing(tmp_path: Path, options: list[str], said: str) -> None:
+    done = nescio("subtract", "--base", "B", "--tuned", "T", *options, cwd=tmp_path)
+    line = f"nescio: subtract: {said}" if not options else f"nescio: subtract: {said}; leave it out"
+    assert (done.returncode, done.stderr) == (2, f"{line}\n")
+
+
 def test_scan_prints_half_a_surrogate_pair_as_an_escape(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(r'"at \ud83d anna@example.com"')
     command = ("scan", "a.jsonl", "--marks", "--detector", "spacy:en_core_web_sm + regex")
