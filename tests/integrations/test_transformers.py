@@ -182,6 +182,12 @@ def test_an_output_has_the_guided_scores_and_the_positive_branchs_logits(make_mo
         assert torch.allclose(torch.stack([step[row] for step in given.logits]), logits, atol=1e-4)
     plain = generate(model, **asked, return_dict_in_generate=True)
     assert plain.scores is None and plain.logits is None
+    model.generation_config.return_dict_in_generate = True
+    found = [generate(model, **asked, output_scores=True)]
+    model.generation_config.output_scores = True
+    found += [generate(model, **asked), generate(model, **asked, output_scores=False)]
+    assert all(torch.equal(a, b) for one in found[:2] for a, b in zip(one.scores, given.scores, strict=True))
+    assert found[2].scores is None
 
 
 def unseen(ids: Tensor, scores: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from nescio.integrations.transformers_options import (
     batch_options,
     check_options,
     check_sampling,
+    effective,
     guided_processors,
     padding_mask,
 )
@@ -160,7 +161,8 @@ def generate(
         seed=seed,
         processors=guided_processors(model, options, batch.extra),
     )
-    processor.history = [] if options.get("output_scores") and options.get("return_dict_in_generate") else None
+    wants_scores = all(effective(model, options, name) for name in ("output_scores", "return_dict_in_generate"))
+    processor.history = [] if wants_scores else None
     own = batch_options(model, options, batch.rows, input_ids.shape[1], batch.extra)
     processors = LogitsProcessorList([processor])
     given = model.generate(batch.ids, attention_mask=batch.mask, logits_processor=processors, **own)
