@@ -280,6 +280,20 @@ def test_generation_configs_are_looked_at_as_transformers_does(make_model: Make)
     assert torch.equal(generate(model, **batch(scale=2.0, num_beams=1)), whole)
 
 
+@pytest.mark.parametrize(("name", "value", "off"), [("min_p", 0.9, 0.0), ("typical_p", 0.5, 1.0)])
+def test_a_sampler_of_the_models_own_is_refused_when_sampling(
+    make_model: Make, name: str, value: float, off: float
+) -> None:
+    model = make_model("llama")
+    drawn = generate(model, **batch(scale=2.0, do_sample=True))
+    greedy = generate(model, **batch(scale=2.0))
+    setattr(model.generation_config, name, value)
+    with pytest.raises(NescioError, match=f"generate: {name} is not supported .* turn it off, also in the generation"):
+        generate(model, **batch(scale=2.0, do_sample=True))
+    assert torch.equal(generate(model, **batch(scale=2.0, do_sample=True, **{name: off})), drawn)
+    assert torch.equal(generate(model, **batch(scale=2.0)), greedy), "greedy decoding draws nothing"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

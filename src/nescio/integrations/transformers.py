@@ -150,7 +150,7 @@ def generate(
     """
     settings = {setting.name: options.pop(setting.name) for setting in COMBINING if setting.name in options}
     each = _each(how, settings)
-    check_options(model, options)
+    check_options(model, options, do_sample)
     masks = (attention_mask, negative_prompt_attention_mask)
     batch = _batch(model, options, (input_ids, negative_prompt_ids), masks, num_return_sequences)
     processor = GuidanceProcessor(

@@ -46,8 +46,13 @@ _OWN = (
 _NEUTRAL = {"num_beams": 1, "num_beam_groups": 1, "encoder_repetition_penalty": 1, "typical_p": 1, "guidance_scale": 1}
 
 
-def check_options(model: Any, options: Mapping[str, Any]) -> None:
+def check_options(model: Any, options: Mapping[str, Any], do_sample: bool) -> None:
     """Refuse options that cannot work with both branches in one batch.
+
+    Args:
+        model: A causal LM.
+        options: Of the call.
+        do_sample: Whether tokens are drawn: else the samplers of the model's generation config do nothing.
 
     Raises:
         NescioError: There is one, among the options or in a generation config.
@@ -57,8 +62,12 @@ def check_options(model: Any, options: Mapping[str, Any]) -> None:
         if _is_on(name, effective(model, options, name)):
             raise NescioError(f"generate: {name} {reason}; leave it out, or turn it off in the generation config")
     for name in _WARPERS:
-        if _is_on(name, options.get(name, getattr(given, name, None))):
-            raise NescioError(f"generate: {name} is not supported under guidance; use temperature, top_p and top_k")
+        asked = options.get(name, getattr(given, name, None))
+        if _is_on(name, effective(model, options, name) if do_sample else asked):
+            raise NescioError(
+                f"generate: {name} is not supported under guidance; turn it off, also in the generation config, and "
+                "use temperature, top_p and top_k"
+            )
     for name in _OWN:
         if getattr(given, name, None):
             raise NescioError(f"generate: generation_config.{name}: give {name} to generate itself")
