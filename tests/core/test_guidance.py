@@ -144,6 +144,40 @@ def test_a_scale_out_of_range_is_refused(scale: float) -> None:
         Guidance(scale)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"plausibility": 2}, "guidance plausibility 2: must lie between 0 and 1"),
+        ({"plausibility": [0.1, 0.1, 2.0]}, "guidance plausibility 2.0: must lie"),
+        ({"scale": math.nan}, "guidance scale nan: must be a number of 0 or more"),
+        ({"scale": torch.tensor([1.0, 2.0, -1.0])}, "guidance scale -1.0: must be a number"),
+        ({"scale": "3"}, "guidance scale 3: must be a number"),
+        ({"scale": [1, 2]}, "guide: 2 values of scale for 3 rows; give one for all or one for each"),
+        ({"space": ["log", "prob"]}, "guide: 2 values of space for 3 rows"),
+        ({"adaptive": [True, False]}, "guide: 2 values of adaptive for 3 rows"),
+        ({"space": None}, "guidance space None: must be a name"),
+    ],
+)
+def test_settings_by_name_are_checked_like_those_of_a_guidance(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(NescioError, match=f"^{said}"):
+        guide(torch.zeros(3, VOCAB), torch.ones(3, VOCAB), **settings)
+
+
+def test_one_value_for_all_may_be_a_number_a_list_or_a_tensor() -> None:
+    p, n = torch.randn(2, 3, VOCAB, generator=torch.Generator().manual_seed(0))
+    each = (2.0, [2.0], torch.tensor(2.0), torch.full((3,), 2.0), [torch.tensor(2.0)] * 3, torch.full((3, 1), 2.0))
+    assert len({tuple(guide(p, n, scale=scale).flatten().tolist()) for scale in each}) == 1
+    gamma = torch.tensor(2.0, requires_grad=True)
+    guide(p, n, scale=gamma)[0, 0].backward()
+    assert gamma.grad is not None, "a scale can be learned"
+
+
+@pytest.mark.parametrize("shape", [(VOCAB,), (2, 2, VOCAB)])
+def test_logits_that_are_no_rows_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(NescioError, match=r"guide: positive_logits must be a tensor \[batch, vocab\]; flatten"):
+        guide(torch.zeros(shape), torch.zeros(shape), scale=[2.0, 3.0])
+
+
 @pytest.mark.parametrize("plausibility", [math.nan, -0.1, 1.1])
 def test_a_plausibility_out_of_range_is_refused(plausibility: float) -> None:
     with pytest.raises(NescioError, match="plausibility"):

@@ -36,8 +36,11 @@ def guide(
         `[batch, vocab]` normalised log-probabilities in fp32; ruled-out tokens are -inf.
 
     Raises:
-        NescioError: The shapes differ, a setting is unknown, or the space is.
+        NescioError: The shapes differ or are others, a setting is unknown or out of its range, or the rows have another
+            number of settings.
     """
+    if not isinstance(positive_logits, Tensor) or positive_logits.ndim != 2:
+        raise NescioError("guide: positive_logits must be a tensor [batch, vocab]; flatten all but the last dimension")
     values = _values(how, settings, len(positive_logits))
     # 1) normalise both branches
     positive = positive_logits.float().log_softmax(-1)
@@ -48,7 +51,7 @@ def guide(
     negative = negative_logits.float().log_softmax(-1)
     # 2) the scale of each row, [batch, 1] or [1, 1]
     gamma = _per_row(values["scale"], positive)
-    adapts = torch.as_tensor(values["adaptive"], device=positive.device).reshape(-1, 1)
+    adapts = torch.as_tensor(values["adaptive"], dtype=torch.bool, device=positive.device).reshape(-1, 1)
     if bool(adapts.any()):
         gamma = torch.where(adapts, 1 + (gamma - 1) * divergence(positive, negative), gamma)
     # 3) combine in each row's space
@@ -94,7 +97,20 @@ def _values(how: Guidance | Sequence[Guidance] | None, settings: Mapping[str, An
     for name in names:
         column = [getattr(one, name) for one in each]
         values[name] = column[0] if column.count(column[0]) == len(column) else column
+    for name, value in settings.items():
+        _check_setting(name, value, rows)
     return {**values, **settings}
+
+
+def _check_setting(name: str, value: Any, rows: int) -> None:
+    """Check the number and the range of a setting's values; `Guidance` knows the range."""
+    column = value.reshape(-1).tolist() if hasattr(value, "reshape") else value  # a tensor or an array
+    column = list(column) if isinstance(column, Sequence) and not isinstance(column, str) else [column]
+    if len(column) not in (1, rows):
+        raise NescioError(f"guide: {len(column)} values of {name} for {rows} rows; give one for all or one for each")
+    for one in column:
+        setting: dict[str, Any] = {name: one.item() if isinstance(one, Tensor) else one}
+        Guidance(**setting)
 
 
 def _combined(positive: Tensor, negative: Tensor, gamma: Tensor, space: str | Sequence[str]) -> Tensor:
