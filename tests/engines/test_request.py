@@ -1,6 +1,7 @@
 """What a request refuses, in one line and before it can end the others of its batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,11 @@ def test_a_wrong_request_does_not_end_another(tiny: Callable[..., TorchEngine]) 
             engine.submit(nescio.Request("hello", **wrong))
     list(stream)
     assert stream.answer.finish in ("stop", "length")
+
+
+def test_chat_takes_messages_and_no_text(tiny: Callable[..., TorchEngine]) -> None:
+    engine, text = tiny("llama"), "hello"
+    for ask in (engine.chat, partial(nescio.chat, engine)):
+        with pytest.raises(NescioError, match=r"chat: got a text; give messages, or .* by complete"):
+            ask(text, max_tokens=4)
+    assert engine.complete(text, max_tokens=4) != engine.chat([{"role": "user", "content": text}], max_tokens=4)

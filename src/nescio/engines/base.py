@@ -128,7 +128,13 @@ class Engine(ABC):
     # -- the same for every engine ------------------------------------------------------------------------------------
 
     def chat(self, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
-        """Answer a conversation; options are the fields of `Request`."""
+        """Answer a conversation; options are the fields of `Request`.
+
+        Raises:
+            NescioError: The messages are a bare text, or the request can't be served.
+        """
+        if isinstance(messages, str):
+            raise NescioError("chat: got a text; give messages, or continue it without the chat template by complete")
         return self.generate([Request(messages, guidance, **options)])[0].text
 
     def complete(self, prompt: str, guidance: Guidance | None = None, **options: Any) -> str:
