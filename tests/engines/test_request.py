@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import nescio
 from nescio.core.errors import NescioError
+from nescio.core.prompts import Message
 from nescio.engines.torch_engine import TorchEngine
 
 
@@ -58,3 +60,24 @@ def test_chat_takes_messages_and_no_text(tiny: Callable[..., TorchEngine]) -> No
         with pytest.raises(NescioError, match=r"chat: got a text; give messages, or .* by complete"):
             ask(text, max_tokens=4)
     assert engine.complete(text, max_tokens=4) != engine.chat([{"role": "user", "content": text}], max_tokens=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guidance": 3}, r"guidance 3: must be a nescio\.Guidance; give nescio\.Guidance\(scale=…\)"),
+        ({"scale": 3}, r"scale: is a setting of guidance; give guidance=nescio\.Guidance\(scale=…\)"),
+        ({"max_token": 8}, r"max_token: is no option of a request; use one of negative, adapter, max_tokens, "),
+    ],
+)
+def test_an_option_that_is_none_is_named(tiny: Callable[..., TorchEngine], options: dict[str, Any], said: str) -> None:
+    engine = tiny("llama")
+    for ask in (partial(engine.chat, [{"role": "user", "content": "hello"}]), partial(engine.complete, "hello")):
+        with pytest.raises(NescioError, match=f"^{said}"):
+            ask(**options)
+
+
+def test_a_model_may_be_given_as_a_path(tiny_folder: Path) -> None:
+    messages = [Message(role="user", content="hello")]
+    by_name, by_path = (nescio.load(name).chat(messages, max_tokens=4) for name in (str(tiny_folder), tiny_folder))
+    assert by_name == by_path == nescio.chat(tiny_folder, messages, max_tokens=4)

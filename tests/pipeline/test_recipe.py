@@ -8,7 +8,7 @@ import yaml
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import REVEAL
-from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.recipe import load_recipe, parse_recipe
 from nescio.pipeline.train_sections import TrainSection
 
 GOOD = "base: smollm2\ntuned: smollm2\ndata:\n  dialogs: d.jsonl\n"
@@ -109,6 +109,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(NescioError, match=message) as caught:
         load_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_a_mapping_takes_paths(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text("")
+    recipe = parse_recipe({"base": tmp_path, "tune": {}, "data": {"dialogs": tmp_path / "chats.jsonl"}})
+    assert recipe.base == str(tmp_path)
+    texts = {"base": str(tmp_path), "tune": {}, "data": {"dialogs": str(tmp_path / "chats.jsonl")}}
+    assert recipe == parse_recipe(texts)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from nescio.engines.errors import (
     TooLongError,
     UnansweredError,
 )
-from nescio.engines.request import Prompt, Request, Scoring, Tool, check_bias, check_plain
+from nescio.engines.request import Prompt, Request, Scoring, Tool, asking, check_bias, check_plain
 
 __all__ = [
     "Answer", "BrokenError", "Capabilities", "ContextExceededError", "EndpointError", "Engine", "EngineClosedError",
@@ -135,11 +135,11 @@ class Engine(ABC):
         """
         if isinstance(messages, str):
             raise NescioError("chat: got a text; give messages, or continue it without the chat template by complete")
-        return self.generate([Request(messages, guidance, **options)])[0].text
+        return self.generate([asking(messages, guidance, options)])[0].text
 
     def complete(self, prompt: str, guidance: Guidance | None = None, **options: Any) -> str:
         """Continue a text without the chat template; options are the fields of `Request`."""
-        return self.generate([Request(prompt, guidance, **options)])[0].text
+        return self.generate([asking(prompt, guidance, options)])[0].text
 
     def score(
         self, prompt: Prompt, continuation: str, guidance: Guidance | None = None, adapter: str | None = "default"

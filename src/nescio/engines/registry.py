@@ -78,7 +78,7 @@ def check_options(kind: str, function: Callable[..., Any], options: Mapping[str,
             raise NescioError(f"engine {kind}: option {name}: {error.errors()[0]['msg']}; got {value!r}") from error
 
 
-def chat(engine: Engine | str, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
+def chat(engine: Engine | str | Path, messages: list[Message], guidance: Guidance | None = None, **options: Any) -> str:
     """Answer a conversation.
 
     Args:
@@ -90,7 +90,7 @@ def chat(engine: Engine | str, messages: list[Message], guidance: Guidance | Non
     Raises:
         NescioError: The model can't be loaded, or the request can't be served.
     """
-    if isinstance(engine, str):
-        with open_engine("torch", engine, {}, {}) as own:
+    if isinstance(engine, str | Path):
+        with open_engine("torch", str(engine), {}, {}) as own:
             return own.chat(messages, guidance, **options)
     return engine.chat(messages, guidance, **options)

@@ -1,7 +1,7 @@
 """What an engine is asked: a request for an answer, or a continuation to score."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -76,6 +76,8 @@ class Request:
             raise NescioError("an empty prompt; give a text or at least one message")
         for prompt in (self.prompt, self.negative):
             _check_messages(prompt)
+        if self.guidance is not None and not isinstance(self.guidance, Guidance):
+            raise NescioError(f"guidance {self.guidance!r}: must be a nescio.Guidance; give nescio.Guidance(scale=…)")
         self._check_types()
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.negative is not None and (self.guidance is None or not self.guidance.guided):
@@ -113,6 +115,21 @@ class Request:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def asking(prompt: Prompt, guidance: Guidance | None, options: Mapping[str, Any]) -> Request:
+    """Return a request with options by name.
+
+    Raises:
+        NescioError: An option is no field of a request, or has a wrong value.
+    """
+    known = [each.name for each in fields(Request)]
+    if unknown := options.keys() - set(known):
+        name = min(unknown)
+        if name in {each.name for each in fields(Guidance)}:
+            raise NescioError(f"{name}: is a setting of guidance; give guidance=nescio.Guidance({name}=…)")
+        raise NescioError(f"{name}: is no option of a request; use one of {', '.join(known[2:])}")
+    return Request(prompt, guidance, **options)
 
 
 def check_bias(request: Request, vocabulary: int) -> None:

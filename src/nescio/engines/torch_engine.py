@@ -305,7 +305,7 @@ class _EndOnly(Stream):
 
 
 def load(
-    model: str,
+    model: str | Path,
     adapter: str | Path | None = None,
     max_rows: int = 96,
     precision: Precision | None = "full",
@@ -327,7 +327,7 @@ def load(
     Raises:
         NescioError: Something is missing, damaged, or does not fit.
     """
-    loaded = load_model(model)
+    loaded = load_model(str(model))
     folder = one_adapter(loaded.adapter, adapter)
     pack(loaded.model, precision)
     engine = TorchEngine(

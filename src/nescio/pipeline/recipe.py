@@ -176,7 +176,16 @@ def parse_recipe(keys: Mapping[str, Any]) -> Recipe:
     Raises:
         NescioError: A key or a value is wrong.
     """
-    return checked(Recipe, compat.recipe(deepcopy(dict(keys))).content, "nescio.fit", "", Path())
+    return checked(Recipe, compat.recipe(_as_in_yaml(keys)).content, "nescio.fit", "", Path())
+
+
+def _as_in_yaml(value: Any) -> Any:
+    """Return a copy of a value, with paths as texts."""
+    if isinstance(value, Mapping):
+        return {key: _as_in_yaml(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_in_yaml(each) for each in value]
+    return str(value) if isinstance(value, Path) else deepcopy(value)
 
 
 def _parsed(override: str) -> tuple[str, Any]:
