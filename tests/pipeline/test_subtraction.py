@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nescio.core.errors import NescioError
-from nescio.pipeline.subtraction import show_sweep
+from nescio.pipeline.subtraction import show_sweep, write
 from nescio.report.sweep import curves
 
 
@@ -52,3 +52,12 @@ def test_the_figure_survives_a_model_that_says_nothing_finite() -> None:
     drawn = curves([0, 1, 0.5], [20.0, float("inf"), 40.0], [0, 1, 0.25], [3, 0, 1], [False, True, False])
     ElementTree.fromstring(drawn)
     assert drawn == curves([0, 1, 0.5], [20.0, float("inf"), 40.0], [0, 1, 0.25], [3, 0, 1], [False, True, False])
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.5])
+def test_a_subtraction_that_changes_nothing_says_so(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], coefficient: float
+) -> None:
+    base, tuned = map(str, pair)
+    write(base, base if coefficient else tuned, tmp_path / "out", coefficient=coefficient)
+    assert "0 of 21 tensors changed" in (said := capsys.readouterr().out) and "\n! this is the base: " in said

@@ -107,6 +107,7 @@ def test_the_share_of_energy_is_that_of_the_svd(make_pair: Any, tmp_path: Path) 
     assert fit.kept_overall == pytest.approx(float(sum(v[:3].sum() for v in squares.values())) / everything, rel=1e-4)
     assert set(fit.left_out) == {name for name in b if name.endswith("norm.weight")}
     assert fit.kept.keys() | set(fit.left_out) == b.keys()
+    assert fit.changed == len(fit.kept) < fit.tensors
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -61,6 +61,21 @@ def test_equals_float64_within_one_ulp(make_pair: Any, tmp_path: Path, dtype: An
     assert steps[-1][0] == steps[-1][1] == sum(x.nbytes for x in b.values())
 
 
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+def test_what_did_not_change_is_not_counted(make_pair: Any, tmp_path: Path, shard: str) -> None:
+    base, tuned = make_pair(dtype=torch.float32, shard=shard)
+    (file, *_) = sorted(tuned.glob("*.safetensors"))
+    tensors, untouched = load_file(file), weights(base)
+    name = min(tensors)
+    save_file(tensors | {name: untouched[name]}, file, {"format": "pt"})
+    count = len(untouched)
+    assert subtract(str(base), str(tuned), tmp_path / "some").changed == count - 1
+    assert subtract(str(base), str(tuned), tmp_path / "none", 0.0).changed == 0
+    assert subtract(str(base), str(base), tmp_path / "same").changed == 0
+    few = subtract(str(base), str(tuned), tmp_path / "few", include=["*.mlp.*"])
+    assert few.changed == sum(fnmatchcase(each, "*.mlp.*") and each != name for each in untouched)
+
+
 def test_sharded_and_single_files_hold_the_same(make_pair: Any, tmp_path: Path) -> None:
     base, tuned = make_pair(dtype=torch.bfloat16, shard="20KB")
     single = tmp_path / "single"

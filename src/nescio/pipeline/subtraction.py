@@ -29,6 +29,8 @@ def write(base: str, tuned: str, out: Path, **options: Any) -> None:
             base, tuned, out, progress=lambda now, all_: bar.update(task, completed=now, total=all_), **options
         )
     print(f"{done.out}: {done.changed} of {done.tensors} tensors changed, {done.bytes / 2**20:.0f} MiB")
+    if not done.changed:
+        print("! this is the base: --coefficient is 0, or --tuned differs in nothing that was selected")
     if done.kept_overall is not None:
         print(f"share of the delta's energy that is kept: {done.kept_overall:.1%}")
     if done.left_out:

@@ -35,12 +35,12 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
         progress: Called with the bytes written and all bytes.
 
     Returns:
-        The bytes of the weights.
+        The number of tensors that are no longer the base's.
 
     Raises:
         NescioError: The disk is too small (checked before) or fails; nothing is left at `out`.
     """
-    base = vector.base
+    base, changed = vector.base, set[str]()
     check_space(out, base.nbytes)
     with atomic_write(out) as folder, _one_torch_thread():
         folder.mkdir()
@@ -51,10 +51,13 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
         def write(name: str, first: int, last: int) -> None:
             entry = base.entries[name]
             for start, stop in entry.pieces(PIECE, first, last):
-                entry.write(folder, start, vector.rows(name, start, stop, coefficient))
+                rows = vector.rows(name, start, stop, coefficient)
+                entry.write(folder, start, rows)
+                if name in vector.selected and name not in changed and not torch.equal(rows, entry.read(start, stop)):
+                    changed.add(name)
 
         _write_all(base, write, progress)
-    return base.nbytes
+    return len(changed)
 
 
 def _write_all(base: Checkpoint, write: Callable[[str, int, int], None], progress: Progress | None) -> None:

@@ -18,7 +18,7 @@ class Summary:
     Attributes:
         out: The folder.
         tensors: Number of the base's tensors.
-        changed: Number of those that it changed.
+        changed: Number of those that it changed; of an adapter, of those that it carries.
         bytes: Bytes of the weights.
         kept: For a fitted adapter: share of the delta's energy (squared Frobenius norm) that it carries, by weight.
         kept_overall: The same share of all selected tensors.
@@ -70,17 +70,19 @@ def subtract(
     if rank is not None and rank < 1:
         raise NescioError(f"rank {rank}: must be 1 or more")
     vector = open_vector(base, tuned, relu, include, exclude)
-    counts = len(vector.base.entries), len(vector.selected)
+    tensors = len(vector.base.entries)
     form = "The whole model."
     if rank is not None or as_adapter:
         form = "A PEFT adapter, exactly it." if rank is None else f"An adapter of rank {rank} fitted to it."
     card = _card(vector, coefficient, tuned, include, exclude, form)
     if rank is not None:
         fit = write_fitted(vector, coefficient, rank, out, card, progress)
-        return Summary(out, *counts, fit.bytes, fit.kept, fit.overall, fit.left_out)
+        changed = len(fit.kept) if coefficient else 0
+        return Summary(out, tensors, changed, fit.bytes, fit.kept, fit.overall, fit.left_out)
     if as_adapter:
-        return Summary(out, *counts, write_negated(vector, coefficient, out, card))
-    return Summary(out, *counts, write_model(vector, coefficient, out, card, progress))
+        size = write_negated(vector, coefficient, out, card)
+        return Summary(out, tensors, len(vector.selected) if coefficient else 0, size)
+    return Summary(out, tensors, write_model(vector, coefficient, out, card, progress), vector.base.nbytes)
 
 
 def _card(
