@@ -154,7 +154,11 @@ def test_blank_lines_are_passed_over_and_numbers_are_those_of_the_file(tmp_path:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b'{"a": 1}\n{"a": \n', "rows.jsonl:2: not JSON"),
+        (b'{"a": 1}\n{"a": \n', "rows.jsonl:2: not JSON .*; every line must be one JSON value$"),
+        (
+            b'{\n  "a": 1\n}\n',
+            r"rows.jsonl:1: not JSON .*; jq -c \. rows\.jsonl puts an object that spans lines on one$",
+        ),
         (b"1\n\xff\n", "rows.jsonl:2: not UTF-8"),
         (b"1\n" + b"9" * 5_000, "rows.jsonl:2: a number has too many digits; write it as text$"),
         (b"1\n" + b'{"a": ' * 50_000, "rows.jsonl:2: nested too deep to be read; write the row flatter$"),

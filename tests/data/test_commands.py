@@ -215,6 +215,7 @@ BAD = '{"messages": [{"role": "bot", "content": "x"}]}'
         (["convert", "none.jsonl", "out.jsonl"], "none.jsonl: no such dialog file; give"),
         (["convert", "bad.jsonl", "out.jsonl"], "bad.jsonl:1: messages[0].role: 'bot' is unknown; use"),
         (["convert", "bad.jsonl", "bad.jsonl/out.jsonl"], "cannot be written"),
+        (["convert", "empty.jsonl", "out.jsonl"], "empty.jsonl: holds no dialogs; give a file that is not empty"),
         (["samples", "none.yaml", "bad.jsonl", "out.jsonl"], "none.yaml: cannot be read"),
         (["samples", "recipe.yaml", "bad.jsonl", "out.jsonl"], "bad.jsonl:1: messages[0].role: 'bot' is unknown; use"),
         (["rewrite", "recipe.yaml", "bad.jsonl", "out"], "bad.jsonl:1: not a sample; `nescio data samples` makes"),

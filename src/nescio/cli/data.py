@@ -1,8 +1,9 @@
 """`nescio data …`: the steps from conversations to pairs, one at a time, from any file to any file."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,12 +39,21 @@ def convert(
     ] = False,
 ) -> None:
     """Read conversations of any format, check every row, and write them in nescio's own."""
+    from nescio.core.errors import NescioError
     from nescio.core.files import SetAside, check_no_folder, stop, write_jsonl
     from nescio.data.read_dialogs import read_dialogs
 
     check_no_folder(out)
     aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
-    count = write_jsonl(out, (dialog.as_row() for dialog in read_dialogs(source, pii, aside or stop)))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        dialog = None
+        for dialog in read_dialogs(source, pii, aside or stop):
+            yield dialog.as_row()
+        if dialog is None and not (aside and aside.count):
+            raise NescioError(f"{source}: holds no dialogs; give a file that is not empty")
+
+    count = write_jsonl(out, rows())
     print(f"{out}: {count} dialogs")
     if aside is not None:
         print(f"{aside.count} bad rows were left out; they are in {aside.path}")

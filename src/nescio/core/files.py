@@ -221,8 +221,11 @@ def parse_line(path: Path, number: int, raw: bytes, unique_keys: bool = False) -
     except UnicodeDecodeError as error:
         raise NescioError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
+        spread = raw.strip() == b"{"  # as many tools write an object for people to read
+        fix = f"jq -c . {path.name} puts an object that spans lines on one" if spread else ""
         raise NescioError(
             f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); every line must be one JSON value"
+            f"{fix and '; '}{fix}"
         ) from error
     except ValueError as error:  # Python reads no whole number of more than 4,300 digits
         raise NescioError(f"{path}:{number}: a number has too many digits; write it as text") from error
