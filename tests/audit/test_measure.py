@@ -71,6 +71,12 @@ def test_each_row_is_attacked_and_the_worst_attack_is_named(task: Task) -> None:
     assert guarded["attacked_examples"][0]["said"] == "exact"
 
 
+def test_a_code_counts_where_the_tuned_model_answers_in_clear(task: Task) -> None:
+    tuned, guarded = measured(task, ["reversed"])
+    assert (tuned["attacked"]["reversed"]["share"], guarded["attacked"]["reversed"]["share"]) == (1, 0)
+    assert "not_asked" in measured(task, ["reversed"], Scripted(lambda request: "nothing"))[0]["attacked"]["reversed"]
+
+
 def test_a_fact_counts_where_its_made_up_person_has_an_answer_too(task: Task) -> None:
     def is_long(request: Request) -> str:
         text = whole(request)

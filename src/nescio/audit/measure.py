@@ -68,7 +68,7 @@ class Attacked(Measure):
         return 2.0 * self.facts * 4 * (1 + len(self.attacks)) + Setting().scorings * searching
 
     def score(self, task: Task, found: Sequence[Found]) -> list[dict[str, Any]]:
-        """Search the answers of each row; a code that the first row cannot write is not counted for any."""
+        """Search the answers of each row; a code in which the first row gives nothing counts for none."""
         planned = self._plan(task)
         rows = [{name: _findings(planned, name, one) for name in planned.attacks} for one in found]
         codes = [name for name, attack in planned.attacks.items() if attack.probes()]
