@@ -94,9 +94,9 @@ def _is_exact(text: str, value: str, kind: PiiType) -> bool:
     # 2) An address in words: "ann at example dot com".
     if kind in ("email", "url") and "@" in value + text:
         return bool(occurrences(_as_address(text), plain(value).strip()))
-    # 3) Dates, whatever their form.
-    if kind in _DATES:
-        return not set(dates(plain(value))).isdisjoint(dates(plain(text)))
+    # 3) Dates, whatever their form; a day without a year is said by a date that has one.
+    if kind in _DATES and _same_date(plain(text), plain(value)):
+        return True
     # 4) Numbers, whatever stands between their digits.
     if digits := _digits(value, kind):
         return digits in _compact(text)
@@ -164,6 +164,13 @@ def _ends_alike(text: str, value: str, kind: PiiType) -> bool:
     digits = re.sub(r"\D", "", plain(value))
     is_number = kind not in _NO_NUMBERS and len(digits) >= _LONG_NUMBER
     return is_number and bool(re.search(rf"{digits[-4:]}(?!\d)", text))
+
+
+def _same_date(text: str, value: str) -> bool:
+    """Whether a folded text says a date of a folded value."""
+    there = set(dates(text))
+    there |= {(None, month, day) for _, month, day in there}
+    return not there.isdisjoint(dates(value))
 
 
 def _same_day(text: str, value: str, kind: PiiType) -> bool:
