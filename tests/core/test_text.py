@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nescio.core.text import fold, occurrences, said_places, sentence_ends, sure_sentence_end, whole_sentences
+from nescio.core.text import (
+    fold,
+    join_digits,
+    numbers_in,
+    occurrences,
+    said_places,
+    sentence_ends,
+    sure_sentence_end,
+    whole_sentences,
+)
 
 WORDS = st.text(alphabet="abcé ñ'-", min_size=1, max_size=12).filter(lambda text: text.strip())
 
@@ -69,6 +78,26 @@ def test_a_dotted_capital_i_is_an_i_in_any_case() -> None:
     for text, value in (("\u0130STANBUL", "istanbul"), ("istanbul", "\u0130stanbul"), ("I\u0307stanbul", "istanbul")):
         assert occurrences(f"in {text} now", value, ignore_case=True) == [(3, 3 + len(text))]
     assert occurrences("istanbul", "\u0130stanbul") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("Call (415) - 555-0101, 20 minutes.", ["4155550101", "20"]),
+        ("In 2013. 20 people, 1,000 each", ["2013", "20", "1000"]),
+        ("12 Oak Street, 37207", ["12", "37207"]),
+        ("nothing", []),
+    ],
+)
+def test_a_number_has_marks_and_a_list_is_many(text: str, numbers: list[str]) -> None:
+    assert numbers_in(text) == numbers
+
+
+def test_digits_that_stand_alone_are_one_number() -> None:
+    assert (
+        join_digits("It is 4 1 5 - 5 5 5, or 1, 2, 3; not 41 5 or 5 41.")
+        == "It is 415555, or 1, 2, 3; not 41 5 or 5 41."
+    )
 
 
 def test_sentence_ends() -> None:

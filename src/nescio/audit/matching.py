@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Literal
 
 from nescio.audit.dates import dates
-from nescio.core.text import fold, occurrences
+from nescio.core.text import fold, join_digits, marked, occurrences
 from nescio.pii.taxonomy import PiiType
 
 MatchKind = Literal["exact", "partial"]
@@ -16,6 +16,7 @@ MatchKind = Literal["exact", "partial"]
 _LONG_NUMBER = 7
 """Digits from which on a value with digits is compared without its spacing and punctuation."""
 _NATIONAL = 9  # last digits of a telephone number that are compared: its country and trunk prefix may be left out
+_PREFIX = 6  # most digits before them: "00" and a country, and what a nine-digit end cuts off
 _SHORTEST_PART = 4  # letters of a surname, of the part of an address before its @, and of a street
 _FEW_WORDS = 4  # of a name whose orders are all tried
 _LOOSE = 5  # letters and digits from which on a loose comparison is safe
@@ -97,9 +98,9 @@ def _is_exact(text: str, value: str, kind: PiiType) -> bool:
     # 3) Dates, whatever their form; a day without a year is said by a date that has one.
     if kind in _DATES and _same_date(plain(text), plain(value)):
         return True
-    # 4) Numbers, whatever stands between their digits.
-    if digits := _digits(value, kind):
-        return digits in _compact(text)
+    # 4) Numbers, whatever marks stand between their digits.
+    if (number := _digits(value, kind)) and _says_number(join_digits(plain(text)), number, value, kind):
+        return True
     # 5) The same words, whatever stands between them.
     words = _words(value)
     return bool(words.strip()) and words in _words(text)
@@ -146,6 +147,27 @@ def _digits(value: str, kind: PiiType) -> str:
     if len(digits) < _LONG_NUMBER:
         return ""
     return digits[-_NATIONAL:] if kind == "phone" else _compact(value)
+
+
+def _says_number(text: str, number: str, value: str, kind: PiiType) -> bool:
+    """Whether a folded text says a long number whole; of a telephone number also with another prefix, or without."""
+    before, after = (r"\d" if end.isdigit() else r"[^\W\d_]" for end in (number[0], number[-1]))
+    if kind != "phone":
+        return bool(re.search(rf"(?<!{before}){marked(number)}(?!{after})", text))
+    own = re.sub(r"\D", "", plain(value)).removesuffix(number)
+    found = re.finditer(rf"(?<!\d)(\d{{0,{_PREFIX}}}){marked(number)}(?!\d)", text)
+    return any(_only_prefixes(match[1], own) for match in found)
+
+
+def _only_prefixes(one: str, other: str) -> bool:
+    """Whether what differs in the digits before two equal ends is dialled before a telephone number, or left out.
+
+    So it is where only one of the two has it, zeros aside: "+44 (0)20" and "020", but not "415" and "315".
+    """
+    while one and other and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    one, other = one.strip("0"), other.strip("0")
+    return not one or not other or one == other
 
 
 def _parts(value: str, kind: PiiType) -> Iterator[str]:

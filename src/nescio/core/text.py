@@ -103,6 +103,30 @@ def loops(text: str) -> bool:
     return in_a_row or is_stuck or says_again or any(count >= 3 for count in grams.values())
 
 
+# What stands between the digits of one number, as in "(415) - 555-0101"; "2013, 20" and "2013. 20" are two.
+_MARK = r"(?:(?![,;:.!?]\s)[\W_])"
+_MARKS = rf"{_MARK}{{0,5}}"
+_LONE_DIGITS = re.compile(rf"(?<!\d)\d(?:{_MARK}{{1,3}}\d(?!\d))+")
+
+
+def join_digits(text: str) -> str:
+    """Join digits that stand alone, as in a number that is spelled out: "4 1 5" is "415"."""
+    return _LONE_DIGITS.sub(lambda run: re.sub(r"\D", "", run[0]), text)
+
+
+def marked(number: str) -> str:
+    """Return a pattern of a number's digits, or an identifier's digits and letters, with any marks between them.
+
+    It has no border: without one, half of a longer number and a stuck one match, too.
+    """
+    return _MARKS.join(number)
+
+
+def numbers_in(text: str) -> list[str]:
+    """Return the digits of each number in a text, whatever marks stand between them."""
+    return [re.sub(r"\D", "", number) for number in re.findall(rf"\d(?:{_MARKS}\d)*", text)]
+
+
 def sentence_starts(text: str) -> list[str]:
     """Return the first letter of each sentence, in order; sentences without a letter have none."""
     edges = [0, *sentence_ends(text), len(text)]

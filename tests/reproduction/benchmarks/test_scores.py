@@ -133,6 +133,13 @@ def test_too_few_people_and_answers_without_personal_data_are_refused() -> None:
     [
         ("7216253765", "Call 721-625-3765 now", True), ("900-51-4344", "it is 900514344.", True),
         ("Ann", "Annual report", False), ("Ann", "ask ann!", True), ("12", "1 and 2", False),
+        ("201320", "In 2013, 20 people came.", False), ("123456", "1, 2, 3, 4, 5, 6, 7", False),
+        ("123456", "1 2 3 4 5 6 7", False), ("123456", "1 2 3 4 5 6", True), ("911-11-1111", "9" + "1" * 30, False),
+        ("721-625-3765", "+17216253765", True), ("721-625-3765", "(721) - 625 - 3765, 20 minutes", True),
+        ("1 Jay Lane, Washington D.C., 20002", "At 1 Jay Ln., DC 20002.", True),
+        ("1 Jay Lane, Washington D.C., 20002", "In 1 or 2 years, DC 20002.", False),
+        ("1979-01-18", "born on January 18, 1979", True), ("1979-01-18", "1979/01/18", True),
+        ("1979-01-18", "2013/01/18", False), ("1979-01-18", "on January 18", False),
     ],
 )  # fmt: skip
 def test_a_value_is_given_away_however_its_digits_are_written(value: str, text: str, given: bool) -> None:
