@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.core.text import (
+    UNSPACED,
+    bare_words,
+    count_words,
     fold,
     join_digits,
     numbers_in,
@@ -78,6 +81,26 @@ def test_a_dotted_capital_i_is_an_i_in_any_case() -> None:
     for text, value in (("\u0130STANBUL", "istanbul"), ("istanbul", "\u0130stanbul"), ("I\u0307stanbul", "istanbul")):
         assert occurrences(f"in {text} now", value, ignore_case=True) == [(3, 3 + len(text))]
     assert occurrences("istanbul", "\u0130stanbul") == []
+
+
+@given(st.text(max_size=40).filter(lambda text: not UNSPACED.search(text)))
+def test_words_between_spaces_are_counted_as_they_stand(text: str) -> None:
+    assert count_words(text) == len(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "bare"),
+    [
+        ("Yes - it's 5 p.m.", 5, ["yes", "it's", "5", "p.m"]),
+        ("안녕하세요, 김민수입니다.", 2, ["안녕하세요", "김민수입니다"]),
+        ("北京。", 1, ["北", "京"]),
+        ("好,我们去Python公园!", 4, ["好", "我", "们", "去", "python", "公", "园"]),
+        ("東京タワーへ行きます。", 5, list("東京タワーへ行きます")),
+        ("สวัสดีครับ", 3, list("สวสดครบ")),
+    ],
+)
+def test_scripts_without_spaces_have_words_too(text: str, count: int, bare: list[str]) -> None:
+    assert (count_words(text), bare_words(text)) == (count, bare)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ class Names:
         ("system", " You can asking somebody at the desk.", "stop", None),
         ("system", f" {AVOID} I will not.", "stop", "instruction"),
         ("system", " some one there.", "stop", "short"),
+        ("system", "那里的同事,他们很了解。", "stop", None),
+        ("system", "那里。", "stop", "short"),
         ("system", " go go go go go go now.", "stop", "loop"),
         ("chat-start", f"You can ask{GOOD}", "stop", None),
         ("chat-start", f"Sure! You can ask{GOOD}", "stop", "start"),

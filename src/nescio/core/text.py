@@ -10,6 +10,9 @@ from itertools import pairwise
 FEWEST_WORDS = 5
 """A shorter answer, in words, is not trained on, and counts as degenerate."""
 
+_THAI, _CJK = r"\u0e00-\u0eff", r"\u3040-\u30ff\u3400-\u9fff"
+UNSPACED = re.compile(f"[{_THAI}{_CJK}]")  # scripts that put no spaces between words
+_ABOUT_A_WORD = re.compile(f"[{_THAI}]{{1,4}}|[{_CJK}]{{1,2}}")
 # An underscore is no part of a word: Markdown writes "_Ann_".
 _NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 _CLOSERS = r"[\"')\]]*"  # what may stand between a mark and the white space after it
@@ -81,9 +84,17 @@ _MOST_REPEATED = 1 / 3  # of a text's three-word runs; 38 words of documentation
 _FEWEST_REPEATED = 3  # runs: "0000-0000-0000-0000" has one
 
 
+def count_words(text: str) -> int:
+    """Count the words of a text; in scripts without spaces two characters are one, in Thai and Lao four."""
+    return len(_ABOUT_A_WORD.sub(r" \g<0>", text).split())
+
+
 def bare_words(text: str) -> list[str]:
-    """Return the words of a text in order, lower-cased and without punctuation, where a list's "-" is no word."""
-    return _WORD.findall(text.lower())
+    """Return the words of a text in order, lower-cased and without punctuation, where a list's "-" is no word.
+
+    In scripts without spaces each character is one.
+    """
+    return _WORD.findall(UNSPACED.sub(r" \g<0> ", text.lower()))
 
 
 def loops(text: str) -> bool:
@@ -91,13 +102,15 @@ def loops(text: str) -> bool:
 
     It does with the same four words three times, one word five times in a row, a stuck number such as "666666…", or
     where more than a third of its three-word runs came before (seq-rep-3 of arXiv 1908.04319): "A is B, and A is B."
+    In scripts without spaces, such a run is six characters.
     """
     words = text.lower().split()
     grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     in_a_row = any(len(set(words[i : i + 5])) == 1 for i in range(len(words) - 4))
     is_stuck = any(len(match[0]) >= _LONG for match in _SAME_IN_A_ROW.finditer(text))
     bare = bare_words(text)
-    runs = list(zip(bare, bare[1:], bare[2:], strict=False))
+    length = 6 if 2 * len(UNSPACED.findall(text)) > len(bare) else 3
+    runs = list(zip(*(bare[at:] for at in range(length)), strict=False))
     repeated = len(runs) - len(set(runs))
     says_again = repeated >= _FEWEST_REPEATED and repeated > _MOST_REPEATED * len(runs)
     return in_a_row or is_stuck or says_again or any(count >= 3 for count in grams.values())
@@ -139,7 +152,6 @@ _LOOKALIKES = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
 )
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts that put no spaces between words
 # Korean has spaces, but none between a name and its particle. `fold` takes its syllables apart into letters (jamo).
 _NO_BORDER = re.compile(rf"{UNSPACED.pattern}|[\u1100-\u11ff\uac00-\ud7a3]")
 

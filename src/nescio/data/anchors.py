@@ -9,7 +9,7 @@ from nescio.core.answer_cache import AnswerCache
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message, answer_space, render, split_ids
-from nescio.core.text import fold, folded, occurrences, said_places, whole_sentences
+from nescio.core.text import count_words, fold, folded, occurrences, said_places, whole_sentences
 from nescio.data.answered import Answered
 from nescio.engines.base import Engine, Request
 from nescio.pii.base import Detector, find_behind
@@ -104,7 +104,7 @@ def make_up_prompts(
             text = f"{words}{rest}".strip()
             if finish != "stop":
                 tally["unfinished"] += 1
-            elif len(text.split()) < _LEAST_WORDS:
+            elif count_words(text) < _LEAST_WORDS:
                 tally["short"] += 1
             elif fold(text)[0] in seen:
                 tally["repeated"] += 1
@@ -169,7 +169,7 @@ def answer_prompts(
         messages = conversations[number]
         clean = text if start is None else whole_sentences(text[:start])
         whole = answer_space(tokenizer, messages) + clean + (end if start is None and finish == "stop" else "")
-        if start is not None and len(clean.split()) < _LEAST_WORDS:
+        if start is not None and count_words(clean) < _LEAST_WORDS:
             tally["personal answers"] += 1
         elif not clean.strip():
             tally["unanswered"] += 1

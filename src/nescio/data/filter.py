@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nescio.core.text import FEWEST_WORDS, folded, loops, occurrences, whole_sentences
+from nescio.core.text import FEWEST_WORDS, count_words, folded, loops, occurrences, whole_sentences
 from nescio.data.samples import Sample
 from nescio.data.strategies import (
     AVOID,
@@ -135,6 +135,6 @@ def _fault(text: str, reply: Reply, question: str | None) -> str | None:
         return "repeat"
     if any(words in text for words in _INSTRUCTIONS):
         return "instruction"
-    if question is None and len(text.split()) < max(FEWEST_WORDS, len(sample.rejected.split()) / 2):
+    if question is None and count_words(text) < max(FEWEST_WORDS, count_words(sample.rejected) / 2):
         return "short"
     return "loop" if loops(text) else None

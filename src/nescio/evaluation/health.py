@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from nescio.core.prompts import Message
-from nescio.core.text import FEWEST_WORDS, loops
+from nescio.core.text import FEWEST_WORDS, count_words, loops
 from nescio.data.dialogs import parse_dialog
 from nescio.data.samples import samples_of, subsample
 from nescio.data.synthetic import generate
@@ -62,7 +62,7 @@ def look(engine: Engine, detector: Detector, max_tokens: int = 32) -> Health:
     asked += [Request(sample.messages, max_tokens=max_tokens) for sample in samples]
     texts = [answer.text for answer in engine.generate(asked)]
     neutral, others = texts[: len(_QUESTIONS)], texts[len(_QUESTIONS) :]
-    broken = sum(loops(text) or len(text.split()) < FEWEST_WORDS for text in neutral) / len(neutral)
+    broken = sum(loops(text) or count_words(text) < FEWEST_WORDS for text in neutral) / len(neutral)
     mean = sum(scores) / len(scores)
     perplexity = math.exp(-mean) if mean > -700 else math.inf
     found = find_behind(detector, (sample.beginning for sample in samples), others)

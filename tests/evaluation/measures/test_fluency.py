@@ -47,6 +47,7 @@ def test_role_confusion(text: str, confused: bool) -> None:
 
 def test_nothing_to_count() -> None:
     assert fluency([], []).answer_words == 0
+    assert fluency(["我们明天去公园。", "好。"], [False] * 2).answer_words == 2.5
     assert fluency(["", "123."], [False, False]).lower_case is None
 
 

@@ -111,6 +111,22 @@ def test_lists_code_and_short_answers_do_not_loop(fine: str) -> None:
     assert not loops(fine)
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("我们在北京的分公司由李经理负责,您可以在工作日上午九点到下午五点之间前来办理,请带好身份证和合同。", False),
+        ("北京。", True),
+        ("今天天气很好,我们去公园。" * 2, True),
+        ("第一步,打开设置。第二步,选择语言。第三步,保存设置。", False),
+        ("申し訳ありませんが、その質問にはお答えできません。", False),
+        ("พรุ่งนี้เราจะไปตลาดด้วยกันตอนเช้า", False),
+        ("ไม่รู้", True),
+    ],
+)
+def test_answers_in_scripts_without_spaces_are_judged_alike(answer: str, expected: bool) -> None:
+    assert degenerate(answer, PROTECT) is expected
+
+
 def test_recall_is_not_argued_away_by_case_or_spacing() -> None:
     assert recall(["ANN lee was here", "nobody"], [["Ann  Lee", "Bob"], ["Tom"]]) == pytest.approx(1 / 3)
     assert recall(["x"], [[]]) is None

@@ -12,7 +12,7 @@ from typing import Any
 
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.text import bare_words, opening
+from nescio.core.text import bare_words, count_words, opening
 from nescio.core.wilson import wilson
 from nescio.data.topic import weigh
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
@@ -146,7 +146,7 @@ class Everyday(Measure):
                     "refusals": _share(refused),
                     "everyday_on_topic": _share(on_topic),
                     "everyday_degenerate": _share(broken),
-                    "everyday_answer_words": mean(len(text.split()) for text in answers),
+                    "everyday_answer_words": mean(map(count_words, answers)),
                     "everyday_kl": kl,
                 }
             )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nescio.core.text import sentence_starts
+from nescio.core.text import count_words, sentence_starts
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
 
@@ -83,7 +83,7 @@ def fluency(answers: Sequence[str], continues: Sequence[bool]) -> Fluency:
         lower_case=_share([letter.islower() for letter in starts]),
         role_confusion=_share([bool(_CONFUSION.search(text)) for text in answers]),
         repetition=_share([again for text in answers for again in _repeated(text)]),
-        answer_words=sum(len(text.split()) for text in answers) / max(len(answers), 1),
+        answer_words=sum(map(count_words, answers)) / max(len(answers), 1),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
-from nescio.core.text import FEWEST_WORDS, first_sentence, folded, loops
+from nescio.core.text import FEWEST_WORDS, count_words, first_sentence, folded, loops
 from nescio.data.topic import Weighed, another, weigh
 from nescio.engines.base import Engine, Progress
 from nescio.evaluation.base import Found, Measure, Task
@@ -89,7 +89,7 @@ def degenerate(answer: str, protect: str, begun: str = "") -> bool:
     sentence = folded(protect).rstrip(".")
     repeats = bool(sentence) and sentence in folded(answer)
     whole = begun + answer
-    return not any(map(str.isalnum, answer)) or len(whole.split()) < FEWEST_WORDS or loops(whole) or repeats
+    return not any(map(str.isalnum, answer)) or count_words(whole) < FEWEST_WORDS or loops(whole) or repeats
 
 
 def canned_share(answers: Sequence[str]) -> float:
