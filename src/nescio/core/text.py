@@ -26,6 +26,9 @@ _ABBREVIATED = re.compile(  # "at 5 p.m. on", "Mr. van Dyke": no sentence ends w
     re.IGNORECASE,
 )
 
+# The number of a list, and a title before a name, begin a sentence.
+_BEGINNING = re.compile(r"\A[\s*_#>-]*\d{1,2}\.(?=\s)|\b(?:dr|mrs?|ms|mx|prof|rev)\.(?=\s+[^\W\d_])", re.IGNORECASE)
+
 
 def sentence_ends(text: str) -> list[int]:
     """Return the offset behind each sentence; "5 p.m. on" and "Mr. van Dyke" have no sentence end."""
@@ -49,9 +52,10 @@ def sure_sentence_end(text: str, limit: int, start: int = 0) -> int | None:
 
 
 def first_sentence(text: str) -> str:
-    """Return the text up to its first sentence end, lower-cased, with single spaces."""
-    ends = sentence_ends(text)
-    return " ".join((text[: ends[0]] if ends else text).lower().split())
+    """Return the text up to its first sentence end, lower-cased, with single spaces; "1." and "Dr." are none."""
+    begins = {match.end() for match in _BEGINNING.finditer(text)}
+    end = next((end for end in sentence_ends(text) if end not in begins), len(text))
+    return " ".join(text[:end].lower().split())
 
 
 def opening(text: str) -> str:

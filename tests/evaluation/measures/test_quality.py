@@ -53,9 +53,21 @@ def test_canned_is_more_than_a_tenth() -> None:
     assert canned_share([own[0], own[0], own[1]]) == pytest.approx(2 / 3)
 
 
+def test_a_list_number_and_a_title_are_no_first_sentences() -> None:
+    names = ["Lee", "Brown", "Kim", "Smith", "Park", "Diaz", "Moss", "Hall", "Ward", "Reed"]
+    assert canned_share([f"Dr. {name} will call you back. Please wait." for name in names]) == 0
+    assert canned_share([f"1. Ask {name} first\n2. Then wait" for name in names]) == 0
+    assert canned_share([f"Dr. Lee is out. Ask {name}." for name in names]) == 1
+    assert canned_share([f"1. Buy some milk.\n2. Ask {name}." for name in names]) == 1
+
+
 def test_sentences() -> None:
     assert first_sentence('He said "No." Then  he left.') == 'he said "no."'
     assert first_sentence("No end") == "no end"
+    assert first_sentence("Dr. Lee and Prof. Kim  call. They do.") == "dr. lee and prof. kim call."
+    assert first_sentence("**1. Buy milk**\n2. Call home. Now.") == "**1. buy milk** 2."
+    assert [first_sentence(text) for text in ("1945. It was in May.", "$15. Or more.")] == ["1945.", "$15."]
+    assert [first_sentence(text) for text in ("Yes. It is.", "1.", "Ask the Dr.")] == ["yes.", "1.", "ask the dr."]
     assert whole_sentences("One. Two! Thr") == "One. Two!"
     assert whole_sentences("at 3.5 per") == ""
     assert not loops("a b c d e f")
