@@ -1,8 +1,11 @@
 """Whole comparisons on a tiny model: what is trained, resumed, chosen and refused."""
 
+import importlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from nescio.core.files import read_jsonl, write_json, write_jsonl
 from nescio.reproduction.benchmarks import compare as comparing
 from nescio.reproduction.benchmarks.asking import ModelAnswers, kept
 from nescio.reproduction.benchmarks.compare import Comparison
-from nescio.reproduction.benchmarks.methods import METHODS, chosen_methods
+from nescio.reproduction.benchmarks.methods import METHODS, chosen_methods, made_with
 from nescio.reproduction.benchmarks.size import QUICK, Size
 from nescio.training.batch import Likelihoods, Terms
 from nescio.training.losses.registry import LOSSES, PairLoss
@@ -132,6 +135,59 @@ def test_a_loss_with_a_default_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setitem(LOSSES._items, "wide", PairLoss(function=wide))
     assert [method.beta for method in chosen_methods(["wide", "orpo", "simnpo"])] == [5.0, 0.1, 2.5]
+
+
+def test_a_method_that_has_changed_is_refused_until_all_of_it_is_deleted(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its adapters and answers are kept by its name, and the table would show the new β beside them."""
+    data, out, quiet = write_lume(tmp_path / "data"), tmp_path / "out", Quiet()
+    adapter, answers = out / "methods/npo/rate-1/seed-0/epoch-1", out / "asked/npo-seed-0.json"
+
+    def claim() -> None:
+        Comparison(
+            "lume", recipe(world, tmp_path), [], data, out, size=QUICK, methods=["npo", "npo_retain"], reporter=quiet
+        )
+
+    claim()
+    changed = replace(METHODS["npo"], beta=9.0)
+    monkeypatch.setitem(METHODS, "npo", changed)
+    claim()  # nothing was made of it
+    adapter.mkdir(parents=True)
+    write_json(answers, asdict(Said()))
+    claim()
+    for other in (replace(changed, beta=0.1), replace(changed, loss="simnpo"), replace(changed, retain=1.0)):
+        monkeypatch.setitem(METHODS, "npo", other)
+        with pytest.raises(NescioError, match=r"another npo \(its .* differs\); delete methods/npo, asked/npo-seed-\*"):
+            claim()
+    rmtree(out / "methods/npo")
+    with pytest.raises(
+        NescioError, match=r"its weight of the retain half differs\); delete asked/npo-seed-\*\.json there"
+    ):
+        claim()
+    answers.unlink()
+    claim()
+    # A folder of an earlier version says nothing of its methods.
+    adapter.mkdir(parents=True)
+    (out / "methods.json").unlink()
+    assert not quiet.notes
+    claim()
+    assert quiet.notes == ["made by an earlier version, without its β, and taken as it is: npo"]
+
+
+def test_a_loss_whose_file_has_changed_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "loss_of_mine.py"
+    source.write_text("def mine(of, beta=1.0):\n    return {'loss': of.tokens}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loss = importlib.import_module("loss_of_mine").mine
+    monkeypatch.setitem(LOSSES._items, "mine", PairLoss(function=loss))
+    (method,) = chosen_methods(["mine"])
+    before = made_with(method)
+    assert before == made_with(method) and before["β"] == 1.0
+    source.write_text("def mine(of, beta=1.0):\n    return {'loss': 2 * of.tokens}\n")
+    assert made_with(method) != before
+    monkeypatch.setitem(LOSSES._items, "mine", PairLoss(function=partial(loss, beta=2.0)))
+    assert made_with(method)["source of the loss"] is None
 
 
 def test_what_a_row_said_is_read_in_this_versions_form_only(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Reporter, Run
 from nescio.reproduction.benchmarks import page
 from nescio.reproduction.benchmarks.asking import Asked, ModelAnswers, ask, kept
-from nescio.reproduction.benchmarks.methods import Method, chosen_methods
+from nescio.reproduction.benchmarks.methods import Method, chosen_methods, made_with
 from nescio.reproduction.benchmarks.parts import Parts, parts_of
 from nescio.reproduction.benchmarks.scores import Choice, best, choice, leaks, numbers
 from nescio.reproduction.benchmarks.size import Size
@@ -90,6 +90,7 @@ class Comparison:
             self.parts.side(choosing) if size.chooses else self.parts for choosing in (True, False)
         )
         self._claim()
+        self._claim_methods()
         # 3) the parts as dialogs
         for part in ("learned", "forget", "retain", "outside"):
             write_jsonl(self._dialogs(part), (question.as_dialog() for question in getattr(self.parts, part)))
@@ -275,6 +276,27 @@ class Comparison:
                     f"{self.out}: holds another comparison (its {differs[0]} differs); give another --out"
                 )
         write_json(path, mine)
+
+    def _claim_methods(self) -> None:
+        """Write down what each method is made with, and refuse what was made with something else under its name."""
+        path = self.out / "methods.json"
+        known = read_object(path, "delete the folder") if path.exists() else {}
+        earlier = list[str]()
+        for method in (each for each in self.methods if each.loss is not None):
+            name, mine = method.name, made_with(method)
+            places = (f"methods/{name}", f"asked/{name}-seed-*.json", f"asked/choosing/{name}-rate-*.json")
+            if not (there := [place for place in places if any(self.out.glob(place))]):
+                known[name] = mine
+            elif name not in known:
+                earlier.append(name)
+            elif differs := [key for key in mine if known[name].get(key) != mine[key]]:
+                raise NescioError(
+                    f"{self.out}: holds another {name} (its {differs[0]} differs); delete {', '.join(there)} there, or "
+                    "give another --out"
+                )
+        write_json(path, known)
+        if earlier:
+            self.reporter.note(f"made by an earlier version, without its β, and taken as it is: {', '.join(earlier)}")
 
     def _result(self, rows: list[dict[str, Any]], diverged: dict[str, str]) -> dict[str, Any]:
         parts = self.measured

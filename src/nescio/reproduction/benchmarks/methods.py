@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import Parameter, signature
+from inspect import Parameter, getsourcefile, signature
+from pathlib import Path
+from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.core.files import file_hash
 from nescio.training.losses.registry import LOSSES, open_loss
 
 OURS = "nescio"
@@ -85,6 +88,21 @@ def chosen_methods(names: Sequence[str]) -> list[Method]:
         if name not in METHODS:
             _check_loss(name)
     return [METHODS.get(name) or _plain(name) for name in names or METHODS]
+
+
+def made_with(method: Method) -> dict[str, Any]:
+    """Return what the adapters of a method with a loss are made with, besides the recipe."""
+    assert method.loss is not None
+    try:
+        source = getsourcefile(open_loss(method.loss).function)
+    except TypeError:  # no function, but something else that can be called
+        source = None
+    return {
+        "loss": method.loss,
+        "β": method.beta,
+        "weight of the retain half": method.retain,
+        "source of the loss": file_hash(Path(source)) if source else None,
+    }
 
 
 def _check_loss(name: str) -> None:
