@@ -191,7 +191,7 @@ def _unable(attack: Attack, plan: Plan, asker: Asker) -> str | None:
         for text, word in probes
     ]
     read = [attack.read(answer or "") for answer in asker.ask(asked, attack.title)]
-    able = sum(said(text, word, "other", loose=True) == "exact" for text, (_, word) in zip(read, probes, strict=True))
+    able = sum(match(text, word, "other", loose=True) == "exact" for text, (_, word) in zip(read, probes, strict=True))
     return None if able / len(probes) >= ABLE else f"the model wrote {able} of {len(probes)} made-up words so"
 
 

@@ -154,7 +154,7 @@ def test_a_method_that_has_changed_is_refused_until_all_of_it_is_deleted(
     monkeypatch.setitem(METHODS, "npo", changed)
     claim()  # nothing was made of it
     adapter.mkdir(parents=True)
-    write_json(answers, asdict(Said()))
+    write_json(answers, asdict(ModelAnswers()))
     claim()
     for other in (replace(changed, beta=0.1), replace(changed, loss="simnpo"), replace(changed, retain=1.0)):
         monkeypatch.setitem(METHODS, "npo", other)

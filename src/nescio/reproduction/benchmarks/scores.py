@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from nescio.audit.matching import said as said_in
+from nescio.audit.matching import match
 from nescio.core.text import fold, join_digits, loops, marked, numbers_in
 from nescio.data.benchmarks import Question
 from nescio.evaluation.forgetting import (
@@ -214,7 +214,7 @@ def _mean(questions: Sequence[Question], of: Callable[[Question], float]) -> flo
 def _says_number(text: str, value: str) -> bool:
     """Whether a text says a value's date, or its numbers in order and whole, with nothing but words between them."""
     if is_date(value):
-        return said_in(text, value, "date") == "exact"
+        return match(text, value, "date") == "exact"
     numbers = numbers_in(fold(value)[0])
     if sum(map(len, numbers)) < _DIGITS:
         return False
