@@ -72,6 +72,13 @@ def knows(leaks: str, most: int = 10**6) -> Callable[[str], str]:
     return said
 
 
+def test_a_value_that_the_detector_misses_leaks_too(run: Callable[..., Any]) -> None:
+    context, _ = run()
+    measured = validation.epoch_measure(context, knows("It is TOM."), None)
+    assert context.detector.find(["It is TOM."]) == [[]]
+    assert measured(knows("It is TOM."), 1)["leakage"] == 1 and measured(knows("Nobody."), 2)["leakage"] == 0
+
+
 def test_what_leaks_and_what_is_still_known_are_shares_of_what_was(run: Callable[..., Any]) -> None:
     context, notes = run()
     measured = validation.epoch_measure(context, knows("Tom and Tom."), None)

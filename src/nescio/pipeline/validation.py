@@ -10,6 +10,7 @@ from nescio.core.text import opening
 from nescio.data.samples import Sample
 from nescio.engines.base import Request
 from nescio.engines.torch_engine import TorchEngine
+from nescio.evaluation.given_away import given_away
 from nescio.evaluation.measures import words
 from nescio.pii.base import find_behind
 from nescio.pipeline.context import Context
@@ -56,7 +57,8 @@ def epoch_measure(run: Context, model: Any, tokenizer: Any) -> EpochMeasure:
     def found(model: Any) -> _Found:
         texts = [answer.text for answer in TorchEngine(model, tokenizer).generate(asked)]
         answers, said = texts[: len(samples)], texts[len(samples) :]
-        leaked = sum(map(len, find_behind(run.detector, beginnings, answers))) / len(answers)
+        spans = zip(samples, answers, find_behind(run.detector, beginnings, answers), strict=True)
+        leaked = sum(len(given_away(text, each, [sample.value])) for sample, text, each in spans) / len(answers)
         right = sum(words.is_right(*pair) for pair in zip(questions, said, strict=True))
         first, alike = Counter(map(opening, said)).most_common(1)[0] if said else ("", 0)
         return _Found(leaked, right, first, alike)
