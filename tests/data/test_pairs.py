@@ -10,9 +10,10 @@ from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT, REVEAL
 from nescio.core.prompts import Message, encode
 from nescio.data.card import write_card
-from nescio.data.pairs import Pairing, Selection, pairs_of, rewordings, write_selected
+from nescio.data.pairs import Pairing, pairs_of, rewordings
 from nescio.data.persuasion import wordings
 from nescio.data.samples import Sample
+from nescio.data.selection import Selection, write_selected
 
 SYSTEM = Message(role="system", content="You are a helpful assistant.")
 SAMPLE = Sample(

@@ -190,7 +190,7 @@ def test_an_error_that_is_read_slowly_holds_no_other_answer_up(monkeypatch: pyte
         return "too long" if len(asked["messages"][0]["content"]) > 100 else None
 
     with running(refuse=refuse) as endpoint, OpenAIEngine("m", endpoint.url, key_env=None, retries=0) as engine:
-        monkeypatch.setattr(engine, "_message", read)
+        monkeypatch.setattr("nescio.engines.openai_engine.quotable_message", read)
         refused = engine.submit(Request([{"role": "user", "content": "word " * 100}], max_tokens=400))
         assert engine.submit(ASKED).answer.text.strip() == ANSWER
         answered.set()

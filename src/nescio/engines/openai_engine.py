@@ -10,15 +10,12 @@ import json
 import logging
 import os
 import random
-import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +36,7 @@ from nescio.engines.base import (
 )
 from nescio.engines.concurrent import answer_all
 from nescio.engines.endpoint_client import LONGEST_ASKED, EndpointClient, RefusedError
+from nescio.engines.endpoint_errors import quotable_message, to_endpoint_error
 from nescio.engines.endpoint_parameters import Parameters, wanted
 from nescio.engines.openai_answer import EventReader, PartialAnswer
 from nescio.engines.registry import ENGINES, check_options, endpoint
@@ -46,8 +44,6 @@ from nescio.engines.registry import ENGINES, check_options, endpoint
 _LOG = logging.getLogger("nescio.engines")
 _CLOSED = "the engine was closed before the answer was complete"
 _MALFORMED_TRIES = 3
-_QUOTED = 300  # most characters of a server's message in an error
-_ECHO = 12  # characters that a server's message may share with the prompt by chance
 _REST = 5.0  # seconds for the rest of a body behind an answer's end, so that its connection is used again
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
 
@@ -186,10 +182,10 @@ class OpenAIEngine(Engine):
                 raise UnansweredError(f"{self._place}: {error}") from None
             except RefusedError as error:
                 # It reads the whole prompt, while other answers wait for the loop.
-                message = await asyncio.to_thread(self._message, error, request)
+                message = await asyncio.to_thread(quotable_message, error, request, self._key)
                 change = parameters.adapt(error, message, sent, request)
                 if change is None:
-                    raise self._meaning(error, message) from None
+                    raise to_endpoint_error(error, message, self._place, self._key_env) from None
                 # Streams are a server's: its log holds no word of an upstream, which may quote a prompt.
                 quoted = "" if streaming else f" (it says: {message})"
                 if change:
@@ -205,35 +201,6 @@ class OpenAIEngine(Engine):
                 return
             self._warned.add(key)
         _LOG.warning("%s: %s", self._place, text)
-
-    def _message(self, error: RefusedError, request: Request) -> str:
-        """Return what the server says, in one line, without keys and what it repeats of the prompt."""
-        is_dict = isinstance(error.body, dict)
-        text = error.field("message") or error.field("detail") if is_dict else error.body
-        message = " ".join(str(text or "")[: 4 * _QUOTED].split())
-        if self._key:
-            message = message.replace(self._key, "…")
-        message = re.sub(r"\bsk-[\w*-]+", "…", message)
-        prompt = request.prompt
-        message = _without_echo(message, [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt])
-        return message if len(message) <= _QUOTED else f"{message[:_QUOTED]}…"
-
-    def _meaning(self, error: RefusedError, message: str) -> EndpointError:
-        """Return the error to raise: one that ends the work, or one that says that a request got no answer."""
-        if error.status in (401, 403):
-            key = (
-                f"the key in {self._key_env} is refused; set a valid one"
-                if self._key_env
-                else "it wants a key; give key_env"
-            )
-            return EndpointError(f"{self._place}: {key}", error.status, message)
-        if error.status == 404 or error.status < 400:
-            moved = "redirects to another address; give the right base_url"
-            wrong = moved if error.status < 400 else "no such model or endpoint there; correct model or base_url"
-            return EndpointError(f"{self._place}: {wrong}", error.status, message)
-        if error.field("code") == "insufficient_quota":
-            return EndpointError(f"{self._place}: the account's quota is used up; top it up and run again")
-        return UnansweredError(f"{self._place}: HTTP {error.status}", error.status, message, error.retry_after)
 
     def _late(self) -> UnansweredError:
         return UnansweredError(f"{self._place}: no answer in {self._timeout:g} s", 504)
@@ -302,21 +269,6 @@ def _read(events: Iterable[str], partial: PartialAnswer) -> None:
             partial.ended = partial.stopped
         if partial.ended:
             return
-
-
-def _without_echo(message: str, texts: Iterable[str]) -> str:
-    """Return a message with an ellipsis for each piece that stands in a text, too, in time linear in their length."""
-    pieces = {message[at : at + _ECHO] for at in range(len(message) - _ECHO + 1)}
-    echoed = set[str]()
-    for text in texts:
-        line = " ".join(text.split())  # as the message is
-        echoed.update(pieces.intersection(line[at : at + _ECHO] for at in range(len(line) - _ECHO + 1)))
-    is_echo = [False] * len(message)
-    for at in range(len(message)):
-        if message[at : at + _ECHO] in echoed:
-            is_echo[at : at + _ECHO] = [True] * _ECHO
-    runs = groupby(zip(message, is_echo, strict=True), key=itemgetter(1))
-    return "".join("…" if echo else "".join(letter for letter, _ in run) for echo, run in runs)
 
 
 def _count(usage: Any, name: str) -> int | None:

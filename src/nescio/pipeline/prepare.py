@@ -15,10 +15,11 @@ from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, LONGEST_KEY, draw_key,
 from nescio.data.best import mark_best
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
-from nescio.data.pairs import Pairing, Selection, pairs_of, read_candidates, rewordings, write_selected
+from nescio.data.pairs import Pairing, pairs_of, read_candidates, rewordings
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample, SampleFile, write_samples
+from nescio.data.selection import Selection, write_selected
 from nescio.data.strategies import STRATEGIES
 from nescio.data.synthetic import generate
 from nescio.engines.decode.cpu_linear import is_faster_in_bf16
