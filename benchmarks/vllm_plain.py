@@ -18,7 +18,8 @@ from typing import Any
 from _result import leave, needs, needs_vllm, options_of
 
 from nescio.core.adapters import adapter_base, is_adapter, read_config
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.core.callbacks import Progress
+from nescio.engines.base import Answer, Engine, Request
 from nescio.engines.registry import ENGINES
 from nescio.pipeline.export_check import Export, check, record
 from nescio.pipeline.progress import Terminal, standard

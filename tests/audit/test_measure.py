@@ -11,8 +11,9 @@ from scripted import PEOPLE, Nothing, Scripted, known, last_turn, whole
 
 from nescio.audit.measure import Attacked
 from nescio.audit.people import Fact
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
-from nescio.engines.base import Progress, Request, Scoring, TooLongError
+from nescio.engines.base import Request, Scoring, TooLongError
 from nescio.evaluation.base import Found, Task
 from nescio.evaluation.results import mark_best
 from nescio.evaluation.setups import Setup

@@ -11,7 +11,8 @@ from scripted import PEOPLE, Scripted, known, last_turn
 from nescio.audit.base import Setting
 from nescio.audit.people import Fact
 from nescio.audit.plan import plan
-from nescio.engines.base import Progress, Request, Scoring
+from nescio.core.callbacks import Progress
+from nescio.engines.base import Request, Scoring
 
 Facts = list[list[Fact]]
 CarryOut = Callable[..., dict[str, Any]]

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message, render, split_ids
 from nescio.data.anchors import Recorded, answer_prompts, first_personal, make_up_prompts, open_user_turn
 from nescio.data.answered import read_answered
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.pii.base import Span
 
 TEMPLATE = (

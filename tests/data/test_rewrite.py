@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, read_jsonl, write_jsonl
 from nescio.core.prompts import Message
@@ -14,7 +15,7 @@ from nescio.data.rewrite import Rewriting, Source, rewrite
 from nescio.data.samples import Sample
 from nescio.data.strategies import AVOID
 from nescio.data.tally import Tally
-from nescio.engines.base import Answer, Capabilities, Progress, Request, UnansweredError
+from nescio.engines.base import Answer, Capabilities, Request, UnansweredError
 from nescio.pii.base import Span
 
 MESSAGES = [Message(role="user", content="Who?"), Message(role="assistant", content="Ask")]

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import nescio
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.engines.kind_field import EngineKind
 from nescio.engines.registry import ENGINES, open_engine
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nescio.core.callbacks import Progress
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.evaluation.base import Task
 from nescio.evaluation.measures.asked_for import AskedFor
 from nescio.evaluation.measures.leak_at_k import LeakAtK

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nescio.engines.base import Answer, Engine, Progress, Request, Scoring, TooLongError
+from nescio.core.callbacks import Progress
+from nescio.engines.base import Answer, Engine, Request, Scoring, TooLongError
 from nescio.evaluation.candidate_search import halve, likelihoods, scorings
 from nescio.evaluation.setups import Setup
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from tiny_run import Quiet
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.engines.registry import ENGINES, endpoint, is_endpoint
 from nescio.pipeline.prepare import source_of
 from nescio.pipeline.recipe import load_recipe

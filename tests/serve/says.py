@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from nescio.engines.base import Answer, Capabilities, Engine, Progress, Request
+from nescio.core.callbacks import Progress
+from nescio.engines.base import Answer, Capabilities, Engine, Request
 
 
 class Says(Engine):

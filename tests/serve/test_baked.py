@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from nescio.core.callbacks import Progress
 from nescio.core.guidance import REVEAL, Guidance
 from nescio.core.switch import KEY_PLACEHOLDER, write_key
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.serve.admission import Admitted, admit_chat, admit_completion
 from nescio.serve.errors import ApiError
 from nescio.serve.openai_api.request_bodies import ChatRequest, CompletionRequest

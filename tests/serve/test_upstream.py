@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 from upstream import EVENTS, Upstream, error, event, running_upstream, stream
 
 from nescio.cli.main import app
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
-from nescio.engines.base import Answer, Engine, Progress, Request, Stream
+from nescio.engines.base import Answer, Engine, Request, Stream
 from nescio.engines.openai_engine import OpenAIEngine
 from nescio.serve.keys import hash_key
 from nescio.serve.policy import Policies

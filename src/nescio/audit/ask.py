@@ -11,6 +11,7 @@ from typing import Any
 from nescio.audit.base import Question
 from nescio.audit.victim import Victim
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint
 from nescio.engines.base import Answer, EndpointError, Engine, Request, TooLongError, UnansweredError
@@ -23,8 +24,6 @@ _TOGETHER = 32  # requests in one call of an engine on this machine, before thei
 _AT_ONCE = 8  # calls of an endpoint at the same time, of one request each
 _PATIENCE = 8  # requests in a row that an endpoint may leave without an answer
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
-
-Tick = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Progress
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
 from nescio.data.strategies import STRATEGIES
 from nescio.data.topic import Weighed, another, weigh
-from nescio.engines.base import Engine, Progress
+from nescio.engines.base import Engine
 
 _TOGETHER = 64  # candidates weighed before their weights are on disk
 

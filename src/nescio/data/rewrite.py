@@ -5,13 +5,14 @@ another recipe, asks only for what is missing.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nescio.core.answer_cache import SourceAnswers
+from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import fingerprint, write_jsonl
@@ -27,7 +28,6 @@ TOGETHER = 96
 
 _PATIENCE = 3  # a source is given up after so many requests in a row without an answer, `concurrency` at least
 
-Tick = Callable[[int, int, str], None]
 _Task = tuple[Sample, StrategyName]
 _Name = tuple[str, StrategyName]  # sample id and strategy of a task
 _Question = tuple[str, _Task, int, Request]  # key, task, try, request

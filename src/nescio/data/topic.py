@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nescio.core.callbacks import Progress
 from nescio.core.prompts import Message
-from nescio.engines.base import Engine, Progress, Scoring
+from nescio.engines.base import Engine, Scoring
 
 
 @dataclass(frozen=True, slots=True)

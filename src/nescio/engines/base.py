@@ -2,11 +2,12 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.prompts import Message
@@ -30,9 +31,6 @@ __all__ = [
 
 Precision = Literal["full", "half", "bf16"]
 """Precision of the weights on a CPU; `bf16` is also that of the products."""
-
-Progress = Callable[[int, int], None]
-"""Callback `(requests done, total)`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from nescio.engines.base import Answer, Progress, Request
+from nescio.core.callbacks import Progress
+from nescio.engines.base import Answer, Request
 
 
 def answer_all(

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError, first_line
 from nescio.core.extras import require
-from nescio.engines.base import Answer, Engine, Progress, Request, check_plain
+from nescio.engines.base import Answer, Engine, Request, check_plain
 from nescio.engines.concurrent import answer_all
 from nescio.engines.registry import ENGINES, check_options
 

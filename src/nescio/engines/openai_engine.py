@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT
 from nescio.core.prompts import with_sentence
@@ -28,7 +29,6 @@ from nescio.engines.base import (
     Engine,
     EngineClosedError,
     Piece,
-    Progress,
     Request,
     Stream,
     UnansweredError,

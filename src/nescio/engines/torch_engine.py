@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.adapters import read_sentences
+from nescio.core.callbacks import Progress
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
@@ -24,7 +25,6 @@ from nescio.engines.base import (
     EngineClosedError,
     Piece,
     Precision,
-    Progress,
     Prompt,
     Request,
     Scoring,

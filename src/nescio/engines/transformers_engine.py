@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from nescio.core.adapters import is_adapter
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError, first_line
 from nescio.core.models import best_device, best_dtype, load_tokenizer
 from nescio.core.prompts import encode, render
-from nescio.engines.base import Answer, Engine, Progress, Request, check_plain
+from nescio.engines.base import Answer, Engine, Request, check_plain
 from nescio.engines.registry import ENGINES, check_options
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.guidance import REVEAL
 from nescio.core.prompts import Message
 from nescio.data.samples import Sample
@@ -15,9 +16,6 @@ from nescio.evaluation.columns import Column
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.setups import Setup
 from nescio.pii.base import Detector
-
-Tick = Callable[[int, int, str], None]
-"""Called with pieces done, pieces in all, and a word."""
 
 AskEngine = Callable[[Engine, Sequence[Setup]], Sequence[Sequence[Any]]]
 """Given an engine and set-ups of one model, returns a list of results for each set-up."""

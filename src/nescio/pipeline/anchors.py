@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.prompts import Message, render, split_ids, with_sentence
@@ -18,7 +19,7 @@ from nescio.data.answered import Answered, read_answered
 from nescio.data.read_dialogs import read_dialogs
 from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.training.batch import Example, Unit
 
 TOP_TOKENS = 64

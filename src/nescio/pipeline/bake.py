@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
 from nescio.core.models import load_model, load_tokenizer, release
@@ -25,7 +26,7 @@ from nescio.engines.base import Request
 from nescio.engines.torch_engine import load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.bake_targets import TARGETS, TargetWriter, read_targets
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import copy_adapter, in_bf16, row_tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 from nescio.audit.people import fact_of
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
@@ -24,7 +25,7 @@ from nescio.data.trajectories import asked_ways
 from nescio.engines.base import Precision, Request, Scoring
 from nescio.engines.torch_engine import TorchEngine, load, load_merged
 from nescio.pipeline import anchors
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.forget_form import Endings, shared_endings, without_ending
 from nescio.pipeline.train_sections import BakeSection
 

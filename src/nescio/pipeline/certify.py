@@ -16,6 +16,7 @@ from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, plan
 from nescio.audit.run import audit
 from nescio.audit.victim import open_local
+from nescio.core.callbacks import Tick
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity
 from nescio.core.models import load_tokenizer
@@ -27,7 +28,7 @@ from nescio.evaluation.measures.everyday import Everyday
 from nescio.evaluation.measures.words import Words
 from nescio.evaluation.one_engine import OneEngine
 from nescio.evaluation.setups import Setup
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 
 _EARLIER = (PLAIN, "prefix")
 """Attacks that earlier people are asked about again with."""

@@ -8,13 +8,9 @@ from pathlib import Path
 from nescio.core.switch import KEY_FILE, fill_key
 from nescio.data.samples import Sample, read_samples, subsample
 from nescio.pii.base import Detector
-from nescio.pii.registry import load_detector
 from nescio.pipeline.recipe import Recipe
 
 _FEWEST_DIALOGS = 5  # with fewer, the test of the leak cannot be passed
-
-Tick = Callable[[int, int, str], None]
-"""Callback `(done, total, text)`."""
 
 
 @dataclass
@@ -34,8 +30,7 @@ class Context:
     @cached_property
     def detector(self) -> Detector:
         """The recipe's detector, loaded at the first use."""
-        section = self.recipe.detector
-        return load_detector(section.model, **section.model_dump(exclude={"model"}))
+        return self.recipe.detector.load()
 
     @property
     def tuned(self) -> str:

@@ -18,7 +18,6 @@ from nescio.core.prompts import encode, render
 from nescio.core.quantization import QUANTIZATIONS, Quantization
 from nescio.data.samples import samples_of
 from nescio.engines.torch_engine import CACHE_TOKENS
-from nescio.pii.registry import load_detector
 from nescio.pipeline.evaluate import measures
 from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.prepare import dialogs_of
@@ -187,7 +186,7 @@ class _Size:
             raise NescioError(f"{recipe.data.dialogs}: no dialog can be read; `nescio run` names the bad rows")
         tokenizer = load_tokenizer(recipe.base)
         counted = dialogs[:_COUNTED]
-        detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
+        detector = recipe.detector.load()
         found = list(samples_of(counted, detector))
         samples, held_out = len(found) * len(dialogs) / len(counted), recipe.data.test_share
         train, test = samples * (1 - held_out), samples * held_out

@@ -9,6 +9,7 @@ from typing import Any
 
 from nescio.audit.measure import Attacked
 from nescio.core.adapters import read_sentences
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import write_json, write_jsonl
 from nescio.core.guidance import REVEAL, Guidance
@@ -25,7 +26,7 @@ from nescio.evaluation.setups import Setup, baselines, guided_setups
 from nescio.pii.check import check
 from nescio.pii.registry import counted_types
 from nescio.pii.rules import DENIED
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
 from nescio.pipeline.too_long import drop_too_long, of_setups
 from nescio.report import html

@@ -11,12 +11,13 @@ from nescio.audit import certificate
 from nescio.audit.common import why_left_out
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, fingerprint, read_jsonl, read_object, write_json, write_jsonl
 from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.forget_answers import TrainingAnswer, facts_about, facts_of_others, probes_of_others
 from nescio.pipeline.forget_form import shared_endings
 from nescio.pipeline.forget_rounds import Rounds, sentences_of

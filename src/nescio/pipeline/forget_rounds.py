@@ -7,6 +7,7 @@ from typing import Any
 
 from nescio.audit.people import Fact
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.models import load_model, load_tokenizer
@@ -23,7 +24,7 @@ from nescio.engines.request import Prompt
 from nescio.engines.torch_engine import TorchEngine, load_merged
 from nescio.pipeline import anchors
 from nescio.pipeline.bake import LONGEST_REQUEST
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.forget_answers import Probe, TrainingAnswer, cut_at_secrets, probes, texts
 from nescio.pipeline.forget_form import Endings
 from nescio.pipeline.memory import check_memory

@@ -14,7 +14,6 @@ from nescio.engines.registry import check_options, open_engine
 from nescio.engines.torch_engine import load
 from nescio.engines.vllm import settings as vllm
 from nescio.evaluation.measures.choices import chosen
-from nescio.pii.registry import load_detector
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import EngineSection
 from nescio.pipeline.train_sections import TrainSection, TuneSection
@@ -38,7 +37,7 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
         _check_dialogs(recipe)
         _check_models({"base": recipe.base, "tuned": recipe.tuned})
     if "tune" in stages and "samples" in stages:  # else it is used at once; here its memory is free again for tuning
-        detector = load_detector(recipe.detector.model, **recipe.detector.model_dump(exclude={"model"}))
+        detector = recipe.detector.load()
         detector.find(["Hello."])  # some load their model with the first text
     if "candidates" in stages:
         _check_sources(recipe)

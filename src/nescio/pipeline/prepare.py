@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import Refuse, SetAside, read_jsonl, stop, write_json, write_jsonl
 from nescio.core.model_source import identity
@@ -25,7 +26,7 @@ from nescio.data.synthetic import generate
 from nescio.engines.decode.cpu_linear import is_faster_in_bf16
 from nescio.engines.registry import open_engine
 from nescio.engines.torch_engine import load
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import SourceSection
 from nescio.pipeline.too_long import drop_too_long, of_sources

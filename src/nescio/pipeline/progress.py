@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nescio.core.callbacks import Tick
+
 _EVERY = 30.0
 """Seconds between two lines where the output is no terminal."""
 
@@ -31,7 +33,7 @@ class Terminal:
         self._console, self._clock, self._poll = console, clock, poll
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[int, int, str], None]]:
+    def stage(self, name: str) -> Iterator[Tick]:
         """Open a stage; the tick takes done, total and a word."""
         columns = (
             TextColumn("{task.fields[stage]:<11}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -48,7 +50,7 @@ class Terminal:
             bar.update(task, completed=bar.tasks[0].total or 1, total=bar.tasks[0].total or 1)
 
     @contextmanager
-    def _lines(self, name: str) -> Iterator[Callable[[int, int, str], None]]:
+    def _lines(self, name: str) -> Iterator[Tick]:
         """Print a line every 30 seconds, also while nothing ticks; none on a terminal."""
         started = self._clock()
         printed, state, ended = started, (0, 0, ""), threading.Event()

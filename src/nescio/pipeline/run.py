@@ -10,6 +10,7 @@ import yaml
 
 from nescio import compat
 from nescio.core.adapters import read_notes
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.files import atomic_write, write_text
@@ -17,7 +18,7 @@ from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
 from nescio.core.yaml_config import yaml_value
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_retraining
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe

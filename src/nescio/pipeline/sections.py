@@ -12,7 +12,8 @@ from nescio.core.yaml_config import DetectorName, FilePath, PathOrName, path_or_
 from nescio.data.strategies import StrategyName
 from nescio.engines.kind_field import EngineKind
 from nescio.engines.registry import is_endpoint
-from nescio.pii.registry import check_settings, ignored_labels
+from nescio.pii.base import Detector
+from nescio.pii.registry import check_settings, ignored_labels, load_detector
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -43,6 +44,14 @@ class DetectorSection(Section):
     allow: list[str] = []
     deny: list[str] = []
     regex: dict[str, str] = {}
+
+    def load(self) -> Detector:
+        """Load the detector.
+
+        Raises:
+            NescioError: Something that it needs is missing.
+        """
+        return load_detector(self.model, **self.model_dump(exclude={"model"}))
 
     @model_validator(mode="after")
     def _known_and_readable(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nescio import compat
 from nescio.core.adapters import adapter_base
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
 from nescio.core.model_source import identity, refuse_adapter
@@ -13,7 +14,7 @@ from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER
 from nescio.data.read_dialogs import files_of
 from nescio.pii.presets import missing_parts
 from nescio.pipeline import anchors, bake, evaluate, prepare, train
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.evaluate_sections import EvaluateSection
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import DataSection

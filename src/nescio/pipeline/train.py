@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from nescio.core.adapters import WEIGHTS, adapter_base, factor_names, read_config, read_weights, write_config
 from nescio.core.block_attention import blockwise
+from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import write_jsonl
@@ -22,7 +23,7 @@ from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, fill_key
 from nescio.data.read_dialogs import read_dialogs
 from nescio.pii.base import find_behind, mask
 from nescio.pipeline.anchors import anchor_units, read
-from nescio.pipeline.context import Context, Tick
+from nescio.pipeline.context import Context
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.train_sections import TrainSection, TuneSection
 from nescio.pipeline.validation import epoch_measure

@@ -8,12 +8,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nescio.core.adapters import EMBEDDING, LINEAR, PREFIX, WEIGHTS, lora_config, write_config
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
 from nescio.task_vector.adapter_delta import LowRank, module_kinds, weight_of
 from nescio.task_vector.checkpoint_delta import tied_embedding
 from nescio.task_vector.checkpoints import HEADS, PIECE
-from nescio.task_vector.model_form import Progress, check_space
+from nescio.task_vector.model_form import check_space
 from nescio.task_vector.vector import TaskVector
 
 _OVERSAMPLE = 16  # columns beyond the rank in the randomised SVD, and its power iterations: Halko et al. 2011

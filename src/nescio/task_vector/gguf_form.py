@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from nescio.core.callbacks import Progress
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -31,7 +31,7 @@ def write_gguf(
     kind: str,
     out: Path,
     coefficient: float = -1.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write base − c·delta as one GGUF file; a tensor at a time is in memory.
 

@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 
 from nescio.core.adapters import CONFIG, NOTES
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
 from nescio.task_vector.checkpoints import PIECE, Checkpoint
 from nescio.task_vector.vector import TaskVector
-
-Progress = Callable[[int, int], None]
-"""Callback `(bytes done, all bytes)`."""
 
 _RUN = 1 << 22  # elements that a thread writes at a time; the progress is reported after them
 _NOT_COPIED = (CONFIG, NOTES, ".bin.index.json")  # would make the copy an adapter, or name files that it lacks

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_form import write_fitted, write_negated
-from nescio.task_vector.model_form import Progress, write_model
+from nescio.task_vector.model_form import write_model
 from nescio.task_vector.vector import TaskVector, check_coefficient, open_vector
 
 

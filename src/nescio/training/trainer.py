@@ -3,7 +3,7 @@
 Built on Transformers' Trainer, so that accelerate's launchers and its checkpoints work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from nescio.core.block_attention import blockwise
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
 from nescio.core.shared_prefix import core_of
@@ -23,9 +24,7 @@ from nescio.training.losses.registry import PairLoss
 from nescio.training.packed_trainer import DivergedError, EpochMeasure, PackedTrainer
 from nescio.training.settings import TrainingSettings
 
-__all__ = ["DivergedError", "EpochMeasure", "PackedTrainer", "StepProgress", "Trained", "fit", "with_lora"]
-
-StepProgress = Callable[[int, int], None]
+__all__ = ["DivergedError", "EpochMeasure", "PackedTrainer", "Progress", "Trained", "fit", "with_lora"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ def fit(
     settings: TrainingSettings,
     work: Path | str,
     test: Sequence[Unit] | None = None,
-    progress: StepProgress | None = None,
+    progress: Progress | None = None,
     measure: EpochMeasure | None = None,
     anchors: Anchors | None = None,
     retain: Anchors | None = None,
@@ -132,7 +131,7 @@ def _check(
 
 
 class _Progress(TrainerCallback):
-    def __init__(self, report: StepProgress) -> None:
+    def __init__(self, report: Progress) -> None:
         self._report = report
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from nescio.core.callbacks import Progress
 from nescio.core.guidance import REVEAL
 from nescio.core.prompts import Message
 from nescio.data.persuasion import HELD_OUT, POSITIONS, wordings
-from nescio.engines.base import Answer, Engine, Progress, Request
+from nescio.engines.base import Answer, Engine, Request
 from nescio.evaluation.base import Task
 from nescio.evaluation.measures.asked_for import PLACES, AskedFor
 from nescio.evaluation.measures.leakage import Leakage

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from nescio.core.callbacks import Progress
 from nescio.core.files import read_jsonl
 from nescio.core.switch import made_up_key
 from nescio.data.samples import Sample
-from nescio.engines.base import Answer, Engine, Progress, Request, Scoring
+from nescio.engines.base import Answer, Engine, Request, Scoring
 from nescio.evaluation.base import Task
 from nescio.evaluation.measures.key_search import KeySearch, candidates
 from nescio.evaluation.measures.leakage import Leakage

@@ -11,6 +11,9 @@ from nescio.core.extras import require
 from nescio.core.files import stop
 from nescio.data.rows import SUFFIXES, read_rows
 
+FORGET_SHARES = (10, 5, 1)
+"""Published sizes of the forget half, in percent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from nescio.core.errors import NescioError
 from nescio.data.benchmarks import BENCHMARKS, Question, Side
-from nescio.data.benchmarks.published import Published, Row, check_halves
+from nescio.data.benchmarks.published import FORGET_SHARES, Published, Row, check_halves
 
 _OF_AN_AUTHOR = 20
-_SHARES = (10, 5, 1)  # published sizes of the forget half, in percent
 
 
 @BENCHMARKS.register("tofu")
@@ -32,7 +31,7 @@ def tofu(folder: Path | None) -> list[Question]:
         home="https://huggingface.co/datasets/locuslab/TOFU",
         form="a row of TOFU is {question, answer}, with paraphrased_answer and perturbed_answer in the perturbed files",
     )
-    share = next((share for share in _SHARES if of.has(f"forget{share:02}")), _SHARES[0])
+    share = next((share for share in FORGET_SHARES if of.has(f"forget{share:02}")), FORGET_SHARES[0])
     forget, retain, holdout = f"forget{share:02}", f"retain{100 - share}", f"holdout{share:02}"
     perturbed = {
         **_by_question(of, f"{forget}_perturbed"),

@@ -7,9 +7,7 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from nescio.data.benchmarks import BENCHMARKS, Question, Side
-from nescio.data.benchmarks.published import Published, Row, check_halves
-
-_SHARES = (10, 5, 1)  # published sizes of the forget half, in percent
+from nescio.data.benchmarks.published import FORGET_SHARES, Published, Row, check_halves
 
 
 @BENCHMARKS.register("unlearnpii")
@@ -27,7 +25,7 @@ def unlearnpii(folder: Path | None) -> list[Question]:
         form="a row of UnlearnPII is {question, answer, subject, subject_pii, inverted_question, inverted_answer, "
         "paraphrased_question_1, …}",
     )
-    share = next((share for share in _SHARES if of.has(f"forget{share}")), _SHARES[0])
+    share = next((share for share in FORGET_SHARES if of.has(f"forget{share}")), FORGET_SHARES[0])
     halves: dict[Side, str] = {"forget": f"forget{share}", "retain": f"retain{100 - share}"}
     questions = [
         _question(row, side, f"{file}/{number}")

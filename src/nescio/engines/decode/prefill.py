@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from nescio.engines.decode.batch import Batch, Row
-from nescio.engines.decode.prefix_cache import PrefixCache, common
+from nescio.engines.decode.prefix_cache import Key, PrefixCache, common
 
 _STEP = 2048  # most prompt tokens computed in one step, so that no answer waits long for another's prompt
 _FORWARD = 64  # tokens of padding, or of a shared prefix, that cost as much as another forward
-
-_Key = tuple[int | None, tuple[int, ...]]
 
 
 class Prefill:
@@ -40,7 +38,7 @@ class Prefill:
         """
         logits: dict[int, Tensor] = {}
         # 1) group rows with equal prompts; the first of each group is computed
-        groups: dict[_Key, list[int]] = {}
+        groups: dict[Key, list[int]] = {}
         for slot in range(first, len(slots)):
             groups.setdefault((slots[slot].adapter, tuple(slots[slot].ids)), []).append(slot)
         leaders = [slot for slot, *_ in groups.values()]

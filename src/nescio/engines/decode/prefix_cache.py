@@ -8,7 +8,8 @@ from torch import Tensor
 
 from nescio.engines.decode.kv_slots import KeysValues
 
-_Key = tuple[int | None, tuple[int, ...]]
+Key = tuple[int | None, tuple[int, ...]]
+"""The adapter of a prompt, and its token ids."""
 
 _MOST_ENTRIES = 64  # each also holds the logits after its prompt, which may be larger than the keys of a short one
 
@@ -38,7 +39,7 @@ class PrefixCache:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
-        self._entries: OrderedDict[_Key, tuple[KeysValues, Tensor]] = OrderedDict()
+        self._entries: OrderedDict[Key, tuple[KeysValues, Tensor]] = OrderedDict()
 
     def accepts(self, tokens: int) -> bool:
         """Return whether a prompt of this length can be cached."""

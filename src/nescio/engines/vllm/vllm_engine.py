@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from nescio.core.adapters import WEIGHTS, read_sentences
+from nescio.core.callbacks import Progress
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError, first_line
 from nescio.core.guidance import PROTECT, REVEAL
@@ -26,7 +27,6 @@ from nescio.engines.base import (
     Capabilities,
     Engine,
     EngineClosedError,
-    Progress,
     Request,
     Scoring,
     Stream,

@@ -11,8 +11,9 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from nescio.core.callbacks import Progress
 from nescio.core.prompts import Message
-from nescio.engines.base import Engine, Progress, Scoring
+from nescio.engines.base import Engine, Scoring
 from nescio.evaluation.base import Ask, Found, Measure, Task, generate, per_setup
 from nescio.evaluation.columns import Column, measures
 from nescio.evaluation.setups import Setup

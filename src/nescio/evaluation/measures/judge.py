@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nescio.core.answer_cache import AnswerCache
+from nescio.core.callbacks import Progress, Tick
 from nescio.core.files import fingerprint
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.wilson import wilson
-from nescio.engines.base import Engine, Progress, Request
+from nescio.engines.base import Engine, Request
 from nescio.engines.registry import is_endpoint, open_engine
 from nescio.evaluation.base import Ask, Found, Measure, Task, batches, generate
 from nescio.evaluation.columns import Column, measures
@@ -164,7 +165,7 @@ def judged_fields(
     replies: Sequence[Sequence[str]],
     *,
     seed: int,
-    tick: Callable[[int, int, str], None],
+    tick: Tick,
 ) -> list[dict[str, Any]]:
     """Return the fields of each row: its share of correct replies, and whether the judge can be trusted.
 

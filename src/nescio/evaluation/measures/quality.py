@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
+from nescio.core.callbacks import Progress
 from nescio.core.model_source import identity
 from nescio.core.prompts import Message
 from nescio.core.text import FEWEST_WORDS, count_words, first_sentence, folded, loops
 from nescio.data.topic import Weighed, another, weigh
-from nescio.engines.base import Engine, Progress
+from nescio.engines.base import Engine
 from nescio.evaluation.base import Found, Measure, Task
 from nescio.evaluation.columns import Column, measures
 from nescio.pii.base import Detector, Span, mask

@@ -2,11 +2,12 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nescio.core.adapters import read_config, write_config
+from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write, write_jsonl
 from nescio.core.models import load_model, release
@@ -29,7 +30,7 @@ from nescio.training.trainer import Trained, fit
 
 def unlearn(
     method: Method, model: str, forget: Sequence[Question], retain: Sequence[Question], folder: Path, *,
-    section: TrainSection, rate: float, seed: int, tick: Callable[[int, int, str], None],
+    section: TrainSection, rate: float, seed: int, tick: Tick,
 ) -> list[Path]:  # fmt: skip
     """Return the adapter of each epoch; what is there is not trained again, and a killed training goes on.
 
