@@ -120,7 +120,8 @@ def test_openais_client(front: Front, forced: dict[str, Any]) -> None:
         events = list(stream)
     told = "".join(each.delta for each in events if each.type == "response.output_text.delta")
     assert events[-1].type in ("response.completed", "response.incomplete")
-    assert told == events[-1].response.output_text != ""
+    assert told == events[-1].response.output_text
+    assert told or events[-1].type == "response.incomplete"  # the tiny model's words are cut and dropped
 
 
 def test_litellm_as_a_client(front: Front, forced: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,7 @@ def test_no_piece_leaves_where_an_answer_breaks_off_inside_it(kind: str) -> None
         ("The report was sent to all of the people who ask", "The report was sent to all of the people who "),
         ("The report was sent to all of the people who asked ", None),
         ("Sure. It is fine. Then the", "Sure. It is fine. "),
+        ("Take " + "Apples, " * 20 + "Pea", "Take " + "Apples, " * 11),
         ("She works at the Bank of the Wes", "She works at the "),
         ("It is Anna Ferr", "It is [PII]"),
         ("It is Anna Ferrari, and 555-1", "It is [PII]"),

@@ -11,6 +11,7 @@ LONGEST = 400
 """Characters that are held back without a cut; then the text is cut at a word, or where the word ends."""
 
 _CLAUSE = 160  # a longer clause is not waited for
+_LONGEST_PIECE = 10  # words; a list of capitals or a line of code is longer
 _AFTER = 3  # words behind the end of a line that are seen with it
 _BESIDE = 2  # plain words on each side of a quiet border
 _LINE = re.compile(r"[^\s.!?…。！？][\"')\]]*\s*\n\s*$")  # a line that ends without the mark of a sentence
@@ -66,11 +67,11 @@ def next_cut(pending: str, after: int = 0, *, first: bool = False) -> Cut | None
 def last_cut(pending: str) -> Cut:
     """Return the cut of a text that breaks off: what follows it may be a part of a longer piece of personal data.
 
-    That is the last word, and before it all words that are not plain: with a digit, a capital or a mark inside. Where
-    a script has no small letters, it is the last phrase.
+    That is the last word, and before it all words that are not plain: with a digit, a capital or a mark inside; ten in
+    all. Where a script has no small letters, it is the last phrase.
     """
     at = len(pending)
-    for match in reversed(list(_PHRASE.finditer(pending))):
+    for match in [*_PHRASE.finditer(pending)][: -_LONGEST_PIECE - 1 : -1]:
         word = match[0].strip().strip(_AROUND)
         is_whole = match.end() < len(pending) or bool(match[1])
         if not (is_whole and word and all(map(_is_small, word))):
