@@ -44,6 +44,13 @@ def test_the_page_shows_all_and_escapes_what_was_said(result: dict[str, Any], tm
         assert words.replace("+", "&#43;") in page or words in page, words
 
 
+def test_a_single_fact_of_a_type_is_counted(
+    people: Facts, carry_out: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    result = carry_out(Scripted(lambda request: "I do not know."), people[:1], "as_in_dialog")
+    assert "0 of 1" in (page := write(result, tmp_path).read_text(encoding="utf-8")) and "False" not in page
+
+
 def test_another_value_stands_in_its_column(result: dict[str, Any]) -> None:
     row = result["attacks"][0] | {"another": 7, "partial": 3}
     at = HEADERS.index("another")

@@ -104,7 +104,7 @@ def score(found: Findings, made_up: Mapping[str, Fact], seed: int) -> dict[str, 
 def _by_type(facts: Sequence[Fact], said: Sequence[MatchKind | None]) -> dict[str, dict[str, int]]:
     counts = defaultdict[str, Counter[str]](Counter)
     for fact, one in zip(facts, said, strict=True):
-        counts[fact.type].update({"facts": 1, "found": one == "exact", "partial": one == "partial"})
+        counts[fact.type].update({"facts": 1, "found": int(one == "exact"), "partial": int(one == "partial")})
     return {kind: dict(own) for kind, own in sorted(counts.items())}
 
 
