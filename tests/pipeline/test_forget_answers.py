@@ -49,6 +49,11 @@ def test_an_answer_is_cut_behind_the_last_secret(asked: str, answer: str, said: 
         ("It is Ashby Road 7.", "Ashby Road 12", "address", "Ashby Road"),
         ("Born on 12 March 80.", "1980-03-12", "birth_date", "12"),
         ("Zoë Lindgren", "Zoe\u0308 Lindgren", "person", "Zoë Lindgren"),
+        ("It is (415) 555-0101, I think.", "+1 415-555-0101 x204", "phone", "415) 555-0101"),
+        ("It is $52,000, not 152000.", "52000", "money", "52,000"),
+        ("It is 52,000.00 EUR.", "$52,000", "money", "52,000.00"),
+        ("Absent: Ashby, Ada.", "Ada Ashby", "person", "Ashby, Ada"),
+        ("Ask ada@x.example.", "Ada <ada@x.example>", "email", "ada@x.example"),
     ],
 )
 def test_places_of_a_value_in_another_form(text: str, value: str, kind: PiiType, place: str) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from nescio.audit.dates import Date, dates
-from nescio.audit.matching import match, plain
+from nescio.audit.matching import match
 from nescio.audit.score import Reply
-from nescio.core.text import occurrences
+from nescio.core.text import occurrences, plain
 from nescio.pii.base import Span
 
 

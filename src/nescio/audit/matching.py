@@ -1,14 +1,15 @@
 """Whether an answer says a value: exactly, in any of the usual forms, or a part that tells."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import permutations
 from typing import Literal
 
-from nescio.audit.dates import dates
-from nescio.core.text import fold, join_digits, marked, occurrences
+from nescio.audit.amounts import amount, amounts
+from nescio.audit.compared import compared
+from nescio.audit.dates import compact_dates, dates
+from nescio.core.text import fold, join_digits, marked, occurrences, plain
 from nescio.pii.taxonomy import PiiType
 
 MatchKind = Literal["exact", "partial"]
@@ -22,6 +23,7 @@ _FEW_WORDS = 4  # of a name whose orders are all tried
 _LOOSE = 5  # letters and digits from which on a loose comparison is safe
 
 _DATES: tuple[PiiType, ...] = ("date", "birth_date")
+_SUMS: tuple[PiiType, ...] = ("money", "other")
 _NO_NUMBERS: tuple[PiiType, ...] = ("person", "email", "url", "address", *_DATES)
 
 
@@ -37,7 +39,9 @@ def match(text: str, value: str, kind: PiiType, *, loose: bool = False) -> Match
         kind: What the value is.
         loose: Also inside longer words and without spaces, for texts that were spelled out and joined again.
     """
-    if _is_exact(text, value, kind) or (loose and _is_inside(text, value)):
+    recorded, value = value, compared(value, kind)
+    said = _is_exact(text, value, kind) or (kind == "person" and recorded != value and _is_exact(text, recorded, kind))
+    if said or (loose and _is_inside(text, value)):
         return "exact"
     folded = plain(text)
     tells = any(occurrences(folded, part) for part in _parts(value, kind))
@@ -69,8 +73,11 @@ def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
         value: What it says.
         kind: What the value is.
     """
-    # 1) As it is written.
-    if found := occurrences(text, value, ignore_case=True):
+    value = compared(value, kind)
+    # 1) As it is written, a name also with the surname first, a sum in any grouping.
+    if found := occurrences(text, value, ignore_case=True) or _surname_first(text, value, kind):
+        return found
+    if found := _sums(text, value, kind):
         return found
     # 2) The same letters and digits, whatever is between them; of a telephone number, as many of the last as are there.
     folded, origins = fold(text, ignore_case=True)
@@ -89,8 +96,8 @@ def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
 
 
 def _is_exact(text: str, value: str, kind: PiiType) -> bool:
-    # 1) As it is written, in any case, Unicode form and spacing.
-    if occurrences(text, value, ignore_case=True):
+    # 1) As it is written, in any case, Unicode form and spacing; a name also with the surname first.
+    if occurrences(text, value, ignore_case=True) or _surname_first(text, value, kind):
         return True
     # 2) An address in words: "ann at example dot com".
     if kind in ("email", "url") and "@" in value + text:
@@ -98,17 +105,29 @@ def _is_exact(text: str, value: str, kind: PiiType) -> bool:
     # 3) Dates, whatever their form; a day without a year is said by a date that has one.
     if kind in _DATES and _same_date(plain(text), plain(value)):
         return True
-    # 4) Numbers, whatever marks stand between their digits.
-    if (number := _digits(value, kind)) and _says_number(join_digits(plain(text)), number, value, kind):
+    # 4) Sums, whatever groups their digits, and longer numbers, whatever marks stand between their digits.
+    number = _digits(value, kind)
+    if _sums(text, value, kind) or (number and _says_number(join_digits(plain(text)), number, value, kind)):
         return True
     # 5) The same words, whatever stands between them.
     words = _words(value)
     return bool(words.strip()) and words in _words(text)
 
 
-def plain(text: str) -> str:
-    """Fold a text, and drop its accents."""
-    return "".join(letter for letter in fold(text, ignore_case=True)[0] if not unicodedata.combining(letter))
+def _surname_first(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
+    """Return where a text says a person's name as `Lee, Ann`."""
+    words = value.split() if kind == "person" else []
+    orders = (f"{' '.join(words[cut:])}, {' '.join(words[:cut])}" for cut in range(1, len(words)))
+    return next((found for each in orders if (found := occurrences(text, each, ignore_case=True))), [])
+
+
+def _sums(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
+    """Return where a text says a sum, or another number without a form of its own."""
+    wanted = amount(fold(value, ignore_case=True)[0]) if kind in _SUMS else None
+    if wanted is None:
+        return []
+    folded, origins = fold(text, ignore_case=True)
+    return [(origins[start], origins[end - 1] + 1) for start, end, said in amounts(folded) if said == wanted]
 
 
 def _words(text: str) -> str:
@@ -192,10 +211,11 @@ def _same_date(text: str, value: str) -> bool:
     """Whether a folded text says a date of a folded value."""
     there = set(dates(text))
     there |= {(None, month, day) for _, month, day in there}
-    return not there.isdisjoint(dates(value))
+    return not (there | set(compact_dates(text))).isdisjoint([*dates(value), *compact_dates(value)])
 
 
 def _same_day(text: str, value: str, kind: PiiType) -> bool:
     """Whether a folded text says the day of a date of birth."""
-    days = {date[1:] for date in dates(plain(value))} if kind == "birth_date" else set()
+    folded = plain(value)
+    days = {date[1:] for date in (*dates(folded), *compact_dates(folded))} if kind == "birth_date" else set()
     return not days.isdisjoint(date[1:] for date in dates(text))

@@ -12,6 +12,8 @@ FEWEST_WORDS = 5
 
 _THAI, _CJK = r"\u0e00-\u0eff", r"\u3040-\u30ff\u3400-\u9fff"
 UNSPACED = re.compile(f"[{_THAI}{_CJK}]")  # scripts that put no spaces between words
+SYLLABLES = re.compile(f"[{_CJK}\uac00-\ud7a3]+")
+"""Han, Kana and Hangul, in composed form: two characters may be a whole name."""
 _ABOUT_A_WORD = re.compile(f"[{_THAI}]{{1,4}}|[{_CJK}]{{1,2}}")
 # An underscore is no part of a word: Markdown writes "_Ann_".
 _NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W_])", r"(?![^\W_])"
@@ -189,6 +191,11 @@ def fold(text: str, ignore_case: bool = False) -> tuple[str, Sequence[int]]:
 def folded(text: str) -> str:
     """Return the form of a text to compare: the same in any case, Unicode form and spacing."""
     return fold(text, ignore_case=True)[0].strip()
+
+
+def plain(text: str) -> str:
+    """Fold a text, and drop its accents."""
+    return "".join(letter for letter in fold(text, ignore_case=True)[0] if not unicodedata.combining(letter))
 
 
 def occurrences(text: str, value: str, *, whole_words: bool = True, ignore_case: bool = False) -> list[tuple[int, int]]:
