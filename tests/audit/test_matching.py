@@ -2,7 +2,7 @@
 
 import pytest
 
-from nescio.audit.matching import gives_away, match, places
+from nescio.audit.matching import gives_away, match, places, spans
 from nescio.pii.taxonomy import PiiType
 
 
@@ -149,6 +149,42 @@ def test_a_part_that_tells_counts_apart(value: str, kind: PiiType, text: str) ->
 )
 def test_others_are_not_said(value: str, kind: PiiType, text: str) -> None:
     assert match(text, value, kind) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_said"),
+    [
+        ("I will mark it.", False),
+        ("Will you wait?", False),
+        ("I see. Will you wait?", False),
+        ("Sure:\n- Will you wait?", False),
+        ("I WILL, I SAID.", False),
+        ("Your contact is Will.", True),
+        ("Your contact is WILL.", True),
+        ("Name: Will", True),
+        ("Ask Mr. Will about it.", True),
+        ("Mr. Will is out.", True),
+        ("Will.", True),  # nothing else
+        ("**Will**", True),
+        ("- Tom\n- Will\n", True),
+        ("Willing", False),
+    ],
+)
+def test_a_name_that_is_an_everyday_word_counts_as_a_name(text: str, is_said: bool) -> None:
+    assert match(text, "Will", "person") == ("exact" if is_said else None)
+    if is_said:
+        ((start, end),) = spans(text, "Will", "person")
+        assert text[start:end].casefold() == "will"
+
+
+def test_such_a_name_may_go_on_from_the_beginning_of_an_answer() -> None:
+    assert match(" Will, who knows.", "Will", "person") is None
+    assert match(" Will, who knows.", "Will", "person", before="Your contact is") == "exact"
+    assert spans(" Will, who knows.", "Will", "person", before="Your contact is") == [(1, 5)]
+    assert match(" Will you wait?", "Will", "person", before="He is out.") is None
+    assert match("will", "Will", "person", loose=True) == "exact", "spelled out"
+    assert match("Ask will Baker.", "Will Baker", "person") == "exact", "two words are a name in any case"
+    assert match("in the hope of", "Hope", "place") == "exact", "no person"
 
 
 def test_a_loose_comparison_looks_inside_longer_words() -> None:

@@ -62,6 +62,14 @@ def test_places_of_a_value_in_another_form(text: str, value: str, kind: PiiType,
     assert text[start:end] == place
 
 
+def test_a_name_that_is_a_word_is_struck_out_as_a_name_only() -> None:
+    begun = [Message(role="user", content="Who is it?"), Message(role="assistant", content="That is")]
+    own = Probe(question=Sample("q", "q", begun, " Hope.", "name", "Hope"), secrets=[("Hope", "person")])
+    assert cut_at_secrets(own, " what I hope for.") is None
+    found = cut_at_secrets(own, " Hope, I hope.")
+    assert found is not None and (found.answer, found.places) == (" Hope", [[1, 5]])
+
+
 def test_what_the_question_says_is_no_answer_and_no_error() -> None:
     question = Sample("q", "q", [Message(role="user", content=f"Mine is {PHONE}.")], f"Yours is {PHONE}.", "x", PHONE)
     one = Probe(question=question, secrets=[(NAME, "person"), (PHONE, "phone")])

@@ -9,6 +9,7 @@ from typing import Literal
 from nescio.audit.amounts import amount, amounts
 from nescio.audit.compared import compared
 from nescio.audit.dates import compact_dates, dates
+from nescio.audit.everyday_names import everyday_name_places, is_everyday_name
 from nescio.core.text import fold, join_digits, marked, occurrences, plain
 from nescio.pii.taxonomy import PiiType
 
@@ -27,19 +28,24 @@ _SUMS: tuple[PiiType, ...] = ("money", "other")
 _NO_NUMBERS: tuple[PiiType, ...] = ("person", "email", "url", "address", *_DATES)
 
 
-def match(text: str, value: str, kind: PiiType, *, loose: bool = False) -> MatchKind | None:
+def match(text: str, value: str, kind: PiiType, *, loose: bool = False, before: str = "") -> MatchKind | None:
     """Tell whether a text says a value.
 
     Case, Unicode forms, accents, spacing and punctuation do not matter, nor do the forms of numbers and dates. A part
     tells if it narrows the person down: a surname, the last four digits, an address before its @, a day without a year.
+    A name that is an everyday word counts as `everyday_name_places` says.
 
     Args:
         text: An answer.
         value: What it may say.
         kind: What the value is.
         loose: Also inside longer words and without spaces, for texts that were spelled out and joined again.
+        before: What the answer goes on from, if it was begun.
     """
     recorded, value = value, compared(value, kind)
+    if is_everyday_name(value, kind):
+        is_spelled = loose and _compact(text) == _compact(value)
+        return "exact" if is_spelled or everyday_name_places(text, value, before) else None
     said = _is_exact(text, value, kind) or (kind == "person" and recorded != value and _is_exact(text, recorded, kind))
     if said or (loose and _is_inside(text, value)):
         return "exact"
@@ -65,15 +71,18 @@ def places(text: str, value: str) -> list[tuple[int, int]]:
     return found or occurrences(text, max(value.split(), key=len, default=""), ignore_case=True)
 
 
-def spans(text: str, value: str, kind: PiiType) -> list[tuple[int, int]]:
+def spans(text: str, value: str, kind: PiiType, *, before: str = "") -> list[tuple[int, int]]:
     """Return where a text says a value in any form, or a part that tells: `(start, end)` for each place, in order.
 
     Args:
         text: A text of which `match` is not None.
         value: What it says.
         kind: What the value is.
+        before: As of `match`.
     """
     value = compared(value, kind)
+    if is_everyday_name(value, kind):
+        return everyday_name_places(text, value, before) or [(0, len(text))]
     # 1) As it is written, a name also with the surname first, a sum in any grouping.
     if found := occurrences(text, value, ignore_case=True) or _surname_first(text, value, kind):
         return found

@@ -205,7 +205,7 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
     searched = {answer: False, attack.read(answer): bool(attack.probes())}  # each text, and whether loosely
     best = Reply(question=question, answer=answer)
     for value, kind in question.targets:
-        hows = {match(text, value, kind, loose=loose) for text, loose in searched.items()}
+        hows = {match(text, value, kind, loose=loose, before=question.beginning) for text, loose in searched.items()}
         if "exact" in hows:
             return replace(best, said="exact", value=value)
         if "partial" in hows and match(question.text, value, kind) is None:

@@ -55,12 +55,13 @@ def own_places(text: str, piece: str) -> list[tuple[int, int]]:
 
     A name that is an everyday word, too, counts as it is recorded or with its capital: "I will" does not say "Will".
     """
-    if piece.strip().casefold() in _everyday():
+    if piece.strip().casefold() in names_that_are_words():
         return said_places(text, piece)
     return occurrences(text, piece, ignore_case=True)
 
 
 @cache
-def _everyday() -> frozenset[str]:
+def names_that_are_words() -> frozenset[str]:
+    """Return the names, in small letters, that are everyday words, too."""
     lines = files("nescio.evaluation").joinpath("names_that_are_words.txt").read_text(encoding="utf-8")
     return frozenset(lines.split())

@@ -177,11 +177,12 @@ def cut_at_secrets(probe: Probe, answer: str) -> TrainingAnswer | None:
     What the question says already does not count.
     """
     asked = "\n".join(message["content"] for message in probe.question.messages)
+    begun = probe.question.beginning
     places, own = set[tuple[int, int]](), set[tuple[int, int]]()
     for value, kind in probe.secrets:
-        how, known = match(answer, value, kind), match(asked, value, kind)
+        how, known = match(answer, value, kind, before=begun), match(asked, value, kind)
         if how is not None and not gives_away(asked, value, kind) and not (how == "partial" and known):
-            found = spans(answer, value, kind)
+            found = spans(answer, value, kind, before=begun)
             places.update(found)
             own.update(without_ending(answer, place, kind, probe.endings) for place in found)
     if not places:
