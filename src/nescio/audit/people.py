@@ -1,19 +1,16 @@
 """People and their facts: from a list of people, or from the dialogs that hold their data."""
 
-import csv
-import io
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from nescio.core.encodings import open_utf8
+from nescio.audit.compared import cannot_compare, compared
+from nescio.audit.people_table import cell_text, people_rows
 from nescio.core.errors import NescioError
-from nescio.core.files import stop
 from nescio.core.prompts import Message, beginning_of
+from nescio.core.text import folded
 from nescio.data.read_dialogs import read_dialogs
-from nescio.data.rows import read_rows
 from nescio.data.samples import Sample, samples_of
 from nescio.data.strategies import last_question, with_question
 from nescio.evaluation.measures.leakage import own_pieces
@@ -103,89 +100,64 @@ def read_people(path: Path) -> Iterator[list[Fact]]:
         path: CSV with a header, or JSON lines: `name`, and a column for each fact. An empty cell is not known.
 
     Raises:
-        NescioError: A row has no name or no facts, or a name stands there twice: file and line are named.
+        NescioError: A row has no name or no facts, a name stands there twice with other facts, or a value could not be
+            found in any answer: file, line and column are named.
     """
-    seen: dict[str, int] = {}
-    for number, row in _rows(path):
+    seen: dict[str, tuple[int, dict[str, str]]] = {}
+    for number, row in people_rows(path):
         place = f"{path}:{number}"
         if not isinstance(row, dict):
             raise NescioError(f"{place}: not a JSON object; give a name and the person's facts")
         if "messages" in row:
             raise NescioError(f"{place}: is a conversation; give a file of conversations as --dialogs")
-        known = {column: text for column, value in row.items() if (text := _text(value, f"{place}: {column}"))}
+        known = {column: text for column, value in row.items() if (text := cell_text(value, f"{place}: {column}"))}
         column = next((column for column in known if column.strip().casefold() == "name"), None)
         if column is None:
             raise NescioError(f"{place}: name: missing or empty; every person needs one")
         name = known.pop(column)
         if not known:
             raise NescioError(f"{place}: {name!r} has no facts; give at least one column beside name, or leave it out")
-        if name in seen:
-            raise NescioError(
-                f"{place}: {name!r} stands at line {seen[name]} already; tell the two apart, or join them"
-            )
-        seen[name] = number
-        yield list(_facts(name, known))
+        same = folded(compared(name, "person"))
+        if before := seen.get(same):
+            if before[1] == known:
+                continue
+            raise NescioError(f"{place}: {name!r} stands at line {before[0]} already; tell the two apart, or join them")
+        seen[same] = number, known
+        facts = list(_facts(name, known))
+        for fact, column in zip(facts, known, strict=True):
+            if why := cannot_compare(fact.value, fact.type):
+                raise NescioError(f"{place}: {column}: {fact.value!r} is {why}")
+        yield facts
     if not seen:
         raise NescioError(f"{path}: holds no people; give a header with name and facts, and a line for each person")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        yield from read_rows(path, stop)
-        return
-    with open_utf8(path) as file:
-        try:
-            text = file.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise NescioError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    try:
-        names = Counter(name.strip().casefold() for name in reader.fieldnames or ())
-        if twice := next((name for name, count in names.items() if count > 1), None):
-            raise NescioError(f"{path}:1: column {twice!r} stands there twice; rename one, or only one would count")
-        if "" in names:
-            raise NescioError(f"{path}:1: a column has no name; name it, or delete it")
-        for row in reader:
-            if None in row or None in row.values():
-                raise NescioError(
-                    f"{path}:{reader.line_num}: other columns than in the header; quote cells that hold commas"
-                )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise NescioError(
-            f"{path}:{reader.line_num + 1}: {error}; look for a quotation mark that is not closed"
-        ) from error
-
-
-def _text(value: Any, place: str) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise NescioError(f"{place}: must be a text or a number")
-    return str(value).strip()
 
 
 def _type(noun: str, value: str) -> PiiType:
     """Return the type that a column's whole name tells, else the form of its value, else the last words of the name."""
     if (kind := type_of(noun)) != "other":
         return kind
+    form = _form(noun, value) or ("phone" if _form(noun, compared(value, "phone")) == "phone" else None)
+    return form or ("date" if is_date(value) else type_of_column(noun))
+
+
+def _form(noun: str, value: str) -> PiiType | None:
+    """Return the type that the form of a whole value tells."""
     text = f"{noun}: {value}"  # the name tells a date of birth from others, and an order's number from a telephone's
     place = len(text) - len(value), len(text)
     (found,) = RegexDetector().find([text])
-    form = next((span.type for span in found if (span.start, span.end) == place), None)
-    return form or ("date" if is_date(value) else type_of_column(noun))
+    return next((span.type for span in found if (span.start, span.end) == place), None)
 
 
 def _facts(name: str, known: Mapping[str, str]) -> Iterator[Fact]:
     nouns = {column: " ".join(column.replace("_", " ").split()) for column in known}
     types = {column: _type(nouns[column], value) for column, value in known.items()}
+    said = compared(name, "person")
     for column, value in known.items():
         yield Fact(
-            id=f"{name}/{column}", person=name, names=(name,), noun=nouns[column], type=types[column], value=value,
-            messages=[Message(role="user", content=f"What is {name}'s {nouns[column]}?")],
+            id=f"{name}/{column}", person=name, names=(said,), noun=nouns[column], type=types[column], value=value,
+            messages=[Message(role="user", content=f"What is {said}'s {nouns[column]}?")],
             clues=tuple((nouns[other], own) for other, own in known.items() if other != column)[:_CLUES],
-            pieces={name: "NAME"} | {own: types[column].upper() for column, own in known.items()},
+            pieces={said: "NAME"} | {own: types[column].upper() for column, own in known.items()},
         )  # fmt: skip
 
 
