@@ -44,6 +44,32 @@ def test_csv_and_json_lines_are_the_same_people(people: Facts, tmp_path: Path) -
         ("p.csv", "name,phone, Phone\nAnna,1,2\n", "p.csv:1: column 'phone' stands there twice"),
         ("p.csv", "name,phone,\nAnna,1,2\n", "p.csv:1: a column has no name"),
         ("p.csv", f'name,phone\nAnna,"{"1" * 200_000}\n', "look for a quotation mark that is not closed"),
+        (
+            "p.csv",
+            'name,phone\nAnna,"415-555-0101\nTom,2\n',
+            "p.csv:2: unexpected end of data; look for a quotation mark",
+        ),
+        ("p.csv", 'name,phone\nAnna,"1\nTom,2\nIda,"3"\n', "p.csv:2: "),
+        ("p.csv", 'name,phone\nAnna,"1\nTom,2\nIda,"\n', "p.csv:4: a cell goes on over lines and holds ',': '1'…"),
+        ("p.csv", "sep=;\nname;phone\nAnna;1;2\n", "p.csv:3: other columns than in the header"),
+        ("p.csv", "name,phone\nAnn Lee,1\nANN  lee,2\n", "p.csv:3: 'ANN  lee' stands at line 2 already"),
+        ("p.csv", 'name,phone\n"Lee, Ann",1\nAnn Lee,2\n', "p.csv:3: 'Ann Lee' stands at line 2 already"),
+        ("p.csv", "name,phone\nAnna,4.15556E+09\n", "p.csv:2: phone: '4.15556E+09' is a number that a spreadsheet has"),
+        ("p.csv", 'name;tel\nAnna;"4,15556E+09"\n', "p.csv:2: tel: '4,15556E+09' is a number that a spreadsheet has"),
+        (
+            "p.csv",
+            "name,date of birth\nAnna,31900\n",
+            "p.csv:2: date of birth: '31900' is a spreadsheet's number of a day",
+        ),
+        (
+            "p.csv",
+            "name,tel\nAnna,415-555-0101 / 415-555-0102\n",
+            "p.csv:2: tel: '415-555-0101 / 415-555-0102' is more than",
+        ),
+        ("p.csv", "name,tel\nAnna,415-555-0101 or 0102\n", "is more than one telephone number; give each a column"),
+        ("p.csv", "name,tel\nAnna,14155550101 4155550102\n", "is more than one telephone number; give each a column"),
+        ("p.csv", "name,email\nAnna,a@x.example; b@x.example\n", "is more than one e-mail address; give each a column"),
+        ("p.jsonl", '{"name": "Anna", "size": NaN}\n', "p.jsonl:1: size: must be a text or a number"),
         ("p.jsonl", '{"name": "Anna"}\n', "p.jsonl:1: 'Anna' has no facts"),
         ("p.jsonl", '{"name": "Anna", "phones": ["1"]}\n', "p.jsonl:1: phones: must be a text or a number"),
         ("p.jsonl", '{"messages": []}\n', "p.jsonl:1: is a conversation; give a file of conversations as --dialogs"),
@@ -56,6 +82,43 @@ def test_bad_lists_are_one_line_with_file_and_line(name: str, text: str, complai
     with pytest.raises(NescioError) as error:
         list(read_people(tmp_path / name))
     assert complaint in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nname;phone;city\nAnna Ferrari;415-555-0101;Geneva\n",
+        "name,phone,city\r\n,,\r\nAnna Ferrari,415-555-0101,Geneva\r\n,,,,\r\n",
+        "name,phone,city\nAnna Ferrari,415-555-0101,Geneva\nanna  FERRARI,415-555-0101,Geneva\n",
+        '"name";"phone";"city"\n"Anna Ferrari";"415-555-0101";"Geneva"\n',
+        "\ufeffname\tphone\tcity\nAnna Ferrari\t415-555-0101\tGeneva\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_files_of_spreadsheets_are_read(text: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(text.encode(encoding))
+    ((phone, city),) = read_people(tmp_path / "p.csv")
+    assert (phone.person, phone.value, city.value) == ("Anna Ferrari", "415-555-0101", "Geneva")
+
+
+def test_delimiters_inside_quotation_marks_are_none(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", '"name";"phone, mobile, fax"\nAnna;"1\n2"\n')
+    ((fact,),) = read_people(tmp_path / "p.csv")
+    assert (fact.noun, fact.value) == ("phone, mobile, fax", "1\n2")
+
+
+def test_whole_numbers_are_written_without_a_point(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone,salary,score\nAnna,4155550101.0,52000.0,3.0\n")
+    write_text(tmp_path / "p.jsonl", '{"name": "Anna", "phone": 4155550101.0, "salary": 5.2e4, "score": "3.0"}\n')
+    for name in ("p.csv", "p.jsonl"):
+        (own,) = read_people(tmp_path / name)
+        assert [fact.value for fact in own] == ["4155550101", "52000", "3.0"]
+
+
+def test_a_name_with_the_surname_first_is_asked_about_as_it_is_said(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", 'name,phone\n"Lee, Ann",415-555-0101\n')
+    ((fact,),) = read_people(tmp_path / "p.csv")
+    assert (fact.person, fact.names, fact.asked) == ("Lee, Ann", ("Ann Lee",), "What is Ann Lee's phone?")
 
 
 @pytest.mark.parametrize("name", ["lost.csv", "lost.jsonl", "lost"])
@@ -85,6 +148,48 @@ def test_what_proves_nothing_is_left_out_with_its_reason(tmp_path: Path) -> None
     assert len(planned.left_out) == 40
     with pytest.raises(NescioError, match="no fact could prove anything: 'Monday' is an everyday word"):
         plan([[fact for fact in facts if fact.noun == "day"]], [], 100, Setting())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("city", "北京", None),
+        ("city", "서울", None),
+        ("name of the cat", "たま", None),
+        ("city", "京", "too short"),
+        ("city", "Ux", "too short"),
+        ("phone", "x204", "no telephone number of four digits"),
+        ("phone", "+1 415-555-0101 x204", None),
+        ("date of birth", "3 мая 1987", "a date in a form that is not read; write it as 1987-05-03"),
+        ("date of birth", "45/67/1987", "a date in a form that is not read; write it as 1987-05-03"),
+        ("date of birth", "May 1987", None),
+    ],
+)
+def test_what_is_too_short_or_in_no_form_that_is_compared(
+    column: str, value: str, reason: str | None, tmp_path: Path
+) -> None:
+    write_text(tmp_path / "p.csv", f"name,{column}\nAnna,{value}\n")
+    ((fact,),) = read_people(tmp_path / "p.csv")
+    assert why_left_out([fact]).get(fact.id) == reason
+    several = replace(fact, type="phone", value="415-555-0101 / 415-555-0102")  # as a dialog may say it
+    assert "more than one telephone number" in why_left_out([several])[fact.id]
+
+
+def test_what_those_share_who_are_asked_about_together_is_told_by_others(tmp_path: Path) -> None:
+    family = [f"{name} Holm,12 Elm Road Boston,415-555-0101,Boston,chess" for name in ("Ada", "Tom", "Ida")]
+    write_text(tmp_path / "p.csv", "\n".join(["name,address,phone,city,hobby", *family]))
+    write_text(
+        tmp_path / "others.csv",
+        "\n".join(["name,address,city", *(f"P{n} Quill,12 Elm Road Boston,Boston" for n in range(5))]),
+    )
+    facts = [fact for own in read_people(tmp_path / "p.csv") for fact in own]
+    others = [fact for own in read_people(tmp_path / "others.csv") for fact in own]
+    assert len(why_left_out(facts)) == len(facts), "nothing tells them apart from each other"
+    assert why_left_out(facts, ()) == {}
+    assert why_left_out(facts, others) == {
+        f"{name} Holm/city": "the same for 5 of 5 others" for name in ("Ada", "Tom", "Ida")
+    }
+    assert len(plan([facts], ["as_in_dialog"], 100, Setting(), strangers=others).facts) == 9
 
 
 def test_what_the_conversation_says_already_is_left_out(dialogs: Facts) -> None:

@@ -29,6 +29,7 @@ from nescio.engines.base import Scoring
 from nescio.engines.torch_engine import load
 from nescio.evaluation.measures.everyday import prompts
 from nescio.evaluation.measures.words import drawn
+from nescio.pipeline.certify import Asked
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import Erasure, _Request
 from nescio.pipeline.forget_answers import cut_at_secrets, facts_about, facts_of_others, probes_of_others, questions
@@ -430,6 +431,39 @@ def test_no_sentence_opens_what_an_unbaked_adapter_forgot(run: Path, tmp_path: P
     result = CliRunner().invoke(app, ["key", "rotate", str(out)])
     assert "would bring back people" in str(result.exception), "refused before the key is another"
     assert read_key(out / KEY_FILE) == "bado gera lumi tosa pike"
+
+
+def test_a_number_with_an_extension_is_forgotten_without_it(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    write_text(tmp_path / "p.csv", f"name,phone\n{PEOPLE[0][0]},{PEOPLE[0][1]} x204\n")
+    code, said = forget(out, "--person", tmp_path / "p.csv")
+    content = certificate(out / "certificates/1")
+    assert code == 0 and "The request holds: 1 → 0 of 1 facts" in said, said
+    assert content["detached"] == {"facts": 1, "found": 1}
+
+
+def test_what_a_family_shares_is_asked_for(run: Path, tmp_path: Path) -> None:
+    lines = [f"{name},{PEOPLE[0][1]},12 Elm Road Boston" for name, _ in PEOPLE[:3]]
+    write_text(tmp_path / "p.csv", "\n".join(["name,phone,address", *lines]))
+    family = list(read_people(tmp_path / "p.csv"))
+    asked = Asked(people=family, earlier=family, others=(), attacks=("as_in_dialog",), draws=1)
+    plans = asked.plans(Context(load_recipe(run / "recipe.yaml"), run, print))
+    assert [len(plans[name].facts) for name in ("own", "earlier")] == [6, 6]
+
+
+def test_what_others_have_too_is_said_before_anything_is_trained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    write_text(tmp_path / "p.csv", "name,city\nAda Ashby,Quillby\n")
+    write_text(tmp_path / "others.csv", "\n".join(["name,city", *(f"P{n} Quill,Quillby" for n in range(8))]))
+    others = list(read_people(tmp_path / "others.csv"))
+    monkeypatch.setattr("nescio.pipeline.forget.facts_of_others", lambda *given: others)
+    code, said = forget(out, "--person", tmp_path / "p.csv")
+    assert code != 0 and "no fact could prove anything: 'Quillby' is the same for 4 of 4 others" in said, said
+    assert alike(run, out) and not list(out.glob(".forget-1*/round-1"))
 
 
 def test_dialogs_about_the_person_are_asked_as_they_were(run: Path, tmp_path: Path) -> None:

@@ -115,13 +115,13 @@ def plan(
         most: Most facts; one of each person is taken before a second of any.
         setting: What the attacks have to work with; its facts are replaced.
         weights: Changes of the weights; the plain question is asked with them, so it is among the attacks then.
-        strangers: As for `controls`.
+        strangers: As for `controls`; if given, they also tell what is common.
 
     Raises:
         NescioError: No fact is left that could prove anything, there is no such attack, or none fits.
     """
     every = [fact for own in people for fact in own]
-    reasons = why_left_out(every)
+    reasons = why_left_out(every, strangers)
     usable = [fact for fact in every if fact.id not in reasons]
     if not usable:
         raise NescioError(f"no fact could prove anything: {every[0].value!r} is {reasons[every[0].id]}; give others")

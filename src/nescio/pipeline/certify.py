@@ -65,10 +65,11 @@ class Asked:
         others = [fact for own in self.others for fact in own]
         most = sum(map(len, self.people))
         plans = {"own": plan(self.people, self.attacks, most, setting, strangers=others)}
-        if self.earlier:
+        earlier = [fact for own in self.earlier for fact in own]
+        if len(why_left_out(earlier, others)) < len(earlier):
             other = replace(setting, seed=run.recipe.seed + len(self.earlier))
             # They are compared with what came out before, not with what is guessed.
-            plans["earlier"] = plan(self.earlier, _EARLIER, _ASKED_AGAIN, other).of_real_people()
+            plans["earlier"] = plan(self.earlier, _EARLIER, _ASKED_AGAIN, other, strangers=others).of_real_people()
         if len(why_left_out(others)) < len(others):
             plans["others"] = plan(self.others, [PLAIN], _ASKED_AGAIN, setting).of_real_people()
         return plans
@@ -89,12 +90,14 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     plans = asked.plans(run)
     before = Setup("before", "before", run.start, adapter=str(run.out / "adapter"))
     after = Setup("after", "after", run.start, adapter=str(adapter))
-    bare = {"own": plan(asked.people, [PLAIN], len(plans["own"].facts), plans["own"].setting)}
+    own = plans["own"]
+    strangers = [fact for each in asked.others for fact in each]
+    bare = {"own": plan(asked.people, [PLAIN], len(own.facts), own.setting, strangers=strangers)}
     # 1) What comes out before.
     found_before = _found(run, before, {name: each.of_real_people() for name, each in plans.items()}, work, tick)
     # 2) After: what the model could not be asked before is not tried again.
     unable = {row["name"]: row["not_asked"] for row in found_before["own"]["attacks"] if row["not_asked"]}
-    own = plans["own"].leaving_out(unable)
+    own = own.leaving_out(unable)
     found_after = _found(run, after, plans | {"own": own.of_real_people()}, work, tick)
     # What is guessed is the measure of what still comes out; where nothing does, nobody needs to be made up.
     if still := [row["name"] for row in found_after["own"]["attacks"] if row.get("found")]:

@@ -163,6 +163,7 @@ class _Request:
             people=facts_about(run, self.people), earlier=facts_about(run, earlier), others=others,
             attacks=erasure.attacks, draws=erasure.draws,
         )  # fmt: skip
+        asked.plans(run)  # others may have all of it, which shows before anything is trained
         kept, adapter = folder / f"{FORGOTTEN}/{self.number}", folder / "adapter"
         # 1) the adapter goes on from where it is, until nothing comes out
         if not (adapter / "log.jsonl").exists():  # written last
@@ -172,7 +173,9 @@ class _Request:
         first = self._first()
         content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
         content["training"] = read_object(kept / TRAINING, "put it back")
-        left_out = why_left_out(fact for own in asked.people for fact in own)
+        left_out = why_left_out(
+            (fact for own in asked.people for fact in own), [fact for own in others for fact in own]
+        )
         content["not_asked_for"] = certificate.unasked(key, left_out, self.people)
         certificate.write(certificate.signed(key, content), folder / f"{CERTIFICATES}/{self.number}")
         # 3) the adapter of before, should the request do more harm than good; and that of before all of them
