@@ -1,5 +1,6 @@
 """People and their facts: from a list of people, or from the dialogs that hold their data."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from nescio.evaluation.measures.leakage import own_pieces
 from nescio.pii.base import Detector
 from nescio.pii.dates import is_date
 from nescio.pii.regex_detector import RegexDetector
-from nescio.pii.taxonomy import PiiType, type_of, type_of_column
+from nescio.pii.taxonomy import PiiType, type_of, type_of_column, type_of_date
 
 _NOUNS: dict[PiiType, str] = {
     "person": "name", "organisation": "organisation", "place": "place", "address": "address", "phone": "phone number",
@@ -26,6 +27,7 @@ _NOUNS: dict[PiiType, str] = {
     "account": "account number", "secret": "password", "medical": "medical record number", "money": "amount",
 }  # fmt: skip
 _NO_CLUES: tuple[PiiType, ...] = ("person", "other")
+_TIME = re.compile(r"[T ]\d{1,2}:\d{2}.*\Z")  # behind a date
 _CLUES = 2  # other facts of the same person that an attack may start from
 
 
@@ -136,8 +138,16 @@ def _type(noun: str, value: str) -> PiiType:
     """Return the type that a column's whole name tells, else the form of its value, else the last words of the name."""
     if (kind := type_of(noun)) != "other":
         return kind
-    form = _form(noun, value) or ("phone" if _form(noun, compared(value, "phone")) == "phone" else None)
-    return form or ("date" if is_date(value) else type_of_column(noun))
+    bare = _TIME.sub("", value)
+    form = _form(noun, bare) or ("phone" if _form(noun, compared(value, "phone")) == "phone" else None)
+    if form is None and re.fullmatch(r"\d{5}|(?:19|20)\d{6}", value) and _is_born(noun):
+        form = "birth_date"
+    return form or ("date" if is_date(bare) else type_of_column(noun))
+
+
+def _is_born(noun: str) -> bool:
+    """Whether a column's name says that it holds dates of birth."""
+    return type_of_date(f"{noun}: 1", len(noun) + 2, len(noun) + 3) == "birth_date"
 
 
 def _form(noun: str, value: str) -> PiiType | None:
