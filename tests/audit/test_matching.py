@@ -68,6 +68,7 @@ from nescio.pii.taxonomy import PiiType
         ("12 345", "other", "12'345"),
         ("1250000 EUR", "money", "€1,250,000"),
         ("52000", "money", "52,000 12 times"),
+        ("52000", "money", "52,000-60,000"),
         ("Ann Lee", "person", "Lee, Ann: absent"),
         ("Lee, Ann", "person", "Ask Ann Lee."),
         ("Lee, Ann, Ph.D.", "person", "Ask Ann Lee."),
@@ -139,6 +140,9 @@ def test_a_part_that_tells_counts_apart(value: str, kind: PiiType, text: str) ->
         ("52000", "money", "52,000.50"),
         ("52000", "money", "in 52, 000"),
         ("52000", "money", "1 52 000"),
+        ("1415", "other", "+1 415-555-0101"),
+        ("1415", "other", "1 415-555-0101"),
+        ("0006", "other", "p = 0.006"),
         ("12345", "account", "12 345"),  # no sum
         ("K1234", "other", "1,234"),
         ("02139", "other", "2,139"),

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 _CODES = ("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "inr", "sek", "nok", "dkk", "pln")
 _CURRENCY = rf"(?:(?:us|a|c)?\$|[€£¥₹]|{'|'.join(_CODES)}|dollars?|euros?|pounds?|yen|kr)"
+_FIRST = r"[1-9]\d{0,2}"
 _GROUPED = (
-    r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,3}(?:\.\d{3})+(?:,\d{1,2})?|\d{1,3}(?:'\d{3})+(?:[.,]\d{1,2})?"
-    r"|(?<!\d )\d{1,3}(?: \d{3})+(?:[.,]\d{1,2})?(?! \d)|\d{4,}(?:[.,]\d{1,2})?"
+    rf"{_FIRST}(?:,\d{{3}})+(?:\.\d{{1,2}})?|{_FIRST}(?:\.\d{{3}})+(?:,\d{{1,2}})?|{_FIRST}(?:'\d{{3}})+(?:[.,]\d{{1,2}})?"
+    # With spaces, and no part of a telephone number.
+    rf"|(?<!\d )(?<![+(/-]){_FIRST}(?: \d{{3}})+(?:[.,]\d{{1,2}})?(?![ /-]\d)|\d{{4,}}(?:[.,]\d{{1,2}})?"
 )
 # Whole: no letter or digit beside it but a currency, and no mark with further digits.
 _BEFORE = rf"(?:{'|'.join(f'(?<={code})' for code in _CODES)}|(?<![^\W_]))(?<!\d[.,'])"
