@@ -124,15 +124,18 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         assert sum(endpoint.came.values()) == 10, "nothing is asked twice"
         assert rows(tmp_path / "out")["result"]["system"] is None
         before = set(endpoint.came)
+        (tmp_path / "with").mkdir()
+        shutil.copy(tmp_path / "out/answers.jsonl", tmp_path / "with")
+        asked = (*asked[:-1], tmp_path / "with")
         assert nescio(*asked, *how, "--system", "Keep data to yourself.")[0] == 0
         new = [json.loads(question)[0] for question in set(endpoint.came) - before]
         assert len(new) == 10, "an answer without the sentence is not one under it"
         assert all(messages[0] == {"role": "system", "content": "Keep data to yourself."} for messages in new)
-    found = rows(tmp_path / "out")
+    found = rows(tmp_path / "with")
     assert found["as_in_dialog"]["found"] == 1 and found["prefix"]["not_asked"].startswith("needs an answer")
     assert found["result"]["dollars"] == 10 * (20 + 2 * 10) / 1e6
     assert found["result"]["system"] == "Keep data to yourself."
-    assert "Keep data to yourself." in (tmp_path / "out/audit.html").read_text(encoding="utf-8")
+    assert "Keep data to yourself." in (tmp_path / "with/audit.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,10 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--search", "0"), "'--search': Input should be greater than or equal to 1"),
         (("--people", "p.csv", "--system", " "), "--system: is empty"),
         (("--people", "p.csv", "--price", "1"), "--price 1: must be two numbers"),
+        (("--people", "p.csv", "--price", "-1,2"), "--price -1,2: must be two numbers of at least 0"),
+        (("--people", "p.csv", "--price", "nan,2"), "--price nan,2: must be two numbers of at least 0"),
+        (("--people", "p.csv", "--price", "1,inf"), "--price 1,inf: must be two numbers of at least 0"),
+        (("--people", "p.csv", "--key-env", "HOME"), "--key-env: is for an endpoint"),
         (("--people", "p.csv", "--attacks", "foo"), "attack 'foo': unknown"),
         (("--people", "p.csv", "--base-url", "http://me:secret@host/v1"), "--base-url: must hold no password"),
         (("--people", "p.csv", "--base-url", "http://host/v1", "--key-env", "NO_SUCH"), "NO_SUCH is not set"),
@@ -209,3 +216,43 @@ def test_an_endpoint_that_limits_the_rate_is_waited_for(tmp_path: Path) -> None:
         )  # fmt: skip
     assert code == 0, said
     assert rows(tmp_path / "out")["as_in_dialog"]["found"] == 1
+
+
+def test_attacks_are_named_with_or_without_spaces(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    with running() as endpoint:
+        asked = ("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out")
+        code, said = nescio(*asked, "--attacks", " as_in_dialog, inverse ,")
+    assert code == 0 and {"as_in_dialog", "inverse"} <= set(rows(tmp_path / "out")), said
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    write_text(tmp_path / "file", "")
+    for out in (tmp_path / "file", tmp_path / "file/x"):
+        with running() as endpoint:
+            code, said = nescio("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", out)
+            assert code != 0 and said.strip().splitlines()[-1].startswith(f"--out {out}: cannot be written ("), said
+            assert not endpoint.came, "nothing is paid for"
+
+
+def test_a_result_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    lines = "name,phone\nAnna Ferrari,+1 415-555-0101\n"
+    for name in ("p.csv", "q.csv"):
+        write_text(tmp_path / name, lines)
+    out = tmp_path / "out"
+    with running() as endpoint, running() as other:
+        asked = ("--base-url", endpoint.url, "--out", out, "--attacks", "as_in_dialog")
+        assert nescio("m", "--people", tmp_path / "p.csv", *asked)[0] == 0
+        before, came = (out / "audit.json").read_bytes(), sum(endpoint.came.values())
+        for model, file, more, complaint in (
+            ("OTHER", "p.csv", (), "another model (m)"),
+            ("m", "q.csv", (), "another file of people or dialogs (p.csv)"),
+            ("m", "p.csv", ("--system", "Be quiet."), "another system sentence (none)"),
+            ("m", "p.csv", ("--base-url", other.url), f"another endpoint ({endpoint.url})"),
+        ):
+            code, said = nescio(model, "--people", tmp_path / file, *asked, *more)
+            assert code != 0 and f"{out}: holds the result of {complaint}; give --out {out}-2" in said, said
+        assert (out / "audit.json").read_bytes() == before and sum(endpoint.came.values()) == came
+        assert not other.came, "nothing is asked"
+        assert nescio("m", "--people", tmp_path / "p.csv", *asked)[0] == 0, "the same goes on"

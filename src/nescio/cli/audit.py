@@ -1,11 +1,12 @@
 """`nescio audit`: what a model gives away about people, under each attack."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nescio.cli.options import DetectorOption, open_detector
+from nescio.cli.options import DetectorOption, names_of, open_detector
 from nescio.cli.quiet import quiet_libraries
 from nescio.core.errors import NescioError
 
@@ -90,13 +91,16 @@ def audit(
     Every question is also asked about made-up people, which tells memory from guessing. Run the same command again to
     go on where it stopped. It ends with audit.html and audit.json.
     """
-    cost, changes = _price(price, budget), weights.split(",") if weights else []
+    cost, changes = _price(price, budget), names_of(weights)
     _check(dialogs, people, changes, relearn, base_url, system)
+    if key_env and not base_url:
+        raise NescioError("--key-env: is for an endpoint; give its address as --base-url")
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
     from nescio.audit.page import in_a_line, relearned, sentence, write
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
+    from nescio.audit.result_folder import NAME, check_result, opened
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
     from nescio.audit.weights import check_model
@@ -110,6 +114,11 @@ def audit(
     # 1) What is asked, and what it costs. The detector takes longest to load, so what may be wrong comes before it.
     setup = None if base_url else setup_of(model, system)
     how = Relearning(lines=relearn) if relearn else None
+    audited = {
+        "model": setup.model if setup else model, "adapter": setup.adapter if setup else None, "endpoint": base_url,
+        "system": system, "source": "people" if people else "dialogs", "file": (people or dialogs or out).name,
+    }  # fmt: skip
+    check_result(out, audited)
     if setup:
         check_model(setup.model, changes)
     if how:
@@ -118,7 +127,7 @@ def audit(
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = open_detector(detector)
     setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, scorings=search, seed=seed)
-    names = attacks.split(",") if attacks else QUICK if quick else ()
+    names = names_of(attacks) or (QUICK if quick else ())
     most = facts or (QUICK_FACTS if quick else FACTS)
     known = _people(dialogs, people, finder)
     planned = plan(known, names, most, setting, changes)
@@ -130,16 +139,17 @@ def audit(
     if dry_run:
         return
     # 2) The answers, attack by attack.
-    victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env, system)
-    with victim.engine, terminal.stage("audit") as tick:
-        asker = Asker(victim, out / "answers.jsonl", cost, tick)
-        result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
-        if how:
-            result["relearned"] = train_further(how, planned, asker, known, out / "relearned")
-            for row in result["relearned"]["rows"]:
-                terminal.note(relearned(result, row))
+    with opened(out):
+        victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env, system)
+        with victim.engine, terminal.stage("audit") as tick:
+            asker = Asker(victim, out / "answers.jsonl", cost, tick)
+            result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
+            if how:
+                result["relearned"] = train_further(how, planned, asker, known, out / "relearned")
+                for row in result["relearned"]["rows"]:
+                    terminal.note(relearned(result, row))
     # 3) The result.
-    write_json(out / "audit.json", result)
+    write_json(out / NAME, result | {"file": audited["file"]})
     terminal.note(f"\n{sentence(result)}\nReport: {write(result, out)}")
 
 
@@ -170,6 +180,8 @@ def _price(price: str | None, budget: float | None) -> "Price | None":
         prompt, answer = map(float, price.split(","))
     except ValueError as error:
         raise NescioError(f"--price {price}: must be two numbers, as 0.15,0.60") from error
+    if not all(0 <= each < math.inf for each in (prompt, answer)):
+        raise NescioError(f"--price {price}: must be two numbers of at least 0, as 0.15,0.60")
     return Price(prompt=prompt, answer=answer, budget=budget)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nescio.cli.options import names_of
 from nescio.cli.quiet import quiet_libraries
 
 PersonOption = Annotated[
@@ -47,7 +48,7 @@ def forget(
     from nescio.pipeline.run import Run
 
     erasure = Erasure(
-        people=person, key=key or run / "forget.key", attacks=attacks.split(",") if attacks else (), draws=draws,
+        people=person, key=key or run / "forget.key", attacks=names_of(attacks), draws=draws,
         epochs=epochs, learning_rate=learning_rate,
     )  # fmt: skip
     folder = Run(recipe_of(run), run, Terminal(standard())).forget(erasure)

@@ -21,6 +21,11 @@ SetOption = Annotated[
 ]
 
 
+def names_of(text: str | None) -> list[str]:
+    """Return the names of a list such as `inverse, prefix`."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
 def open_detector(detector: str | None) -> "Detector":
     """Load a detector by its name, or the default."""
     from nescio.pii.registry import load_detector
