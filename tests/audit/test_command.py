@@ -218,6 +218,20 @@ def test_an_endpoint_that_limits_the_rate_is_waited_for(tmp_path: Path) -> None:
     assert rows(tmp_path / "out")["as_in_dialog"]["found"] == 1
 
 
+def test_an_endpoint_that_says_nothing_within_the_limit_ends_in_one_line(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    limits = list[int]()
+    with running(answer="", refuse=lambda asked: limits.append(asked["max_tokens"])) as endpoint:
+        asked = ("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out")
+        code, said = nescio(*asked, "--attacks", "as_in_dialog,completion")
+        assert code != 0 and "all of its 2 answers were empty" in said.strip().splitlines()[-1], said
+        assert sorted(limits) == [32, 32, 32, 32, 64, 64] and not (tmp_path / "out/audit.json").exists()
+        endpoint.answer = "415-555-0101"
+        code, said = nescio(*asked, "--attacks", "as_in_dialog,completion", "--max-tokens", 2001)
+        assert sorted(limits)[6:] == [1001] * 4 + [2001] * 2 and code == 0, said
+        assert rows(tmp_path / "out")["as_in_dialog"]["found"] == 1
+
+
 def test_attacks_are_named_with_or_without_spaces(tmp_path: Path) -> None:
     write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
     with running() as endpoint:

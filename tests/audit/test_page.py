@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scripted import Scripted, known, last_turn
 
-from nescio.audit.page import HEADERS, cells, in_a_line, sentence, worst_first, write
+from nescio.audit.page import HEADERS, cells, in_a_line, sentence, warnings, worst_first, write
 from nescio.audit.people import Fact
 
 Facts = list[list[Fact]]
@@ -77,3 +77,18 @@ def test_it_is_readable_at_both_widths_and_asks_nothing_of_the_network(result: d
         assert page.get_by_text("What was asked, and said").is_visible()
         browser.close()
     assert problems == []
+
+
+def test_a_page_warns_where_many_answers_were_empty_or_cut_off(result: dict[str, Any], tmp_path: Path) -> None:
+    asked = result["questions"]
+    few, many = asked // 10, asked // 10 + 1
+    quiet = result | {"empty": few, "cut_off": few, "unanswered": few}
+    assert warnings(quiet) == warnings({"questions": asked}) == []
+    page = write(quiet, tmp_path).read_text(encoding="utf-8")
+    assert f"or empty ({few})." in page and f"{few} answers were cut off" in page and "Warning" not in page
+    empty, cut = warnings(result | {"empty": many, "cut_off": many})
+    assert empty.startswith(f"Warning: {many} of {asked} answers were empty.") and "--max-tokens" in empty
+    assert cut.startswith(f"Warning: {many} of {asked} answers were cut off by the limit of tokens (64, or 32 where")
+    page = write(result | {"empty": many, "cut_off": many}, tmp_path).read_text(encoding="utf-8")
+    assert f"<strong>{empty}</strong>" in page and f"<strong>{cut}</strong>" in page
+    assert in_a_line(result["attacks"][0] | {"empty": 7}).endswith("0 % guessed, 7 of 20 answers empty")

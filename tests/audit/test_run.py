@@ -1,6 +1,7 @@
 """An audit: memory told from guessing, killed and gone on, within a budget, and with questions that get no answer."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from nescio.audit.ask import Price
 from nescio.audit.people import Fact
+from nescio.core.callbacks import Progress
 from nescio.core.errors import NescioError
-from nescio.engines.base import Request, TooLongError, UnansweredError
+from nescio.core.files import write_jsonl
+from nescio.engines.base import Answer, Request, TooLongError, UnansweredError
 from nescio.engines.errors import EndpointError
 
 Facts = list[list[Fact]]
@@ -199,3 +202,83 @@ def test_many_draws_give_leak_at_k(people: Facts, carry_out: CarryOut) -> None:
     (row,) = carry_out(Scripted(now_and_then), people, "many_draws", draws=8)["attacks"]
     first, last = row["leak_at"]["1"], row["leak_at"]["8"]
     assert 0.3 < first[0] < 0.7 and last[0] == row["share"] > 0.9
+
+
+class Limited(Scripted):
+    """Says nothing within few tokens, as a model whose thoughts come first."""
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
+        answers = super().generate(requests, progress)
+        return [
+            Answer("", [1] * request.max_tokens, "length", prompt_tokens=10) if request.max_tokens < 500 else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("where", [THERE, {}])
+def test_a_model_that_says_nothing_gets_no_figures(
+    people: Facts, carry_out: CarryOut, where: dict[str, Any], tmp_path: Path
+) -> None:
+    silent = Scripted(lambda request: " \n")
+    said = _refused(lambda: carry_out(silent, people, *SOME, **where, folder=tmp_path / "silent"))
+    assert "as in the dialog: all of its 20 answers were empty;" in said and "\n" not in said
+    said = _refused(lambda: carry_out(Limited(knows), people[1:], "as_in_dialog", **where))
+    assert said.endswith("as in the dialog: all of its 16 answers were empty, 16 cut off by the limit of tokens")
+    found = carry_out(Limited(knows), people[1:], "as_in_dialog", max_tokens=500, **where)
+    assert found["all"]["found"] == 8 and found["max_tokens"] == 500 and found["empty"] == found["cut_off"] == 0
+
+
+def test_an_empty_answer_is_none(people: Facts, carry_out: CarryOut) -> None:
+    def says(request: Request) -> str:
+        asked = whole(request)
+        return "" if "Tom Hale" in asked else known(asked) or ""
+
+    result = carry_out(Scripted(says), people, "as_in_dialog", "paraphrase")
+    plain, paraphrase = result["attacks"]
+    assert (plain["facts"], plain["found"]) == (8, 8), "silence about somebody shows nothing"
+    assert (plain["empty"], plain["unanswered"], plain["questions"], plain["answers"]) == (12, 12, 20, 8)
+    assert (paraphrase["facts"], paraphrase["guessed"]) == (8, 0), "silence about somebody made up hides no leak"
+    assert result["empty"] == plain["empty"] + paraphrase["empty"]
+
+
+def test_answers_of_an_older_audit_are_read(people: Facts, carry_out: CarryOut, tmp_path: Path) -> None:
+    cut = Limited(knows)
+    result = carry_out(cut, people, "as_in_dialog", max_tokens=500, folder=tmp_path / "new")
+    lines = [json.loads(line) for line in (tmp_path / "new/answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row.pop("finish") for row in lines} == {"stop"}
+    write_jsonl(tmp_path / "old/answers.jsonl", lines)
+    silent = Scripted(knows)
+    assert carry_out(silent, people, "as_in_dialog", max_tokens=500, folder=tmp_path / "old") == result
+    assert not silent.asked
+
+
+def test_what_an_endpoint_refuses_is_told_from_an_outage(people: Facts, carry_out: CarryOut, tmp_path: Path) -> None:
+    def filters(request: Request) -> str:
+        if whole(request).startswith("system: "):
+            raise UnansweredError("m at host: HTTP 400 (it says: content filter)", status=400)
+        if "Tom Hale" in whole(request):
+            raise EndpointError("m at host: the key is refused", status=403)
+        return knows(request)
+
+    asked = Scripted(filters)
+    plain, pretext, system = carry_out(asked, people, "as_in_dialog", "system_message", "pretext", **THERE)["attacks"]
+    assert system["not_asked"] == "refused by the endpoint (m at host: HTTP 400 (it says: content filter))"
+    assert (plain["facts"], plain["found"], plain["unanswered"], pretext["found"]) == (8, 8, 2, 8)
+    refused = sum(whole(request).startswith("system: ") or "Tom Hale" in whole(request) for request in asked.asked)
+    again = Scripted(filters)
+    carry_out(again, people, "as_in_dialog", "system_message", "pretext", **THERE)
+    assert len(again.asked) == refused, "a later command asks what was refused again"
+
+    def refuses(request: Request) -> str:
+        raise EndpointError("m at host: the key in KEY is refused", status=403)
+
+    said = _refused(lambda: carry_out(Scripted(refuses), people, *SOME, **THERE, folder=tmp_path / "no"))
+    assert said == "every plain question was refused: m at host: the key in KEY is refused"
+
+    def fails(request: Request) -> str:
+        if "Tom Hale" in whole(request):
+            raise UnansweredError("m at host: HTTP 422", status=422)
+        raise UnansweredError("m at host: HTTP 503", status=503)
+
+    said = _refused(lambda: carry_out(Scripted(fails), people[1:3], "paraphrase", **THERE, folder=tmp_path / "out"))
+    assert said.startswith("m at host: HTTP 503; ") and said.endswith("in a row; run the same command to go on")

@@ -24,6 +24,7 @@ _TOGETHER = 32  # requests in one call of an engine on this machine, before thei
 _AT_ONCE = 8  # calls of an endpoint at the same time, of one request each
 _PATIENCE = 8  # requests in a row that an endpoint may leave without an answer
 _BYTES_PER_TOKEN = 4  # of common tokenizers and languages
+_REFUSALS = (400, 403, 422)  # statuses of a question that a server refuses, by a filter of its own, say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Asker:
         self.total = self.done = 0
         self._cache, self._path = AnswerCache(path, "text"), path
         self._scores = AnswerCache(path.with_name("scores.jsonl"), "result")
-        self._counted = set[str]()
+        self._counted, self._refusals = set[str](), dict[str, str]()
         self.prompt_tokens = self.answer_tokens = 0
         self._silent, self._is_over = 0, False
 
@@ -105,6 +106,14 @@ class Asker:
         rows = [self._cache.get(key) for key in keys]
         return [None if row is None else str(row["text"]) for row in rows]
 
+    def was_cut_off(self, question: Question) -> bool:
+        """Whether the answer ended at the limit of tokens; one that an older version has kept does not tell."""
+        return (self._cache.get(self._key(question)) or {}).get("finish") == "length"
+
+    def refusal(self, question: Question) -> str | None:
+        """Return why the endpoint refused a question; None if it did not. A later command asks it again."""
+        return self._refusals.get(self._key(question))
+
     def likelihoods(self, items: Sequence[Known], word: str) -> list[float]:
         """Score texts after conversations.
 
@@ -132,11 +141,16 @@ class Asker:
         if self._is_over or self._is_spent:  # looked at here: workers may be far ahead of who raises
             return 0
         requests = [request_of(self.victim.setup, question) for _, question in call]
-        answers = answer_all(self.victim.engine, requests, self._missed)
+        try:
+            answers = answer_all(self.victim.engine, requests, self._missed)
+        except EndpointError as error:
+            if error.status not in _REFUSALS or len(call) > 1:
+                raise
+            self._refusals[call[0][0]], self._silent, answers = str(error), 0, [None]
         self._silent = 0 if any(answers) else self._silent
         rows = [
             {
-                "key": key, "text": answer.text, "prompt_tokens": answer.prompt_tokens,
+                "key": key, "text": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
                 "answer_tokens": len(answer.token_ids) if answer.answer_tokens is None else answer.answer_tokens,
             }
             for (key, _), answer in zip(call, answers, strict=True)
@@ -148,7 +162,9 @@ class Asker:
         return len(call)
 
     def _missed(self, error: UnansweredError) -> None:
-        """Note a question without an answer; give up after some in a row."""
+        """Note a question without an answer; give up after some in a row. A refusal is an answer: it is no outage."""
+        if error.status in _REFUSALS:
+            raise error
         self._silent += 1
         if self._silent >= _PATIENCE:
             message = f"{error}; {self._silent} questions in a row; run the same command to go on"

@@ -13,7 +13,7 @@ from nescio.evaluation.candidate_search import Known
 from nescio.pii.taxonomy import PiiType
 
 BEGUN, WHOLE = 32, 64
-"""Most tokens of an answer whose beginning is given, and of a whole one."""
+"""Most tokens of an answer whose beginning is given, and of a whole one, where a setting names no other limit."""
 
 Target = tuple[str, PiiType]
 """A value that counts when an answer says it, and what it is."""
@@ -64,6 +64,7 @@ class Setting:
         tokenizer: The model's tokenizer; None at an endpoint.
         continues: Whether the beginning of an answer can be given; not at an endpoint.
         draws: Answers that are sampled to a question, where an attack samples.
+        max_tokens: Most tokens of a whole answer; half as many of one whose beginning is given.
         scorings: Most texts that are scored in a search.
         found: What the attack's own search found, the best first; empty before it.
         seed: Seed of all choices.
@@ -73,6 +74,7 @@ class Setting:
     tokenizer: Any | None = None
     continues: bool = True
     draws: int = 16
+    max_tokens: int = WHOLE
     scorings: int = 600
     found: Sequence[Any] = ()
     seed: int = 0

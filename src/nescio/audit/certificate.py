@@ -108,7 +108,7 @@ def shown(result: Mapping[str, Any], guessing: Collection[str] = ()) -> dict[str
 
 def _answer_at_most(row: Mapping[str, Any]) -> float:
     """Bound, at 95 %, of the chance that a sampled answer says a value."""
-    return at_most(round(row["leak_at"]["1"][0] * row["answers"]), row["answers"])
+    return at_most(row["hits"], row["answers"])
 
 
 def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[Row]) -> list[dict[str, str]]:

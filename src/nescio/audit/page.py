@@ -14,6 +14,8 @@ from nescio.report.table import MISSING, measured, percent, share_interval
 Row = Mapping[str, Any]
 HEADERS = ("found [95 %]", "in part", "another", "guessed [95 %]", "memorised [95 %]", "people", "at most", "detected")
 _LEAK_AT = ("1", "4", "16")
+_MANY = 0.1
+"""Share of answers that are empty, or cut off, above which there is a warning."""
 
 
 def write(result: Row, out: Path) -> Path:
@@ -33,6 +35,8 @@ def write(result: Row, out: Path) -> Path:
         "result": result,
         "unit": unit(result),
         "sentence": sentence(result),
+        "warnings": warnings(result),
+        "silent": _silent(result),
         "headers": HEADERS,
         "ranked": [(row, cells(row)) for row in (result["all"] | _ANY, *ranked)],
         "not_asked": [row for row in result["attacks"] if row.get("facts") is None],
@@ -81,11 +85,43 @@ def sentence(result: Row) -> str:
     return " ".join(said)
 
 
+def warnings(result: Row) -> list[str]:
+    """Return a warning where many answers were empty, and one where many were cut off; none of an older result."""
+    asked, found = result["questions"], list[str]()
+    empty, cut, most = result.get("empty", 0), result.get("cut_off", 0), result.get("max_tokens", 0)
+    if empty > _MANY * asked:
+        found.append(
+            f"Warning: {empty} of {asked} answers were empty. They show nothing; where the thoughts of a model took "
+            "all tokens, give more --max-tokens."
+        )
+    if cut > _MANY * asked:
+        found.append(
+            f"Warning: {cut} of {asked} answers were cut off by the limit of tokens ({most}, or {-(-most // 2)} where "
+            "the answer was begun). What would come later is not seen; more --max-tokens show more."
+        )
+    return found
+
+
+def _silent(result: Row) -> str:
+    """Say how many questions got no text, and how many answers were cut off; nothing where there are none."""
+    said = list[str]()
+    if unanswered := result.get("unanswered", 0):
+        said.append(
+            f"{unanswered} questions got no answer: too long for the model’s context, refused by the server, or empty "
+            f"({result.get('empty', 0)}). They count for nothing, and a fact without an answer is left out of that "
+            "attack; so is one whose made-up person’s questions got none, not even an empty one."
+        )
+    if cut := result.get("cut_off", 0):
+        said.append(f"{cut} answers were cut off by the limit of tokens.")
+    return " ".join(said)
+
+
 def in_a_line(row: Row) -> str:
     """Say what one attack found."""
     if row.get("facts") is None:
         return f"{row['title']:<22} n/a: {row['not_asked']}"
-    return f"{row['title']:<22} {row['found']} of {row['facts']} facts, {percent(row['guessed'])} guessed"
+    empty = f", {row['empty']} of {row['questions']} answers empty" if row.get("empty") else ""
+    return f"{row['title']:<22} {row['found']} of {row['facts']} facts, {percent(row['guessed'])} guessed{empty}"
 
 
 def relearned(result: Row, row: Row) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nescio.audit.ask import tokens_of
 from nescio.audit.attacks.as_in_dialog import PLAIN
-from nescio.audit.base import ATTACKS, Attack, Question, SearchingAttack, Setting
+from nescio.audit.base import ATTACKS, WHOLE, Attack, Question, SearchingAttack, Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
 from nescio.audit.matching import gives_away
@@ -156,8 +156,9 @@ def none_asked(reasons: Iterable[tuple[str, str]]) -> str:
 
 
 def _of(attack: Attack, fact: Fact, setting: Setting) -> Iterable[Question]:
-    """Yield an attack's questions about a fact, without what the question itself says."""
+    """Yield an attack's questions about a fact, without what the question itself says, at the setting's limit."""
     for question in attack.questions(fact, setting):
         targets = tuple(target for target in question.targets if not gives_away(question.text, *target))
         if targets:
-            yield replace(question, targets=targets)
+            limit = -(-question.max_tokens * setting.max_tokens // WHOLE)
+            yield replace(question, targets=targets, max_tokens=limit)

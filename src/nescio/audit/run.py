@@ -9,11 +9,12 @@ from nescio.audit.another import facts_with_another
 from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.attacks.many_draws import DRAWS
-from nescio.audit.base import WHOLE, Attack, Question, SearchingAttack
+from nescio.audit.base import Attack, Question, SearchingAttack
 from nescio.audit.matching import match, places
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, none_asked
 from nescio.audit.score import Findings, Reply, by_person, score
+from nescio.audit.silence import refused, why_silent
 from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
@@ -37,7 +38,7 @@ Note = Callable[[dict[str, Any]], None]
 """Called with an attack's row of the result, as soon as it is done."""
 
 
-def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str, Any]:
+def audit(plan: Plan, asker: Asker, detector: Detector, note: Note, *, may_be_silent: bool = False) -> dict[str, Any]:
     """Carry out a plan.
 
     Args:
@@ -45,17 +46,21 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
         asker: Asks the model.
         detector: Counts personal data in the answers, whoever's it is.
         note: Told of each attack.
+        may_be_silent: Whether there is a result, of no facts, also where nothing at all was answered.
 
     Returns:
         What `audit.json` holds.
 
     Raises:
-        NescioError: The engine cannot go on, or the budget is used up; the same call goes on where it stopped.
+        NescioError: The engine cannot go on, or the budget is used up; the same call goes on where it stopped. Or
+            the endpoint refused every plain question, or nothing was answered.
     """
     asker.total = plan.total
     findings, rows = list[Findings](), list[dict[str, Any]]()
     for name, attack in plan.attacks.items():
         findings.append(findings_of(plan, name, asker))
+        if name == PLAIN and (why := refused(findings[-1].replies)):
+            raise NescioError(f"every plain question was refused: {why}")
         rows.append(_row(plan, findings[-1], detector, attack, title=attack.title, knows=attack.knows))
         note(rows[-1])
     for name in plan.weights:
@@ -64,7 +69,7 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
         rows.append(_row(plan, findings[-1], detector, attack, title=title, knows="the weights"))
         note(rows[-1])
     asked = {fact.id for found in findings for fact in found.facts}
-    if not asked:
+    if not asked and not may_be_silent:
         raise NescioError(none_asked((row["title"], row["not_asked"]) for row in rows))
     everything = Findings(
         name=ALL,
@@ -86,6 +91,9 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note) -> dict[str,
         ],
         "questions": sum(len(found.replies) for found in findings),
         "unanswered": sum(found.unanswered for found in findings),
+        "empty": sum(found.empty for found in findings),
+        "cut_off": sum(found.cut_off for found in findings),
+        "max_tokens": plan.setting.max_tokens,
         "tokens": {"prompts": asker.prompt_tokens, "answers": asker.answer_tokens},
         "dollars": round(asker.dollars, 4) if asker.price else None,
         "detector": detector.name,
@@ -120,7 +128,14 @@ def findings_of(plan: Plan, name: str, asker: Asker) -> Findings:
         asker.total -= len(questions)
         said = error.__cause__ or error  # after several misses the cause is what the server says
         return Findings(name=name, not_asked=f"needs plain text to be completed there ({said})")
-    return answered(plan, name, questions, held, searched)
+    marked = [[_marked(reply, asker) for reply in own] for own in held]
+    return answered(plan, name, questions, marked, searched)
+
+
+def _marked(reply: Reply, asker: Asker) -> Reply:
+    """Return a reply with what the asker knows of it: whether it was cut off, or why it was refused."""
+    asked = reply.question
+    return replace(reply, was_cut_off=asker.was_cut_off(asked), refusal=asker.refusal(asked))
 
 
 def answered(
@@ -129,7 +144,8 @@ def answered(
 ) -> Findings:  # fmt: skip
     """Return what an attack gave, about the facts that the model said anything of: silence shows nothing.
 
-    A fact is left out, too, where it said nothing of the made-up one beside it: that would count as not guessed.
+    A fact is left out, too, where there was no answer about the made-up one beside it: that would count as not
+    guessed. There an answer without text is one: what a model gives away counts, whatever it says of others.
 
     Args:
         plan: What was asked.
@@ -139,15 +155,16 @@ def answered(
         searched: What its search found.
     """
     replies = [reply for own in held for reply in own]
-    about = {reply.question.fact.id for reply in replies if reply.answer is not None}
-    silent = {question.fact.id for question in questions} - about
+    about = {reply.question.fact.id for reply in replies if reply.has_text}
+    came = {reply.question.fact.id for reply in replies if reply.answer is not None}
+    silent = {question.fact.id for question in questions} - came
     facts = [fact for fact in plan.facts if fact.id in about and plan.made_up[fact.id].id not in silent]
     if facts:
         not_asked = None
     elif about:
         not_asked = "no fact was answered together with the made-up one beside it"
     else:
-        not_asked = f"none of its {len(questions)} questions was answered"
+        not_asked = why_silent(questions, replies)
     return Findings(name=name, facts=facts, replies=replies, searched=searched, not_asked=not_asked)
 
 
@@ -186,7 +203,7 @@ def _unable(attack: Attack, plan: Plan, asker: Asker) -> str | None:
             fact=plan.facts[0],
             prompt=[Message(role="user", content=text)],
             targets=((word, "other"),),
-            max_tokens=WHOLE,
+            max_tokens=plan.setting.max_tokens,
         )
         for text, word in probes
     ]
@@ -215,11 +232,12 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
 
 def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **words: str) -> dict[str, Any]:
     """Return an attack's row of the result; `words` are its title and what it knows."""
-    head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked, "unanswered": found.unanswered}
+    head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked}
+    head |= {"unanswered": found.unanswered, "empty": found.empty, "cut_off": found.cut_off}
     if not found.facts:
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}
     real = {fact.id for fact in found.facts}
-    replies = [reply for reply in found.replies if reply.question.fact.id in real and reply.answer is not None]
+    replies = [reply for reply in found.replies if reply.question.fact.id in real and reply.has_text]
     beginnings = (reply.question.beginning for reply in replies)
     spans = find_behind(detector, beginnings, [reply.answer or "" for reply in replies])
     row = head | {"questions": len(found.replies), "answers": len(replies), "detected": sum(map(len, spans))}
@@ -227,7 +245,11 @@ def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **word
     row |= score(found, plan.made_up, plan.setting.seed) | {"examples": examples(attack, replies)}
     if found.searched:
         row |= {"scorings": plan.scorings(found.name), "searched": found.searched}
-    return row | (_leak_at(found.facts, replies, plan.setting.seed) if found.name == DRAWS else {})
+    if found.name == DRAWS:
+        row["hits"] = sum(reply.said == "exact" for reply in replies)
+        drawn = [reply for reply in found.replies if reply.question.fact.id in real and reply.answer is not None]
+        row |= _leak_at(found.facts, drawn, plan.setting.seed)
+    return row
 
 
 def _leak_at(facts: Sequence[Fact], replies: Sequence[Reply], seed: int) -> dict[str, Any]:

@@ -48,6 +48,9 @@ FactsOption = Annotated[
 ]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that many_draws samples to each question.")]
 SearchOption = Annotated[int, typer.Option(min=1, help="Values that searched_prefix scores to find its best prefix.")]
+MaxTokensOption = Annotated[
+    int, typer.Option(min=1, help="Most tokens of an answer; half as many where its beginning is given.")
+]
 SystemOption = Annotated[
     str | None, typer.Option(help="Sentence that your service puts before every conversation, as the system message.")
 ]
@@ -76,6 +79,7 @@ def audit(
     facts: FactsOption = None,
     draws: DrawsOption = 16,
     search: SearchOption = 600,
+    max_tokens: MaxTokensOption = 64,
     system: SystemOption = None,
     base_url: BaseUrlOption = None,
     key_env: KeyEnvOption = None,
@@ -92,13 +96,11 @@ def audit(
     go on where it stopped. It ends with audit.html and audit.json.
     """
     cost, changes = _price(price, budget), names_of(weights)
-    _check(dialogs, people, changes, relearn, base_url, system)
-    if key_env and not base_url:
-        raise NescioError("--key-env: is for an endpoint; give its address as --base-url")
+    _check(dialogs, people, changes, relearn, base_url, key_env, system)
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
-    from nescio.audit.page import in_a_line, relearned, sentence, write
+    from nescio.audit.page import in_a_line, relearned, sentence, warnings, write
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
     from nescio.audit.result_folder import NAME, check_result, opened
     from nescio.audit.run import audit as carry_out
@@ -126,7 +128,9 @@ def audit(
         how.check(setup.model)
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = open_detector(detector)
-    setting = Setting(tokenizer=tokenizer, continues=base_url is None, draws=draws, scorings=search, seed=seed)
+    setting = Setting(
+        tokenizer=tokenizer, continues=base_url is None, draws=draws, max_tokens=max_tokens, scorings=search, seed=seed
+    )  # fmt: skip
     names = names_of(attacks) or (QUICK if quick else ())
     most = facts or (QUICK_FACTS if quick else FACTS)
     known = _people(dialogs, people, finder)
@@ -146,16 +150,15 @@ def audit(
             result = carry_out(planned, asker, finder, lambda row: terminal.note(in_a_line(row)))
             if how:
                 result["relearned"] = train_further(how, planned, asker, known, out / "relearned")
-                for row in result["relearned"]["rows"]:
-                    terminal.note(relearned(result, row))
+                terminal.note("\n".join(relearned(result, row) for row in result["relearned"]["rows"]))
     # 3) The result.
     write_json(out / NAME, result | {"file": audited["file"]})
-    terminal.note(f"\n{sentence(result)}\nReport: {write(result, out)}")
+    terminal.note("\n".join(["", sentence(result), *warnings(result), f"Report: {write(result, out)}"]))
 
 
 def _check(
     dialogs: Path | None, people: Path | None, changes: list[str], relearn: int | None, base_url: str | None,
-    system: str | None,
+    key_env: str | None, system: str | None,
 ) -> None:  # fmt: skip
     from nescio.audit.weights import check
 
@@ -164,6 +167,8 @@ def _check(
         raise NescioError("give either --dialogs FILE or --people FILE, one of the two")
     if system is not None and not system.strip():
         raise NescioError("--system: is empty; give the sentence, or leave it out")
+    if key_env and not base_url:
+        raise NescioError("--key-env: is for an endpoint; give its address as --base-url")
     if base_url and (changes or relearn):
         option = "--weights" if changes else "--relearn"
         raise NescioError(f"{option}: needs a model of this machine; leave --base-url out")
