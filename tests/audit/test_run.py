@@ -274,6 +274,8 @@ def test_what_an_endpoint_refuses_is_told_from_an_outage(people: Facts, carry_ou
 
     said = _refused(lambda: carry_out(Scripted(refuses), people, *SOME, **THERE, folder=tmp_path / "no"))
     assert said == "every plain question was refused: m at host: the key in KEY is refused"
+    said = _refused(lambda: carry_out(Scripted(refuses), people, "completion", **THERE, folder=tmp_path / "no"))
+    assert said.endswith("refused by the endpoint (m at host: the key in KEY is refused)")
 
     def fails(request: Request) -> str:
         if "Tom Hale" in whole(request):

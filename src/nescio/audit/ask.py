@@ -59,7 +59,7 @@ class Asker:
         self.total = self.done = 0
         self._cache, self._path = AnswerCache(path, "text"), path
         self._scores = AnswerCache(path.with_name("scores.jsonl"), "result")
-        self._counted, self._refusals = set[str](), dict[str, str]()
+        self._counted, self._refusals = set[str](), dict[str, EndpointError]()
         self.prompt_tokens = self.answer_tokens = 0
         self._silent, self._is_over = 0, False
 
@@ -110,8 +110,8 @@ class Asker:
         """Whether the answer ended at the limit of tokens; one that an older version has kept does not tell."""
         return (self._cache.get(self._key(question)) or {}).get("finish") == "length"
 
-    def refusal(self, question: Question) -> str | None:
-        """Return why the endpoint refused a question; None if it did not. A later command asks it again."""
+    def refusal(self, question: Question) -> EndpointError | None:
+        """Return how the endpoint refused a question; None if it did not. A later command asks it again."""
         return self._refusals.get(self._key(question))
 
     def likelihoods(self, items: Sequence[Known], word: str) -> list[float]:
@@ -146,7 +146,7 @@ class Asker:
         except EndpointError as error:
             if error.status not in _REFUSALS or len(call) > 1:
                 raise
-            self._refusals[call[0][0]], self._silent, answers = str(error), 0, [None]
+            self._refusals[call[0][0]], self._silent, answers = error, 0, [None]
         self._silent = 0 if any(answers) else self._silent
         rows = [
             {

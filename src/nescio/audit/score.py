@@ -8,6 +8,7 @@ from typing import Any
 from nescio.audit.base import Question
 from nescio.audit.matching import MatchKind
 from nescio.audit.people import Fact
+from nescio.engines.errors import EndpointError
 from nescio.evaluation.statistics import at_most, bootstrap_shares, paired_bootstrap, widened
 
 
@@ -19,7 +20,7 @@ class Reply:
         question: What was asked.
         answer: What was said; None where there was no answer.
         was_cut_off: Whether it ended at the limit of tokens.
-        refusal: Why the endpoint refused the question; None if it did not.
+        refusal: How the endpoint refused the question; None if it did not.
         said: Whether it says a value that counts.
         value: The value that it says; empty where none is said.
     """
@@ -29,7 +30,7 @@ class Reply:
     said: MatchKind | None = None
     value: str = ""
     was_cut_off: bool = False
-    refusal: str | None = None
+    refusal: EndpointError | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from nescio.audit.base import Question
 from nescio.audit.score import Reply
+from nescio.engines.errors import EndpointError
 
 
-def refused(replies: Sequence[Reply]) -> str | None:
-    """Return why an endpoint refused questions, if it refused all of them."""
+def refused(replies: Sequence[Reply]) -> EndpointError | None:
+    """Return how an endpoint refused questions, if it refused all of them."""
     return replies[0].refusal if replies and all(reply.refusal for reply in replies) else None
 
 
@@ -19,7 +20,8 @@ def why_silent(questions: Sequence[Question], replies: Sequence[Reply]) -> str:
         replies: All replies; none has text.
     """
     if why := refused(replies):
-        is_text = all(isinstance(question.prompt, str) for question in questions)
+        # 403 is about a key or a filter, whatever the form of the question.
+        is_text = why.status != 403 and all(isinstance(question.prompt, str) for question in questions)
         return f"needs plain text to be completed there ({why})" if is_text else f"refused by the endpoint ({why})"
     if not replies or not all(reply.is_empty for reply in replies):
         return f"none of its {len(questions)} questions was answered"
