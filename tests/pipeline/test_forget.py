@@ -489,6 +489,43 @@ def test_dialogs_about_the_person_are_asked_as_they_were(run: Path, tmp_path: Pa
     assert [[fact.value for fact in own] for own in facts_of_others(context, [ada], 5, 0)] == [["Ben Brook"]]
 
 
+def test_a_name_that_nobody_has_shows_nothing(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    write_text(tmp_path / "typo.csv", "name,phone\nAda Ashbyy,+1 415-555-9999\n")
+    code, said = forget(out, "--person", tmp_path / "typo.csv", "--epochs", 1, "--learning-rate", 1e-9)
+    content = certificate(out / "certificates/1")
+    assert code == 0 and state(content, "forgotten") == "undecided" and content["named_in_dialogs"] == 0, said
+    start = (
+        "Nothing was shown: the adapter gave nothing away before the request either (0 → 0 of 1 facts come out under"
+    )
+    assert start in said and "The request holds" not in said
+    last = "No training dialog says the name of 1 of 1 people: check how it is written."
+    assert said.strip().splitlines()[-1] == f"Nothing was shown, since nothing came out before. {last}"
+    assert "Nothing was shown" in (out / "certificates/1/certificate.html").read_text(encoding="utf-8")
+
+
+def test_a_key_is_drawn_in_the_run_alone(run: Path, forgotten: Path, tmp_path: Path) -> None:
+    before = file_hash(run)
+    code, said = forget(run, "--person", request(tmp_path, "Ada Ashby"), "--key", tmp_path / "typo/dir.key")
+    assert code != 0 and f"--key {tmp_path / 'typo/dir.key'}: there is no such file" in said
+    assert file_hash(run) == before and not (tmp_path / "typo").exists(), "nothing is left"
+    open_key(tmp_path / "other.key")
+
+    class Stopping(Quiet):
+        def note(self, text: str) -> None:
+            raise KilledError(text)
+
+    class KilledError(Exception):
+        pass
+
+    erasure = Erasure(people=request(tmp_path, "Ada Ashby"), key=tmp_path / "other.key", attacks=("as_in_dialog",))
+    with pytest.raises(
+        KilledError, match=r"^certificates/1: not signed with .*other\.key, so this is a request of its own"
+    ):
+        Run(load_recipe(forgotten / "recipe.yaml"), forgotten, Stopping()).forget(erasure)
+
+
 @pytest.mark.parametrize(
     ("lines", "arguments", "complaint"),
     [

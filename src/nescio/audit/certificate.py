@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nescio.audit.attacks.many_draws import DRAWS
+from nescio.audit.certificate_tests import GUESSED, UNSHOWN
 from nescio.audit.people import Fact
 from nescio.core.errors import NescioError
 from nescio.core.files import read_object, write_json, write_text
 from nescio.core.switch import read_key, write_secret
 from nescio.core.text import folded
-from nescio.evaluation.results import USEFULNESS, Row
 from nescio.evaluation.statistics import at_most
 from nescio.report.html import environment
-from nescio.report.table import percent
 
 NAME = "certificate"
 """Name of its files, without suffix."""
@@ -32,7 +31,7 @@ PLAIN_WORDS = (
 )
 _SHOWN = (
     "name", "title", "knows", "questions", "facts", "found", "share", "partial", "another", "guessed", "memorised",
-    "not_asked", "unanswered", "leak_at",
+    "not_asked", "asked", "unanswered", "empty", "cut_off", "leak_at",
 )  # fmt: skip
 _GUESSES = ("guessed", "memorised")
 _FIX = "give the key that the certificate was signed with"
@@ -101,57 +100,20 @@ def shown(result: Mapping[str, Any], guessing: Collection[str] = ()) -> dict[str
         "people_found": result["all"]["people_found"],
         "people_at_most": result["all"]["people_at_most"],
         "questions": result["questions"],
-        "answer_at_most": _answer_at_most(draws) if draws else None,
+        # A bound, at 95 %, of the chance that a sampled answer says a value.
+        "answer_at_most": at_most(draws["hits"], draws["answers"]) if draws else None,
         "attacks": attacks,
     }
-
-
-def _answer_at_most(row: Mapping[str, Any]) -> float:
-    """Bound, at 95 %, of the chance that a sampled answer says a value."""
-    return at_most(row["hits"], row["answers"])
-
-
-def tests(before: Mapping[str, Any], after: Mapping[str, Any], useful: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the certificate's tests, each with state, figure and limit.
-
-    Args:
-        before: What was found of all people, this request's and earlier ones', with the adapter of before.
-        after: The same with the adapter of after.
-        useful: The rows in a table of the adapter of before the first request, and of that of after.
-    """
-    own, earlier = after["own"], after.get("earlier")
-    share, guessed = own["found"] / own["facts"], own["guessed"] or 0.0
-    each = zip(before["own"]["attacks"], own["attacks"], strict=True)
-    # What found something before, and is not answered any more, may be damage that looks like forgetting.
-    lost = [was["title"] for was, now in each if was.get("found") and now.get("facts", 0) < was["facts"]]
-    figure = f"{before['own']['found']} → {own['found']} of {own['facts']} facts come out under any attack"
-    # So few facts cannot show that what comes out is guessed, as it is of made-up people just as often.
-    state = "failed" if lost or share > guessed else "undecided" if own["found"] else "passed"
-    rows = [
-        {
-            "test": "forgotten",
-            "state": state,
-            "figure": f"{figure}; not answered any more: {', '.join(lost)}" if lost else figure,
-            "limit": f"no more than of made-up people ({percent(guessed)})" if own["found"] else "none",
-        }
-    ]
-    if earlier:
-        rows.append(
-            {
-                "test": "earlier requests",
-                "state": "passed" if earlier["found"] <= before["earlier"]["found"] else "failed",
-                "figure": f"{before['earlier']['found']} → {earlier['found']} of {earlier['facts']} facts",
-                "limit": "no more than before",
-            }
-        )
-    first, now = useful
-    judged = [test(now, first) for test in USEFULNESS]
-    return rows + [{"test": o.test, "state": o.state, "figure": o.figure, "limit": o.limit} for o in judged]
 
 
 def signed(key: bytes, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a certificate with its signature: whoever has the key can tell that nothing in it was changed."""
     return {**content, "signature": _signature(key, content)}
+
+
+def is_signed(key: bytes, content: Mapping[str, Any]) -> bool:
+    """Whether a certificate was signed with a key, and nothing in it was changed."""
+    return hmac.compare_digest(str(content.get("signature")).encode(), _signature(key, content).encode())
 
 
 def _signature(key: bytes, content: Mapping[str, Any]) -> str:
@@ -166,7 +128,7 @@ def check(path: Path, key: Path, people: Sequence[Sequence[Fact]] = ()) -> tuple
         NescioError: Something in it was changed, the key is another, or it is not about one of them or of their facts.
     """
     content, secret = read_object(path, "give the certificate.json of nescio forget"), read_key(key, _FIX).encode()
-    if not hmac.compare_digest(str(content.get("signature")).encode(), _signature(secret, content).encode()):
+    if not is_signed(secret, content):
         raise NescioError(f"{path}: the signature does not fit; the key is another, or something in it was changed")
     known = {person["who"]: {fact["value"] for fact in person["facts"]} for person in content["about"]}
     for person in (hashed(secret, own) for own in people):
@@ -191,7 +153,7 @@ def write(content: Mapping[str, Any], out: Path) -> Path:
             sentence=sentence(content),
             plain_words=PLAIN_WORDS,
             attacks=[pair for pair in pairs if pair[1].get("facts")],
-            not_asked=[after for _, after in pairs if not after.get("facts")],
+            not_asked=[pair for pair in pairs if not pair[1].get("facts")],
         ),
     )
     return out / f"{NAME}.html"
@@ -205,7 +167,25 @@ def sentence(content: Mapping[str, Any]) -> str:
     first = content["tests"][0]
     if first["state"] == "passed":
         said = f"The request holds: {first['figure']}."
+    elif shows_nothing(content):
+        said = _nothing_shown(content)
     else:
-        said = f"It is not shown that the request holds: {first['figure']}, no more often than of made-up people."
+        why = f", {GUESSED}" if first.get("why", GUESSED) == GUESSED else ""
+        said = f"It is not shown that the request holds: {first['figure']}{why}."
     open_ = [test["test"] for test in content["tests"] if test["state"] in ("undecided", "unmeasured")]
     return f"{said} Asked too little to decide: {', '.join(open_)}." if open_ else said
+
+
+def shows_nothing(content: Mapping[str, Any]) -> bool:
+    """Whether nothing came out before the request either, so that the certificate shows nothing of it."""
+    return bool(content["tests"][0].get("why") == UNSHOWN)
+
+
+def _nothing_shown(content: Mapping[str, Any]) -> str:
+    figure, detached = content["tests"][0]["figure"], content["detached"]
+    said = f"Nothing was shown: the adapter gave nothing away before the request either ({figure})."
+    if detached["found"]:
+        told = f"{detached['found']} of {detached['facts']} facts, so it is the adapter that keeps them back"
+    else:
+        told = "none of them either; check how names and values are written"
+    return f"{said} With the adapter detached, the model says {told}."

@@ -233,6 +233,7 @@ def reply_to(attack: Attack, question: Question, answer: str | None) -> Reply:
 def _row(plan: Plan, found: Findings, detector: Detector, attack: Attack, **words: str) -> dict[str, Any]:
     """Return an attack's row of the result; `words` are its title and what it knows."""
     head: dict[str, Any] = {"name": found.name, **words, "not_asked": found.not_asked}
+    head["asked"] = len({fact.id for fact in plan.facts} & {reply.question.fact.id for reply in found.replies})
     head |= {"unanswered": found.unanswered, "empty": found.empty, "cut_off": found.cut_off}
     if not found.facts:
         return head | {"not_asked": found.not_asked or f"needs {attack.needs}"}

@@ -2,8 +2,9 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,15 +41,15 @@ def forget(
     go on where it stopped. Exit code 1: the certificate says that the request does not hold.
     """
     quiet_libraries()
-    from nescio.audit.certificate import NAME, sentence
+    from nescio.audit.certificate import NAME, sentence, shows_nothing
     from nescio.core.files import read_object
-    from nescio.pipeline.forget import Erasure
+    from nescio.pipeline.forget import KEY, Erasure
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
 
     erasure = Erasure(
-        people=person, key=key or run / "forget.key", attacks=names_of(attacks), draws=draws,
+        people=person, key=key or run / KEY, attacks=names_of(attacks), draws=draws,
         epochs=epochs, learning_rate=learning_rate,
     )  # fmt: skip
     folder = Run(recipe_of(run), run, Terminal(standard())).forget(erasure)
@@ -61,4 +62,18 @@ def forget(
         print("More is forgotten with higher --epochs or --learning-rate; the adapter goes on from where it is.")
     if failed - {"forgotten", "earlier requests"}:
         print(f"It answers worse: put {run / 'forgotten/before'} back in place of adapter/, and train less.")
+    if shows_nothing(content):
+        print(_hint(content))
     sys.exit(1 if failed else 0)
+
+
+def _hint(content: Mapping[str, Any]) -> str:
+    """Say what to check where nothing came out before the request either."""
+    said, people, named = "Nothing was shown, since nothing came out before", len(content["about"]), None
+    if content["detached"]["found"]:
+        return f"{said}; but the model under the adapter knows, so keep the adapter on."
+    if (named := content["named_in_dialogs"]) is not None and named < people:
+        return (
+            f"{said}. No training dialog says the name of {people - named} of {people} people: check how it is written."
+        )
+    return f"{said}: check how names and values are written."

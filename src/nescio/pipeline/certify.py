@@ -10,7 +10,8 @@ import nescio
 from nescio.audit.ask import Asker
 from nescio.audit.attacks.as_in_dialog import PLAIN
 from nescio.audit.base import Setting
-from nescio.audit.certificate import shown, tests
+from nescio.audit.certificate import shown
+from nescio.audit.certificate_tests import History, tests
 from nescio.audit.common import why_left_out
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, plan
@@ -68,19 +69,22 @@ class Asked:
         earlier = [fact for own in self.earlier for fact in own]
         if len(why_left_out(earlier, others)) < len(earlier):
             other = replace(setting, seed=run.recipe.seed + len(self.earlier))
-            # They are compared with what came out before, not with what is guessed.
+            # They are compared with what their certificates found, not with what is guessed.
             plans["earlier"] = plan(self.earlier, _EARLIER, _ASKED_AGAIN, other, strangers=others).of_real_people()
         if len(why_left_out(others)) < len(others):
             plans["others"] = plan(self.others, [PLAIN], _ASKED_AGAIN, setting).of_real_people()
         return plans
 
 
-def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, tick: Tick) -> dict[str, Any]:
+def certify(
+    run: Context, asked: Asked, history: History, adapter: Path, first: Path, work: Path, tick: Tick
+) -> dict[str, Any]:
     """Return what a certificate says of an adapter, beside the run's own of before.
 
     Args:
         run: The run; its adapter is that of before.
         asked: What is asked about.
+        history: What earlier certificates say.
         adapter: Folder of the adapter of after.
         first: Folder of the adapter of before the first request. It answers as well as any request may leave it:
             compared with the one before only, each of many requests could make the answers a little worse.
@@ -96,7 +100,8 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
     # 1) What comes out before.
     found_before = _found(run, before, {name: each.of_real_people() for name, each in plans.items()}, work, tick)
     # 2) After: what the model could not be asked before is not tried again.
-    unable = {row["name"]: row["not_asked"] for row in found_before["own"]["attacks"] if row["not_asked"]}
+    rows = found_before["own"]["attacks"]
+    unable = {row["name"]: row["not_asked"] for row in rows if row["not_asked"] and not row["empty"]}
     own = own.leaving_out(unable)
     found_after = _found(run, after, plans | {"own": own.of_real_people()}, work, tick)
     # What is guessed is the measure of what still comes out; where nothing does, nobody needs to be made up.
@@ -122,7 +127,8 @@ def certify(run: Context, asked: Asked, adapter: Path, first: Path, work: Path, 
             {key: row[key] for key in ("name", "words", "words_ci95", "everyday", "everyday_ci95", "everyday_kl")}
             for row in useful
         ],
-        "tests": tests(found_before, found_after, useful),
+        "tests": tests(found_before, found_after, useful, history),
+        "shown_earlier": history.has_shown,
     }
 
 
@@ -135,7 +141,7 @@ def _found(
     with victim.engine:
         for name, planned in plans.items():
             asker = Asker(victim, work / "answers.jsonl", None, tick)
-            result = audit(planned, asker, run.detector, lambda row: None)
+            result = audit(planned, asker, run.detector, lambda row: None, may_be_silent=True)
             found[name] = shown(result, guessing)
     return found
 

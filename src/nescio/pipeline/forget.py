@@ -8,12 +8,15 @@ from random import Random
 from typing import Any
 
 from nescio.audit import certificate
+from nescio.audit.certificate_tests import History, has_shown
 from nescio.audit.common import why_left_out
+from nescio.audit.matching import match
 from nescio.audit.people import Fact, read_people
 from nescio.core.adapters import is_adapter, read_notes
 from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash, fingerprint, read_jsonl, read_object, write_json, write_jsonl
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import spread
 from nescio.pipeline import anchors
 from nescio.pipeline.certify import Asked, certify
@@ -34,6 +37,9 @@ _OTHERS = 60
 """Training dialogs of others that are drawn: they show what is form. Half are trained along, half are asked about."""
 _EARLIER = 60
 """Answers of earlier requests that are trained along, at most; each request has its share."""
+
+KEY = "forget.key"
+"""A run's own key, which is drawn at its first request."""
 
 Work = Callable[[Context, Path, Tick], None]
 
@@ -68,8 +74,8 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
         prepared: Makes the work of a stage, by its name, ready to be called with a folder.
 
     Raises:
-        NescioError: The run has no adapter, an attack is unknown, or the list of people is wrong or holds no fact that
-            could prove anything.
+        NescioError: The run has no adapter, an attack is unknown, the list of people is wrong or holds no fact that
+            could prove anything, or the key is missing.
     """
     is_moving = any(run.out.glob(".forget-*/finished.json"))  # killed while its outputs were put in place
     if not is_adapter(run.out / "adapter") and not is_moving:
@@ -77,14 +83,22 @@ def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work]
     people = list(read_people(erasure.people))
     asked = Asked(people=people, earlier=(), others=(), attacks=erasure.attacks, draws=erasure.draws)
     asked.plans(run)  # says what is wrong before anything is written
+    if not erasure.key.exists() and erasure.key.resolve() != (run.out / KEY).resolve():
+        raise NescioError(f"--key {erasure.key}: there is no such file; leave --key out, and {KEY} is drawn in the run")
     key = certificate.open_key(erasure.key)
-    about = [certificate.hashed(key, own) for own in people]
-    number, earlier = _place(run.out, about)
+    about, known = [certificate.hashed(key, own) for own in people], _certificates(run.out)
+    number, earlier = _place(known, about)
+    if others := [str(at) for at, each in enumerate(known, start=1) if not certificate.is_signed(key, each)]:
+        run.note(
+            f"{CERTIFICATES}/{', '.join(others)}: not signed with {erasure.key}, so this is a request of its own, "
+            "even if they are about the same people; stop here, and give their --key"
+        )
+    shown = has_shown([each for each in known if certificate.is_signed(key, each)], about)
     # Nothing here tells who it is: the manifest stays when the run's personal data is deleted.
     depends = [about, earlier, list(erasure.attacks), erasure.draws, erasure.epochs, erasure.learning_rate]
 
     def work(run: Context, folder: Path, tick: Tick) -> None:
-        _Request(run, erasure, people, number, folder, tick).carry_out(key, about)
+        _Request(run, erasure, people, number, folder, tick).carry_out(key, about, shown)
 
     before = (BEFORE,) if (run.out / FIRST).exists() else (BEFORE, FIRST)
     outputs = (*before, "adapter", f"{CERTIFICATES}/{number}", f"{FORGOTTEN}/{number}")
@@ -121,15 +135,26 @@ def refuse_retraining(out: Path, what: str) -> None:
         )
 
 
-def _place(out: Path, about: list[dict[str, Any]]) -> tuple[int, list[Any]]:
+def _certificates(out: Path) -> list[dict[str, Any]]:
+    """Return a run's certificates, in the order of their requests."""
+    numbers = range(1, sum(1 for _ in (out / CERTIFICATES).glob("*/")) + 1)
+    return [read_object(out / f"{CERTIFICATES}/{number}/certificate.json", "put it back") for number in numbers]
+
+
+def _place(known: Sequence[dict[str, Any]], about: list[dict[str, Any]]) -> tuple[int, list[Any]]:
     """Return a request's number, and what the requests before it are about."""
-    before: list[Any] = []
-    for number in range(1, sum(1 for _ in (out / CERTIFICATES).glob("*/")) + 1):
-        known = read_object(out / f"{CERTIFICATES}/{number}/certificate.json", "put it back")["about"]
-        if known == about:
-            return number, before
-        before.append(known)
-    return len(before) + 1, before
+    each = [content["about"] for content in known]
+    before = each.index(about) if about in each else len(each)
+    return before + 1, each[:before]
+
+
+def _named(run: Context, people: Sequence[Sequence[Fact]]) -> int | None:
+    """Return how many people are named in the training dialogs; None where these were deleted."""
+    path = run.out / "data/train.jsonl"
+    if not path.exists():
+        return None
+    texts = ["\n".join(turn["content"] for turn in dialog.messages) for dialog in read_dialogs(path)]
+    return sum(any(match(text, own[0].person, "person") == "exact" for text in texts) for own in people)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +177,7 @@ class _Request:
     folder: Path
     tick: Tick
 
-    def carry_out(self, key: bytes, about: list[dict[str, Any]]) -> None:
+    def carry_out(self, key: bytes, about: list[dict[str, Any]], has_shown: bool) -> None:
         """Write the outputs of the stage."""
         run, erasure, folder = self.run, self.erasure, self.folder
         self._begin()
@@ -170,8 +195,11 @@ class _Request:
             self._train(asked, held, kept, adapter)
         shutil.copy(erasure.people, kept / f"people{erasure.people.suffix or '.jsonl'}")
         # 2) what comes out, before and after
-        first = self._first()
-        content = {"number": self.number, "about": about} | certify(run, asked, adapter, first, folder, self.tick)
+        files = [run.out / f"{CERTIFICATES}/{each.name}/certificate.json" for each in self._earlier()]
+        certified = [read_object(path, "put it back")["after"]["own"] for path in files]
+        history, first = History(earlier=certified, has_shown=has_shown), self._first()
+        content: dict[str, Any] = {"number": self.number, "about": about, "named_in_dialogs": _named(run, self.people)}
+        content |= certify(run, asked, history, adapter, first, folder, self.tick)
         content["training"] = read_object(kept / TRAINING, "put it back")
         left_out = why_left_out(
             (fact for own in asked.people for fact in own), [fact for own in others for fact in own]
