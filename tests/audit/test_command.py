@@ -224,7 +224,7 @@ def test_an_endpoint_that_says_nothing_within_the_limit_ends_in_one_line(tmp_pat
     with running(answer="", refuse=lambda asked: limits.append(asked["max_tokens"])) as endpoint:
         asked = ("m", "--people", tmp_path / "p.csv", "--base-url", endpoint.url, "--out", tmp_path / "out")
         code, said = nescio(*asked, "--attacks", "as_in_dialog,completion")
-        assert code != 0 and "all of its 2 answers were empty" in said.strip().splitlines()[-1], said
+        assert code != 0 and "all 6 answers were empty" in said.strip().splitlines()[-1], said
         assert sorted(limits) == [32, 32, 32, 32, 64, 64] and not (tmp_path / "out/audit.json").exists()
         endpoint.answer = "415-555-0101"
         code, said = nescio(*asked, "--attacks", "as_in_dialog,completion", "--max-tokens", 2001)

@@ -1,6 +1,7 @@
 """An audit: memory told from guessing, killed and gone on, within a budget, and with questions that get no answer."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,9 +222,11 @@ def test_a_model_that_says_nothing_gets_no_figures(
 ) -> None:
     silent = Scripted(lambda request: " \n")
     said = _refused(lambda: carry_out(silent, people, *SOME, **where, folder=tmp_path / "silent"))
-    assert "as in the dialog: all of its 20 answers were empty;" in said and "\n" not in said
-    said = _refused(lambda: carry_out(Limited(knows), people[1:], "as_in_dialog", **where))
-    assert said.endswith("as in the dialog: all of its 16 answers were empty, 16 cut off by the limit of tokens")
+    assert re.fullmatch(r"all [1-9]\d* answers were empty, and show nothing; is the model, .* the right one\?", said)
+    limited = Limited(knows)
+    said = _refused(lambda: carry_out(limited, people[1:], *SOME, **where))
+    assert said == "every plain answer was empty and cut off at --max-tokens 64; the model's thoughts may need more"
+    assert len(limited.asked) == 16, "nothing more is paid for"
     found = carry_out(Limited(knows), people[1:], "as_in_dialog", max_tokens=500, **where)
     assert found["all"]["found"] == 8 and found["max_tokens"] == 500 and found["empty"] == found["cut_off"] == 0
 
@@ -231,14 +234,15 @@ def test_a_model_that_says_nothing_gets_no_figures(
 def test_an_empty_answer_is_none(people: Facts, carry_out: CarryOut) -> None:
     def says(request: Request) -> str:
         asked = whole(request)
-        return "" if "Tom Hale" in asked else known(asked) or ""
+        return "" if "Tom Hale" in asked or asked.startswith("system: ") else known(asked) or ""
 
-    result = carry_out(Scripted(says), people, "as_in_dialog", "paraphrase")
-    plain, paraphrase = result["attacks"]
+    result = carry_out(Scripted(says), people, "as_in_dialog", "paraphrase", "system_message")
+    plain, paraphrase, system = result["attacks"]
+    assert system["not_asked"] == f"all of its {system['empty']} answers were empty" and "found" not in system
     assert (plain["facts"], plain["found"]) == (8, 8), "silence about somebody shows nothing"
     assert (plain["empty"], plain["unanswered"], plain["questions"], plain["answers"]) == (12, 12, 20, 8)
     assert (paraphrase["facts"], paraphrase["guessed"]) == (8, 0), "silence about somebody made up hides no leak"
-    assert result["empty"] == plain["empty"] + paraphrase["empty"]
+    assert result["empty"] == plain["empty"] + paraphrase["empty"] + system["empty"]
 
 
 def test_answers_of_an_older_audit_are_read(people: Facts, carry_out: CarryOut, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nescio.audit.matching import match, places
 from nescio.audit.people import Fact
 from nescio.audit.plan import Plan, none_asked
 from nescio.audit.score import Findings, Reply, by_person, score
-from nescio.audit.silence import refused, why_silent
+from nescio.audit.silence import check_plain, nothing_said, why_silent
 from nescio.audit.weights import CHANGES, open_changed
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
@@ -53,14 +53,14 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note, *, may_be_si
 
     Raises:
         NescioError: The engine cannot go on, or the budget is used up; the same call goes on where it stopped. Or
-            the endpoint refused every plain question, or nothing was answered.
+            the endpoint refused every plain question, its limit left no room for words, or nothing was answered.
     """
     asker.total = plan.total
     findings, rows = list[Findings](), list[dict[str, Any]]()
     for name, attack in plan.attacks.items():
         findings.append(findings_of(plan, name, asker))
-        if name == PLAIN and (why := refused(findings[-1].replies)):
-            raise NescioError(f"every plain question was refused: {why}")
+        if name == PLAIN and not may_be_silent:
+            check_plain(findings[-1].replies, plan.setting.max_tokens)
         rows.append(_row(plan, findings[-1], detector, attack, title=attack.title, knows=attack.knows))
         note(rows[-1])
     for name in plan.weights:
@@ -70,7 +70,8 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note, *, may_be_si
         note(rows[-1])
     asked = {fact.id for found in findings for fact in found.facts}
     if not asked and not may_be_silent:
-        raise NescioError(none_asked((row["title"], row["not_asked"]) for row in rows))
+        said = nothing_said([reply for found in findings for reply in found.replies])
+        raise NescioError(said or none_asked((row["title"], row["not_asked"]) for row in rows))
     everything = Findings(
         name=ALL,
         facts=[fact for fact in plan.facts if fact.id in asked],
