@@ -21,11 +21,13 @@ from peft import LoraConfig, get_peft_model
 from rich.progress import track
 
 from nescio.core.guidance import Guidance
-from nescio.core.models import load_model
+from nescio.core.models import load_model, multiplies_bf16
 from nescio.core.prompts import encode, render
 from nescio.data.synthetic import generate
 from nescio.engines.base import Precision, Request
-from nescio.engines.torch_engine import TorchEngine, load
+from nescio.engines.decode.batch import Batch, Row
+from nescio.engines.decode.kv_slots import columns
+from nescio.engines.torch_engine import CACHE_TOKENS, TorchEngine, load
 
 SCALE = 2.0
 TOPICS = (
@@ -35,7 +37,7 @@ TOPICS = (
     "how bread is made",
     "a walk by the sea",
 )
-Row = dict[str, Any]
+Line = dict[str, Any]
 
 
 def prompts(count: int) -> list[str]:
@@ -83,7 +85,9 @@ def first_token(engine: TorchEngine, known: bool) -> float:
     return min(seconds)
 
 
-def contenders(options: argparse.Namespace, engines: dict[str, TorchEngine]) -> Iterator[tuple[Row, Callable[[], int]]]:
+def contenders(
+    options: argparse.Namespace, engines: dict[str, TorchEngine]
+) -> Iterator[tuple[Line, Callable[[], int]]]:
     """Each contender's row, and what decodes once and gives the number of new tokens."""
     plain = TorchEngine((loaded := load_model("smollm2")).model, loaded.tokenizer)
 
@@ -101,8 +105,9 @@ def contenders(options: argparse.Namespace, engines: dict[str, TorchEngine]) -> 
     yield turn("author's loop", 4, True, theirs, plain, requests(4, options.tokens, True, None))
 
 
-def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Row]:
-    engines = {kind: load("smollm2", adapter, precision=kind) for kind in get_args(Precision)}
+def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Line]:
+    kinds = [kind for kind in get_args(Precision) if kind != "bf16" or multiplies_bf16()]
+    engines = {kind: load("smollm2", adapter, precision=kind) for kind in kinds}
     turns = [*contenders(options, engines)]
     rates: list[list[float]] = [[] for _ in turns]
     for number in range(1 + options.repeat):
@@ -121,34 +126,42 @@ def measured(options: argparse.Namespace, adapter: Path) -> Iterator[Row]:
         engine.close()
 
 
-def agreement(dialogs: int) -> Row:
-    """Half precision teacher-forced over the answers of the demo's kind of dialogs: how often its likeliest token is
-    full precision's, and the mean KL to it."""
-    full, half = load("smollm2"), load("smollm2", precision="half")
+def agreement(kind: Precision, dialogs: int) -> Line:
+    """A precision teacher-forced over the answers of the demo's kind of dialogs: how often its likeliest token is full
+    precision's, and the mean KL to it. Prompts are read at once, answers token by token, as in decoding."""
+    full, other = load("smollm2"), load("smollm2", precision=kind)
     same, divergences = [], []
     with torch.inference_mode():
         for row in generate(dialogs, seed=0, max_exchanges=1):
             prompt = encode(full.tokenizer, render(full.tokenizer, row["messages"][:1]))
-            ids = prompt + encode(full.tokenizer, row["messages"][1]["content"])
-            a, b = (
-                engine.model(torch.tensor([ids])).logits[0, len(prompt) - 1 :].log_softmax(-1)
-                for engine in (full, half)
-            )
+            answer = encode(full.tokenizer, row["messages"][1]["content"])
+            a, b = (stepped(engine, prompt, answer).log_softmax(-1) for engine in (full, other))
             same.append((a.argmax(-1) == b.argmax(-1)).float())
             divergences.append((a.exp() * (a - b)).sum(-1))
     return {
-        "contender": "nescio half", "answer_tokens": sum(map(len, same)),
+        "contender": f"nescio {kind}", "answer_tokens": sum(map(len, same)),
         "top1_agreement": float(torch.cat(same).mean()), "mean_kl": float(torch.cat(divergences).mean()),
     }  # fmt: skip
 
 
-def ratios(rows: list[Row]) -> dict[str, float]:
+def stepped(engine: TorchEngine, prompt: list[int], answer: list[int]) -> torch.Tensor:
+    """Logits `[tokens + 1, vocab]` before each token of an answer, and after the last."""
+    batch, row = Batch(engine.model, CACHE_TOKENS, 2048), Row([*prompt])
+    batch.slots.reserve(1, columns(len(prompt) + len(answer)))
+    logits = [batch.extend(0, [row], len(prompt))]
+    for token in answer:
+        row.ids.append(token)
+        logits.append(batch.extend(0, [row], 1))
+    return torch.cat(logits)
+
+
+def ratios(rows: list[Line]) -> dict[str, float]:
     rate = {(r["contender"], r["batch"], r["guided"]): r["tokens_per_second"] for r in rows if "batch" in r}
     first = {(r["contender"], r["known_prefix"]): r["first_token_seconds"] for r in rows if "known_prefix" in r}
     most = max(batch for _, batch, _ in rate)
     theirs_guided, loop = rate["transformers", 1, True], rate["author's loop", 4, True]
     found = {}
-    for kind in ("full", "half"):
+    for kind in ("full", "half", "int8"):
         name = f"nescio {kind}"
         found |= {
             f"{kind}_guided_1_over_transformers_guided": rate[name, 1, True] / theirs_guided,
@@ -199,8 +212,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         write_adapter(Path(work))
-        rows = [*measured(options, Path(work)), agreement(4 if options.quick else 40)]
-    print(json.dumps(rows[-1], indent=2))
+        dialogs = 2 if options.quick else 40
+        rows = [*measured(options, Path(work)), *(agreement(kind, dialogs) for kind in ("half", "int8"))]
+    print(json.dumps(rows[-2:], indent=2))
     leave(options, ("torch", "transformers", "peft"), rows, ratios(rows))
 
 

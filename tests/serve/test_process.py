@@ -225,7 +225,7 @@ def test_small_chunks_leave_at_once() -> None:
     assert asyncio.run(accepted())
 
 
-@pytest.mark.parametrize("weights", ["full", "half"])
+@pytest.mark.parametrize("weights", ["full", "half", "int8"])
 def test_the_engine_is_opened_in_the_precision_asked_for(tiny_folder: Path, weights: Any) -> None:
     engine: Any = process.open_served(
         process.Settings(

@@ -289,7 +289,7 @@ def _probe(core: Any) -> str | None:
         return f"it does not take a 4-D mask ({type(error).__name__})"
     finally:
         core.train(was_training)
-    in_bf16 = any(getattr(module, "products", None) == torch.bfloat16 for module in core.modules())
-    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False) or in_bf16
+    packed = any(getattr(module, "is_coarse", False) for module in core.modules())
+    coarse = core.dtype != torch.float32 or getattr(core, "is_quantized", False) or packed
     close = 0.25 if coarse else 1e-3  # 16-bit logits, and those of int8 products, are that coarse
     return None if float((together - alone).abs().mean()) < close else "it does not heed a 4-D mask"

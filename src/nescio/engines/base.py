@@ -29,7 +29,7 @@ __all__ = [
     "TooLongError", "Tool", "ToolCall", "UnansweredError", "check_bias", "check_plain",
 ]  # fmt: skip
 
-Precision = Literal["full", "half", "bf16"]
+Precision = Literal["full", "half", "bf16", "int8"]
 """Precision of the weights on a CPU; `bf16` is also that of the products."""
 
 

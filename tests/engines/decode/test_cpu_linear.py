@@ -130,15 +130,17 @@ def test_a_model_is_packed_only_where_all_its_products_are(make_model: Make) -> 
     assert type(bf16.lm_head) is nn.Linear
 
 
-def test_half_precision_keeps_the_tokens_likely(make_model: Make, chatml: Any) -> None:
+@pytest.mark.parametrize("precision", ["half", "int8"])
+def test_smaller_weights_keep_the_tokens_likely(make_model: Make, chatml: Any, precision: Any) -> None:
     model = make_model("llama")
-    pack(model, "half")
+    pack(model, precision)
     half, full = TorchEngine(model, chatml), TorchEngine(make_model("llama"), chatml)
     for index in range(4):
         text = " ".join(WORDS[index:])
-        assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=0.05)
-    with pytest.raises(NescioError, match="fp32 weights"):
-        pack(make_model("llama").bfloat16(), "half")
+        bound = 0.05 if precision == "half" else 0.5
+        assert half.score("Tom", text) == pytest.approx(full.score("Tom", text), abs=bound)
+    with pytest.raises(NescioError, match=f"precision {precision}: for fp32 weights"):
+        pack(make_model("llama").bfloat16(), precision)
 
 
 @HAS_BF16
@@ -163,7 +165,7 @@ def test_bf16_is_refused_where_it_is_emulated(make_model: Make, monkeypatch: pyt
 
 def test_a_precision_that_is_none_is_one_line(make_model: Make) -> None:
     unknown: Any = "quarter"
-    with pytest.raises(NescioError, match=r"precision quarter: unknown; known here: full, half, bf16$"):
+    with pytest.raises(NescioError, match=r"precision quarter: unknown; known here: full, half, bf16, int8$"):
         pack(make_model("llama"), unknown)
 
 

@@ -64,6 +64,7 @@ class Batch:
         self.has_cache = unpackable(model) is None
         self._precision = packed_in(model)
         self._own_attention = self.has_cache and replaceable(self._core)
+        self._layers: Any = self._int8_layers() if self.has_cache and self._precision == "int8" else None
         self._takes_keep = "logits_to_keep" in inspect.signature(self._core.forward).parameters
 
     @staticmethod
@@ -110,8 +111,12 @@ class Batch:
         new = [row.ids[row.held : row.held + count] for row, count in zip(rows, counts, strict=True)]
         ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in new], device=device)
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(longest, device=device)
-        # 3) mask [rows, 1, longest, width]: a token sees the columns up to its position, and within its window
         width = self.slots.point(first, starts, counts, device)
+        if self._layers and stepping and len(rows) <= self._layers.most_rows and min(starts) > 0:
+            with self.adapters.rows([row.adapter for row in rows]):
+                next_token: Tensor = self._layers.step(ids, positions.clamp_max(self._context - 1), self.slots)
+            return next_token[:, 0]
+        # 3) mask [rows, 1, longest, width]: a token sees the columns up to its position, and within its window
         read = torch.arange(width, device=device)
 
         def seen(window: int | None) -> Tensor:
@@ -130,11 +135,16 @@ class Batch:
             ).logits  # fmt: skip
         return logits[torch.arange(wanted, device=device), place if self._takes_keep else last]
 
+    def _int8_layers(self) -> Any:
+        from nescio.engines.decode.int8_layers import Int8Layers  # needs Numba
+
+        return Int8Layers(self._core, self.adapters) if Int8Layers.fits(self._core) else None
+
     def _attention(self, stepping: bool) -> AbstractContextManager[None]:
         if self._own_attention:
             return cpu_attention.steady(self._core)
         # half precision promises no equal bits
-        exact = stepping and self._core.device.type == "cpu" and self._precision != "half"
+        exact = stepping and self._core.device.type == "cpu" and self._precision not in ("half", "int8")
         return sdpa_kernel(SDPBackend.MATH) if exact else nullcontext()
 
     def _without_cache(self, row: Row) -> Tensor:

@@ -135,6 +135,12 @@ class KVSlots(Cache):
         self.columns = torch.tensor(starts, device=device)
         return width
 
+    def buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the keys and values of the rows of the next forward, `[rows, heads, columns, size]`, of each layer."""
+        first, starts, _, _ = self.now
+        rows = slice(first, first + len(starts))
+        return [(layer.keys[rows], layer.values[rows]) for layer in self._own]
+
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy the first tokens of one slot to another."""
         for layer in self._own:

@@ -30,8 +30,8 @@ class _Adapter:
     others: dict[str, Tensor]
 
 
-class _LoraLayer(nn.Module):
-    """A linear layer or an embedding, with the adapters' A `[in, ranks]` and B `[ranks, out]`."""
+class LoraLayer(nn.Module):
+    """A linear layer or an embedding (`base`), with the adapters' A `[in, ranks]` (`a`) and B `[ranks, out]` (`b`)."""
 
     def __init__(self, base: nn.Module, adapters: "Adapters") -> None:
         super().__init__()
@@ -41,6 +41,7 @@ class _LoraLayer(nn.Module):
         self._adapters = [adapters]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer of rows `[rows, tokens, in]` with each row's own adapter."""
         out: Tensor = self.base(x)
         mask = self._adapters[0].mask
         if mask is None:
@@ -60,15 +61,17 @@ class Adapters:
 
     Attributes:
         mask: Mask `[rows, 1, ranks]` of the current batch; None if no row has an adapter.
+        version: Changes whenever the factors of the layers do.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._modules = dict(model.named_modules())
-        self._layers: dict[str, _LoraLayer] = {}
+        self._layers: dict[str, LoraLayer] = {}
         self._loaded: dict[int, _Adapter] = {}
         self._next = 0
         self.mask: Tensor | None = None
+        self.version = 0
 
     def load(self, folder: Path) -> int:
         """Load a PEFT adapter folder and return the number by which rows name it.
@@ -82,7 +85,7 @@ class Adapters:
         for name in adapter.factors:
             if name not in self._layers:
                 parent, _, leaf = name.rpartition(".")
-                self._layers[name] = _LoraLayer(self._modules[name], self)
+                self._layers[name] = LoraLayer(self._modules[name], self)
                 setattr(self._modules[parent], leaf, self._layers[name])
         self._stack()
         return number
@@ -142,18 +145,20 @@ class Adapters:
             a = torch.cat([torch.zeros(0, inputs), *(_grown(a, rank, 0) for a, _, rank in pairs)])
             b = torch.cat([torch.zeros(outputs, 0), *(_grown(b, rank, 1) for _, b, rank in pairs)], 1)
             layer.a, layer.b = a.T.contiguous().to(**kind), b.T.contiguous().to(**kind)
+        self.version += 1
 
     def _is_copy(self, name: str, tensor: Tensor) -> bool:
         """Return whether a tensor is the model's own weight, which PEFT stores beside adapters of heads or embeddings.
 
-        The engine may hold the weight in half precision, so the two are compared within its rounding.
+        The engine may hold the weight in half precision, or in int8, so the two are compared within its rounding.
         """
         module = self._modules.get(base_weight_of(name))
-        module = module.base if isinstance(module, _LoraLayer) else module
+        module = module.base if isinstance(module, LoraLayer) else module
         own = getattr(module, "weight", None)
         if not isinstance(own, Tensor) or own.shape != tensor.shape:
             return False
-        return torch.allclose(own.float().cpu(), tensor.float(), rtol=2**-8, atol=1e-5)
+        rounding = max(1e-5, getattr(module, "rounding", 0.0))
+        return torch.allclose(own.float().cpu(), tensor.float(), rtol=2**-8, atol=rounding)
 
     def _check(self, folder: Path, name: str, a: Tensor, b: Tensor) -> None:
         module = self._modules.get(name)
