@@ -58,7 +58,7 @@ CacheTokensOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str,
-    typer.Option(help="Torch engine's weights on a CPU: full, half (fp16), or bf16 (where the CPU multiplies it)."),
+    typer.Option(help="Torch engine's weights on a CPU: full, half (fp16), int8, or bf16 (where the CPU has it)."),
 ]
 QueueOption = Annotated[int, typer.Option(min=0, help="Most rows that may wait. Further requests get 429.")]
 DrainOption = Annotated[float, typer.Option(min=0, help="Seconds that running answers have after a stop signal.")]

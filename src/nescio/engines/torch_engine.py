@@ -318,7 +318,8 @@ def load(
         model: Hub id, folder, `.gguf` file, PEFT adapter folder, or `smollm2`.
         adapter: PEFT adapter folder, loaded as `default`; its `nescio.json` holds the protect and reveal sentences.
         max_rows: Maximum number of rows in a batch.
-        precision: `full`; on a CPU also `half` (fp16 weights, computed in fp32), or `bf16` if it multiplies that;
+        precision: `full`; on a CPU also `half` (fp16 weights, computed in fp32), `int8` (the same for more than a
+            few rows; needs the extra `int8`), or `bf16` if it multiplies that;
             None: the faster of full and bf16. On a CPU the linear layers are packed. Their weights can't be changed
             then; build a `TorchEngine` from a model whose weights will change.
         cache_tokens: As for `TorchEngine`.
