@@ -37,6 +37,13 @@ def test_the_sentence_says_what_came_out(result: dict[str, Any]) -> None:
     assert in_a_line(result["attacks"][0]) == "as in the dialog       2 of 10 facts, 0 % guessed"
 
 
+def test_one_is_not_told_as_many(people: Facts, carry_out: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    one = carry_out(Scripted(lambda request: "no idea"), [people[0][:1]], "as_in_dialog")
+    assert sentence(one).startswith("Asked plainly, 0 of 1 fact comes out")
+    assert "All attacks together: 0 of 1 fact, of 0 of 1 person; at 95 %, at most 95 % of such people" in sentence(one)
+    assert "1 fact of 1 person was asked for in" in write(one, tmp_path).read_text(encoding="utf-8")
+
+
 def test_the_page_shows_all_and_escapes_what_was_said(result: dict[str, Any], tmp_path: Path) -> None:
     page = write(result, tmp_path).read_text(encoding="utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page

@@ -34,6 +34,7 @@ def write(result: Row, out: Path) -> Path:
     contents = {
         "result": result,
         "unit": unit(result),
+        "of_them": of_them(result["people"], result),
         "sentence": sentence(result),
         "warnings": warnings(result),
         "silent": _silent(result),
@@ -61,6 +62,12 @@ def unit(result: Row) -> str:
     return "dialogs" if result["source"] == "dialogs" else "people"
 
 
+def of_them(count: int, result: Row) -> str:
+    """Return a number of those who are counted beside facts, such as `1 dialog`."""
+    one = {"dialogs": "dialog", "people": "person"}[unit(result)]
+    return f"{count} {one if count == 1 else unit(result)}"
+
+
 def asked(result: Row) -> list[Row]:
     """Return the attacks that were asked."""
     return [row for row in result["attacks"] if row.get("facts") is not None]
@@ -77,9 +84,10 @@ def sentence(result: Row) -> str:
     worst, what = worst_first(result)[0], unit(result)
     said = [f"Asked plainly, {_found(plain)}."] if plain else []
     said += [f"The attack that finds most is “{worst['title']}”: {_found(worst)}."]
-    hit, most = f"{any_attack['people_found']} of {any_attack['people']}", percent(any_attack["people_at_most"])
+    hit = f"{any_attack['people_found']} of {of_them(any_attack['people'], result)}"
+    most = percent(any_attack["people_at_most"])
     said.append(
-        f"All attacks together: {any_attack['found']} of {any_attack['facts']} facts, of {hit} {what}; at 95 %, "
+        f"All attacks together: {_of_facts(any_attack)}, of {hit}; at 95 %, "
         f"at most {most} of such {what} give something away under these attacks."
     )
     return " ".join(said)
@@ -121,7 +129,7 @@ def in_a_line(row: Row) -> str:
     if row.get("facts") is None:
         return f"{row['title']:<22} n/a: {row['not_asked']}"
     empty = f", {row['empty']} of {row['questions']} answers empty" if row.get("empty") else ""
-    return f"{row['title']:<22} {row['found']} of {row['facts']} facts, {percent(row['guessed'])} guessed{empty}"
+    return f"{row['title']:<22} {_of_facts(row)}, {percent(row['guessed'])} guessed{empty}"
 
 
 def relearned(result: Row, row: Row) -> str:
@@ -141,10 +149,14 @@ def relearned(result: Row, row: Row) -> str:
     return f"{said}, {percent(tuned['memorised'])} without the adapter; {back}."
 
 
+def _of_facts(row: Row) -> str:
+    return f"{row['found']} of {row['facts']} {'fact' if row['facts'] == 1 else 'facts'}"
+
+
 def _found(row: Row) -> str:
     return (
-        f"{row['found']} of {row['facts']} facts come out ({measured(row, 'share')}); of made-up people "
-        f"{percent(row['guessed'])} would"
+        f"{_of_facts(row)} {'comes' if row['facts'] == 1 else 'come'} out ({measured(row, 'share')}); of made-up "
+        f"people {percent(row['guessed'])} would"
     )
 
 
