@@ -81,6 +81,33 @@ def test_answers_of_a_run_are_rows_not_conversations(tmp_path: Path) -> None:
     assert [one.text for one in read_texts(tmp_path / "tuned.jsonl")] == ["Ann lives in Leeds."]
 
 
+def test_a_run_s_begun_answers_are_rows_too(tmp_path: Path) -> None:
+    row = {"dialog_id": "x", "messages": TURNS, "answer": "Ann lives in Leeds.", "spans": []}
+    write_jsonl(tmp_path / "tuned.jsonl", [row])
+    notes: list[str] = []
+    assert [one.text for one in read_texts(tmp_path / "tuned.jsonl", note=notes.append)] == ["Ann lives in Leeds."]
+    assert notes == [f"{tmp_path}/tuned.jsonl: rows of answers; the field answer is read, and messages is left out"]
+
+
+@pytest.mark.parametrize("field", ["text", "answer", "content"])
+@pytest.mark.parametrize("turns", ["messages", "conversations"])
+def test_a_conversation_beside_a_text_is_read(tmp_path: Path, field: str, turns: str) -> None:
+    write_jsonl(tmp_path / "tickets.jsonl", [{field: "ticket", turns: TURNS}, {turns: TURNS}])
+    notes: list[str] = []
+    found = [one.text for one in read_texts(tmp_path / "tickets.jsonl", note=notes.append)]
+    assert found == 2 * [turn["content"] for turn in TURNS]
+    (note,) = notes
+    assert f"{turns} is read, and the field {field} is left out (--field {field} reads it)" in note
+    write_jsonl(tmp_path / "tickets.jsonl", [{field: "ticket", turns: TURNS}])
+    assert [one.text for one in read_texts(tmp_path / "tickets.jsonl", field)] == ["ticket"]
+
+
+def test_a_conversation_among_texts_is_refused_not_left_out(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "ticket", "messages": []}, {"text": "ticket", "messages": TURNS}])
+    with pytest.raises(NescioError, match=r"a\.jsonl:2: is a conversation, .*--field"):
+        list(read_texts(tmp_path / "a.jsonl"))
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.bin", b"\0\1"), ("b.txt", b"\xff\xfe\xfa")])
 def test_a_named_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

@@ -40,14 +40,14 @@ def readable(source: Path, field: str | None, note: Note) -> Iterator[tuple[Path
         files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(source).parts)]
         for path in without_slot_files(files, note):
             if _is_rows(path) or is_text(path):
-                yield path, _kind(path, field)
+                yield path, _kind(path, field, note)
             else:
                 note(f"{path}: no text, left out")
         return
     for path in [source] if source.exists() else _glob(source, note):
         if not (_is_rows(path) or is_text(path)):
             raise NescioError(f"{path}: neither text in UTF-8 nor a file of rows; convert it, or leave it out")
-        yield path, _kind(path, field)
+        yield path, _kind(path, field, note)
 
 
 def check_exists(source: Path) -> None:
@@ -87,19 +87,42 @@ def is_text(path: Path) -> bool:
     return True
 
 
-def _kind(path: Path, field: str | None) -> Kind:
+def _kind(path: Path, field: str | None, note: Note) -> Kind:
+    """Say what a file holds, by its first row; what of the row is not read is noted."""
     if not _is_rows(path):
         return "text"
-    if field is not None:
+    row = next(read_rows(path, stop), (0, None))[1] if field is None else None
+    if field is not None or isinstance(row, str):
         return "rows"
-    row = next(read_rows(path, stop), (0, None))[1]
     fields = row if isinstance(row, dict) else {}
-    if isinstance(row, str) or any(isinstance(fields.get(name), str) for name in TEXT_FIELDS):
-        return "rows"  # answers of a run have their messages beside them
-    if fields and any(FORMATS.get(name).recognises(fields) for name in FORMATS):
+    text = next((name for name in TEXT_FIELDS if isinstance(fields.get(name), str)), None)
+    turns = _turns(fields)
+    if text is not None and (turns is None or not fields[turns]):
+        return "rows"
+    if text is not None and _is_answer(fields):
+        note(f"{path}: rows of answers; the field {text} is read, and {turns} is left out")
+        return "rows"
+    if turns is not None:
+        if text is not None:
+            note(f"{path}: conversations; {turns} is read, and the field {text} is left out (--field {text} reads it)")
         return "dialogs"
     # Settings and the like may stand in one line, too.
     return "text" if path.suffix.lower() == ".json" and is_text(path) else "rows"
+
+
+def _turns(row: dict[str, Any]) -> str | None:
+    """Return the field that holds the turns of a conversation; None: the row is of no dialog format."""
+    formats = map(FORMATS.get, FORMATS)
+    return next((each.turns for each in formats if row and each.recognises(row)), None)
+
+
+def _is_answer(row: dict[str, Any]) -> bool:
+    """Whether a row is an answer, as in a run's `eval/`: its messages are the prompt, maybe with the beginning."""
+    if not isinstance(row.get("answer"), str):
+        return False
+    last = row["messages"][-1] if isinstance(row.get("messages"), list) else None
+    is_prompt = isinstance(last, dict) and last.get("role") == "user"
+    return is_prompt or {"dialog_id", "spans"} <= row.keys()
 
 
 def _texts(path: Path, kind: Kind, field: str | None) -> Iterator[Text]:
@@ -116,6 +139,12 @@ def _texts(path: Path, kind: Kind, field: str | None) -> Iterator[Text]:
     else:
         for number, row in read_rows(path, stop):
             place = f"{path}:{number}"
+            turns = _turns(row) if field is None and isinstance(row, dict) else None
+            if turns and row[turns] and not _is_answer(row):
+                raise NescioError(
+                    f"{place}: is a conversation, and the rows before are none; put conversations into a file of their "
+                    "own, or name the field that is read with --field"
+                )
             yield Text(place, row if isinstance(row, str) else row[text_field(row, field, place)])
 
 
