@@ -46,7 +46,7 @@ def test_a_sentence_is_the_rows_or_its_adapters_or_the_runs(tmp_path: Path) -> N
     rows = [(row | {"guidance": scale | row.get("guidance", {})}, sentences) for row, sentences in rows]
     run = context(tmp_path, [], rows=[{"name": f"r{n}"} | row for n, (row, _) in enumerate(rows)])
     for section, (_, sentences) in zip(run.recipe.evaluate.rows, rows, strict=True):
-        guidance = _row(run, section).guidance
+        guidance = _row(run, section, *run.sentences).guidance
         assert guidance and (guidance.positive, guidance.negative) == sentences
 
 

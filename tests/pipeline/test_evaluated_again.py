@@ -250,8 +250,10 @@ def test_only_a_trained_run_is_evaluated_again(world: Path, tmp_path: Path, fini
 def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path, finished: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
+    before = (out / "recipe.yaml").read_text()
     with pytest.raises(NescioError, match="name 'tuned' is taken"):
         Run(load_recipe(world / "recipe.yaml", ['evaluate.rows=[{"name": "tuned"}]']), out, Quiet()).evaluate()
+    assert (out / "recipe.yaml").read_text() == before, "what is refused is not kept: the next table would fail, too"
 
 
 def test_mmlu_pro_is_answered_in_words_and_judged(

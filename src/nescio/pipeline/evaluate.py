@@ -28,6 +28,7 @@ from nescio.pii.registry import counted_types
 from nescio.pii.rules import DENIED
 from nescio.pipeline.context import Context
 from nescio.pipeline.evaluate_sections import EvaluateSection, RowSection
+from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.too_long import drop_too_long, of_setups
 from nescio.report import html
 
@@ -181,7 +182,20 @@ def table_setups(run: Context) -> list[Setup]:
     Raises:
         NescioError: Two rows have one name, or the run's key is missing.
     """
-    section, (positive, negative) = run.recipe.evaluate, run.sentences
+    return _setups(run, *run.sentences)
+
+
+def check_row_names(recipe: Recipe) -> None:
+    """Check that the rows of a recipe's table have different names; no run, and no key of one, has to be there.
+
+    Raises:
+        NescioError: Two rows have one name.
+    """
+    _setups(Context(recipe, Path(), lambda line: None), recipe.pairs.positive, recipe.pairs.negative)
+
+
+def _setups(run: Context, positive: str, negative: str) -> list[Setup]:
+    section = run.recipe.evaluate
     plain = Guidance(1.0, "prob", positive, negative)
     variants = [plain, *(replace(plain, plausibility=tau) for tau in section.plausibility)]
     variants += [replace(plain, adaptive=True)] if section.adaptive else []
@@ -193,7 +207,7 @@ def table_setups(run: Context) -> list[Setup]:
     setups += [trained, *guided_setups(trained, section.scales, section.spaces, variants)]
     baked = Setup("baked", "baked", run.start, adapter=str(run.out / "adapter"))
     setups += [] if run.recipe.bake is None else [baked]
-    setups += [_row(run, row) for row in section.rows]
+    setups += [_row(run, row, positive, negative) for row in section.rows]
     names = Counter(setup.name for setup in setups)
     if (twice := names.most_common(1)[0])[1] > 1:
         if twice[0] in (row.name for row in section.rows):
@@ -205,10 +219,10 @@ def table_setups(run: Context) -> list[Setup]:
     return setups
 
 
-def _row(run: Context, row: RowSection) -> Setup:
+def _row(run: Context, row: RowSection, positive: str, negative: str) -> Setup:
     """Make the set-up of a row of the recipe. A sentence that it does not name is its adapter's, else the run's."""
     named = {"positive": row.guidance.positive, "negative": row.guidance.negative}
-    sentences = dict(zip(("positive", "negative"), run.sentences, strict=True))
+    sentences = {"positive": positive, "negative": negative}
     sentences |= read_sentences(Path(row.adapter)) if row.adapter else {}
     sentences |= {name: sentence for name, sentence in named.items() if sentence is not None}
     guidance = replace(row.guidance, positive=sentences["positive"], negative=sentences["negative"])

@@ -14,6 +14,7 @@ from nescio.engines.registry import check_options, open_engine
 from nescio.engines.torch_engine import load
 from nescio.engines.vllm import settings as vllm
 from nescio.evaluation.measures.choices import chosen
+from nescio.pipeline.evaluate import check_row_names
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.sections import EngineSection
 from nescio.pipeline.train_sections import TrainSection, TuneSection
@@ -79,6 +80,7 @@ def _check_evaluation(recipe: Recipe) -> None:
     for row in section.rows:
         if row.adapter:
             read_config(Path(row.adapter))
+    check_row_names(recipe)
     if section.question_count != 0 and section.questions not in _FROM_ELSEWHERE:
         chosen(section.questions, section.question_count, recipe.seed)
 
