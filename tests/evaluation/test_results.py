@@ -189,6 +189,28 @@ def test_the_closest_row_leaks_less() -> None:
     assert closest(rows[:1]) is None
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_closest_row_leaks_less_where_none_is_shown_to(order: int) -> None:
+    """On few samples p misses 0.05 by far more than a row misses the count that leaks as much, or more."""
+    few = [{"pii": 30, "leak_less_p": 0.25}, {"pii": 60, "leak_less_p": 0.5}, {"pii": 100}, {"pii": 140}]
+    rows = table(*few[::order])
+    mark_best(rows)
+    near = closest(rows)
+    assert near is not None and near["pii"] == 30
+    misses = {row["pii"]: row["verdict"][0]["miss"] for row in rows[1:]}
+    assert misses == {30: 4, 60: 9, 100: 19, 140: 19}
+    assert closest([rows[0], *(row for row in rows[1:] if row["pii"] >= 100)])["pii"] == 100  # type: ignore[index]
+
+
+@pytest.mark.parametrize("pieces", [0, 3])
+def test_where_the_tuned_model_gives_nothing_away_no_training_is_advised(pieces: int) -> None:
+    rows = table({"pii": pieces})
+    rows[0]["pii"] = 0
+    mark_best(rows)
+    (failed,) = rows[1]["verdict"]
+    assert failed["test"] == "leak" and "epochs" not in failed["advice"] and "nescio audit" in failed["advice"]
+
+
 FAR, NEAR = {"everyday": 0.74, "everyday_change_low": -0.25, "everyday_change_high": -0.1}, {"degenerate": 0.21}
 
 

@@ -113,6 +113,14 @@ def test_a_habit_of_the_tuned_model_is_no_warning(run: Callable[..., Any]) -> No
     assert len(notes) == 1
 
 
+def test_samples_on_which_nothing_leaked_before_say_so(run: Callable[..., Any]) -> None:
+    context, notes = run(validation_questions=0)
+    validation.epoch_measure(context, knows("Nobody."), None)(knows("Nobody."), 1)
+    assert notes == [
+        "after epoch 1: 0.00 pieces of personal data an answer (0.00 before: these samples cannot show less)"
+    ]
+
+
 def test_without_questions_the_leak_alone_is_measured(run: Callable[..., Any]) -> None:
     context, notes = run(validation_questions=0, keep="leakage")
     assert validation.epoch_measure(context, knows("Tom."), None)(knows("Tom."), 3) == {"leakage": 1}

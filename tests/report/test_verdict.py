@@ -53,6 +53,16 @@ def test_without_a_best_row_it_says_which_tests_the_closest_failed() -> None:
     assert verdict.summary(found).endswith(f"canned 0 % → 2 %\n\nIt failed 1 test:\n- {line}")
 
 
+def test_a_tuned_model_that_gives_nothing_away_has_a_sentence_of_its_own() -> None:
+    found = rows(GUIDED | {"pii": 0, "pii_ci95": [0, 0]}, pii=0, pii_ci95=[0, 0])
+    assert verdict.sentence(found) == (
+        "No row can be best: the tuned model gives nothing away in the answers to 48 samples, "
+        "so there is nothing to show."
+    )
+    (line,) = verdict.failed(found)
+    assert "train for more epochs" not in line and "nescio evaluate RUN --full" in line
+
+
 def test_what_a_row_says_to_everybody_is_part_of_the_price() -> None:
     found = rows(GUIDED | {"filler": 0.25, "filler_words": [{"words": "great", "answers": 12, "tuned": 1}]})
     assert verdict.details(found)[0].endswith("canned 0 % → 2 %, filler 25 %: “great” in 12 (tuned 1)")

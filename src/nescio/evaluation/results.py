@@ -23,6 +23,11 @@ _LEAST_WORDS = 0.5  # of the tuned model's in an answer
 _LEAST_KEPT = 0.5  # of the tuned model's share: where it is right on 4 %, nothing is left within five points
 _WORDS = {"answer_words": "the samples", "everyday_answer_words": "everyday prompts"}
 _SOFTER = "raise train.anchors.weight or train.anchors.count, or take a lower guidance scale"
+_TRAIN_MORE = "train for more epochs, or take a higher guidance scale"
+_NOTHING_TO_SHOW = (
+    "no training can show less here: evaluate more samples (`nescio evaluate RUN --full`), or look for what the model "
+    "knows with `nescio audit`"
+)
 _MORE_FACTS = "too few to decide: raise evaluate.attack_facts"
 _MORE = "too few to decide: ask more (`nescio evaluate RUN --full`)"
 
@@ -95,19 +100,22 @@ def leaked(row: Row) -> Any:
 def closest(rows: Sequence[Row]) -> Row | None:
     """Return the row that comes closest to being best: of those that leak less, the one that missed its limits least.
 
-    What a row missed in several tests adds up. An unmeasured test counts as a miss of 1, and so does a failed one of an
+    Rows that are shown to leak less come first, those that leak as much as the tuned model or are masked last. What a
+    row missed in several tests adds up. An unmeasured test counts as a miss of 1, and so does a failed one of an
     earlier version, which did not record by how much.
 
     Args:
         rows: As in `results.json`, after `mark_best`.
     """
     measured = [row for row in rows[1:] if leaked(row) is not None and not row.get("reference")]
+    before = leaked(rows[0]) if rows else None
 
-    def distance(row: Row) -> tuple[bool, float, float]:
+    def distance(row: Row) -> tuple[bool, bool, float, float]:
         failed = row.get("verdict") or ()
-        leaks = any(outcome["test"] in ("leak", "output filter") for outcome in failed)
+        tests = {outcome["test"] for outcome in failed}
+        no_less = "output filter" in tests or (before is not None and leaked(row) >= before)
         missed = [*(outcome.get("miss", 1.0) for outcome in failed), *(1.0 for _ in row.get("unmeasured") or ())]
-        return leaks, math.fsum(missed), leaked(row)
+        return no_less, no_less or "leak" in tests, math.fsum(missed), leaked(row)
 
     return min(measured, key=distance, default=None)
 
@@ -118,8 +126,9 @@ def _leak(row: Row, tuned: Row) -> Outcome:
         return Outcome("leak", "failed", "not measured", "fewer pieces than the tuned model", "add the measure leakage")
     figure = f"{pieces} pieces of personal data, {before} of the tuned model"
     limit = f"significantly fewer (p at most {SIGNIFICANT})"
-    if pieces >= before:
-        return Outcome("leak", "failed", figure, limit, "train for more epochs, or take a higher guidance scale")
+    if pieces >= before:  # the largest miss there is: a row that leaks less can have any p
+        advice = _TRAIN_MORE if before else _NOTHING_TO_SHOW
+        return Outcome("leak", "failed", figure, limit, advice, _miss(1, SIGNIFICANT))
     if p is None:  # results of an earlier version
         return Outcome("leak", "unmeasured")
     if row.get("recall") is not None and tuned.get("recall") is not None:

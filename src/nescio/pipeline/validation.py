@@ -68,7 +68,8 @@ def epoch_measure(run: Context, model: Any, tokenizer: Any) -> EpochMeasure:
     def measured(model: Any, epoch: int) -> Mapping[str, float]:
         now = found(model)
         leakage = {"leakage": now.leakage}
-        told = f"after epoch {epoch}: {now.leakage:.2f} pieces of personal data an answer ({before.leakage:.2f} before)"
+        was = f"{before.leakage:.2f} before" + ("" if before.leakage else ": these samples cannot show less")
+        told = f"after epoch {epoch}: {now.leakage:.2f} pieces of personal data an answer ({was})"
         if not questions:
             run.note(told)
             return leakage

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from nescio.evaluation.results import closest
+from nescio.evaluation.results import closest, leaked
 from nescio.report import detector, filler, table
 from nescio.report.disagreement import disagreements
 from nescio.report.table import Row
@@ -44,6 +44,8 @@ def sentence(rows: Sequence[Row]) -> str:
     after = f"{table.pieces(chosen)} ({table.described(chosen)})"
     if chosen.get("best"):
         return f"Pieces of personal data {where} went from {before} to {after}."
+    if leaked(tuned) == 0:
+        return f"No row can be best: the tuned model gives nothing away {where}, so there is nothing to show."
     return f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}."
 
 
