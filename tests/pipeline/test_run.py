@@ -22,9 +22,11 @@ from typer.testing import CliRunner
 import nescio
 from nescio.cli.main import app
 from nescio.core.errors import NescioError
-from nescio.core.files import fingerprint, read_jsonl, write_json
+from nescio.core.files import fingerprint, read_jsonl, write_json, write_jsonl
 from nescio.core.models import load_model
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, read_key, write_key
+from nescio.data.filter import REMEDIES, filter_replies
+from nescio.pipeline.prepare import _why_no_pairs
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
 
@@ -293,6 +295,38 @@ def test_samples_without_a_clean_answer_are_told(world: Path, tmp_path: Path) ->
     ]
     (found,) = filter(None, told)
     assert 3 * int(found[1]) > int(found[2])
+
+
+def test_without_a_pair_the_run_stops_at_the_pairs_and_says_what_to_raise(world: Path, tmp_path: Path) -> None:
+    """One token makes no sentence."""
+    quiet, out = Quiet(), tmp_path / "none"
+    recipe = load_recipe(world / "recipe.yaml", ["generate.max_tokens=1", "generate.tries=1"])
+    with pytest.raises(NescioError, match=r"all \d+ answers were rejected, \d+ of them as 'cut'; raise generate\.max_"):
+        Run(recipe, out, quiet).execute()
+    assert quiet.done[-1] == "pairs" and not (out / "pairs").exists()
+    assert not any("remaining samples" in note for note in quiet.notes), "none remain"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        ([], "no source gave an answer"),
+        (
+            ["pii", "short", "short"],
+            "all 3 answers were rejected, 2 of them as 'short'; take another strategy or source",
+        ),
+        (["pii", None], r"of 1 clean answers \(2 left out\)"),
+    ],
+)
+def test_why_there_are_no_pairs(tmp_path: Path, reasons: list[str | None], said: str) -> None:
+    row = {"sample_id": "x", "source": "s", "strategy": "nudge", "try": 0, "text": "Yes."}
+    write_jsonl(tmp_path / "c.jsonl", [row | {"accepted": not reason, "reason": reason} for reason in reasons])
+    assert re.search(said, _why_no_pairs(tmp_path / "c.jsonl", "2 left out"))
+
+
+def test_every_reason_of_the_filter_has_a_remedy() -> None:
+    named = re.findall(r"`(\w+)`", str(filter_replies.__doc__).split("Reasons:")[1])
+    assert set(named) == REMEDIES.keys()
 
 
 def test_dialogs_without_an_answer_to_learn_are_told(world: Path, tmp_path: Path, finished: Path) -> None:

@@ -27,6 +27,14 @@ _THOUGHT_END = re.compile(rf"\A.*(?:</{_TAG}>|\[/THINK\]|◁/think▷)", re.S | 
 _INSTRUCTIONS = (
     AVOID.rstrip("!"), NUDGE[1:].split(",")[0], START.split(",")[0], REWRITE.split(".")[0], PARAPHRASE.split(".")[0]
 )  # fmt: skip
+_ANOTHER = "take other strategies, or another source"
+REMEDIES = {
+    "pii": "raise generate.tries, or add a source",
+    "cut": "raise generate.max_tokens",
+    "short": "take another strategy or source, which answers at length",
+    "lost": "raise generate.tries",
+} | dict.fromkeys(("start", "empty", "copy", "repeat", "instruction", "loop"), _ANOTHER)
+"""What to change where most replies are rejected for a reason of `filter_replies`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, LONGEST_KEY, draw_key,
 from nescio.data.best import mark_best
 from nescio.data.card import write_card
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
+from nescio.data.filter import REMEDIES
 from nescio.data.pairs import Pairing, pairs_of, read_candidates, rewordings
 from nescio.data.read_dialogs import read_dialogs
 from nescio.data.rewrite import Rewriting, Source, rewrite
@@ -137,9 +138,11 @@ def _warn_of_few(run: Context, wanted: Sequence[Sample], candidates: Path) -> No
     without = Counter(sample.label for sample in wanted if sample.id not in clean and sample.answer not in answers)
     if 3 * without.total() > len(wanted):
         kinds = ", ".join(f"{count} {label}" for label, count in without.most_common())
+        is_all = without.total() == len(wanted)
+        learns = "" if is_all else ": the model will answer everyone the way the remaining samples do"
         run.note(
-            f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}): the model "
-            "will answer everyone the way the remaining samples do; raise generate.tries, or add a source"
+            f"{without.total()} of {len(wanted)} samples have no clean answer and make no pairs ({kinds}){learns}; "
+            "raise generate.tries, or add a source"
         )
 
 
@@ -176,7 +179,22 @@ def pairs(run: Context, folder: Path, tick: Tick) -> None:
     _draw_key(run)
     samples = {side: run.out / f"samples/{side}.jsonl" for side in ("train", "test")}
     said = pair(run, run.start, samples, run.out / "candidates.jsonl", folder / "pairs")
+    if not (folder / "pairs/train.jsonl").stat().st_size:
+        raise NescioError(_why_no_pairs(run.out / "candidates.jsonl", said))
     tick(1, 1, said)
+
+
+def _why_no_pairs(candidates: Path, said: str) -> str:
+    """Say why no pair could be made, and what to change: by the commonest reason where all answers were rejected."""
+    reasons = Counter[str | None](row.get("reason") for row in read_candidates(candidates) if not row["accepted"])
+    count = sum(1 for _ in read_candidates(candidates))
+    if not count:
+        return "no pairs can be made: no source gave an answer; failed.jsonl and sources.json say why"
+    if reasons.total() < count:
+        return f"no pairs can be made of {count - reasons.total()} clean answers ({said}); give more dialogs or sources"
+    reason, most = reasons.most_common(1)[0]
+    remedy = REMEDIES.get(str(reason), "take another source")
+    return f"no pairs can be made: all {count} answers were rejected, {most} of them as {reason!r}; {remedy}"
 
 
 def _draw_key(run: Context) -> None:
