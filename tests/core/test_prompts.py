@@ -139,6 +139,8 @@ def test_a_tokenizer_without_a_chat_template_and_an_empty_conversation_are_refus
         render(make_tokenizer(None), [USER])
     with pytest.raises(NescioError, match="empty conversation"):
         render(chatml, [])
+    with pytest.raises(NescioError, match="nothing to answer; give at least one user message"):
+        render(chatml, [{"role": "assistant", "content": "x"}])
 
 
 def test_a_system_message_alone_is_refused_or_rendered_but_never_lost(no_system: Any, chatml: Any) -> None:

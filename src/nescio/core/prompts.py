@@ -76,6 +76,8 @@ def _header(tokenizer: Any, messages: list[Message], tools: Sequence[Mapping[str
         raise NescioError("an empty conversation; give at least one user message")
     # 1) apply the template; the open answer is appended by hand, since `continue_final_message` strips white space
     history = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+    if not history:
+        raise NescioError("nothing to answer; give at least one user message before the assistant's")
     text = _apply_with_system(tokenizer, history, tools)
     asked = next((message["content"] for message in reversed(history) if message["role"] == "user"), "")
     if not _shows(text, asked):
