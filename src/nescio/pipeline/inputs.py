@@ -1,6 +1,6 @@
 """What a recipe names and a run needs: looked for before the first stage, not after hours of the others."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from nescio.core.adapters import read_config
@@ -21,15 +21,17 @@ from nescio.pipeline.train_sections import TrainSection, TuneSection
 from nescio.training.lora import check_targets
 
 _FROM_ELSEWHERE = ("plain", "validation", "test")  # questions that are no file
+_COMPARED = {"model_type": "architecture", "hidden_size": "width", "vocab_size": "vocabulary"}  # of configurations
 _FILES = ("torch", "local", "vllm", "llamacpp", "transformers")  # engines whose models are those of `resolve`
 
 
-def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
+def check_inputs(recipe: Recipe, stages: Container[str], note: Callable[[str], None] = lambda line: None) -> None:
     """Check that what some stages read from outside the run folder is there.
 
     Args:
         recipe: The recipe.
         stages: Names of the stages that are looked after.
+        note: Told what may be a mistake, and is not refused.
 
     Raises:
         NescioError: Something is missing; its key in the recipe is named.
@@ -37,6 +39,8 @@ def check_inputs(recipe: Recipe, stages: Container[str]) -> None:
     if "data" in stages:
         _check_dialogs(recipe)
         _check_models({"base": recipe.base, "tuned": recipe.tuned})
+        if other := _other_base(recipe):
+            note(other)
     if "tune" in stages and "samples" in stages:  # else it is used at once; here its memory is free again for tuning
         detector = recipe.detector.load()
         detector.find(["Hello."])  # some load their model with the first text
@@ -56,6 +60,21 @@ def _check_dialogs(recipe: Recipe) -> None:
         path = getattr(recipe.data, name)
         if path is not None and not path.exists():
             raise NescioError(f"data.{name}: {path}: no such file; correct the path")
+
+
+def _other_base(recipe: Recipe) -> str | None:
+    """Say in what the base differs from the tuned model; another base may be meant, so it is not refused."""
+    if recipe.tuned is None:
+        return None
+    try:
+        models = [config_of(name).get_text_config() for name in (recipe.base, recipe.tuned)]
+    except NescioError:  # whoever loads the model says so
+        return None
+    values = {word: [getattr(model, key, None) for model in models] for key, word in _COMPARED.items()}
+    differs = ", ".join(f"{word} {base} and {tuned}" for word, (base, tuned) in values.items() if base != tuned)
+    if not differs:
+        return None
+    return f"base and tuned differ ({differs}): is the base the model before it saw the conversations?"
 
 
 def _check_sources(recipe: Recipe) -> None:

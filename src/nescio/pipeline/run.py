@@ -71,7 +71,7 @@ class Run:
         Raises:
             NescioError: Something is missing.
         """
-        check_inputs(self.recipe, {stage.name for stage in order(self.stages(), until)})
+        check_inputs(self.recipe, {stage.name for stage in order(self.stages(), until)}, self.reporter.note)
 
     def evaluate(self) -> None:
         """Do the evaluate and report stages of a trained run, as the recipe says now; no other stage is touched.
@@ -132,7 +132,8 @@ class Run:
         if "report" in names:
             require("matplotlib", "figures", "the report")
         done = read_manifest(self.out / "manifest.json")["stages"]
-        check_inputs(self.recipe, {name for name in names if name == "evaluate" or name not in done})
+        left = {name for name in names if name == "evaluate" or name not in done}
+        check_inputs(self.recipe, left, self.reporter.note)
         for name, section in (("tune", self.recipe.tune), ("train", self.recipe.train)):
             if section and section.quantize and name in names:
                 check_quantization(section.quantize, best_device(), f"{name}.quantize")
