@@ -1,5 +1,6 @@
 """A file of dialogs to hold out, and a file of dialogs to keep: both are options of the data."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,27 @@ def test_dialogs_of_other_files_are_held_out_and_kept(world: Path, tmp_path: Pat
     Run(load_recipe(world / "recipe.yaml", kept), out, quiet).execute("train")
     assert quiet.done == ["train"], "no other stage reads it"
     assert next(read_jsonl(out / "adapter/log.jsonl"))[1]["retain"] > 0
+
+
+def test_bad_rows_of_both_files_are_met_before_the_first_stage(world: Path, tmp_path: Path, finished: Path) -> None:
+    rows = [row for _, row in read_jsonl(world / "dialogs.jsonl")]
+    write_jsonl(tmp_path / "bad.jsonl", [*rows[:4], {"messages": []}])
+    write_jsonl(tmp_path / "none.jsonl", [{"messages": []}])
+    bad, none = tmp_path / "bad.jsonl", tmp_path / "none.jsonl"
+    for key in ("test", "retain"):
+        for change, said in (
+            ([f"data.{key}={bad}"], r"bad\.jsonl:5: messages: missing or empty"),
+            ([f"data.{key}={none}", "data.skip_bad=true"], rf"data\.{key}: .*none\.jsonl: no dialog can be read"),
+        ):
+            with pytest.raises(NescioError, match=said):
+                Run(load_recipe(world / "recipe.yaml", change), tmp_path / "out", Quiet()).check()
+        Run(load_recipe(world / "recipe.yaml", [f"data.{key}={bad}", "data.skip_bad=true"]), tmp_path, Quiet()).check()
+    # A half that is to be kept is read by the stage that needs it, without its bad rows.
+    out, quiet = tmp_path / "run", Quiet()
+    shutil.copytree(finished, out)
+    changes = [f"data.retain={bad}", "data.skip_bad=true", "train.method=undial", "train.epochs=1"]
+    Run(load_recipe(world / "recipe.yaml", changes), out, quiet).execute("train")
+    assert any(f"data.retain: 1 bad rows were left out, the first: {bad}:5" in note for note in quiet.notes)
 
 
 def test_a_teacher_that_needs_another_prompt_is_refused_before_anything_is_done(world: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from nescio.core.adapters import read_config
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
+from nescio.core.files import Refuse, stop
 from nescio.core.model_size import bare_model
 from nescio.core.model_source import check_model_name
 from nescio.core.models import config_of
-from nescio.data.read_dialogs import files_of
+from nescio.data.read_dialogs import files_of, read_dialogs
 from nescio.engines.registry import check_options, open_engine
 from nescio.engines.torch_engine import load
 from nescio.engines.vllm import settings as vllm
@@ -60,6 +61,15 @@ def _check_dialogs(recipe: Recipe) -> None:
         path = getattr(recipe.data, name)
         if path is not None and not path.exists():
             raise NescioError(f"data.{name}: {path}: no such file; correct the path")
+        if path is not None and name != "pii":
+            _check_readable(path, f"data.{name}", recipe.data.skip_bad)
+
+
+def _check_readable(path: Path, place: str, skip_bad: bool) -> None:
+    """Read a file of dialogs once: a bad row of it would stop a later stage."""
+    refuse: Refuse = (lambda error, row: None) if skip_bad else stop
+    if not sum(1 for _ in read_dialogs(path, refuse=refuse)):
+        raise NescioError(f"{place}: {path}: no dialog can be read; give a file of dialogs")
 
 
 def _other_base(recipe: Recipe) -> str | None:

@@ -15,6 +15,7 @@ from nescio.core.prompts import has_system_role
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, LONGEST_KEY, draw_key, write_key
 from nescio.data.best import mark_best
 from nescio.data.card import write_card
+from nescio.data.conversations import Conversations
 from nescio.data.dialogs import Dialog, held_out, parse_dialog
 from nescio.data.filter import REMEDIES
 from nescio.data.pairs import Pairing, pairs_of, read_candidates, rewordings
@@ -41,20 +42,57 @@ _LEFT_OUT = {
 
 
 def data(run: Context, folder: Path, tick: Tick) -> None:
-    """Read or generate the dialogs, and split them; few are in memory at a time."""
-    every, section = folder / "dialogs.jsonl", run.recipe.data
-    aside = SetAside(folder / "data/bad.jsonl") if section.skip_bad and section.dialogs else None
-    count = write_jsonl(every, (dialog.as_row() for dialog in dialogs_of(run.recipe, aside or stop)))
+    """Read or generate the dialogs, and split them; few are in memory at a time. Copies never stand on both sides."""
+    section, every = run.recipe.data, folder / "dialogs.jsonl"
+    train, test = (folder / f"data/{side}.jsonl" for side in ("train", "test"))
+    aside = SetAside(folder / "data/bad.jsonl") if section.skip_bad else None
+    refuse: Refuse = aside or stop
+    # 1) Hold out the dialogs of a test file, each conversation once.
+    known, tested, given = Conversations(), Conversations(), 0
+    if section.test:
+        write_jsonl(test, (dialog.as_row() for dialog in tested.new(read_dialogs(section.test, refuse=refuse))))
+        if not tested:
+            raise NescioError(f"data.test: {section.test}: no dialog can be read; give a file of dialogs")
+    # 2) Number the conversations of all other dialogs.
+    numbers = list[int]()
+
+    def others() -> Iterator[dict[str, Any]]:
+        nonlocal given
+        for dialog in dialogs_of(run.recipe, refuse):
+            given += 1
+            if dialog not in tested:
+                numbers.append(known.number(dialog))
+                yield dialog.as_row()
+
+    write_jsonl(every, others())
     if aside is not None:
         run.note(f"{aside.count} bad rows were left out; they are in data/bad.jsonl")
-    test = set[int]() if section.test else held_out(count, section.test_share, run.recipe.seed)
-    for side in ("train", "test"):
-        rows = (row for number, (_, row) in enumerate(read_jsonl(every)) if (number in test) == (side == "test"))
-        write_jsonl(folder / f"data/{side}.jsonl", rows)
-    held = len(test)
-    if section.test:
-        held = write_jsonl(folder / "data/test.jsonl", (dialog.as_row() for dialog in read_dialogs(section.test)))
-    tick(1, 1, f"{count - len(test)} dialogs to train on, {held} held out")
+    # 3) Draw conversations. All copies of one are on its side; a held-out one is asked, and counted, once.
+    drawn = set[int]() if section.test else held_out(len(known), section.test_share, run.recipe.seed)
+    if not numbers:
+        raise NescioError(
+            f"{section.dialogs}: no dialog is left to train on ({given} of {given} stand in data.test too); give others"
+        )
+    trained = write_jsonl(
+        train, (row for number, row in zip(numbers, _rows(every), strict=True) if number not in drawn)
+    )
+    if not section.test:
+        first = {number: place for place, number in reversed(list(enumerate(numbers)))}
+        held = {first[number] for number in drawn}
+        write_jsonl(test, (row for place, row in enumerate(_rows(every)) if place in held))
+    # 4) Say what was met.
+    if copies := len(numbers) - len(known):
+        run.note(
+            f"{copies} of {given} dialogs are copies of others, with the same turns: copies are on one side of the "
+            "split, and a held-out conversation is asked once"
+        )
+    if both := given - len(numbers):
+        run.note(f"{both} of {given} dialogs stand in data.test too: they are held out, and not trained on")
+    tick(1, 1, f"{trained} dialogs to train on, {len(tested) or len(drawn)} held out")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    return (row for _, row in read_jsonl(path))
 
 
 def dialogs_of(recipe: Recipe, refuse: Refuse) -> Iterator[Dialog]:

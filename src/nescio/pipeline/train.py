@@ -15,7 +15,7 @@ from nescio.core.block_attention import blockwise
 from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
-from nescio.core.files import write_jsonl
+from nescio.core.files import Refuse, stop, write_jsonl
 from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
 from nescio.core.quantization import Quantization
 from nescio.core.shared_prefix import unpackable
@@ -73,13 +73,15 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     write_jsonl(folder / "tuned/log.jsonl", done.log)
 
 
-def _dialogs(run: Context, path: Path, tokenizer: Any, max_length: int, place: str) -> list[Unit]:
+def _dialogs(
+    run: Context, path: Path, tokenizer: Any, max_length: int, place: str, refuse: Refuse = stop
+) -> list[Unit]:
     """Read dialogs as units; note how many have no answer that begins within the length.
 
     Raises:
         NescioError: None has one.
     """
-    each = [dialog_units(tokenizer, [dialog], max_length) for dialog in read_dialogs(path)]
+    each = [dialog_units(tokenizer, [dialog], max_length) for dialog in read_dialogs(path, refuse=refuse)]
     units = list(chain.from_iterable(each))
     if not units:
         raise NescioError(f"{path}: no answer to learn within {place}: {max_length}; raise it, or give dialogs")
@@ -195,7 +197,11 @@ def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> A
     path, section = run.recipe.data.retain, run.recipe.train
     if path is None:
         return None
-    units = _dialogs(run, path, tokenizer, section.max_length, "train.max_length")
+    bad: list[NescioError] = []
+    refuse: Refuse = (lambda error, row: bad.append(error)) if run.recipe.data.skip_bad else stop
+    units = _dialogs(run, path, tokenizer, section.max_length, "train.max_length", refuse)
+    if bad:
+        run.note(f"data.retain: {len(bad)} bad rows were left out, the first: {bad[0]}")
     how = AnchorSettings(per_step=min(section.batch_size, len(units)), weight=section.retain_weight)
     return retained(units, how, loss, seed=run.recipe.seed, row_tokens=rows)
 
