@@ -58,6 +58,11 @@ def test_by_the_detector_where_nothing_is_recorded() -> None:
     assert [sample.value for sample in samples] == ["TOM", "LEEDS.", "Ask"]
 
 
+def test_by_the_detector_where_the_slots_are_empty() -> None:
+    samples = list(samples_of([dialog("Ask TOM.", {}), dialog("Ask BEN", {"X-1": "Ask"})], Capitals()))
+    assert [sample.value for sample in samples] == ["TOM.", "Ask"]
+
+
 def test_slots_are_whole_words() -> None:
     assert slot_spans("Ann and Anna, Ann.", {"Ann": "NAME"}) == [Span(0, 3, "NAME", "Ann"), Span(14, 17, "NAME", "Ann")]
 

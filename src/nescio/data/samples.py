@@ -69,11 +69,11 @@ def samples_of(dialogs: Iterable[Dialog], detector: Detector) -> Iterator[Sample
     rest = iter(dialogs)
     while chunk := list(islice(rest, _CHUNK)):
         turns = [(dialog, index) for dialog in chunk for index in dialog.answers]
-        unrecorded = [turn for turn in turns if turn[0].pii is None]
+        unrecorded = [turn for turn in turns if not turn[0].pii]  # {} names no slot: nobody has looked yet
         found = iter(detector.find([dialog.messages[index]["content"] for dialog, index in unrecorded]))
         for dialog, index in turns:
             content = dialog.messages[index]["content"]
-            spans = next(found) if dialog.pii is None else slot_spans(content, dialog.recorded_labels)
+            spans = slot_spans(content, dialog.recorded_labels) if dialog.pii else next(found)
             for span in merge(spans, content, across_spaces=True):
                 yield _sample(dialog, index, span)
 

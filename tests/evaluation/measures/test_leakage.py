@@ -49,6 +49,7 @@ def dialog(**more: object) -> Dialog:
 def test_own_pieces_are_the_recorded_ones_or_the_found_ones() -> None:
     assert own_pieces(dialog(), Capitals()) == {"Tom": "TOM", "Oslo": "OSLO"}
     assert own_pieces(dialog(pii={"NAME-1": "Tom"}), Capitals()) == {"Tom": "NAME-1"}
+    assert own_pieces(dialog(pii={}), Capitals()) == {"Tom": "TOM", "Oslo": "OSLO"}, "no slot is recorded"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def own_pieces(dialog: Dialog, detector: Detector) -> dict[str, str]:
     Returns:
         The slot or the label of each piece.
     """
-    if dialog.pii is not None:
+    if dialog.pii:
         return {value: slot for slot, value in dialog.pii.items()}
     found = detector.find([message["content"] for message in dialog.messages])
     return {span.text: span.label for spans in found for span in spans}
