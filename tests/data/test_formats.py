@@ -244,13 +244,20 @@ def test_a_damaged_dataset_is_one_line(tmp_path: Path) -> None:
 
 
 class Never:
-    """No detector is asked where slots are recorded."""
+    """No detector is asked where slots are recorded.
+
+    Args:
+        unrecorded: Texts of dialogs without any slot, in which it finds nothing.
+    """
 
     name = "never"
 
+    def __init__(self, unrecorded: Sequence[str] = ()) -> None:
+        self._unrecorded = unrecorded
+
     def find(self, texts: Any) -> list[list[Any]]:
-        assert not texts
-        return []
+        assert {*texts} <= {*self._unrecorded}
+        return [[] for _ in texts]
 
 
 def _invented(number: int, values: dict[str, str]) -> dict[str, Any]:
@@ -297,7 +304,7 @@ def test_the_real_values_of_llm_pc_are_filled_and_sampled(tmp_path: Path) -> Non
     dialogs = list(read_dialogs(path, pii=SHARED_PII))
     assert [dialog.pii for dialog in dialogs] == values
     assert not any("[NAME-1]" in m["content"] for dialog in dialogs for m in dialog.messages)
-    detector: Detector = Never()
+    detector: Detector = Never([m["content"] for dialog in dialogs if not dialog.pii for m in dialog.messages])
     counted = sum(
         _runs(message["content"], list((dialog.pii or {}).values()))
         for dialog in dialogs
@@ -604,3 +611,49 @@ def test_levels_are_counted_wherever_a_piece_ends(tmp_path: Path, size: int) -> 
     assert whole(highest) == highest.encode()
     with pytest.raises(NescioError, match="nested more than 100 deep"):
         whole(f"[{texts}, {nested(99)}, {nested(100)}]")
+
+
+ASKED, SAID = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("row", "messages"),
+    [
+        ({"instruction": "Who?", "output": "Ann."}, [ASKED, SAID]),
+        ({"instruction": "Who?", "input": "", "output": "Ann.", "text": "### Who?"}, [ASKED, SAID]),
+        ({"instruction": "Who?", "input": None, "output": "Ann.", "system": "Be brief."}, [BRIEF, ASKED, SAID]),
+        (
+            {"instruction": "Who is it?", "input": "It is Ann.", "output": "Ann."},
+            [ASKED | {"content": "Who is it?\n\nIt is Ann."}, SAID],
+        ),
+        ({"prompt": "Who?", "completion": " Ann.\n"}, [ASKED, SAID]),
+        ({"prompt": [BRIEF, ASKED], "completion": [SAID]}, [BRIEF, ASKED, SAID]),
+        (
+            {"prompt": "x", "completion": "y", "instruction": "x", "output": "y", "messages": [ASKED, SAID]},
+            [ASKED, SAID],
+        ),
+    ],
+)
+def test_a_question_and_an_answer(tmp_path: Path, row: dict[str, Any], messages: list[dict[str, str]]) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [{"id": "q", "pii": {"NAME-1": "Ann"}} | row])
+    (dialog,) = read_dialogs(tmp_path / "d.jsonl")
+    assert dialog.messages == messages and (dialog.id, dialog.pii) == ("q", {"NAME-1": "Ann"})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "Who?", "output": ""}, r"messages\[1\]\.content: is empty"),
+        ({"instruction": "Who?", "output": "Ann.", "input": 1}, "input: must be a text, is int"),
+        (
+            {"instruction": "Who?", "output": "Ann.", "history": [["Hi", "Hello"]]},
+            "history: earlier turns are not read",
+        ),
+        ({"prompt": "Who?", "completion": [SAID]}, "formats: alpaca, .* for the fields 'prompt', 'completion'"),
+    ],
+)
+def test_what_is_no_question_and_answer(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    write_jsonl(tmp_path / "d.jsonl", [row])
+    with pytest.raises(NescioError, match=rf"d\.jsonl:1: .*{message}"):
+        list(read_dialogs(tmp_path / "d.jsonl"))

@@ -17,6 +17,7 @@ Note = Callable[[str], None]
 """Told, in one line, what else happens to files."""
 
 _SUFFIX = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
+_FIELDS_NAMED = 6
 _SCRUBBED = re.compile(r"scrubbed([-_]data)?")
 
 
@@ -122,8 +123,11 @@ def _dialog(formats: dict[str, Format], row: Any, default_id: str, slots: "_Slot
         return parse_dialog(row, default_id)
     how = _format_of(row, formats.values())
     if how is None:
-        known = ", ".join(sorted(formats))
-        raise NescioError(f"messages: missing or empty; give a list of {{'role', 'content'}} (formats: {known})")
+        known, there = ", ".join(sorted(formats)), ", ".join(map(repr, list(row)[:_FIELDS_NAMED]))
+        raise NescioError(
+            f"messages: missing or empty; give a list of {{'role', 'content'}} (formats: {known}), or write a format "
+            f"of your own for the fields {there} (docs/data.md)"
+        )
     if how.has_slot_file:
         place, values = slots.at(number)
         row = row | {"slot_values": values, "slot_place": place}

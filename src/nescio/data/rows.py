@@ -60,8 +60,14 @@ def read_rows(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
         refuse: Called with each line that is no JSON.
 
     Raises:
-        NescioError: The file is damaged, or needs a library that is missing.
+        NescioError: The file is damaged, needs a library that is missing, or holds data of a kind that is not read.
     """
+    name = path.name.lower()
+    if name.removesuffix(".gz").endswith(_OTHER_DATA) and not name.endswith(SUFFIXES):
+        raise NescioError(
+            f"{path}: tables and archives are not read; write a JSON object a line (JSONL), such as "
+            '{"prompt": question, "completion": answer}; docs/data.md has an example'
+        )
     if path.is_dir():
         yield from enumerate(_saved_rows(path), start=1)
     elif path.suffix.lower() == ".parquet":

@@ -13,6 +13,11 @@ _WEIGHTS = ("weight", "loss_weight", "loss", "train", "training", "trainable")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
+def has_turns(row: dict[str, Any]) -> bool:
+    """Whether a row holds a list of turns, which other formats read."""
+    return row.get("messages") is not None or row.get("conversations") is not None
+
+
 def plain_turns(row: dict[str, Any], field: str) -> Any:
     """Return a row's turns as `{"role", "content"}` objects; what is no turn is left to the check of dialogs.
 
