@@ -97,6 +97,33 @@ def test_convert_sets_bad_rows_aside_and_counts_them(nescio: Command, tmp_path: 
     assert rows(tmp_path / "out.bad.jsonl") == []
 
 
+def test_convert_of_bad_rows_alone_writes_no_dialogs(nescio: Command, tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_text('{"a": 1, "b": 2}\n{"a": 3}\n')
+    write_jsonl(tmp_path / "out.jsonl", ROWS)
+    code, _, error = nescio("data", "convert", "raw.jsonl", "out.jsonl", "--skip-bad")
+    assert code == 2 and "raw.jsonl: all 2 rows are bad; they are in out.bad.jsonl; raw.jsonl:1: messages:" in error
+    assert "a format of your own for the fields 'a', 'b' (docs/data.md)" in error and len(error.splitlines()) == 1
+    assert rows(tmp_path / "out.jsonl") == ROWS, "what was there stays"
+    assert len(rows(tmp_path / "out.bad.jsonl")) == 2
+
+
+def test_convert_counts_copies(nescio: Command, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "raw.jsonl", [*ROWS, ROWS[0] | {"id": "again"}])
+    code, said, _ = nescio("data", "convert", "raw.jsonl", "out.jsonl")
+    assert (code, said) == (0, "out.jsonl: 13 dialogs\n1 of them are copies of others, with the same turns\n")
+
+
+@pytest.mark.parametrize("name", ["chats.csv", "chats.CSV", "chats.tsv.gz", "chats.xlsx", "chats.zip"])
+@pytest.mark.parametrize("command", [("convert", "--skip-bad"), ("stats",)])
+def test_tables_and_archives_are_refused_with_the_way_out(
+    nescio: Command, tmp_path: Path, command: tuple[str, ...], name: str
+) -> None:
+    (tmp_path / name).write_text("question,answer\nWho?,Ann.\n")
+    code, _, error = nescio("data", *command, name, *(["out.jsonl"] if command[0] == "convert" else []))
+    assert code == 2 and f"{name}: tables and archives are not read; write a JSON object a line (JSONL)" in error
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_step_by_step_gives_the_files_of_a_run(nescio: Command, tmp_path: Path, tiny_folder: Path) -> None:
     """The training side of a run, and the same side made by the commands, file by file."""
     write_jsonl(tmp_path / "dialogs.jsonl", ROWS)

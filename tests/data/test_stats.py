@@ -67,3 +67,21 @@ def test_a_row_of_another_kind_is_named(tmp_path: Path, second: Any) -> None:
     (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(NescioError, match=r"f\.jsonl:2: cannot be read as one of the dialogs; correct the line"):
         stats(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize("kind", ["array", "sharegpt", "from", "parts", "parquet"])
+def test_dialogs_of_every_format_are_counted(tmp_path: Path, kind: str) -> None:
+    asked, said = "Who is it?", "It is Ann."
+    own = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    foreign = [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]
+    parts = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in own]
+    row: dict[str, Any] = {
+        "sharegpt": {"conversations": foreign}, "from": {"messages": foreign}, "parts": {"messages": parts},
+    }.get(kind, {"messages": own})  # fmt: skip
+    path = tmp_path / f"f.{ {'array': 'json', 'parquet': 'parquet'}.get(kind, 'jsonl') }"
+    if kind == "parquet":
+        pytest.importorskip("datasets").Dataset.from_list([row]).to_parquet(str(path))
+    else:
+        path.write_text(json.dumps([row] if kind == "array" else row))
+    lengths = {"turn": {"mean": 10.0, "max": 10}}
+    assert stats(path) == {"kind": "dialogs", "rows": 1, "dialogs": 1, "counts": {}, "lengths": lengths}

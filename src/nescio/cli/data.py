@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _HELP = "The steps from conversations to pairs, one at a time; `nescio run` does all of them."
 
 _SOURCE = (
-    "File, folder or glob of conversations: OpenAI's messages, ShareGPT, LLM-PC or a plugin's format, in JSON, "
-    "JSON lines or Parquet."
+    "File, folder or glob of conversations: OpenAI's messages, ShareGPT, Alpaca, prompt and completion, LLM-PC or a "
+    "plugin's format, in JSON, JSON lines or Parquet."
 )
 
 app = typer.Typer(help=_HELP, no_args_is_help=True)
@@ -41,20 +41,25 @@ def convert(
     """Read conversations of any format, check every row, and write them in nescio's own."""
     from nescio.core.errors import NescioError
     from nescio.core.files import SetAside, check_no_folder, stop, write_jsonl
+    from nescio.data.conversations import Conversations
     from nescio.data.read_dialogs import read_dialogs
 
     check_no_folder(out)
-    aside = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None
+    aside, known = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None, Conversations()
 
     def rows() -> Iterator[dict[str, Any]]:
-        dialog = None
         for dialog in read_dialogs(source, pii, aside or stop):
+            known.number(dialog.messages)
             yield dialog.as_row()
-        if dialog is None and not (aside and aside.count):
+        if not known and aside and aside.first:
+            raise NescioError(f"{source}: all {aside.count} rows are bad; they are in {aside.path}; {aside.first}")
+        if not known:
             raise NescioError(f"{source}: holds no dialogs; give a file that is not empty")
 
     count = write_jsonl(out, rows())
     print(f"{out}: {count} dialogs")
+    if copies := count - len(known):
+        print(f"{copies} of them are copies of others, with the same turns")
     if aside is not None:
         print(f"{aside.count} bad rows were left out; they are in {aside.path}")
 
@@ -120,7 +125,10 @@ def stats(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Dialogs, samples, candidates or pairs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count rows, dialogs, labels, sources and characters in a file of dialogs, samples, candidates or pairs."""
+    """Count rows, dialogs, labels, sources and characters in a file of dialogs, samples, candidates or pairs.
+
+    Dialogs may be in any format that `convert` reads.
+    """
     from nescio.data.stats import stats as count
 
     found = count(path)

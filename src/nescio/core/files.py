@@ -41,11 +41,13 @@ class SetAside:
 
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
+        self.first: NescioError | None = None
         write_text(path, "")
 
     def __call__(self, error: NescioError, row: Any) -> None:
         """Write one row."""
         append_jsonl(self.path, [{"error": str(error), "row": row}])
+        self.first = self.first or error
         self.count += 1
 
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from nescio.core.prompts import Message
 from nescio.core.text import fold
 from nescio.data.dialogs import Dialog
 
@@ -17,23 +18,23 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __contains__(self, dialog: Dialog) -> bool:
-        return _digest(dialog) in self._numbers
+    def __contains__(self, messages: Sequence[Message]) -> bool:
+        return _digest(messages) in self._numbers
 
-    def number(self, dialog: Dialog) -> int:
-        """Return the number of a dialog's conversation, which its copies share."""
-        return self._numbers.setdefault(_digest(dialog), len(self._numbers))
+    def number(self, messages: Sequence[Message]) -> int:
+        """Return the number of a conversation, which its copies share."""
+        return self._numbers.setdefault(_digest(messages), len(self._numbers))
 
     def new(self, dialogs: Iterable[Dialog]) -> Iterator[Dialog]:
         """Yield the dialogs that are no copy of an earlier one."""
         for dialog in dialogs:
             before = len(self)
-            if self.number(dialog) == before:
+            if self.number(dialog.messages) == before:
                 yield dialog
 
 
-def _digest(dialog: Dialog) -> bytes:
+def _digest(messages: Sequence[Message]) -> bytes:
     """Return what copies share: their turns in any case, Unicode form and spacing. System messages may differ."""
-    turns = [m for m in dialog.messages if m["role"] != "system"]
+    turns = [m for m in messages if m["role"] != "system"]
     said = json.dumps([[m["role"], fold(m["content"])[0].strip().casefold()] for m in turns])
     return hashlib.blake2b(said.encode(), digest_size=16).digest()

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
-from nescio.core.files import read_jsonl
+from nescio.core.files import stop
+from nescio.data.formats import FORMATS
+from nescio.data.read_dialogs import format_of, read_dialogs
+from nescio.data.rows import read_rows
 
 Length = Callable[[str], int]
 
@@ -28,7 +31,7 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
     """Count a file of dialogs, samples, candidates or pairs.
 
     Args:
-        path: JSON lines; the first row decides which of them it is.
+        path: JSON lines, or what `read_dialogs` reads; the first row decides which of them it is.
         length: Length of a text; in characters by default.
 
     Returns:
@@ -37,15 +40,19 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
     Raises:
         NescioError: The file is none of these, or empty.
     """
-    kind, found = "", _Found(length)
-    for number, row in read_jsonl(path):
-        kind = kind or _kind(path, number, row)
+    found = _Found(length)
+    number, first = next(read_rows(path, stop), (0, None))
+    if not number:
+        raise NescioError(f"{path}: is empty; there is nothing to count")
+    kind = _kind(path, number, first)
+    rows = read_rows(path, stop)
+    if kind == "dialogs" and not _is_own(first):
+        rows = enumerate((dialog.as_row() for dialog in read_dialogs(path)), start=1)
+    for number, row in rows:
         try:
             found.take(kind, row, number)
         except (KeyError, TypeError, AttributeError) as error:
             raise NescioError(f"{path}:{number}: cannot be read as one of the {kind}; correct the line") from error
-    if not found.rows:
-        raise NescioError(f"{path}: is empty; there is nothing to count")
     return {
         "kind": kind,
         "rows": found.rows,
@@ -96,9 +103,17 @@ def _kind(path: Path, number: int, row: Any) -> str:
     }.items():
         if needed <= fields:
             return kind
+    if isinstance(row, dict) and format_of(row, map(FORMATS.get, FORMATS)):
+        return "dialogs"
     raise NescioError(
         f"{path}:{number}: neither dialogs, samples, candidates nor pairs; `nescio data convert` reads more"
     )
+
+
+def _is_own(row: Any) -> bool:
+    """Whether the turns of a dialog are in nescio's own form, with a text in each."""
+    turns = row.get("messages")
+    return isinstance(turns, list) and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in turns)
 
 
 def _texts(kind: str, row: dict[str, Any]) -> Iterable[tuple[str, str]]:

@@ -60,8 +60,8 @@ def data(run: Context, folder: Path, tick: Tick) -> None:
         nonlocal given
         for dialog in dialogs_of(run.recipe, refuse):
             given += 1
-            if dialog not in tested:
-                numbers.append(known.number(dialog))
+            if dialog.messages not in tested:
+                numbers.append(known.number(dialog.messages))
                 yield dialog.as_row()
 
     write_jsonl(every, others())
