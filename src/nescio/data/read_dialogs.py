@@ -96,7 +96,7 @@ def _has_slots(path: Path) -> bool:
         row = next(read_rows(path, lambda error, row: None), (0, None))[1]
     except NescioError:  # whoever reads the file says so
         return False
-    how = _format_of(row, map(FORMATS.get, FORMATS)) if isinstance(row, dict) else None
+    how = format_of(row, map(FORMATS.get, FORMATS)) if isinstance(row, dict) else None
     return how is not None and how.has_slot_file
 
 
@@ -114,14 +114,15 @@ def _names(files: list[Path]) -> dict[Path, str]:
     return {path: name if taken[name] == 1 else whole[path] for path, name in short.items()}
 
 
-def _format_of(row: dict[str, Any], formats: Iterable[Format]) -> Format | None:
+def format_of(row: dict[str, Any], formats: Iterable[Format]) -> Format | None:
+    """Return the first format that recognises a row."""
     return next((each for each in formats if each.recognises(row)), None)
 
 
 def _dialog(formats: dict[str, Format], row: Any, default_id: str, slots: "_SlotValues", number: int) -> Dialog:
     if not isinstance(row, dict):
         return parse_dialog(row, default_id)
-    how = _format_of(row, formats.values())
+    how = format_of(row, formats.values())
     if how is None:
         known, there = ", ".join(sorted(formats)), ", ".join(map(repr, list(row)[:_FIELDS_NAMED]))
         raise NescioError(
