@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_run import Quiet
 from transformers import LlamaConfig
+from typer.testing import CliRunner
 
+from nescio.cli.main import app
 from nescio.core.errors import NescioError
+from nescio.core.files import read_jsonl, write_jsonl
 from nescio.pipeline.estimate import Cost, estimate
 from nescio.pipeline.estimate_table import describe, describe_fits
 from nescio.pipeline.recipe import load_recipe
+from nescio.pipeline.run import Run
 
 PAPER = Path(__file__).parents[2] / "recipes/paper"
 LLAMA_3_8B = {
@@ -70,6 +75,41 @@ def test_vllm_answers_here_as_the_torch_engine_does(tmp_path: Path, llama3: Any)
     )
     assert vllm["candidates"].items == torch["candidates"].items != "0 answers"
     assert vllm["train"].items == torch["train"].items != "0 pairs"
+
+
+def test_the_split_that_will_be_made_is_counted(world: Path, tmp_path: Path) -> None:
+    rows = [row for _, row in read_jsonl(world / "dialogs.jsonl")]
+    copy = [row | {"id": f"{row['id']}-copy"} for row in rows]
+
+    def costs(path: str, *changes: str) -> dict[str, Cost]:
+        found = estimate(load_recipe(world / "recipe.yaml", [f"data.dialogs={tmp_path / path}", *changes]))
+        return {cost.stage: cost for cost in found}
+
+    write_jsonl(tmp_path / "twice.jsonl", [*rows, *copy])
+    found = costs("twice.jsonl", "data.train_samples=null")
+    assert found["data"].items == "36 dialogs to train on, 6 held out"
+    assert found["tune"].items == "36 dialogs"
+    write_jsonl(tmp_path / "test.jsonl", [*copy[:4], {"messages": []}])
+    found = costs("twice.jsonl", f"data.test={tmp_path / 'test.jsonl'}")
+    assert found["data"].items == "40 dialogs to train on, 4 held out"
+    with pytest.raises(NescioError, match=r"48 dialogs with test_share 0\.001 leave one side empty"):
+        write_jsonl(
+            tmp_path / "many.jsonl", [row | {"messages": _renamed(row, n)} for n, row in enumerate(rows + copy)]
+        )
+        costs("many.jsonl", "data.test_share=0.001")
+
+
+def _renamed(row: dict[str, Any], number: int) -> list[dict[str, str]]:
+    first, *rest = row["messages"]
+    return [first | {"content": f"{first['content']} ({number})"}, *rest]
+
+
+def test_a_dry_run_shows_the_stages_up_to_the_last_one_that_is_asked_for(world: Path) -> None:
+    recipe = load_recipe(world / "recipe.yaml")
+    stages = Run(recipe, world / "none", Quiet()).check("pairs")
+    assert [cost.stage for cost in estimate(recipe, stages)] == ["data", "tune", "samples", "candidates"]
+    shown = CliRunner().invoke(app, ["run", str(world / "recipe.yaml"), "--dry-run", "--until", "pairs"])
+    assert "candidates" in shown.output and "evaluate" not in shown.output, shown.output
 
 
 def test_dialogs_of_which_none_can_be_read_are_one_line(world: Path, tmp_path: Path) -> None:

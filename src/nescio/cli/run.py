@@ -48,8 +48,7 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
         from nescio.pipeline.estimate import estimate
         from nescio.pipeline.estimate_table import describe, describe_fits
 
-        work.check(until)
-        costs = estimate(work.recipe)
+        costs = estimate(work.recipe, work.check(until))
         console.print(describe(costs))
         console.print(describe_fits(costs))
         return

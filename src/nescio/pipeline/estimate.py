@@ -5,9 +5,9 @@ a factor of two.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -16,6 +16,9 @@ from nescio.core.model_size import ModelSize
 from nescio.core.models import best_device, best_dtype, load_tokenizer, multiplies_bf16, size_of
 from nescio.core.prompts import encode, render
 from nescio.core.quantization import QUANTIZATIONS, Quantization
+from nescio.data.conversations import Conversations
+from nescio.data.dialogs import Dialog, held_out
+from nescio.data.read_dialogs import read_dialogs
 from nescio.data.samples import samples_of
 from nescio.engines.torch_engine import CACHE_TOKENS
 from nescio.pipeline.evaluate import measures
@@ -55,23 +58,31 @@ class Cost:
     on_gpu: Mapping[str, float] = field(default_factory=dict)
 
 
-def estimate(recipe: Recipe) -> list[Cost]:
+def estimate(recipe: Recipe, stages: Container[str] | None = None) -> list[Cost]:
     """Return the cost of each stage of a recipe.
 
+    Args:
+        recipe: The recipe.
+        stages: Names of the stages that are asked for; None takes all.
+
     Raises:
-        NescioError: The dialogs, the detector or the model cannot be found.
+        NescioError: The dialogs, the detector or the model cannot be found, or one side of the split would be empty.
     """
+    return [cost for cost in _costs(recipe) if stages is None or cost.stage in stages]
+
+
+def _costs(recipe: Recipe) -> list[Cost]:
     size = _Size.of(recipe)
     model = _Model.of(recipe.base)
     written = recipe.generate
     # 1) Dialogs.
-    costs = [Cost("data", f"{size.dialogs} dialogs", size.dialogs * size.dialog)]
+    split = f"{size.trained} dialogs to train on, {size.tested} held out"
+    costs = [Cost("data", split, (size.trained + size.tested) * size.dialog)]
     if recipe.tune:
-        tuned_on = size.dialogs * (1 - recipe.data.test_share)
         step = _step(recipe.tune, min(size.longest_dialog, recipe.tune.max_length), size.answer, recipe.tune.lora.r)
         costs.append(
             model.training(
-                "tune", f"{tuned_on:.0f} dialogs", tuned_on, size.dialog, recipe.tune, step, recipe.tune.quantize
+                "tune", f"{size.trained} dialogs", size.trained, size.dialog, recipe.tune, step, recipe.tune.quantize
             )
         )
     costs.append(Cost("samples", f"{size.train + size.held_out:.0f} samples"))
@@ -166,9 +177,10 @@ def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Size:
-    """Numbers of dialogs and samples, and the tokens of a dialog, a sample's prompt and its answer: means, longest."""
+    """Dialogs and samples of both sides; the tokens of a dialog, a prompt and an answer: means, longest."""
 
-    dialogs: int
+    trained: int
+    tested: int
     train: float
     held_out: float
     validation: float
@@ -180,29 +192,44 @@ class _Size:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
-        # The run reports bad rows; the estimate skips them.
-        dialogs = list(dialogs_of(recipe, refuse=lambda error, row: None))
+        dialogs = list(dialogs_of(recipe, refuse=_skip))
         if not dialogs:
             raise NescioError(f"{recipe.data.dialogs}: no dialog can be read; `nescio run` names the bad rows")
         tokenizer = load_tokenizer(recipe.base)
         counted = dialogs[:_COUNTED]
         detector = recipe.detector.load()
         found = list(samples_of(counted, detector))
-        samples, held_out = len(found) * len(dialogs) / len(counted), recipe.data.test_share
-        train, test = samples * (1 - held_out), samples * held_out
+        trained, tested = _sides(recipe, dialogs)
+        train, test = (len(found) / len(counted) * side for side in (trained, tested))
         whole = [len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in counted]
         prompts = [len(encode(tokenizer, render(tokenizer, sample.messages))) for sample in found[:_MEASURED]]
         return cls(
-            dialogs=len(dialogs),
+            trained=trained,
+            tested=tested,
             train=min(train, recipe.data.train_samples or train),
             held_out=test,
-            validation=min(test, recipe.data.validation_samples or samples),
+            validation=min(test, recipe.data.validation_samples or test),
             dialog=_mean(whole),
             prompt=_mean(prompts),
             answer=_mean([len(tokenizer(s.rejected).input_ids) for s in found[:_MEASURED]]),
             longest_dialog=max(whole),
             longest_prompt=max(prompts, default=0),
         )
+
+
+def _sides(recipe: Recipe, dialogs: Sequence[Dialog]) -> tuple[int, int]:
+    """Return how many dialogs the stage `data` will train on, and how many it will hold out."""
+    section, known, tested = recipe.data, Conversations(), Conversations()
+    if section.test:
+        held = sum(1 for _ in tested.new(read_dialogs(section.test, refuse=_skip)))
+        return sum(dialog.messages not in tested for dialog in dialogs), held
+    numbers = [known.number(dialog.messages) for dialog in dialogs]
+    drawn = held_out(len(known), section.test_share, recipe.seed)
+    return sum(number not in drawn for number in numbers), len(drawn)
+
+
+def _skip(error: NescioError, row: Any) -> None:
+    """Pass over a bad row: the run reports it."""
 
 
 def _mean(numbers: list[int]) -> float:
