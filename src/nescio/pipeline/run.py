@@ -65,13 +65,18 @@ class Run:
         else:
             self._do(stages)
 
-    def check(self, until: str | None = None) -> None:
+    def check(self, until: str | None = None) -> set[str]:
         """Look for all that the recipe names, up to a stage, as if nothing was done yet; nothing is written.
+
+        Returns:
+            The names of these stages.
 
         Raises:
             NescioError: Something is missing.
         """
-        check_inputs(self.recipe, {stage.name for stage in order(self.stages(), until)}, self.reporter.note)
+        names = {stage.name for stage in order(self.stages(), until)}
+        check_inputs(self.recipe, names, self.reporter.note)
+        return names
 
     def evaluate(self) -> None:
         """Do the evaluate and report stages of a trained run, as the recipe says now; no other stage is touched.
