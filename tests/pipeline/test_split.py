@@ -51,7 +51,7 @@ def test_copies_are_on_one_side_and_a_held_out_one_is_asked_once(tmp_path: Path)
     assert len(held) == 5 and held == {ROWS[place]["id"] for place in held_out(20, 0.25, 0)}
     trained = [row["id"].removesuffix("-copy") for row in sides["train"]]
     assert len(trained) == 30 and not held & {*trained}
-    assert [note.split(":")[0] for note in notes] == ["20 of 40 dialogs are copies of others, with the same turns"]
+    assert [note.split(":")[0] for note in notes] == ["20 dialogs are copies of others, with the same turns"]
 
 
 def test_what_stands_in_the_test_file_is_not_trained_on(tmp_path: Path) -> None:
@@ -59,7 +59,8 @@ def test_what_stands_in_the_test_file_is_not_trained_on(tmp_path: Path) -> None:
     sides, notes = split(tmp_path, ROWS, test="test.jsonl")
     assert sides["train"] == ROWS[5:]
     assert [row["id"] for row in sides["test"]] == [f"{row['id']}-copy" for row in ROWS[:5]]
-    assert notes == ["5 of 20 dialogs stand in data.test too: they are held out, and not trained on"]
+    assert notes[0].startswith("1 dialogs are copies of others"), "of the test file"
+    assert notes[1:] == ["5 of 20 dialogs stand in data.test too: they are held out, and not trained on"]
     with pytest.raises(NescioError, match=r"no dialog is left to train on \(3 of 3 stand in data\.test too\)"):
         split(tmp_path, ROWS[:3], test="test.jsonl")
 

@@ -58,8 +58,8 @@ def convert(
 
     count = write_jsonl(out, rows())
     print(f"{out}: {count} dialogs")
-    if copies := count - len(known):
-        print(f"{copies} of them are copies of others, with the same turns")
+    if known.copies:
+        print(f"{known.copies} of them are copies of others, with the same turns")
     if aside is not None:
         print(f"{aside.count} bad rows were left out; they are in {aside.path}")
 

@@ -10,10 +10,15 @@ from nescio.data.dialogs import Dialog
 
 
 class Conversations:
-    """Numbers conversations as they come; only a digest of each stays in memory."""
+    """Numbers conversations as they come; only a digest of each stays in memory.
+
+    Attributes:
+        copies: How many came that are copies of an earlier one.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
+        self.copies = 0
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -23,13 +28,16 @@ class Conversations:
 
     def number(self, messages: Sequence[Message]) -> int:
         """Return the number of a conversation, which its copies share."""
-        return self._numbers.setdefault(_digest(messages), len(self._numbers))
+        new = len(self._numbers)
+        number = self._numbers.setdefault(_digest(messages), new)
+        self.copies += number < new
+        return number
 
     def new(self, dialogs: Iterable[Dialog]) -> Iterator[Dialog]:
         """Yield the dialogs that are no copy of an earlier one."""
         for dialog in dialogs:
-            before = len(self)
-            if self.number(dialog.messages) == before:
+            new = len(self)
+            if self.number(dialog.messages) == new:
                 yield dialog
 
 

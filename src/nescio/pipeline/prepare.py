@@ -81,10 +81,10 @@ def data(run: Context, folder: Path, tick: Tick) -> None:
         held = {first[number] for number in drawn}
         write_jsonl(test, (row for place, row in enumerate(_rows(every)) if place in held))
     # 4) Say what was met.
-    if copies := len(numbers) - len(known):
+    if copies := known.copies + tested.copies:
         run.note(
-            f"{copies} of {given} dialogs are copies of others, with the same turns: copies are on one side of the "
-            "split, and a held-out conversation is asked once"
+            f"{copies} dialogs are copies of others, with the same turns: copies are on one side of the split, and a "
+            "held-out conversation is asked once"
         )
     if both := given - len(numbers):
         run.note(f"{both} of {given} dialogs stand in data.test too: they are held out, and not trained on")
