@@ -212,7 +212,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         write_adapter(Path(work))
-        dialogs = 2 if options.quick else 40
+        dialogs = 2 if options.quick else 16
         rows = [*measured(options, Path(work)), *(agreement(kind, dialogs) for kind in ("half", "int8"))]
     print(json.dumps(rows[-2:], indent=2))
     leave(options, ("torch", "transformers", "peft"), rows, ratios(rows))
