@@ -87,11 +87,11 @@ def test_the_split_that_will_be_made_is_counted(world: Path, tmp_path: Path) -> 
 
     write_jsonl(tmp_path / "twice.jsonl", [*rows, *copy])
     found = costs("twice.jsonl", "data.train_samples=null")
-    assert found["data"].items == "36 dialogs to train on, 6 held out"
+    assert found["data"].items == "48 dialogs, 36 to train on, 6 held out"
     assert found["tune"].items == "36 dialogs"
     write_jsonl(tmp_path / "test.jsonl", [*copy[:4], {"messages": []}])
     found = costs("twice.jsonl", f"data.test={tmp_path / 'test.jsonl'}")
-    assert found["data"].items == "40 dialogs to train on, 4 held out"
+    assert found["data"].items == "48 dialogs, 40 to train on, 4 held out"
     with pytest.raises(NescioError, match=r"48 dialogs with test_share 0\.001 leave one side empty"):
         write_jsonl(
             tmp_path / "many.jsonl", [row | {"messages": _renamed(row, n)} for n, row in enumerate(rows + copy)]

@@ -76,7 +76,7 @@ def _costs(recipe: Recipe) -> list[Cost]:
     model = _Model.of(recipe.base)
     written = recipe.generate
     # 1) Dialogs.
-    split = f"{size.trained} dialogs to train on, {size.tested} held out"
+    split = f"{size.dialogs} dialogs, {size.trained} to train on, {size.tested} held out"
     costs = [Cost("data", split, (size.trained + size.tested) * size.dialog)]
     if recipe.tune:
         step = _step(recipe.tune, min(size.longest_dialog, recipe.tune.max_length), size.answer, recipe.tune.lora.r)
@@ -179,6 +179,7 @@ def _answers_per_sample(recipe: Recipe, at_endpoints: bool) -> float:
 class _Size:
     """Dialogs and samples of both sides; the tokens of a dialog, a prompt and an answer: means, longest."""
 
+    dialogs: int
     trained: int
     tested: int
     train: float
@@ -204,6 +205,7 @@ class _Size:
         whole = [len(encode(tokenizer, render(tokenizer, dialog.messages))) for dialog in counted]
         prompts = [len(encode(tokenizer, render(tokenizer, sample.messages))) for sample in found[:_MEASURED]]
         return cls(
+            dialogs=len(dialogs),
             trained=trained,
             tested=tested,
             train=min(train, recipe.data.train_samples or train),
