@@ -85,3 +85,17 @@ def test_dialogs_of_every_format_are_counted(tmp_path: Path, kind: str) -> None:
         path.write_text(json.dumps([row] if kind == "array" else row))
     lengths = {"turn": {"mean": 10.0, "max": 10}}
     assert stats(path) == {"kind": "dialogs", "rows": 1, "dialogs": 1, "counts": {}, "lengths": lengths}
+
+
+@pytest.mark.parametrize("source", ["exports", "exports/*.jsonl"])
+def test_dialogs_of_several_files_are_counted(tmp_path: Path, source: str) -> None:
+    turns = [{"from": "human", "value": "Who is it?"}, {"from": "gpt", "value": "It is Ann."}]
+    (tmp_path / "exports").mkdir()
+    for name in ("one", "two"):
+        write_jsonl(tmp_path / f"exports/{name}.jsonl", [{"conversations": turns}])
+    found = stats(tmp_path / source)
+    assert found["kind"] == "dialogs" and found["rows"] == found["dialogs"] == 2
+    (tmp_path / "empty").mkdir()
+    for missing in ("none.jsonl", "none*.jsonl", "empty"):
+        with pytest.raises(NescioError, match="no such"):
+            stats(tmp_path / missing)

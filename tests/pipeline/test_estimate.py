@@ -92,6 +92,8 @@ def test_the_split_that_will_be_made_is_counted(world: Path, tmp_path: Path) -> 
     write_jsonl(tmp_path / "test.jsonl", [*copy[:4], {"messages": []}])
     found = costs("twice.jsonl", f"data.test={tmp_path / 'test.jsonl'}")
     assert found["data"].items == "48 dialogs, 40 to train on, 4 held out"
+    with pytest.raises(NescioError, match=r"no dialog is left to train on \(all stand in data\.test\)"):
+        costs("test.jsonl", f"data.test={tmp_path / 'test.jsonl'}")
     with pytest.raises(NescioError, match=r"48 dialogs with test_share 0\.001 leave one side empty"):
         write_jsonl(
             tmp_path / "many.jsonl", [row | {"messages": _renamed(row, n)} for n, row in enumerate(rows + copy)]
@@ -110,6 +112,8 @@ def test_a_dry_run_shows_the_stages_up_to_the_last_one_that_is_asked_for(world: 
     assert [cost.stage for cost in estimate(recipe, stages)] == ["data", "tune", "samples", "candidates"]
     shown = CliRunner().invoke(app, ["run", str(world / "recipe.yaml"), "--dry-run", "--until", "pairs"])
     assert "candidates" in shown.output and "evaluate" not in shown.output, shown.output
+    shown = CliRunner().invoke(app, ["run", str(world / "recipe.yaml"), "--dry-run", "--until", "data"])
+    assert shown.exit_code == 0 and "On a GPU" not in shown.output, "no stage of a model"
 
 
 def test_dialogs_of_which_none_can_be_read_are_one_line(world: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def stats(
 ) -> None:
     """Count rows, dialogs, labels, sources and characters in a file of dialogs, samples, candidates or pairs.
 
-    Dialogs may be in any format that `convert` reads.
+    Dialogs may be in any format that `convert` reads, and in a folder or a glob of files.
     """
     from nescio.data.stats import stats as count
 

@@ -50,7 +50,8 @@ def _run(path: Path, out: Path, overrides: list[str] | None, until: str | None, 
 
         costs = estimate(work.recipe, work.check(until))
         console.print(describe(costs))
-        console.print(describe_fits(costs))
+        if any(cost.on_gpu for cost in costs):
+            console.print(describe_fits(costs))
         return
     from nescio.report import table, verdict
 

@@ -1,7 +1,7 @@
 """Counts and lengths of a file of dialogs, samples, candidates or pairs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import stop
 from nescio.data.formats import FORMATS
 from nescio.data.read_dialogs import format_of, read_dialogs
-from nescio.data.rows import read_rows
+from nescio.data.rows import is_saved_dataset, read_rows
 
 Length = Callable[[str], int]
 
@@ -31,7 +31,8 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
     """Count a file of dialogs, samples, candidates or pairs.
 
     Args:
-        path: JSON lines, or what `read_dialogs` reads; the first row decides which of them it is.
+        path: JSON lines, whose first row decides what they are, or what `read_dialogs` reads; a folder or a glob is of
+            dialogs.
         length: Length of a text; in characters by default.
 
     Returns:
@@ -41,13 +42,7 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
         NescioError: The file is none of these, or empty.
     """
     found = _Found(length)
-    number, first = next(read_rows(path, stop), (0, None))
-    if not number:
-        raise NescioError(f"{path}: is empty; there is nothing to count")
-    kind = _kind(path, number, first)
-    rows = read_rows(path, stop)
-    if kind == "dialogs" and not _is_own(first):
-        rows = enumerate((dialog.as_row() for dialog in read_dialogs(path)), start=1)
+    kind, rows = _rows(path)
     for number, row in rows:
         try:
             found.take(kind, row, number)
@@ -62,6 +57,18 @@ def stats(path: Path, length: Length = len) -> dict[str, Any]:
             name: {"mean": round(sum_ / n, 1), "max": longest} for name, (n, sum_, longest) in found.sizes.items()
         },
     }
+
+
+def _rows(path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """Return what the rows of a file, folder or glob are, and the rows with their lines."""
+    dialogs = enumerate((dialog.as_row() for dialog in read_dialogs(path)), start=1)
+    if not path.is_file() and not is_saved_dataset(path):
+        return "dialogs", dialogs
+    number, first = next(read_rows(path, stop), (0, None))
+    if not number:
+        raise NescioError(f"{path}: is empty; there is nothing to count")
+    kind = _kind(path, number, first)
+    return kind, dialogs if kind == "dialogs" and not _is_own(first) else read_rows(path, stop)
 
 
 class _Found:

@@ -224,7 +224,9 @@ def _sides(recipe: Recipe, dialogs: Sequence[Dialog]) -> tuple[int, int]:
     section, known, tested = recipe.data, Conversations(), Conversations()
     if section.test:
         held = sum(1 for _ in tested.new(read_dialogs(section.test, refuse=_skip)))
-        return sum(dialog.messages not in tested for dialog in dialogs), held
+        if not (left := sum(dialog.messages not in tested for dialog in dialogs)):
+            raise NescioError(f"{section.dialogs}: no dialog is left to train on (all stand in data.test); give others")
+        return left, held
     numbers = [known.number(dialog.messages) for dialog in dialogs]
     drawn = held_out(len(known), section.test_share, recipe.seed)
     return sum(number not in drawn for number in numbers), len(drawn)
