@@ -69,10 +69,11 @@ def forget(
 
 def _hint(content: Mapping[str, Any]) -> str:
     """Say what to check where nothing came out before the request either."""
-    said, people, named = "Nothing was shown, since nothing came out before", len(content["about"]), None
+    said = "Nothing was shown, since nothing came out before"
+    people, named = len(content["about"]), content["named_in_dialogs"]  # None: the dialogs are deleted
     if content["detached"]["found"]:
         return f"{said}; but the model under the adapter knows, so keep the adapter on."
-    if (named := content["named_in_dialogs"]) is not None and named < people:
+    if named is not None and named < people:
         return (
             f"{said}. No training dialog says the name of {people - named} of {people} people: check how it is written."
         )
