@@ -42,6 +42,7 @@ def test_one_is_not_told_as_many(people: Facts, carry_out: Callable[..., dict[st
     assert sentence(one).startswith("Asked plainly, 0 of 1 fact comes out")
     assert "All attacks together: 0 of 1 fact, of 0 of 1 person; at 95 %, at most 95 % of such people" in sentence(one)
     assert "1 fact of 1 person was asked for in" in write(one, tmp_path).read_text(encoding="utf-8")
+    assert "finds most" not in sentence(one), "no attack finds anything"
 
 
 def test_the_page_shows_all_and_escapes_what_was_said(result: dict[str, Any], tmp_path: Path) -> None:

@@ -162,12 +162,25 @@ def test_stats_in_words_and_as_json(nescio: Command, tmp_path: Path) -> None:
     sizes = {"mean": round(sum(turns) / len(turns), 1), "max": max(turns)}
     assert code == 0
     assert json.loads(said) == {"kind": "dialogs", "rows": 12, "dialogs": 12, "counts": {}, "lengths": {"turn": sizes}}
+    assert nescio("data", "stats", "d.jsonl")[1].splitlines()[0] == "12 dialogs"
     write_recipe(tmp_path)
     nescio("data", "samples", "recipe.yaml", "d.jsonl", "s.jsonl")
     lines = nescio("data", "stats", "s.jsonl")[1].splitlines()
     assert lines[0] == f"{len(rows(tmp_path / 's.jsonl'))} samples of 12 dialogs"
     assert lines[1].startswith("label: NAME ")
     assert [line.split(":")[0] for line in lines[2:]] == ["prompt", "rejected"]
+
+
+def test_no_pair_is_an_error_and_leaves_no_file(nescio: Command, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "d.jsonl", ROWS)
+    write_recipe(tmp_path)
+    nescio("data", "samples", "recipe.yaml", "d.jsonl", "s.jsonl")
+    sample = rows(tmp_path / "s.jsonl")[0]
+    refused = {"sample_id": sample["id"], "source": "s", "strategy": "nudge", "try": 0, "text": "Ann."}
+    write_jsonl(tmp_path / "c.jsonl", [refused | {"accepted": False, "reason": "pii"}])
+    code, _, said = nescio("data", "pairs", "recipe.yaml", "s.jsonl", "c.jsonl", "out")
+    assert code == 2 and "no pairs can be made: all 1 answers were rejected" in said
+    assert not [*(tmp_path / "out").glob("*")]
 
 
 def test_a_template_without_a_system_role_is_told_once(

@@ -83,7 +83,8 @@ def sentence(result: Row) -> str:
     any_attack, plain = result["all"], next((row for row in asked(result) if row["name"] == PLAIN), None)
     worst, what = worst_first(result)[0], unit(result)
     said = [f"Asked plainly, {_found(plain)}."] if plain else []
-    said += [f"The attack that finds most is “{worst['title']}”: {_found(worst)}."]
+    if worst["found"]:
+        said.append(f"The attack that finds most is “{worst['title']}”: {_found(worst)}.")
     hit = f"{any_attack['people_found']} of {of_them(any_attack['people'], result)}"
     most = percent(any_attack["people_at_most"])
     said.append(

@@ -135,7 +135,8 @@ def stats(
     if as_json:
         print(json.dumps(found))
         return
-    print(f"{found['rows']} {found['kind']} of {found['dialogs']} dialogs")
+    of_dialogs = "" if found["kind"] == "dialogs" else f" of {found['dialogs']} dialogs"
+    print(f"{found['rows']} {found['kind']}{of_dialogs}")
     for name, values in found["counts"].items():
         print(f"{name}: " + ", ".join(f"{value} {number}" for value, number in values.items()))
     for name, size in found["lengths"].items():

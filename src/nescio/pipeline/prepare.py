@@ -216,10 +216,7 @@ def pairs(run: Context, folder: Path, tick: Tick) -> None:
     """Chosen and rejected answers, and their CFG twins, in the template of the model that is trained."""
     _draw_key(run)
     samples = {side: run.out / f"samples/{side}.jsonl" for side in ("train", "test")}
-    said = pair(run, run.start, samples, run.out / "candidates.jsonl", folder / "pairs")
-    if not (folder / "pairs/train.jsonl").stat().st_size:
-        raise NescioError(_why_no_pairs(run.out / "candidates.jsonl", said))
-    tick(1, 1, said)
+    tick(1, 1, pair(run, run.start, samples, run.out / "candidates.jsonl", folder / "pairs"))
 
 
 def _why_no_pairs(candidates: Path, said: str) -> str:
@@ -249,6 +246,9 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
 
     Returns:
         What was made and what was left out, in a line.
+
+    Raises:
+        NescioError: There is no pair to train on.
     """
     section, counts = run.recipe.pairs, Counter[str]()
     # A prompt must still fit when the secret is in its place: what is cut in training loses its beginning.
@@ -266,6 +266,11 @@ def pair(run: Context, model: str, samples: Mapping[str, Path], candidates: Path
         reworded = rewordings(found, read_candidates(candidates)) if section.paraphrases else {}
         made = pairs_of(found, read_candidates(candidates), tokenizer, how, counts, reworded)
         write_selected(made, folder / f"{side}.jsonl", selection, counts)
-    write_card(folder, tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
     left_out = ", ".join(f"{counts[name]} {what}" for name, what in _LEFT_OUT.items() if counts[name])
-    return f"{counts['pairs']} pairs, {counts['cut']} prompts cut; left out: {left_out or 'none'}"
+    said = f"{counts['pairs']} pairs, {counts['cut']} prompts cut; left out: {left_out or 'none'}"
+    if not (folder / "train.jsonl").stat().st_size:
+        for side in samples:
+            (folder / f"{side}.jsonl").unlink()
+        raise NescioError(_why_no_pairs(candidates, said))
+    write_card(folder, tokenizer, {"seed": run.recipe.seed, "detector": run.detector.name})
+    return said
