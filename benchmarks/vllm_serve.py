@@ -1,5 +1,7 @@
 """Guidance on vLLM: tokens a second of guided and unguided requests that come together, against our torch engine.
 
+A guided request takes two rows. So n of them are also compared with half the rate of 2n unguided ones.
+
 Both engines run the embedded model (or `--model`) in fp32 in a process of their own, one after the other, because an
 idle vLLM keeps a core busy; after a round to warm up, the best of each counts. Every request is answered greedily to
 its last token. To be run in the environment of `make test-vllm`:
@@ -51,11 +53,14 @@ def contend(name: str, model: str, tokens: int) -> None:
 
 
 def measure(model: str, tokens: int, together: tuple[int, ...], rounds: int) -> list[Row]:
-    """A row for each engine, number of requests, and guided or not."""
+    """A row for each engine, number of requests, and guided or not; twice the number only unguided."""
+    turns = sorted(
+        {(count, guided) for count in together for guided in (False, True)} | {(2 * n, False) for n in together}
+    )
     best: dict[tuple[str, int, bool], Row] = {}
     for name in OPTIONS:
         contender = Contender([name, model, str(tokens)])
-        for number, count, guided in product(range(rounds + 1), together, (False, True)):
+        for number, (count, guided) in product(range(rounds + 1), turns):
             found = contender.turn({"together": count, "guided": guided, "round": number})
             before = best.get((name, count, guided))
             if number and (before is None or found["tokens_per_second"] > before["tokens_per_second"]):
@@ -68,12 +73,13 @@ def measure(model: str, tokens: int, together: tuple[int, ...], rounds: int) -> 
 
 
 def ratios(rows: list[Row]) -> dict[str, float]:
-    """Guided over unguided of each engine, and vLLM over the torch engine."""
+    """Guided over unguided of each engine, also over half of twice the requests, and vLLM over the torch engine."""
     rate = {(row["engine"], row["together"], row["guided"]): row["tokens_per_second"] for row in rows}
     found = {}
     for (name, count, guided), own in rate.items():
         if guided:
             found[f"{name}_guided_over_unguided_{count}"] = own / rate[name, count, False]
+            found[f"{name}_guided_{count}_over_half_of_unguided_{2 * count}"] = 2 * own / rate[name, 2 * count, False]
         if name == "vllm":
             found[f"vllm_over_torch_{'guided' if guided else 'unguided'}_{count}"] = own / rate["torch", count, guided]
     return {name: round(value, 2) for name, value in sorted(found.items())}

@@ -125,7 +125,7 @@ class VllmEngine(Engine):
         """Return the log-probability of each token of each continuation; an empty continuation has none.
 
         vLLM emits the continuation's tokens as if they had been chosen, so guided scores come from the same
-        distributions as guided answers.
+        distributions as guided answers. It gives no normalised scores of a prompt in the mode that guidance needs.
 
         Raises:
             NescioError: An item cannot be scored. Nothing is computed then.
