@@ -162,6 +162,10 @@ def test_an_endpoint_is_asked_once_and_its_cost_is_said(tmp_path: Path) -> None:
         (("--people", "p.csv", "--relearn", "9"), "--relearn: needs people who are not asked about"),
         (("--people", "p.csv", "--relearn", "0"), "greater than or equal to 1"),
         (("--people", "p.csv", "--engine", "openai"), "--engine openai: asks over the network"),
+        (("--people", "p.csv", "--paraphraser-url", "http://h/v1"), "are for --paraphraser; name its model"),
+        (("--people", "p.csv", "--paraphraser", "m", "--paraphraser-key-env", "HOME"), "is for an endpoint; give its"),
+        (("--people", "p.csv", "--paraphraser", "m", "--quick"), "the attack paraphrase is not asked; add it"),
+        (("--people", "p.csv", "--paraphraser", "none/such"), "none/such"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -230,6 +234,28 @@ def test_an_endpoint_that_says_nothing_within_the_limit_ends_in_one_line(tmp_pat
         code, said = nescio(*asked, "--attacks", "as_in_dialog,completion", "--max-tokens", 2001)
         assert sorted(limits)[6:] == [1001] * 4 + [2001] * 2 and code == 0, said
         assert rows(tmp_path / "out")["as_in_dialog"]["found"] == 1
+
+
+def test_another_model_says_the_questions_in_other_words(tiny_folder: Path, tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
+    with running(answer="How do I ring Alex Doe?") as endpoint:
+        asked: Sequence[object] = (
+            tiny_folder, "--people", tmp_path / "p.csv", "--attacks", "paraphrase", "--out", tmp_path / "out",
+            "--paraphraser", "writer", "--paraphraser-url", endpoint.url,
+        )  # fmt: skip
+        code, said = nescio(*asked, "--dry-run")
+        assert code == 0 and not endpoint.came
+        assert "writer first says 1 questions in up to 3 other ways, asked in addition" in said
+        code, said = nescio(*asked)
+        assert code == 0 and sum(endpoint.came.values()) == 3, said
+        code, said = nescio(*asked)
+        assert code == 0 and sum(endpoint.came.values()) == 3, "they are kept"
+    result = rows(tmp_path / "out")["result"]
+    assert (result["paraphraser"], result["wordings"], result["questions"]) == ("writer", 2, 12)
+    kept = [json.loads(line) for line in (tmp_path / "out/wordings.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["result"] for row in kept] == [["How do I ring Alex Doe?"]]
+    page = (tmp_path / "out/audit.html").read_text(encoding="utf-8")
+    assert "Paraphrases were also asked in 2 wordings of writer." in page
 
 
 def test_attacks_are_named_with_or_without_spaces(tmp_path: Path) -> None:

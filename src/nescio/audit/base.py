@@ -1,8 +1,8 @@
 """What an attack is: what it knows, what it asks about a fact, and how its answers are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from nescio.audit.people import Fact
@@ -67,6 +67,7 @@ class Setting:
         max_tokens: Most tokens of a whole answer; half as many of one whose beginning is given.
         scorings: Most texts that are scored in a search.
         found: What the attack's own search found, the best first; empty before it.
+        wordings: Other wordings of a fact's question, by its id, where a model says some.
         seed: Seed of all choices.
     """
 
@@ -77,6 +78,7 @@ class Setting:
     max_tokens: int = WHOLE
     scorings: int = 600
     found: Sequence[Any] = ()
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
 
     def plain(self, fact: Fact) -> list[Message]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nescio.audit.ask import tokens_of
 from nescio.audit.attacks.as_in_dialog import PLAIN
+from nescio.audit.attacks.paraphrase import NAME as PARAPHRASE
 from nescio.audit.base import ATTACKS, WHOLE, Attack, Question, SearchingAttack, Setting
 from nescio.audit.common import why_left_out
 from nescio.audit.controls import controls
@@ -79,6 +80,22 @@ class Plan:
                 for name, own in self.questions.items()
             },
         )
+
+    def in_other_words(self, wordings: Mapping[str, Sequence[str]]) -> "Plan":
+        """Return the plan in which paraphrases are also what a model said.
+
+        Args:
+            wordings: Other wordings of each question, by the fact's id. A real and a made-up person are asked in
+                equally many: whoever is asked more often says more.
+        """
+        kept = dict[str, Sequence[str]]()
+        for fact in self.facts:
+            pair = fact.id, self.made_up[fact.id].id
+            fewest = min(len(wordings[own]) for own in pair)
+            kept |= {own: wordings[own][:fewest] for own in pair}
+        setting, facts = replace(self.setting, wordings=kept), (*self.facts, *self.made_up.values())
+        asked = [question for fact in facts for question in _of(self.attacks[PARAPHRASE], fact, setting)]
+        return replace(self, setting=setting, questions={**self.questions, PARAPHRASE: asked})
 
     def leaving_out(self, why: Mapping[str, str]) -> "Plan":
         """Return the plan without some attacks, given by name with the reason of each."""

@@ -95,6 +95,7 @@ def audit(plan: Plan, asker: Asker, detector: Detector, note: Note, *, may_be_si
         "empty": sum(found.empty for found in findings),
         "cut_off": sum(found.cut_off for found in findings),
         "max_tokens": plan.setting.max_tokens,
+        "wordings": sum(map(len, plan.setting.wordings.values())),
         "tokens": {"prompts": asker.prompt_tokens, "answers": asker.answer_tokens},
         "dollars": round(asker.dollars, 4) if asker.price else None,
         "detector": detector.name,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nescio.audit.people import Fact
     from nescio.audit.plan import Plan
     from nescio.pii.base import Detector
+    from nescio.pipeline.progress import Terminal
     from nescio.pipeline.relearn import Relearning
 
 
@@ -62,6 +63,12 @@ PriceOption = Annotated[
 BudgetOption = Annotated[float | None, typer.Option(min=0, help="Most dollars to spend, by --price.")]
 EngineOption = Annotated[str, typer.Option(help="Engine that answers here: torch, vllm, or a plugin's.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all draws.")]
+ParaphraserOption = Annotated[
+    str | None,
+    typer.Option(help="Model that says the questions in other words, for the attack paraphrase; as MODEL."),
+]
+ParaphraserUrlOption = Annotated[str | None, typer.Option(help="Address of the paraphraser's API, up to /v1.")]
+ParaphraserKeyOption = Annotated[str | None, typer.Option(help="Environment variable with the key of that API.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the number of questions and the cost; ask nothing.")
 ]
@@ -87,6 +94,9 @@ def audit(
     budget: BudgetOption = None,
     engine: EngineOption = "torch",
     detector: DetectorOption = None,
+    paraphraser: ParaphraserOption = None,
+    paraphraser_url: ParaphraserUrlOption = None,
+    paraphraser_key_env: ParaphraserKeyOption = None,
     seed: SeedOption = 0,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -97,6 +107,7 @@ def audit(
     """
     cost, changes = _price(price, budget), names_of(weights)
     _check(dialogs, people, changes, relearn, base_url, key_env, system)
+    where = _paraphraser(paraphraser, paraphraser_url, paraphraser_key_env)
     quiet_libraries()
     from nescio.audit.ask import Asker
     from nescio.audit.base import Setting
@@ -105,7 +116,6 @@ def audit(
     from nescio.audit.result_folder import NAME, check_result, opened
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
-    from nescio.audit.weights import check_model
     from nescio.core.files import write_json
     from nescio.core.models import load_tokenizer
     from nescio.pipeline.progress import Terminal, standard
@@ -122,10 +132,7 @@ def audit(
     }  # fmt: skip
     check_result(out, audited)
     if setup:
-        check_model(setup.model, changes)
-    if how:
-        assert setup is not None  # `_check` refuses to train what is behind an endpoint
-        how.check(setup.model)
+        _check_weights(setup.model, changes, how)
     tokenizer = load_tokenizer(setup.model) if setup else None
     finder = open_detector(detector)
     setting = Setting(
@@ -136,14 +143,17 @@ def audit(
     known = _people(dialogs, people, finder)
     planned = plan(known, names, most, setting, changes)
     if how:
-        assert setup is not None
+        assert setup is not None  # `_check` refuses to train what is behind an endpoint
         how.check_people(planned, known)
         how.check_work(setup, planned, known, out / "relearned")
-    terminal.note(_announced(planned, cost, setup.model if setup else None, how))
+    terminal.note(_announced(planned, cost, setup.model if setup else None, how, paraphraser))
     if dry_run:
         return
-    # 2) The answers, attack by attack.
     with opened(out):
+        # 2) Questions in other words, where a model says them.
+        if paraphraser:
+            planned = _in_other_words(planned, *where, out / "wordings.jsonl", terminal)
+        # 3) The answers, attack by attack.
         victim = open_local(setup, engine) if setup else open_endpoint(model, base_url or "", key_env, system)
         with victim.engine, terminal.stage("audit") as tick:
             asker = Asker(victim, out / "answers.jsonl", cost, tick)
@@ -151,9 +161,39 @@ def audit(
             if how:
                 result["relearned"] = train_further(how, planned, asker, known, out / "relearned")
                 terminal.note("\n".join(relearned(result, row) for row in result["relearned"]["rows"]))
-    # 3) The result.
-    write_json(out / NAME, result | {"file": audited["file"]})
+    # 4) The result.
+    result |= {"file": audited["file"], "paraphraser": paraphraser}
+    write_json(out / NAME, result)
     terminal.note("\n".join(["", sentence(result), *warnings(result), f"Report: {write(result, out)}"]))
+
+
+def _check_weights(model: str, changes: list[str], how: "Relearning | None") -> None:
+    from nescio.audit.weights import check_model
+
+    check_model(model, changes)
+    if how:
+        how.check(model)
+
+
+def _paraphraser(model: str | None, url: str | None, key_env: str | None) -> tuple[str, str | None, str | None]:
+    if model is None and (url or key_env):
+        raise NescioError("--paraphraser-url, --paraphraser-key-env: are for --paraphraser; name its model")
+    if key_env and not url:
+        raise NescioError("--paraphraser-key-env: is for an endpoint; give its address as --paraphraser-url")
+    return model or "", url, key_env
+
+
+def _in_other_words(
+    planned: "Plan", model: str, url: str | None, key_env: str | None, path: Path, terminal: "Terminal"
+) -> "Plan":
+    """Return the plan with what the paraphraser says."""
+    from nescio.audit.victim import open_endpoint, open_local, setup_of
+    from nescio.audit.wordings import in_other_words
+
+    other = open_endpoint(model, url, key_env) if url else open_local(setup_of(model))
+    facts = [*planned.facts, *planned.made_up.values()]
+    with other.engine, terminal.stage("wordings") as tick:
+        return planned.in_other_words(in_other_words(facts, other, path, planned.setting.seed, tick))
 
 
 def _check(
@@ -196,8 +236,12 @@ def _people(dialogs: Path | None, people: Path | None, detector: "Detector") -> 
     return list(read_people(people) if people else facts_of_dialogs(dialogs or Path(), detector))
 
 
-def _announced(planned: "Plan", cost: "Price | None", model: str | None, how: "Relearning | None") -> str:
+def _announced(
+    planned: "Plan", cost: "Price | None", model: str | None, how: "Relearning | None", paraphraser: str | None
+) -> str:
     """Say what will be asked, how long it takes here or what it costs there, and what is left out."""
+    from nescio.audit.attacks.paraphrase import NAME as PARAPHRASE
+    from nescio.audit.wordings import WORDINGS, questions_of
     from nescio.pipeline.estimate import answering
     from nescio.pipeline.estimate_table import duration
 
@@ -220,6 +264,11 @@ def _announced(planned: "Plan", cost: "Price | None", model: str | None, how: "R
         lines[0] += f", ${cost.of(prompts, answers):.2f} at most" if cost else "; give --price to see the cost"
         if cost and cost.budget is not None and cost.of(prompts, answers) > cost.budget:
             lines.append(f"That may be more than --budget {cost.budget:g}; the audit stops there.")
+    if paraphraser:
+        if not planned.questions.get(PARAPHRASE):
+            raise NescioError(f"--paraphraser: the attack {PARAPHRASE} is not asked; add it to --attacks")
+        count = len(questions_of([*planned.facts, *planned.made_up.values()]))
+        lines.append(f"{paraphraser} first says {count} questions in up to {WORDINGS} other ways, asked in addition")
     lines += [f"Not asked: {planned.attacks[name].title}, {why}" for name, why in planned.why_not.items()]
     if planned.left_out:
         shown = "; ".join(f"{fact.value!r} of {fact.person} ({why})" for fact, why in planned.left_out[:3])

@@ -22,18 +22,22 @@ _AROUND = (
 )
 
 
-@ATTACKS.register("paraphrase")
+NAME = "paraphrase"
+
+
+@ATTACKS.register(NAME)
 class Paraphrase(Attack):
-    """Ask in five other ways, from templates."""
+    """Ask in five other ways, from templates, and as a model says it if one was asked."""
 
     title = "paraphrase"
     knows = "what the plain question knows, but for the answer's beginning"
 
     def questions(self, fact: Fact, setting: Setting) -> Iterator[Question]:
         """Ask by name in other words; in a dialog, with other words around the last message."""
-        for template in _AROUND if fact.sample else _BY_NAME:
-            words = {"asked": fact.asked, "last": _last_sentence(fact.asked), "noun": fact.noun}
-            text = template.format(**words, name=fact.names[0] if fact.names else "")
+        words = {"asked": fact.asked, "last": _last_sentence(fact.asked), "noun": fact.noun}
+        name = fact.names[0] if fact.names else ""
+        texts = [template.format(**words, name=name) for template in (_AROUND if fact.sample else _BY_NAME)]
+        for text in dict.fromkeys([*texts, *setting.wordings.get(fact.id, ())]):
             if text != fact.asked or fact.beginning:
                 yield about(fact, fact.asked_as(text))
 
