@@ -65,6 +65,15 @@ def test_the_merged_folder_runs_in_plain_transformers(baked: Any) -> None:
     assert (run / "out/LICENSE.txt").read_text() == "Be kind."
 
 
+def test_files_beside_the_base_do_not_leave(baked: Any) -> None:
+    run, _ = baked
+    write_json(run / "tuned/chats.json", {"user": "I am Ann Lee"})
+    reporter = Quiet()
+    write(run, run / "out", Wanted(), reporter)
+    assert not (run / "out/chats.json").exists() and (run / "out/LICENSE.txt").is_file()
+    assert [note for note in reporter.notes if "left behind in tuned" in note and "chats.json" in note]
+
+
 def test_the_adapter_runs_in_plain_peft(baked: Any) -> None:
     run, logits = baked
     done = export(run, run / "out", adapter=True)

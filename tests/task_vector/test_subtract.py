@@ -76,6 +76,26 @@ def test_what_did_not_change_is_not_counted(make_pair: Any, tmp_path: Path, shar
     assert few.changed == sum(fnmatchcase(each, "*.mlp.*") and each != name for each in untouched)
 
 
+def test_only_what_belongs_to_a_model_is_copied(make_pair: Any, tmp_path: Path) -> None:
+    """The base of an export is a tuned model, and trainers leave data beside it."""
+    base, tuned = make_pair(shard="20KB")
+    parts = ("LICENSE.txt", "NOTICE", "merges.txt", "preprocessor_config.json", "modeling_mine.py", "qwen.tiktoken")
+    data = ("all_results.json", "chats.json", "notes.txt", "train.py", "chats.jsonl", "LICENSES/people.txt")
+    for name in (*parts, *data, "additional_chat_templates/rag.jinja", "additional_chat_templates/chats.json"):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text("{}")
+    notes: list[str] = []
+    subtract(str(base), str(tuned), tmp_path / "out", note=notes.append)
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {path.name for path in tuned.iterdir()} | {*parts} | {
+        "README.md", "additional_chat_templates/rag.jinja"
+    }  # fmt: skip
+    assert notes == [
+        "left behind in base, as no part of a model: all_results.json, chats.json, notes.txt and 1 more; copy yourself "
+        "what is one"
+    ]
+
+
 def test_sharded_and_single_files_hold_the_same(make_pair: Any, tmp_path: Path) -> None:
     base, tuned = make_pair(dtype=torch.bfloat16, shard="20KB")
     single = tmp_path / "single"

@@ -7,3 +7,6 @@ Progress = Callable[[int, int], None]
 
 Tick = Callable[[int, int, str], None]
 """Called with pieces done, pieces in all, and a word."""
+
+Note = Callable[[str], None]
+"""Called with a line that the user should read."""

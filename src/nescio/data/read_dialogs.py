@@ -3,18 +3,16 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nescio.core.callbacks import Note
 from nescio.core.errors import NescioError
 from nescio.core.files import Refuse, read_jsonl, stop
 from nescio.data.dialogs import Dialog, Fields, parse_dialog
 from nescio.data.formats import FORMATS, Format
 from nescio.data.rows import SUFFIXES, files_in, is_saved_dataset, read_rows
-
-Note = Callable[[str], None]
-"""Told, in one line, what else happens to files."""
 
 _SUFFIX = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
 _FIELDS_NAMED = 6

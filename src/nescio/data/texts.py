@@ -6,10 +6,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from nescio.core.callbacks import Note
 from nescio.core.errors import NescioError
 from nescio.core.files import stop
 from nescio.data.formats import FORMATS
-from nescio.data.read_dialogs import Note, files_of, read_dialogs, without_slot_files
+from nescio.data.read_dialogs import files_of, read_dialogs, without_slot_files
 from nescio.data.rows import SUFFIXES, is_saved_dataset, read_rows
 from nescio.pii.scan import Text
 

@@ -19,6 +19,7 @@ from nescio.core.adapters import (
     read_notes,
     weights_hash,
 )
+from nescio.core.callbacks import Note
 from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -123,7 +124,7 @@ def export(source: Path, out: Path, wanted: Wanted, reporter: Reporter) -> Done:
         hub.check(wanted.push, wanted.public)
     # 2) write it, and ask it, before it stands at its place
     with atomic_write(out) as folder:
-        _write(adapter, base, export, folder, wanted, notes.get("positive") or None)
+        _write(adapter, base, export, folder, wanted, notes.get("positive") or None, reporter.note)
         answered: dict[str, list[Row]] = {}
         if checks:
             if wanted.adapter and wanted.gguf:  # for the time of the check, beside the folder
@@ -192,7 +193,9 @@ def _tests(failed: list[dict[str, str]]) -> str:
     return ", ".join(each["test"] for each in failed)
 
 
-def _write(adapter: Path, base: str, export: Export, folder: Path, wanted: Wanted, sentence: str | None) -> None:
+def _write(
+    adapter: Path, base: str, export: Export, folder: Path, wanted: Wanted, sentence: str | None, note: Note
+) -> None:
     """Write the files, without the card."""
     tokenizer = load_tokenizer(base)
     if wanted.gguf:
@@ -213,7 +216,7 @@ def _write(adapter: Path, base: str, export: Export, folder: Path, wanted: Wante
             write_json(folder / NOTES, {name: value for name, value in notes.items() if name != "base"})
         tokenizer.save_pretrained(folder)
     else:
-        merge_adapter(base, adapter, folder)
+        merge_adapter(base, adapter, folder, note=note)
         tokenizer.save_pretrained(folder)
         _name_ends(folder / "generation_config.json", tokenizer)
     copy_licences(Path(base), folder)

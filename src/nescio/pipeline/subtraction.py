@@ -23,11 +23,14 @@ from nescio.task_vector.vector import open_vector
 
 def write(base: str, tuned: str, out: Path, **options: Any) -> None:
     """Write the subtracted model, or the adapter that subtracts, and print a summary."""
+    notes: list[str] = []
     with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=None)
         done = subtract(
-            base, tuned, out, progress=lambda now, all_: bar.update(task, completed=now, total=all_), **options
-        )
+            base, tuned, out, progress=lambda now, all_: bar.update(task, completed=now, total=all_), note=notes.append,
+            **options,
+        )  # fmt: skip
+    print(*notes, sep="\n", end="\n" * bool(notes))
     print(f"{done.out}: {done.changed} of {done.tensors} tensors changed, {done.bytes / 2**20:.0f} MiB")
     if not done.changed:
         print("! this is the base: --coefficient is 0, or --tuned differs in nothing that was selected")

@@ -66,7 +66,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     )
     if section.quantize:  # into the weights as they are, not into the rounded ones
         shutil.rmtree(folder / "tuned", ignore_errors=True)  # left by a kill
-        merge_adapter(run.recipe.base, done.checkpoints[-1], folder / "tuned")
+        merge_adapter(run.recipe.base, done.checkpoints[-1], folder / "tuned", note=run.note)
     else:
         done.model.merge_and_unload().save_pretrained(folder / "tuned")
     tokenizer.save_pretrained(folder / "tuned")
@@ -98,7 +98,7 @@ def merge(run: Context, folder: Path, tick: Tick) -> None:
     if out.exists():  # left by a kill
         shutil.rmtree(out)
     base = adapter_base(adapter)
-    merge_adapter(base, adapter, out, lambda now, total: tick(now >> 20, total >> 20, "MiB"))
+    merge_adapter(base, adapter, out, lambda now, total: tick(now >> 20, total >> 20, "MiB"), run.note)
     load_tokenizer(str(adapter)).save_pretrained(out)
     run.note(f"tuned: the adapter {adapter.name} was merged into its base {Path(base).name}")
 
@@ -126,7 +126,7 @@ def subtract(run: Context, folder: Path, tick: Tick) -> None:
     done = subtract_model(
         run.recipe.base, run.tuned, out, coefficient=section.coefficient, relu=section.relu,
         include=section.include, exclude=section.exclude,
-        progress=lambda now, total: tick(now >> 20, total >> 20, "MiB"),
+        progress=lambda now, total: tick(now >> 20, total >> 20, "MiB"), note=run.note,
     )  # fmt: skip
     run.note(f"subtracted {section.coefficient:g} of what tuning changed in {done.changed} of {done.tensors} tensors")
 

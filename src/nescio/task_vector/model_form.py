@@ -5,24 +5,34 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 
-from nescio.core.adapters import CONFIG, NOTES
-from nescio.core.callbacks import Progress
+from nescio.core.callbacks import Note, Progress
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
-from nescio.task_vector.checkpoints import PIECE, Checkpoint
+from nescio.task_vector.checkpoints import INDEX, PIECE, Checkpoint, first_three
 from nescio.task_vector.vector import TaskVector
 
 _RUN = 1 << 22  # elements that a thread writes at a time; the progress is reported after them
-_NOT_COPIED = (CONFIG, NOTES, ".bin.index.json")  # would make the copy an adapter, or name files that it lacks
-_SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
-_SIDE_NAMES = ("LICENSE", "NOTICE", "USE_POLICY")
+# By name: a tuned model's folder is where trainers and people leave data, and a copy of it is published.
+_PARTS = (
+    INDEX, "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "video_preprocessor_config.json", "params.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tekken.json",
+    "spiece.model", "sentencepiece*.model", "*.tiktoken", "chat_template.json", "chat_template.jinja",
+    "configuration_*.py", "modeling_*.py", "tokenization_*.py", "processing_*.py", "image_processing_*.py",
+)  # fmt: skip
+_TEMPLATES = "additional_chat_templates"
+_LICENCES = ("LICENSE", "NOTICE", "USE_POLICY")
+_PERHAPS_PARTS = (".json", ".txt", ".model", ".jinja", ".py")  # of other names: the user is told of these
 
 
-def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, progress: Progress | None) -> int:
+def write_model(
+    vector: TaskVector, coefficient: float, out: Path, card: str, progress: Progress | None, note: Note | None = None
+) -> int:
     """Write base − c·delta as a model folder, all or nothing.
 
     Args:
@@ -31,6 +41,7 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
         out: The folder; it must not exist.
         card: The model card, README.md.
         progress: Called with the bytes written and all bytes.
+        note: Called with a line that names files of the base's folder that were left behind, if there are any.
 
     Returns:
         The number of tensors that are no longer the base's.
@@ -42,7 +53,7 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
     check_space(out, base.nbytes)
     with atomic_write(out) as folder, _one_torch_thread():
         folder.mkdir()
-        copy_side_files(base.folder, folder)
+        left = copy_side_files(base.folder, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         base.lay_out(folder)
 
@@ -55,6 +66,9 @@ def write_model(vector: TaskVector, coefficient: float, out: Path, card: str, pr
                     changed.add(name)
 
         _write_all(base, write, progress)
+    if left and note:
+        place = Path(base.name).name
+        note(f"left behind in {place}, as no part of a model: {first_three(left)}; copy yourself what is one")
     return len(changed)
 
 
@@ -102,16 +116,27 @@ def check_space(out: Path, wanted: int) -> None:
 def copy_licences(source: Path, target: Path) -> None:
     """Copy the files that say under which terms a model may be used; a hub id's are not at hand."""
     for file in source.iterdir() if source.is_dir() else ():
-        if file.is_file() and file.name.upper().startswith(_SIDE_NAMES):
+        if file.is_file() and file.name.upper().startswith(_LICENCES):
             shutil.copyfile(file, target / file.name)
 
 
-def copy_side_files(source: Path, target: Path) -> None:
-    """Copy configuration, tokenizer, code and licence: all that a model's folder needs besides its weights."""
-    for file in source.iterdir():
-        wanted = file.suffix in _SIDE_SUFFIXES or file.name.upper().startswith(_SIDE_NAMES)
-        if file.is_file() and wanted and not file.name.endswith(_NOT_COPIED):
+def copy_side_files(source: Path, target: Path) -> list[str]:
+    """Copy configuration, tokenizer, code and licence: all that a model's folder needs besides its weights.
+
+    Returns:
+        The names of other files that a program might read with a model; they were not copied.
+    """
+    copy_licences(source, target)
+    left = []
+    for file in sorted(source.iterdir()):
+        if not file.is_file() or (target / file.name).exists():
+            continue
+        if any(fnmatchcase(file.name, part) for part in _PARTS):
             shutil.copyfile(file, target / file.name)
-    templates = source / "additional_chat_templates"
-    if templates.is_dir():
-        shutil.copytree(templates, target / templates.name)
+        elif file.suffix in _PERHAPS_PARTS and not file.name.endswith(".index.json"):  # would name files that it lacks
+            left.append(file.name)
+    if templates := sorted((source / _TEMPLATES).glob("*.jinja")):
+        (target / _TEMPLATES).mkdir()
+        for file in templates:
+            shutil.copyfile(file, target / _TEMPLATES / file.name)
+    return left

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from nescio.core.callbacks import Progress
+from nescio.core.callbacks import Note, Progress
 from nescio.core.errors import NescioError
 from nescio.task_vector.adapter_form import write_fitted, write_negated
 from nescio.task_vector.model_form import write_model
@@ -46,6 +46,7 @@ def subtract(
     as_adapter: bool = False,
     rank: int | None = None,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Summary:
     """Write base − c·(tuned − base) (paper, section 2.1).
 
@@ -60,6 +61,7 @@ def subtract(
         as_adapter: Write −c·delta as a PEFT adapter of the base instead; exact, for a tuned side that is one.
         rank: Write the best adapter of this rank for −c·delta (truncated SVD of each matrix).
         progress: Called with bytes done and all bytes.
+        note: Called with a line about files of the base's folder that were left behind.
 
     Raises:
         NescioError: The two do not belong together, the weights are not safetensors, `out` exists, the disk is too
@@ -83,7 +85,8 @@ def subtract(
     if as_adapter:
         size = write_negated(vector, coefficient, out, card)
         return Summary(out, tensors, len(vector.selected) if coefficient else 0, size)
-    return Summary(out, tensors, write_model(vector, coefficient, out, card, progress), vector.base.nbytes)
+    changed = write_model(vector, coefficient, out, card, progress, note)
+    return Summary(out, tensors, changed, vector.base.nbytes)
 
 
 def _card(
@@ -108,7 +111,9 @@ def _card(
     return "\n".join(lines)
 
 
-def merge_adapter(base: str, adapter: Path, out: Path, progress: Progress | None = None) -> None:
+def merge_adapter(
+    base: str, adapter: Path, out: Path, progress: Progress | None = None, note: Note | None = None
+) -> None:
     """Write base + delta of a LoRA adapter as a model, in the base's type: the model that PEFT's merge gives.
 
     Args:
@@ -116,9 +121,10 @@ def merge_adapter(base: str, adapter: Path, out: Path, progress: Progress | None
         adapter: A folder of plain LoRA.
         out: The folder to write; it must not exist.
         progress: Called with bytes done and all bytes.
+        note: Called with a line about files of the base's folder that were left behind.
 
     Raises:
         NescioError: The adapter is more than plain LoRA or does not fit; nothing is left at `out`.
     """
-    note = f"# Merged model\n\n{Path(base).name} with the LoRA adapter {adapter.name} merged into its weights.\n"
-    write_model(open_vector(base, str(adapter)), -1.0, out, note, progress)
+    card = f"# Merged model\n\n{Path(base).name} with the LoRA adapter {adapter.name} merged into its weights.\n"
+    write_model(open_vector(base, str(adapter)), -1.0, out, card, progress, note)
