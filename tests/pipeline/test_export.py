@@ -147,6 +147,17 @@ def test_an_adapter_that_peft_does_not_read_is_named(baked: Any) -> None:
     assert not (run / "out").exists()
 
 
+@pytest.mark.parametrize("wanted", [{}, {"adapter": True}])
+def test_a_damaged_adapter_is_not_written(baked: Any, wanted: dict[str, Any]) -> None:
+    run, _ = baked
+    weights = load_file(run / "adapter/adapter_model.safetensors")
+    weights[min(weights)][0, 0] = float("nan")
+    save_file(weights, run / "adapter/adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(NescioError, match=r"adapter_model\.safetensors: damaged .*not finite"):
+        export(run, run / "out", **wanted)
+    assert not (run / "out").exists() and not list(run.glob(".out*"))
+
+
 def test_a_tokenizer_that_gguf_cannot_hold_leaves_nothing(baked: Any) -> None:
     from tokenizers import Tokenizer, models
 

@@ -186,6 +186,31 @@ def test_adapters_that_do_not_fit(make_pair: Any, tmp_path: Path) -> None:
         subtract(str(base), str(adapter), tmp_path / "out")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_that_are_not_finite_are_refused_in_each_form(make_pair: Any, tmp_path: Path) -> None:
+    base, tuned = make_pair()
+    adapter = write_adapter(base, tmp_path / "adapter")
+    out, said = tmp_path / "out", r"coefficient \* delta is not finite in torch\.float32"
+    with pytest.raises(NescioError, match=said):
+        subtract(str(base), str(adapter), out, 1e300, as_adapter=True)
+    with pytest.raises(NescioError, match=said):
+        subtract(str(base), str(tuned), out, 1e300, rank=2)
+    name, stored = "model.layers.0.mlp.up_proj.weight", load_file(tuned / "model.safetensors")
+    stored[name][0, 0] = float("nan")
+    save_file(stored, tuned / "model.safetensors", {"format": "pt"})
+    with pytest.raises(NescioError, match=f"{name}: the delta is not finite; is the fine-tune damaged"):
+        subtract(str(base), str(tuned), out, rank=2)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights[min(weights)][0, 0] = float("inf")
+    save_file(weights, adapter / "adapter_model.safetensors", {"format": "pt"})
+    for work in (lambda: subtract(str(base), str(adapter), out, as_adapter=True), lambda: compress(adapter, out)):
+        with pytest.raises(
+            NescioError, match=r"adapter_model\.safetensors: damaged .*not finite.*write the adapter again"
+        ):
+            work()
+    assert not out.exists()
+
+
 def test_an_adapter_with_the_bases_configuration_beside_it(make_pair: Any, tmp_path: Path) -> None:
     base, _ = make_pair()
     adapter = write_adapter(base, tmp_path / "adapter")

@@ -148,15 +148,19 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of an adapter.
 
     Raises:
-        NescioError: The file is missing, damaged or no safetensors.
+        NescioError: The file is missing, damaged or no safetensors, or holds numbers that are not finite.
     """
     path = folder / WEIGHTS
     if not path.is_file():
         raise NescioError(f"{folder}: holds no {WEIGHTS}; save the adapter with save_pretrained (pickles are refused)")
     try:
-        return dict(load_file(path))
+        tensors = dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise NescioError(f"{path}: damaged ({first_line(error)}); {REWRITE_ADAPTER}") from error
+    # In fp64, since PyTorch has no isfinite for fp8.
+    if broken := next((name for name, tensor in tensors.items() if not tensor.double().isfinite().all()), None):
+        raise NescioError(f"{path}: damaged ({broken} holds numbers that are not finite); {REWRITE_ADAPTER}")
+    return tensors
 
 
 def lora_config(ranks: Mapping[str, int], fan_in_fan_out: bool = False) -> dict[str, Any]:

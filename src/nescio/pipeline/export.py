@@ -17,6 +17,7 @@ from nescio.core.adapters import (
     opened_by,
     read_config,
     read_notes,
+    read_weights,
     weights_hash,
 )
 from nescio.core.callbacks import Note
@@ -208,6 +209,7 @@ def _write(
         else:
             write_gguf(vector, wanted.gguf, folder / export.file)
     elif wanted.adapter:
+        read_weights(adapter)  # refuses what is damaged
         folder.mkdir()
         shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
         values = read_object(adapter / CONFIG, REWRITE_ADAPTER)

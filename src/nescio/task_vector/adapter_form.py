@@ -1,5 +1,6 @@
 """−c·delta as a PEFT adapter of the base, to attach and detach at run time: exact from an adapter, else fitted."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def write_negated(vector: TaskVector, coefficient: float, out: Path, card: str) 
         The bytes of the weights.
 
     Raises:
-        NescioError: The delta is not that of an adapter, or ReLU makes it one of full rank.
+        NescioError: The delta is not that of an adapter, ReLU makes it one of full rank, or −c·delta is not finite.
     """
     if not isinstance(vector.delta, LowRank):
         raise NescioError(
@@ -66,12 +67,14 @@ def write_fitted(
     """Write the adapter of a rank that is nearest to −c·delta, matrix by matrix (truncated SVD, seeded).
 
     Raises:
-        NescioError: No matrix differs from the base's.
+        NescioError: No matrix differs from the base's, or a delta is not finite.
     """
     entries = vector.base.entries
     # 1) Energy of each selected tensor's delta; a head that is the embedding counts once.
     twice = {name for name in vector.selected if tied_embedding(vector.base) and name.endswith(HEADS)}
     energy = {name: _energy(vector, name) for name in sorted(vector.selected - twice)}
+    if broken := next((name for name, value in energy.items() if not math.isfinite(value)), None):
+        raise NescioError(f"{broken}: the delta is not finite; is the fine-tune damaged?")
     # 2) The modules that use each tensor that differs.
     modules = _modules_of_weights(vector, [name for name, value in energy.items() if value > 0])
     if not modules:
@@ -152,7 +155,16 @@ class _Adapter:
     kinds: set[str]
 
     def add(self, module: str, kind: str, a: Tensor, b: Tensor) -> None:
-        """Add a module's A `[r, in]` and B `[out, r]`."""
+        """Add a module's A `[r, in]` and B `[out, r]`.
+
+        Raises:
+            NescioError: They are not finite.
+        """
+        if not (a.isfinite().all() and b.isfinite().all()):
+            raise NescioError(
+                f"{module}: coefficient * delta is not finite in {b.dtype}; is the fine-tune damaged, or the "
+                "coefficient too large?"
+            )
         names = EMBEDDING if kind == "embedding" else LINEAR
         for name, factor in zip(names, (a, b), strict=True):
             self.tensors[f"{PREFIX}{module}.{name}"] = factor.contiguous()
