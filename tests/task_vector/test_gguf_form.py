@@ -105,6 +105,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(
         write_gguf(vector, "q4_k", out)
     for name, style, changes, said in (
         ("qwen", "qwen2", {}, "architecture qwen2"),
+        ("gelu", "llama", {"hidden_act": "gelu"}, "gelu: activation gelu: .* has silu alone; export with --merged"),
         ("odd", "llama", {"intermediate_size": 72}, "rows of 72 do not divide"),
     ):
         make_model(style, **changes).save_pretrained(tmp_path / name)

@@ -114,6 +114,10 @@ def llama_config(folder: Path) -> Any:
             f"{folder.name}: rope scaling {rope['rope_type']} is not written as GGUF here; export with --merged and "
             "convert with llama.cpp's convert_hf_to_gguf.py"
         )
+    if config.hidden_act not in ("silu", "swish"):  # two names of one function
+        raise NescioError(
+            f"{folder.name}: activation {config.hidden_act}: llama.cpp's llama has silu alone; export with --merged"
+        )
     return config
 
 
