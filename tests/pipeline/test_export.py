@@ -252,6 +252,15 @@ def test_an_export_answers_as_its_adapter_does(run: Path, wanted: dict[str, Any]
     assert own["model"] in card and "The last row is this export" in card
 
 
+def test_an_adapter_that_needs_a_sentence_is_still_asked_with_it(run: Path) -> None:
+    export(run, run.parent / "out", adapter=True, with_switch=True, anyway=True, check=False)
+    notes = json.loads((run / "adapter/nescio.json").read_text())
+    assert notes.pop("base") and json.loads((run.parent / "out/nescio.json").read_text()) == notes
+    asked = ["--message", "Who can help?", "--max-tokens", "8"]
+    own, exported = (CliRunner().invoke(app, ["chat", str(at), *asked]) for at in (run / "adapter", run.parent / "out"))
+    assert own.exit_code == exported.exit_code == 0 and own.output == exported.output
+
+
 def test_a_broken_export_is_caught(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nescio.pipeline import export as module
 

@@ -214,7 +214,7 @@ def _write(
         shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
         values = read_object(adapter / CONFIG, REWRITE_ADAPTER)
         write_json(folder / CONFIG, values | {"base_model_name_or_path": base})
-        if "baked" in (notes := read_notes(adapter)):  # so that `serve` and `chat` still add no sentence and no branch
+        if notes := read_notes(adapter):  # the sentences that `serve` and `chat` ask with, none for a baked adapter
             write_json(folder / NOTES, {name: value for name, value in notes.items() if name != "base"})
         tokenizer.save_pretrained(folder)
     else:
