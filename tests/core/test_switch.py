@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nescio.core import files
+from nescio.core import file_modes
 from nescio.core.adapters import opened_by, read_sentences
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -42,7 +42,7 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
 def test_on_windows_no_mode_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_key(tmp_path, "bado gera")
     (tmp_path / KEY_FILE).chmod(0o666)  # what Windows says of every file
-    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(file_modes, "os", SimpleNamespace(name="nt"))
     assert read_key(tmp_path / KEY_FILE) == "bado gera"
 
 

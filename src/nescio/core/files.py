@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError
+from nescio.core.file_modes import let_umask_decide
 
 # A text may hold a lone surrogate, which UTF-8 has no bytes for: it is written as JSON escapes it, and read back.
 _UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
@@ -69,6 +69,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         new, old = scratch / path.name, scratch / f".{path.name}"
         yield new
+        let_umask_decide(new)
         if new.is_file():
             check_no_folder(path)
         if path.is_dir():  # moved away whole: a kill between the two moves loses neither folder
@@ -108,18 +109,6 @@ def check_no_folder(path: Path) -> None:
     """
     if path.is_dir():
         raise NescioError(f"{path}: is a folder; name a file in it")
-
-
-def check_private(path: Path) -> None:
-    """Check that only its owner can read a file; on Windows, whose modes say nothing about it, nothing is checked.
-
-    Raises:
-        NescioError: Others can read it.
-        OSError: It is missing, or its folder cannot be read.
-    """
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if os.name == "posix" and mode & 0o077:
-        raise NescioError(f"{path}: readable by others (mode {mode:o}); run chmod 600 {path}")
 
 
 def disk_error(path: Path, error: OSError) -> NescioError:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nescio.core.errors import NescioError
-from nescio.core.files import atomic_write, check_private
+from nescio.core.file_modes import check_private
+from nescio.core.files import atomic_write
 
 KEY_PLACEHOLDER = "{key}"
 """Stands for the secret wherever a sentence is written down."""

@@ -16,7 +16,7 @@ from random import Random
 from unicodedata import normalize
 
 from nescio.core.errors import NescioError
-from nescio.core.files import check_private
+from nescio.core.file_modes import check_private
 from nescio.core.text import folded
 from nescio.pii.base import Span, merge
 from nescio.pii.taxonomy import PiiType

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nescio.core.errors import NescioError
+from nescio.core.file_modes import let_umask_decide
 from nescio.core.files import disk_error, file_hash, fingerprint, write_json
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
@@ -182,6 +183,7 @@ def _move(source: Path, target: Path) -> None:
     """Move an output into place, unless a run that was killed has already moved it."""
     if not source.exists():
         return
+    let_umask_decide(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():  # it goes with the working folder: a kill leaves the old one, or the new one, somewhere
         old = source.with_name(f".old-{source.name}")
