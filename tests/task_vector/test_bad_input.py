@@ -215,6 +215,8 @@ def test_a_result_that_is_not_finite_is_refused(make_pair: Any, tmp_path: Path, 
     save(tuned, spoilt)
     with pytest.raises(NescioError, match=rf"{name}: base - 2 \* delta is not finite in torch\.float16"):
         subtract(str(base), str(tuned), tmp_path / "out", 2.0)
+    with pytest.raises(NescioError, match=rf"{name}: base \+ 2 \* delta is not finite in torch\.float16"):
+        subtract(str(base), str(tuned), tmp_path / "out", -2.0)
     assert not (tmp_path / "out").exists()
 
 

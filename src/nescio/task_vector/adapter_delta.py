@@ -12,9 +12,10 @@ from nescio.core.adapters import base_weight_of, factor_names, read_config, read
 from nescio.core.errors import NescioError, first_line
 from nescio.core.model_size import bare_model
 from nescio.core.one_bit import is_one_bit
+from nescio.task_vector.checkpoint_delta import tied_embedding
 from nescio.task_vector.checkpoints import EMBEDDINGS, HEADS, Checkpoint, first_three
 
-_MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and give the merged folder as --tuned"
+_MERGE = "merge it (PEFT's merge_and_unload, then save_pretrained) and use the merged model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
     others = [key for key in others if not _is_copy_of_base(key, tensors[key], base)]
     if others:
         raise NescioError(f"{name}: {first_three(others)}: more than a plain LoRA; {_MERGE}")
+    tied = [module for module in modules if base.is_tied and f"{module}.weight".endswith(EMBEDDINGS + HEADS)]
+    if tied:
+        # PEFT adds the delta to one of the two; merged, it would act on both.
+        raise NescioError(f"{name}: adapts {first_three(tied)}, tied in the base; untie them and {_MERGE}")
     kinds, factors = module_kinds(base), {}
     strangers = [module for module in modules if module not in kinds or weight_of(module, base) is None]
     if strangers:
@@ -105,16 +110,14 @@ def open_adapter(name: str, folder: Path, base: Checkpoint) -> LowRank:
     ]
     if wrong:
         raise NescioError(f"{name}: shapes that differ: {first_three(wrong)}; is it an adapter of this base?")
-    tied = [weight for weight in factors if base.is_tied and weight.endswith(EMBEDDINGS + HEADS)]
-    if tied:
-        # PEFT adds the delta to one of the two; merged, it would act on both.
-        raise NescioError(f"{name}: adapts {first_three(tied)}, tied in the base; untie them and {_MERGE}")
     return LowRank(factors)
 
 
 def _is_copy_of_base(key: str, tensor: Tensor, base: Checkpoint) -> bool:
     """Return whether a tensor is the base's own weight, which PEFT stores with adapters of an embedding or head."""
-    weight = weight_of(base_weight_of(key), base)
+    module = base_weight_of(key)
+    weight = tied_embedding(base) if f"{module}.weight".endswith(HEADS) else None
+    weight = weight or weight_of(module, base)
     return weight is not None and torch.equal(base.entries[weight].read_all().to(tensor.dtype), tensor)
 
 

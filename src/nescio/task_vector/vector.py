@@ -60,9 +60,8 @@ class TaskVector:
         wide = base.double()
         result = wide.sub_(self._delta(name, wide, start, stop).mul_(coefficient)).to(base.dtype)
         if not result.isfinite().all() and base.isfinite().all():
-            raise NescioError(
-                f"{name}: base - {coefficient:g} * delta is not finite in {base.dtype}; is the fine-tune damaged?"
-            )
+            change = f"{'-' if coefficient > 0 else '+'} {abs(coefficient):g} * delta"
+            raise NescioError(f"{name}: base {change} is not finite in {base.dtype}; is the fine-tune damaged?")
         return result
 
     def delta_rows(self, name: str, start: int, stop: int) -> Tensor:
