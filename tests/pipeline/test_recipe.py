@@ -37,6 +37,10 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  epochs: many\n", r"r\.yaml:6: train\.epochs: .*is 'many'"),
         (GOOD + "train:\n  epochs: 0\n", r"r\.yaml:6: train\.epochs: .*greater than 0, is 0"),
         (GOOD + "train:\n  lora:\n    r: -1\n", r"r\.yaml:7: train\.lora\.r: "),
+        (
+            GOOD + "train:\n  anchors: {count: 20}\nbake:\n  more_anchors: 9\n  anchors_per_step: 117\n",
+            r"bake\.anchors_per_step: 117 a step, but there are 116 at most; set it lower, or bake\.more_anchors higher",
+        ),
         (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: guidance space 'lin': unknown"),
         (
             GOOD + "evaluate:\n  rows:\n    - {name: a, guidance: {scal: 3}}\n",

@@ -30,7 +30,7 @@ from nescio.pipeline.context import Context
 from nescio.pipeline.memory import check_memory
 from nescio.pipeline.too_long import Asking, drop_too_long
 from nescio.pipeline.train import copy_adapter, in_bf16, row_tokens
-from nescio.pipeline.train_sections import BakeSection
+from nescio.pipeline.train_sections import ANCHOR_WAYS, BakeSection
 from nescio.training.anchors import Anchors, AnchorSettings
 from nescio.training.batch import Unit
 from nescio.training.losses.distil import distil
@@ -139,7 +139,7 @@ class Baking:
         # Few of the student's own answers loop, and only these show it the way out.
         kept = self.held + own
         kept += repeated([each for each in own if loops(each[0].answer)], len(kept))
-        held = asked_ways([anchor.messages for anchor, _ in kept], 4 * len(kept), 0.5, seed + 1)
+        held = asked_ways([anchor.messages for anchor, _ in kept], ANCHOR_WAYS * len(kept), 0.5, seed + 1)
         weights = AnchorSettings(
             per_step=section.anchors_per_step, weight=section.anchor_weight, place="bake.anchors_per_step"
         )

@@ -23,7 +23,7 @@ from nescio.pipeline.sections import (
     PairsSection,
     Section,
 )
-from nescio.pipeline.train_sections import BakeSection, SubtractSection, TrainSection, TuneSection
+from nescio.pipeline.train_sections import ANCHOR_WAYS, BakeSection, SubtractSection, TrainSection, TuneSection
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -68,8 +68,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _anchors_to_bake_with(self) -> Self:
-        if self.bake is not None and self.train.anchors is None:
+        if self.bake is None:
+            return self
+        if self.train.anchors is None:
             raise ValueError("bake: needs anchors, or the model forgets; set train.anchors, or bake: null")
+        # Of what the base makes up fewer are usable: this refuses what cannot be, before the training.
+        most = ANCHOR_WAYS * (self.train.anchors.count + self.bake.more_anchors)
+        if self.bake.anchors_per_step > most:
+            raise ValueError(
+                f"bake.anchors_per_step: {self.bake.anchors_per_step} a step, but there are {most} at most; set it "
+                "lower, or bake.more_anchors higher"
+            )
         return self
 
     @model_validator(mode="after")

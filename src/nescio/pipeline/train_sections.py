@@ -119,6 +119,10 @@ class TrainSection(_Fit):
         return self
 
 
+ANCHOR_WAYS = 4
+"""Ways of asking in which each anchor stands in a round of baking."""
+
+
 class BakeSection(Section):
     """Baking: the teacher's guided answers become the adapter's own, without a sentence and a second branch."""
 
