@@ -39,7 +39,11 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "train:\n  lora:\n    r: -1\n", r"r\.yaml:7: train\.lora\.r: "),
         (
             GOOD + "train:\n  anchors: {count: 20}\nbake:\n  more_anchors: 9\n  anchors_per_step: 117\n",
-            r"bake\.anchors_per_step: 117 a step, but there are 116 at most; set it lower, or bake\.more_anchors higher",
+            r"bake\.anchors_per_step: 117 a step, but there are 116 at most; .*, or bake\.more_anchors higher",
+        ),
+        (
+            GOOD + "train:\n  lora: {targets: q_proj}\n",
+            r"r\.yaml:6: train\.lora\.targets: must be all-linear or a list of modules, .*, is 'q_proj'$",
         ),
         (GOOD + "evaluate:\n  spaces: [lin]\n", r"r\.yaml:6: evaluate\.spaces\.0: guidance space 'lin': unknown"),
         (

@@ -1,8 +1,8 @@
 """The sections of a recipe that train: tuning, subtraction, training on pairs with anchors, and baking."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
@@ -12,13 +12,20 @@ from nescio.pipeline.sections import Count, Positive, Rate, Section
 from nescio.training.settings import Keep, LoraSettings, NllOver, Reporter
 
 
+def _targets(value: Any) -> Any:
+    """Refuse here what is neither: Pydantic's words about a union name its first member alone."""
+    if value == "all-linear" or (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+        return value
+    raise ValueError("must be all-linear or a list of modules, as [q_proj, v_proj]")
+
+
 class LoraSection(Section):
     """LoRA on all linear layers."""
 
     r: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    targets: Literal["all-linear"] | list[str] = "all-linear"
+    targets: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_targets)] = "all-linear"
 
     @property
     def settings(self) -> LoraSettings:
