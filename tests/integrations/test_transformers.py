@@ -303,6 +303,7 @@ def test_a_sampler_of_the_models_own_is_refused_when_sampling(
         ({"input_ids": PROMPTS}, "input_ids must be a tensor"),
         ({"num_return_sequences": 0}, "must be 1 or more"),
         ({"do_sample": True, "temperature": -1.0}, "temperature must be 0"),
+        ({"do_sample": True, "seed": [1, 2]}, r"seed \[1, 2\]: must be one whole number; row i draws with seed \+ i"),
         ({"do_sample": True, "top_p": 0.0}, "top_p lie in"),
     ],
 )

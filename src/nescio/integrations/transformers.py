@@ -72,7 +72,7 @@ class GuidanceProcessor(LogitsProcessor):
         processors: Sequence[Processor] = (),
         **settings: Any,
     ) -> None:
-        check_sampling(temperature, top_p, top_k)
+        check_sampling(temperature, top_p, top_k, seed)
         self.history: list[Tensor] | None = None  # set to a list to collect each step's guided scores
         self._how = _each(how, settings)
         self._processors = processors

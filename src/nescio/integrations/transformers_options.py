@@ -1,6 +1,7 @@
 """Options of Transformers' `generate` under guidance: refused, or translated for a batch that holds both branches."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -78,12 +79,14 @@ def check_options(model: Any, options: Mapping[str, Any], do_sample: bool) -> No
         raise NescioError("generate: guidance needs a causal language model, this one has an encoder")
 
 
-def check_sampling(temperature: float, top_p: float, top_k: int) -> None:
+def check_sampling(temperature: float, top_p: float, top_k: int, seed: Any) -> None:
     """Check the ranges of the sampling options.
 
     Raises:
-        NescioError: A value is out of its range.
+        NescioError: A value is out of its range, or the seed is no number.
     """
+    if not isinstance(seed, Integral):
+        raise NescioError(f"seed {seed!r}: must be one whole number; row i draws with seed + i")
     if not (0 <= temperature < float("inf") and 0 < top_p <= 1 and top_k >= 0):
         raise NescioError(
             f"temperature {temperature}, top_p {top_p}, top_k {top_k}: temperature must be 0 (greedy) or more, "
