@@ -54,6 +54,19 @@ def test_the_figure_survives_a_model_that_says_nothing_finite() -> None:
     assert drawn == curves([0, 1, 0.5], [20.0, float("inf"), 40.0], [0, 1, 0.25], [3, 0, 1], [False, True, False])
 
 
+def test_a_refusal_is_one_line_and_a_written_model_has_a_bar(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned = map(str, pair)
+    with pytest.raises(NescioError, match="rank 0"):
+        write(base, tuned, tmp_path / "out", rank=0)
+    assert not capsys.readouterr().out
+    (pair[0] / "chats.json").write_text("[]")
+    write(base, tuned, tmp_path / "out")
+    assert "bytes" in (said := capsys.readouterr().out) or "kB" in said
+    assert "left behind in base, as no part of a model: chats.json;" in said
+
+
 @pytest.mark.parametrize("coefficient", [0.0, 0.5])
 def test_a_subtraction_that_changes_nothing_says_so(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], coefficient: float

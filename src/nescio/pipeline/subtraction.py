@@ -24,12 +24,18 @@ from nescio.task_vector.vector import open_vector
 def write(base: str, tuned: str, out: Path, **options: Any) -> None:
     """Write the subtracted model, or the adapter that subtracts, and print a summary."""
     notes: list[str] = []
-    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=None)
-        done = subtract(
-            base, tuned, out, progress=lambda now, all_: bar.update(task, completed=now, total=all_), note=notes.append,
-            **options,
-        )  # fmt: skip
+    bar = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    task = bar.add_task("", total=None)
+
+    def advance(now: int, whole: int) -> None:
+        bar.start()  # at the first piece: a refusal is one line, without an empty bar before it
+        bar.update(task, completed=now, total=whole)
+
+    try:
+        done = subtract(base, tuned, out, progress=advance, note=notes.append, **options)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
     print(*notes, sep="\n", end="\n" * bool(notes))
     print(f"{done.out}: {done.changed} of {done.tensors} tensors changed, {done.bytes / 2**20:.0f} MiB")
     if not done.changed:
