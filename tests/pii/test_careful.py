@@ -36,6 +36,11 @@ def counts(label: str, marked: str, english: bool = True) -> bool:
         ("passport no. ", "person"),
         ("my number is ", "phone"), ("She lives in ", None), ("Your order is late. Call ", "phone"),
         ("Call us. The order ", "thing"), ("A call is no order. It is ", None),
+        ("Order #", "thing"), ("The number of the order is ", "thing"),
+        ("The tracking number of your parcel is ", "thing"),
+        ("customer no. ", "person"), ("customer #", "person"), ("Customer ", None), ("my passport: ", "person"),
+        ("Order for Ann, ", None), ("Missed call from ", "phone"), ("Caller ID: ", None), ("just in case: ", None),
+        ("The order number:\n", "thing"), ("Thanks for the order\n", None), ("Orders: ", None),
     ],
 )  # fmt: skip
 def test_what_a_number_is_called(before: str, kind: str | None) -> None:
@@ -49,6 +54,9 @@ def test_what_a_number_is_called(before: str, kind: str | None) -> None:
         ("PHONE", "Multiply [1234567890] by 3.", False),
         ("PHONE", "Here: [415-555-0132].", True),
         ("PHONE", "Your order [4471-20983-7] has left.", False),
+        ("PHONE", "Please confirm the order with Ann at [415-555-0132].", True),
+        ("ADDRESS", "Please ship my order: [14 Old Mill Farm].", True),
+        ("ADDRESS", "It listens at [port 52110].", False),
         ("GOVERNMENT_ID", "The batch [L2309187] is late.", False),
         ("GOVERNMENT_ID", "He gave [L2309187] as his id.", True),
         ("PASSPORT", "[0x7ffeefbff5c8] is on the stack.", False),

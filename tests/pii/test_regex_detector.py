@@ -73,6 +73,19 @@ def test_what_the_words_before_it_tell(text: str, kind: str, piece: str) -> None
 @pytest.mark.parametrize(
     "text",
     [
+        "You will get a call from 415-555-0132 tomorrow.", "The patient Ann Lee (415-555-0132) fainted.",
+        "Please confirm the order with Ann at 415-555-0132.", "Reservation for Ann Lee, 415-555-0132, two nights.",
+        "| Ann Lee | customer | 415-555-0132 |", "Monday from 9 to 5 on 415-555-0132", "Room service: 415-555-0132",
+        "My license was stolen, 415-555-0132 is where I am.", "Order #4711. Ann Lee, 415-555-0132",
+    ],
+)  # fmt: skip
+def test_a_phone_stays_one_beside_words_that_name_other_numbers(text: str) -> None:
+    assert ("phone", "415-555-0132") in pieces(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "Version 10.4.2.1 came out on May 3, 1981.", "The order number is 415-555-0132.", "It costs 1,299.00 dollars.",
         "ISBN 978-3-16-148410-0 is a book.", "Invoice 2024-0012345 of 12.03.2024, batch 20240312.",
         "We meet at 10:30 on 2024-03-12.", "See section 3.2.1 and figure 12.",

@@ -16,6 +16,8 @@ _FIELDS = """
 """
 _FIELD_NAMES = frozenset(_FIELDS.split())  # what forms and logs call a field, and recognisers take for a name
 _LABEL = re.compile(r"\s*[:=]")
+_NUMBER = re.compile(r"\S*\d")  # in "port 52110" as well
+_WORD = re.compile(r"[^\W\d_]{2}")
 _GROUPED = re.compile(r"\W*[+0]|\d+[\s().–/-]+(?:\d+[\s().–/-]+)*\d{3}")  # a prefix, or groups of digits
 
 
@@ -40,11 +42,13 @@ class Careful:
         ]
 
     def _is_doubtful(self, text: str, span: Span) -> bool:
-        if span.type in _NUMBERS and re.search(r"\d", span.text):
-            name = called(text, span.start)
+        if span.type in _NUMBERS and (number := _NUMBER.search(span.text)):
+            name = called(text, span.start + number.start())
             if span.type == "phone":
                 return name in ("person", "thing") or (name is None and not _GROUPED.match(span.text))
-            return name == "thing" or span.text.startswith("0x") or span.label in _FRAGMENTS
+            # "My order goes to room 14 Old Mill Farm": what has words behind its number is a whole address.
+            is_thing = name == "thing" and not (span.type == "address" and _WORD.search(span.text, number.end()))
+            return is_thing or span.text.startswith("0x") or span.label in _FRAGMENTS
         if span.type not in _NAMES:
             return span.label in _FRAGMENTS
         # A name in small letters is one where all the text is in them.
