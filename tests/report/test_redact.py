@@ -14,7 +14,7 @@ from nescio.core.files import write_jsonl, write_text
 from nescio.pipeline.context import Context
 from nescio.pipeline.purge import masker
 from nescio.pipeline.recipe import load_recipe, recipe_of
-from nescio.report.redact import redacted_row
+from nescio.report.redact import redacted, redacted_row
 
 # Those that tests/report/conftest.py makes a run of.
 PEOPLE = ["Aaron Avila", "Kate Rasmussen", "Henry Duarte", "Tyrone Mueller", "Ana Harrington", "Alicia Odom"]
@@ -90,14 +90,39 @@ def test_recorded_values_are_masked_in_any_surroundings(run: Path) -> None:
     said = "[Ann], **Ann**, Ann/Bob, Ann-Marie, ANN and Ann's friend; Geneva's centre; 田中さんです"
     messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": said}]
     write_jsonl(run / "data/train.jsonl", [{"id": "a", "messages": messages, "pii": slots}])
-    masked = masker(Context(load_recipe(run / "recipe.yaml"), run, print))(said)
+    personal = masker(Context(load_recipe(run / "recipe.yaml"), run, print))
+    masked = redacted({"answer": said, "spans": []}, personal)["answer"]
     assert not re.search("ann|geneva|田中", masked.replace("and", ""), re.IGNORECASE), masked
+
+
+@pytest.mark.parametrize(
+    ("recorded", "counted", "shown", "marks"),
+    [
+        ("14 Elm Close, Leeds", ["Leeds"], "She lives at [GPE].", ["[GPE]"]),
+        ("14 Elm Close", ["lives at 14", "Leeds"], "She [GPE], [GPE].", ["[GPE]", "[GPE]"]),
+        ("14 Elm Close, Leeds", ["Elm Close", "Leeds"], "She lives at [GPE][GPE].", ["[GPE]", "[GPE]"]),
+        ("14 Elm Close", ["Leeds"], "She lives at [PII], [GPE].", ["[GPE]"]),
+        ("Leeds", ["14 Elm Close, Leeds"], "She lives at [GPE].", ["[GPE]"]),
+    ],
+)
+def test_what_is_recorded_is_masked_whole_where_part_of_it_was_counted(
+    recorded: str, counted: list[str], shown: str, marks: list[str]
+) -> None:
+    said = "She lives at 14 Elm Close, Leeds."
+
+    def place(piece: str) -> tuple[int, int]:
+        return said.index(piece), said.index(piece) + len(piece)
+
+    spans = [dict(zip(("start", "end", "label"), (*place(piece), "GPE"), strict=True)) for piece in counted]
+    quoted = redacted({"answer": said, "spans": spans}, lambda _: [(*place(recorded), "PII")])
+    assert quoted["answer"] == shown
+    assert [shown[span["start"] : span["end"]] for span in quoted["spans"]] == marks
 
 
 def test_what_an_attack_found_is_masked_in_the_form_in_which_it_was_found() -> None:
     quoted = {"person": "a", "asked": "When?", "answer": "On 3 May 1980.", "places": [[3, 13]], "value": "1980-05-03",
               "read": None, "said": "exact"}  # fmt: skip
-    (shown,) = redacted_row({"attacked_examples": [quoted]}, str)["attacked_examples"]
+    (shown,) = redacted_row({"attacked_examples": [quoted]}, lambda _: [])["attacked_examples"]
     assert shown["answer"] == "On [value]." and shown["places"] == [[3, 10]]
     assert "1980" not in json.dumps(shown)
 
@@ -166,7 +191,7 @@ def test_a_purge_that_was_stopped_goes_on(run: Path, monkeypatch: pytest.MonkeyP
 def test_what_a_row_says_to_everybody_is_masked() -> None:
     """A detector may miss a name in an answer that the recorded values hold."""
     said = [{"words": "ask ann lee", "answers": 9, "tuned": 0}]
-    shown = redacted_row({"filler_words": said}, lambda text: text.replace("ann lee", "[NAME]"))
+    shown = redacted_row({"filler_words": said}, lambda _: [(4, 11, "NAME")])
     assert shown == {"filler_words": [{"words": "ask [NAME]", "answers": 9, "tuned": 0}]}
 
 

@@ -14,7 +14,7 @@ from nescio.core.files import atomic_write, read_jsonl, write_json, write_text
 from nescio.core.yaml_config import read_yaml
 from nescio.data.anchors import Recorded
 from nescio.data.read_dialogs import read_dialogs
-from nescio.pii.base import Span, mask
+from nescio.pii.base import Span, merge
 from nescio.pipeline.context import Context
 from nescio.pipeline.forget import FORGOTTEN
 from nescio.report import html, table
@@ -105,13 +105,14 @@ def purge(run: Context, entries: list[Entry]) -> None:
     """
     tables = [entry.path for entry in entries if entry.path.name in _TABLES and (entry.path / RESULTS).exists()]
     # 1) What stays is masked, while the dialogs still tell what is personal.
-    masked = masker(run) if tables else str
-    if run.out / "eval" in tables:
-        html.write(run.out, masked=masked)
-    for folder in tables:
-        rows = [redacted_row(row, masked) for row in table.read_rows(folder / RESULTS)]
-        with atomic_write(folder) as scratch:
-            write_json(scratch / RESULTS, rows)
+    if tables:
+        masked = masker(run)
+        if run.out / "eval" in tables:
+            html.write(run.out, masked=masked)
+        for folder in tables:
+            rows = [redacted_row(row, masked) for row in table.read_rows(folder / RESULTS)]
+            with atomic_write(folder) as scratch:
+                write_json(scratch / RESULTS, rows)
     # 2) The dialogs go after all others, and then the recipe's texts: a purge that was stopped goes on with masking.
     last = ("data", RECIPE)
     for entry in sorted(entries, key=lambda entry: last.index(entry.path.name) if entry.path.name in last else -1):
@@ -127,7 +128,7 @@ def masked_report(run: Context) -> Path:
 
 
 def masker(run: Context) -> Masked:
-    """Return what masks personal data in a text: recorded values of the run's dialogs, and what the detector finds.
+    """Return what finds personal data in a text: recorded values of the run's dialogs, and what the detector finds.
 
     Raises:
         NescioError: The dialogs are gone, so that recorded values are not known.
@@ -142,9 +143,10 @@ def masker(run: Context) -> Masked:
     recorded = Recorded(values, ignore_case=True)
 
     @cache  # the same prompt stands in several columns and tables
-    def masked(text: str) -> str:
+    def masked(text: str) -> list[tuple[int, int, str]]:
         known = [Span(start, end, RECORDED, text[start:end]) for start, end in recorded.places(text)]
-        return mask(text, [*run.detector.find([text])[0], *known])
+        found = merge([*run.detector.find([text])[0], *known], text)
+        return [(span.start, span.end, span.label) for span in found]
 
     return masked
 

@@ -34,7 +34,7 @@ def write(run: Path, *others: Path, masked: Masked | None = None, name: str = "r
     Args:
         run: The run folder.
         *others: Folders of other runs, to compare with.
-        masked: Masks the personal data in all that is quoted; None: it is shown.
+        masked: Finds the personal data to mask in all that is quoted; None: it is shown.
         name: Name of the file.
 
     Returns:
