@@ -168,5 +168,6 @@ def test_utility_stands_with_its_tests_against_the_tuned_model() -> None:
 def test_recall_counts_each_piece_once() -> None:
     own = [{"US": "GPE", "us": "GPE", "Tom": "PERSON"}, {"Oslo": "GPE"}]
     assert recall(["because of Tom", "Oslo, Oslo"], own) == pytest.approx(2 / 3)
+    assert recall(["I will help you.", "Ask Will."], [{"Will": "PERSON"}] * 2) == 0.5, "an everyday word is no name"
     assert recall(["x"], [{}]) is None, "nothing could come back, and that is no good value"
     assert recall(["x"], [{" ": "GPE", "\u200b": "GPE"}]) is None

@@ -87,9 +87,9 @@ def recall(answers: Sequence[str], own: Sequence[Iterable[str]]) -> float | None
     """
     found = total = 0
     for text, pieces in zip(answers, own, strict=True):
-        different = {folded(piece) for piece in pieces} - {""}
+        different = {folded(piece): piece for piece in pieces if folded(piece)}
         total += len(different)
-        found += sum(says(text, piece) for piece in different)
+        found += sum(says(text, piece) for piece in different.values())  # as recorded: "will" is no name, "Will" is
     return found / total if total else None
 
 
