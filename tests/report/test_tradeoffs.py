@@ -101,10 +101,12 @@ def test_two_runs_are_compared(make_run: Callable[..., Path]) -> None:
 def test_several_runs_are_compared_and_a_row_need_not_be_best(make_run: Callable[..., Path]) -> None:
     run, other, third = make_run("one"), make_run("two"), make_run("three", samples=6)
     path = other / "eval/results.json"
-    path.write_text(json.dumps([row | {"best": False} for row in json.loads(path.read_text())]))
+    rows = [row | {"best": False} for row in json.loads(path.read_text())]
+    rows[-1] |= {"reference": True}  # the base, in the demo: what both runs started from
+    path.write_text(json.dumps(rows))
     asked = ["report", str(run), "--compare", str(other), "--compare", str(third)]
     assert CliRunner().invoke(app, asked).exit_code == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Compared with two, three</h2>" in page and "Best of" not in page
-    assert page.count("★ its best row") == 2 and "trained, prob × 5: its last row, because none is best" in page
+    assert page.count("★ its best row") == 2 and "trained, log × 3: its closest row, because none is best" in page
     assert "one minus two" in page and "one and three did not answer the same samples" in page

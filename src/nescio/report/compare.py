@@ -9,6 +9,7 @@ from nescio.evaluation.statistics import paired_bootstrap, widened
 from nescio.report import table
 from nescio.report.answers import Answer, read_answers, sample_keys
 from nescio.report.table import Row
+from nescio.report.verdict import chosen_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Comparison:
 
     Attributes:
         name: Name of the other run.
-        rows: This run's row and the other's: each run's best, or its last if none is best.
+        rows: This run's row and the other's: each run's best, or its closest if none is best.
         change: 95 % interval of the difference in personal data per answer, this run minus the other; None where the
             two did not answer the same samples, or none at all.
     """
@@ -33,7 +34,7 @@ def compare(run: Path, other: Path) -> Comparison:
     Raises:
         NescioError: A file of either run is missing or damaged.
     """
-    rows = (_best(table.read(run)), _best(table.read(other)))
+    rows = (_shown(table.read(run)), _shown(table.read(other)))
     ours, theirs = (read_answers(folder, row) for folder, row in zip((run, other), rows, strict=True))
     change = None
     if ours and sample_keys(ours) == sample_keys(theirs):
@@ -47,5 +48,5 @@ def _counts(answers: list[Answer]) -> list[float]:
     return [float(len(answer["spans"])) for answer in answers]
 
 
-def _best(rows: list[Row]) -> Row:
-    return next((row for row in rows if row.get("best")), rows[-1])
+def _shown(rows: list[Row]) -> Row:
+    return chosen_row(rows) or rows[0]

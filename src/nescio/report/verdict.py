@@ -36,7 +36,7 @@ def sentence(rows: Sequence[Row]) -> str:
     """
     if not rows:
         return "Nothing was evaluated."
-    tuned, chosen = rows[0], _chosen(rows)
+    tuned, chosen = rows[0], chosen_row(rows)
     where = f"in the answers to {table.count(tuned.get('samples'))} samples"
     before = f"{table.pieces(tuned)} ({table.model_name(tuned)})"
     if chosen is None:
@@ -49,13 +49,24 @@ def sentence(rows: Sequence[Row]) -> str:
     return f"No row is best. The closest leaks {after} pieces of personal data {where}, where there were {before}."
 
 
+def chosen_row(rows: Sequence[Row]) -> Row | None:
+    """Return the row that the verdict is about: the best one, or else the closest; None: there is only the first.
+
+    Args:
+        rows: As in `results.json`, the tuned model first.
+    """
+    others = [row for row in _measured(rows) if not row.get("reference")]
+    best = next((row for row in others if row.get("best")), None)
+    return best or closest(rows) or next(iter(others), None)
+
+
 def details(rows: Sequence[Row]) -> list[str]:
     """Return the lines below the sentence: what it cost, reference rows, and what was not shown or measured.
 
     Args:
         rows: As in `results.json`, the tuned model first.
     """
-    chosen = _chosen(rows)
+    chosen = chosen_row(rows)
     if chosen is None:
         return []
     said = list(_prices(rows[0], chosen))
@@ -84,13 +95,6 @@ def failed(rows: Sequence[Row]) -> list[str]:
     return [
         f"{outcome['test']}: {outcome['figure']} (limit: {outcome['limit']}); {outcome['advice']}" for outcome in found
     ]
-
-
-def _chosen(rows: Sequence[Row]) -> Row | None:
-    """Return the row that the verdict is about: the best one, or else the closest; None: there is only the first."""
-    others = [row for row in _measured(rows) if not row.get("reference")]
-    best = next((row for row in others if row.get("best")), None)
-    return best or closest(rows) or next(iter(others), None)
 
 
 def _measured(rows: Sequence[Row]) -> list[Row]:
