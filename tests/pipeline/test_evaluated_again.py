@@ -256,6 +256,25 @@ def test_rows_of_the_recipe_have_names_of_their_own(world: Path, tmp_path: Path,
     assert (out / "recipe.yaml").read_text() == before, "what is refused is not kept: the next table would fail, too"
 
 
+def test_an_evaluation_that_ends_early_leaves_the_recipe_of_the_table_that_stands(
+    world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    before, recipe = (out / "recipe.yaml").read_text(), load_recipe(world / "recipe.yaml", ["evaluate.scales=[2]"])
+
+    def fail(*_: Any) -> Any:
+        raise NescioError("no such model")
+
+    monkeypatch.setattr(TorchEngine, "generate", fail)
+    with pytest.raises(NescioError, match="no such model"):
+        Run(recipe, out, Quiet()).evaluate()
+    assert (out / "recipe.yaml").read_text() == before
+    monkeypatch.undo()
+    Run(recipe, out, Quiet()).evaluate()
+    assert recipe_of(out).evaluate.scales == [2], "what made the table is kept"
+
+
 def test_mmlu_pro_is_answered_in_words_and_judged(
     world: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

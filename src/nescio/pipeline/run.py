@@ -84,7 +84,7 @@ class Run:
         Raises:
             NescioError: The training is not finished.
         """
-        self._do_last("evaluate", "report")
+        self._do_last("evaluate", "report", writes="evaluate")
 
     def bake(self) -> None:
         """Bake the adapter of a trained run, as the recipe says now, and evaluate; no stage before is touched.
@@ -101,7 +101,7 @@ class Run:
                 )
             with atomic_write(teacher) as scratch:
                 shutil.copytree(adapter, scratch)
-        self._do_last("anchors", "bake", "evaluate", "report")
+        self._do_last("anchors", "bake", "evaluate", "report", writes="bake")
 
     def forget(self, erasure: Erasure) -> Path:
         """Carry out an erasure request on the adapter of a trained run; return the folder of its certificate.
@@ -111,7 +111,8 @@ class Run:
         """
         with alone(self.out):
             stage = erasure_stage(self._context, erasure, self._reported)
-            self._claim()
+            self._check_same_run()
+            self._write_recipe()
             stages = StageCache(self.out, self.recipe.seed)
             if not holds(self.out, stage):
                 stages.drop(stage)
@@ -119,7 +120,7 @@ class Run:
                 self.reporter.skipped(stage.name)
         return next(self.out / name for name in stage.outputs if name.startswith(CERTIFICATES))
 
-    def _do_last(self, *names: str) -> None:
+    def _do_last(self, *names: str, writes: str) -> None:
         last = [stage for stage in self.stages() if stage.name in names]
         made = {name for stage in last for name in stage.outputs}
         missing = [
@@ -129,9 +130,16 @@ class Run:
             raise NescioError(
                 f"{self.out}: {missing[0]} is missing; finish the run first, `nescio run … --out {self.out}`"
             )
-        self._do(last)
+        self._do(last, writes)
 
-    def _do(self, stages: list[Stage]) -> None:
+    def _do(self, stages: list[Stage], writes: str | None = None) -> None:
+        """Do stages.
+
+        Args:
+            stages: Those that are not finished are done.
+            writes: The stage behind which the recipe is written: until then the folder holds what another one made, and
+                this one may fail. None: it is written first.
+        """
         # Before hours of training, not after.
         names = {stage.name for stage in stages}
         if "report" in names:
@@ -144,12 +152,16 @@ class Run:
                 check_quantization(section.quantize, best_device(), f"{name}.quantize")
         self._check_place(stages)
         with alone(self.out):
-            self._claim()
+            self._check_same_run()
+            if writes is None:
+                self._write_recipe()
             cache = StageCache(self.out, self.recipe.seed)
             self._keep_forgotten(stages, cache)
             for stage in stages:
                 if not cache.run(stage):
                     self.reporter.skipped(stage.name)
+                if stage.name == writes:
+                    self._write_recipe()
 
     def _keep_forgotten(self, stages: Sequence[Stage], cache: StageCache) -> None:
         """Refuse to make the adapter again after an erasure request, before anything is done for it.
@@ -202,8 +214,12 @@ class Run:
                 f"{self.out / there}: is not of a run, and would be replaced; give another --out, such as runs/mine"
             )
 
-    def _claim(self) -> None:
-        """Write the recipe into the run folder, unless the folder holds what was made with other models or dialogs."""
+    def _check_same_run(self) -> None:
+        """Refuse a folder that holds what was made with other models or dialogs.
+
+        Raises:
+            NescioError: It does.
+        """
         path, mine = self.out / "recipe.yaml", self.recipe.plain()
         if path.exists():
             theirs, is_begun = _plain_yaml(path), bool(read_manifest(self.out / "manifest.json")["stages"])
@@ -214,7 +230,10 @@ class Run:
                 raise NescioError(
                     f"{self.out}: holds a run of another recipe ({differs[0]} differs); give another --out"
                 )
-        write_text(path, yaml.safe_dump(mine, sort_keys=False, allow_unicode=True))
+
+    def _write_recipe(self) -> None:
+        text = yaml.safe_dump(self.recipe.plain(), sort_keys=False, allow_unicode=True)
+        write_text(self.out / "recipe.yaml", text)
 
     def stages(self) -> list[Stage]:
         """Return the stages of the recipe, in order."""
