@@ -111,6 +111,24 @@ def test_cards_and_accounts_count_with_right_check_digits_only(locale: str) -> N
                     assert (kind, wrong) not in pieces(f"It is {wrong}.")
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("GB82 WEST 1234 5698 7654 32 and DE89 3704 0044 0532 0130 00",
+         ["GB82 WEST 1234 5698 7654 32", "DE89 3704 0044 0532 0130 00"]),
+        ("ticket AB12 GB82WEST12345698765432", ["GB82WEST12345698765432"]),
+        ("4111 1111 1111 1111 5500 0000 0000 0004", ["4111 1111 1111 1111", "5500 0000 0000 0004"]),
+        ("Ann,4111111111111111,5500000000000004", ["4111111111111111", "5500000000000004"]),
+        ("card 4111 1111 1111 1111 12/27 123", ["4111 1111 1111 1111"]),
+        ("Ann,415-555-0132,ann", ["415-555-0132"]),
+        ("020 7946 0958\n020 7946 0959", ["020 7946 0958", "020 7946 0959"]),
+        ("pay DE89 3704 0044\n0532  0130 00", ["DE89 3704 0044\n0532  0130 00"]),
+    ],
+)  # fmt: skip
+def test_neighbours_in_lists_and_tables_are_found_each(text: str, wanted: list[str]) -> None:
+    assert [piece for kind, piece in pieces(text) if kind in ("account", "card", "phone")] == wanted
+
+
 @pytest.mark.parametrize("text", ["DE8937040044053201ſ000", "ıT60X0542811101000000123456"])
 def test_letters_that_are_others_in_capitals_are_no_digits(text: str) -> None:
     assert ("account", text) not in pieces(text)

@@ -27,13 +27,17 @@ class Pattern:
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where a text has such a piece."""
-        for match in self.form.finditer(text):
-            start, end = match.span()
+        at = 0
+        while match := self.form.search(text, at):
+            start, at = match.span()
             before = text[max(0, start - 48) : start]
             if (self.after and not self.after.search(before)) or (self.unless and self.unless.search(before)):
                 continue
-            if fits := self.check(text[start:end]):
-                yield start, end if fits is True else start + fits
+            # What a match covers beside a piece, or without being one, may hold the next: two accounts in a row.
+            fits = self.check(text[start:at])
+            at = at if fits is True else start + (fits or 1)
+            if fits:
+                yield start, at
 
 
 def _form(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
@@ -87,9 +91,13 @@ IDENTIFIERS: tuple[Pattern, ...] = (
     Pattern("IP_ADDRESS", _form(r"(?<![\w:.])(?=[\da-f.]*:[\da-f]*:)[\da-f:]{2,39}(?:%\w+)?(?:/\d{1,3})?(?![\w:])"),
             checksums.ip_address),
     Pattern("MAC_ADDRESS", _form(r"(?<![\w:-])[\da-f]{2}([:-])(?:[\da-f]{2}\1){4}[\da-f]{2}(?![\w:-])")),
-    Pattern("IBAN", _form(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,32}"), checksums.iban),
+    Pattern("IBAN", _form(r"\b[A-Z]{2}\d{2}(?:(?:-|\s{1,2})?[A-Z0-9]){11,32}"), checksums.iban),
     Pattern("BIC", _form(r"\b[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?\b", re.NOFLAG), after=_named("bic|swift")),
     Pattern("CREDIT_CARD", _form(rf"{_NO_DIGIT_BEFORE}\d(?:[ -]?\d){{12,18}}(?![\w-]|[.,]\d|\ \d)"), checksums.card),
+    # Sixteen digits of a known issuer may have other numbers beside them: the expiry date, the next card of a table.
+    Pattern("CREDIT_CARD", _form(
+        r"(?<![\w./-])(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|6\d{3})([ -]?)(?:\d{4}\1){2}\d{4}(?![\w-]|\.\d|,\d\d?(?!\d))"
+    ), checksums.card),
     Pattern("CREDIT_CARD", _form(r"(?<![\w-])\d(?:[ -]?\d){11}(?![\w-])"), checksums.card,
             after=_named("card|visa|maestro|mastercard|credit|debit|amex|karte|carte|tarjeta|carta|cartão")),
     Pattern("CREDIT_CARD", _form(r"(?<!\d)\d{3,4}(?!\d)"), after=_named("cvv2?|cvc2?|cid|security\\ code")),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from nescio.pii.called import Called, called
 
 _CANDIDATE = re.compile(
-    r"(?<![\w.,/:@#$€£+-])(?<!\d\s)(?:tel:)?(?:\+\s?|00\s?)?\(?\+?\d(?:[\s().–/-]{0,3}\d){5,16}"
+    r"(?<![\w./:@#$€£+-])(?<!\d[^\S\n])(?<!\d,)(?:tel:)?(?:\+\s?|00\s?)?\(?\+?\d(?:(?:[().–/-]|[^\S\n]){0,3}\d){5,16}"
     r"(?:[\s,;]{0,2}(?:x|ext\.?|extension|durchwahl|poste|int\.?)\s?\d{1,6}\b)?(?![\w@%]|[-/]\d|[.,:]\d)",
     re.IGNORECASE,
 )
