@@ -101,6 +101,7 @@ def test_pieces_of_a_long_text_are_the_text(text: str, limit: int) -> None:
 
 
 def test_long_texts_are_split_after_sentences_then_after_words() -> None:
+    assert split_long("a 555 01\nb 555 02\nc", 12) == [(0, "a 555 01\n"), (9, "b 555 02\nc")], "no number is cut in two"
     assert split_long("One two. Three 3.14 four", 11) == [(0, "One two."), (8, " Three "), (15, "3.14 four")]
 
 

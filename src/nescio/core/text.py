@@ -72,12 +72,12 @@ def whole_sentences(text: str) -> str:
 
 
 def split_long(text: str, limit: int) -> list[tuple[int, str]]:
-    """Split a text into pieces of at most `limit` characters, after sentences or else after words; with offsets."""
+    """Split a text into pieces of at most `limit` characters, with offsets: after sentences, else lines, else words."""
     pieces, start = [], 0
     while len(text) - start > limit:
         window = text[start : start + limit]
         ends = [end for end in sentence_ends(window) if end < limit]
-        cut = ends[-1] if ends else window.rfind(" ") + 1
+        cut = ends[-1] if ends else window.rfind("\n") + 1 or window.rfind(" ") + 1
         pieces.append((start, window[: cut or limit]))
         start += cut or limit
     return [*pieces, (start, text[start:])]

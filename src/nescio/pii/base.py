@@ -87,7 +87,7 @@ def find_in_pieces(
 ) -> list[list[Span]]:
     """Find spans in the plain form of texts of any length, and return them as spans of the texts.
 
-    Long texts are split at sentence ends.
+    Long texts are split at sentence ends, or else at line ends.
 
     Args:
         texts: The texts.
