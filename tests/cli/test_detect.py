@@ -62,6 +62,8 @@ def test_fail_on_is_for_ci() -> None:
     assert nescio("scan", "-", "--fail-on", "phone,card", stdin="Ann Lee").exit_code == 0
     failed = nescio("scan", "-", "--fail-on", "card, person", stdin="Ann Lee")
     assert failed.exit_code == 1 and "found 1 person" in failed.output
+    never = CliRunner().invoke(app, ["scan", "-", "--fail-on", "age,person,date"], input="Ann Lee is 34 years old.")
+    assert isinstance(never.exception, NescioError) and "default counts no age, date" in str(never.exception)
     unknown = nescio("scan", "-", "--fail-on", "name", stdin="Ann Lee")
     assert isinstance(unknown.exception, NescioError) and "--fail-on: 'name' is not a type" in str(unknown.exception)
     both = nescio("scan", "-", "--json", "--csv", stdin="")

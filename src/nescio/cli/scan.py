@@ -37,6 +37,7 @@ def scan(
 ) -> None:
     """Find the personal data in files, folders or standard input; say how much of which type, or where."""
     from nescio.data.texts import check_exists
+    from nescio.pii.registry import counted_types
     from nescio.pii.scan import counts
     from nescio.pii.scan import scan as look
     from nescio.pii.taxonomy import checked_type
@@ -47,6 +48,12 @@ def scan(
         if str(source) != "-":
             check_exists(source)
     unwanted = {checked_type(name.strip(), "--fail-on") for name in fail_on.split(",")} if fail_on else set()
+    counted = counted_types(detector or "default")
+    if counted is not None and (never := unwanted.difference(counted)):
+        raise NescioError(
+            f"--fail-on: the detector {detector or 'default'} counts no {', '.join(sorted(never))}, so this never "
+            "fails; leave it out, or name a --detector that does"
+        )
     finder = open_detector(detector)
     seen: Counter[str] = Counter()
     with texts_of(sources, field) as texts:
