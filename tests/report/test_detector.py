@@ -18,7 +18,7 @@ SHARES = {
     "phone": {"pieces": 9, "recall": 0, "recall_ci95": [0, 0.3]},
 }
 WORDS = (
-    "Detector: one. It sees 85 % [81, 88] of 349 recorded pieces; what it misses is in no count. "
+    "Detector: one. It sees 85 % [81, 88] of 349 recorded pieces; the column PII lacks the others. "
     "Seen well: person 95 % [90, 98] of 163. Seen less: phone 0 % [0, 30] of 9."
 )
 

@@ -24,7 +24,7 @@ def seen(rows: Sequence[Mapping[str, Any]]) -> str | None:
     types = [(kind, share) for kind, share in shares.items() if kind != "all"]
     well = [_share(kind, share) for kind, share in types if share["recall"] >= WELL]
     less = [_share(kind, share) for kind, share in types if share["recall"] < WELL]
-    parts = [f"Detector: {name}. It sees {_share('', shares['all'])} recorded pieces; what it misses is in no count"]
+    parts = [f"Detector: {name}. It sees {_share('', shares['all'])} recorded pieces; the column PII lacks the others"]
     parts += [f"Seen well: {', '.join(well)}"] if well else []
     parts += [f"Seen less: {', '.join(less)}"] if less else []
     left = rows[0].get("detector_not_looked_for") or {}
