@@ -157,3 +157,9 @@ def test_a_setting_goes_to_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [{"person": 0.9}, None]
     with pytest.raises(NescioError, match=r"detector 'words:Tom' has no thresholds; these have: .*presidio.*sure"):
         load_detector("words:Tom", thresholds={"person": 0.9})
+
+
+@pytest.mark.parametrize("key", ["ignore", "allow", "deny"])
+def test_a_text_where_a_list_is_wanted_is_refused(key: str) -> None:
+    with pytest.raises(NescioError, match=rf"detector: {key}: got one text, .* give \['Falcon'\]"):
+        load_detector("regex", **{key: "Falcon"})  # type: ignore[arg-type]

@@ -60,9 +60,12 @@ def load_detector(
         regex: Label and pattern of what else counts.
 
     Raises:
-        NescioError: A kind or a type is unknown, a model is not installed, a setting is none of the detector's, or a
-            pattern is wrong.
+        NescioError: A kind or a type is unknown, a model is not installed, a setting is none of the detector's, a
+            pattern is wrong, or a text stands where a list is wanted.
     """
+    for key, given in {"ignore": ignore, "allow": allow, "deny": deny}.items():
+        if isinstance(given, str):  # letter by letter, it would be another rule
+            raise NescioError(f"detector: {key}: got one text, and takes a list of texts; give [{given!r}]")
     settings = {"thresholds": thresholds, "languages": languages, "recognizers": recognizers}
     settings = {key: value for key, value in settings.items() if value}
     check_settings(name, settings, count)
