@@ -8,7 +8,7 @@ from nescio.pii.called import called
 from nescio.pii.english import is_english
 
 _NAMES = ("person", "organisation", "place")
-_NUMBERS = ("phone", "national_id", "licence", "medical", "account", "secret", "address")
+_NUMBERS = ("phone", "national_id", "licence", "medical", "account", "secret", "address", "ip")
 _FRAGMENTS = ("BUILDING_NUMBER", "SECONDARY_ADDRESS")  # parts of an address that say nothing without a street
 _FIELDS = """
     api bank bearer bic bsn cpf cvc cvv dl dni dob driver faq gpa html iban id ip isbn json mac mrn n name nhs nie nif
@@ -18,7 +18,11 @@ _FIELD_NAMES = frozenset(_FIELDS.split())  # what forms and logs call a field, a
 _LABEL = re.compile(r"\s*[:=]")
 _NUMBER = re.compile(r"\S*\d")  # in "port 52110" as well
 _WORD = re.compile(r"[^\W\d_]{2}")
-_GROUPED = re.compile(r"\W*[+0]|\d+[\s().–/-]+(?:\d+[\s().–/-]+)*\d{3}")  # a prefix, or groups of digits
+# A UUID, a checksum (MD5, SHA-1, SHA-256), a number with many decimals: to models, licences and identity numbers.
+_CODE = re.compile(
+    r"[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|[\da-f]{32}(?:[\da-f]{8}|[\da-f]{32})?|\d\.\d{6,}", re.IGNORECASE
+)
+_GROUPED = re.compile(r"\W*[+0]|\W*\d+[\s().–/-]+(?:\d+[\s().–/-]+)*\d{3}")  # a prefix, or groups of digits
 
 
 class Careful:
@@ -48,7 +52,8 @@ class Careful:
                 return name in ("person", "thing") or (name is None and not _GROUPED.match(span.text))
             # "My order goes to room 14 Old Mill Farm": what has words behind its number is a whole address.
             is_thing = name == "thing" and not (span.type == "address" and _WORD.search(span.text, number.end()))
-            return is_thing or span.text.startswith("0x") or span.label in _FRAGMENTS
+            is_code = span.type in ("national_id", "licence") and bool(_CODE.fullmatch(span.text))
+            return is_thing or is_code or span.text.startswith("0x") or span.label in _FRAGMENTS
         if span.type not in _NAMES:
             return span.label in _FRAGMENTS
         # A name in small letters is one where all the text is in them.
