@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nescio.core.errors import NescioError
+from nescio.core.files import write_jsonl
 from nescio.pii.base import Span
 from nescio.pii.check import check, few_of_each
 from nescio.pii.labelled import Labelled, read_labelled
@@ -105,6 +106,13 @@ def test_what_is_labelled_is_seen_by_the_labels(text: str, data: st.DataObject) 
 
 
 ROW = {"text": "Ask Jane Doe.", "spans": [{"start": 4, "end": 12, "label": "PERSON", "value": "Jane Doe"}]}
+
+
+def test_what_is_labelled_twice_is_one_piece(tmp_path: Path) -> None:
+    span = {"start": 4, "end": 7, "label": "person"}
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "Ask Ann.", "spans": [span, span | {"label": "place"}, span]}])
+    (read,) = read_labelled(tmp_path / "a.jsonl")
+    assert [piece.label for piece in read.spans] == ["person", "place"]
 
 
 def test_labelled_texts_are_read(tmp_path: Path) -> None:

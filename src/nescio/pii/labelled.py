@@ -63,7 +63,8 @@ def parse_labelled(row: Any) -> tuple[str, list[Span]]:
             raise NescioError(f"text: holds half a character at {error.start}; correct what wrote the file") from error
     if not isinstance(spans, list):
         raise NescioError("spans: missing or no list; give [] where a text holds no personal data")
-    return text, [_span(text, span, f"spans[{index}]") for index, span in enumerate(spans)]
+    pieces = [_span(text, span, f"spans[{index}]") for index, span in enumerate(spans)]
+    return text, list(dict.fromkeys(pieces))  # what is labelled twice is one piece
 
 
 def _span(text: str, span: Any, field: str) -> Span:
