@@ -128,7 +128,15 @@ def test_plain_peft_loads_it(baked: Path) -> None:
     PeftModel.from_pretrained(base, baked / "adapter")
 
 
-def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp_path: Path) -> None:
+def test_the_student_is_taught_where_it_becomes_personal_itself(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [
+        ("Tom lives in Geneva", "stop"),
+        ("Tom", "stop"),
+        ("my name is", "length"),
+    ]  # a tiny student has few words
+    monkeypatch.setattr(bake_targets, "ask", lambda engine, requests, cache: answers)
     recipe, said = load_recipe(baked / "recipe.yaml"), list[str]()
     run = Context(recipe, baked, said.append)
 
@@ -148,12 +156,10 @@ def test_the_student_is_taught_where_it_becomes_personal_itself(baked: Path, tmp
     taught = replace(baking.targets, samples=whole)
     taught.write(baked / "adapter", tmp_path)
     rows = [row for _, row in read_jsonl(tmp_path / bake_targets.ROWS)]
-    cut = [row["answer"].split() for row in rows if len(row["answer"].split()) > 1]
-    assert cut, said
-    assert all(len(words) == 2 and len(words[1]) == 1 for words in cut), (
-        f"up to the personal word's first letter: {cut}"
+    assert sorted(row["answer"].strip() for row in rows) == ["Tom l", "Tom<|im_end|>", "my n"], (
+        "up to the personal word's first letter"
     )
-    assert re.search(r"\d+ held personal data, \d+ looped$", said[-1])
+    assert re.search(r"3 answers are baked in; 2 held personal data, 0 looped$", said[-1])
     for row, targets in zip(rows, read_top_tokens(tmp_path / bake_targets.TARGETS), strict=True):
         assert len(targets.ids) >= len(row["answer"].split()), "the last target stands where the word begins"
 
