@@ -199,6 +199,7 @@ def units(*sources: str) -> list[dict[str, Any]]:
         (Selection(balance=True), {"a": 1, "b": 1, "c": 1}),
         (Selection(sources=["a"], balance=True), {"a": 5}),
         (Selection(sources=["a", "b"], balance=True), {"a": 3, "b": 3}),
+        (Selection(sources=["a"], balance=["a", "b"]), {"a": 3}),
         (Selection(balance=True, per_source=9), {"a": 1, "b": 1, "c": 1}),
     ],
 )

@@ -87,6 +87,8 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             "pairs: negative: the same sentence",
         ),
         (GOOD + "pairs: {asked: 2}\n", r"pairs\.asked: .*less than or equal to 1"),
+        (GOOD + "pairs: {sources: [x]}\n", r"pairs\.sources: x is not a source; generate\.sources has base"),
+        (GOOD + "pairs: {balance: [base, x]}\n", r"pairs\.balance: x is not a source; generate\.sources has base"),
         (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         (

@@ -18,7 +18,8 @@ class Selection:
 
     Attributes:
         sources: Sources to select from; None: all.
-        balance: Select as many pairs of each source as the source with the fewest has.
+        balance: Select as many pairs of each source as the source with the fewest has: of the selected ones, or of
+            those that are named.
         per_source: Most pairs of each source; a pair and what stands beside it count as one.
         per_beginning: Most pairs whose clean answers begin with the same four words: what the pairs teach, the model
             says. The first ones stay.
@@ -26,7 +27,7 @@ class Selection:
     """
 
     sources: Sequence[str] | None = None
-    balance: bool = False
+    balance: bool | Sequence[str] = False
     per_source: int | None = None
     per_beginning: int | None = None
     seed: int = 0
@@ -79,7 +80,8 @@ def _drawn(by_source: dict[str, list[int]], selection: Selection) -> set[int]:
         source: own for source, own in by_source.items()
         if own and (selection.sources is None or source in selection.sources)
     }  # fmt: skip
-    limits = [len(own) for own in wanted.values()] if selection.balance else []
+    balanced = wanted if selection.balance is True else selection.balance or ()
+    limits = [len(own) for source in balanced if (own := by_source.get(source))]
     limits += [] if selection.per_source is None else [selection.per_source]
     selected: set[int] = set()
     for source, own in wanted.items():

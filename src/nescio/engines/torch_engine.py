@@ -15,6 +15,7 @@ from nescio.core.end_tokens import end_token_ids
 from nescio.core.errors import NescioError
 from nescio.core.guidance import PROTECT, REVEAL, Guidance
 from nescio.core.models import best_device, context_length, load_model, longest_scored, one_adapter
+from nescio.core.openmp import release_threads
 from nescio.core.top_tokens import TopTokens
 from nescio.engines.answer_schema import field_of, schema_of
 from nescio.engines.base import (
@@ -202,6 +203,7 @@ class TorchEngine(Engine):
                         done += 1
                         if progress:
                             progress(done, total)
+        release_threads()  # a server's thread that has scored stays, and would slow decoding down
 
     # -- from requests to token ids -----------------------------------------------------------------------------------
 

@@ -84,10 +84,11 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sources_exist(self) -> Self:
         names = {source.name for source in self.generate.sources}
-        for name in self.pairs.sources or ():
-            if name not in names:
+        balanced = [] if isinstance(self.pairs.balance, bool) else self.pairs.balance
+        for field, named in (("sources", self.pairs.sources or []), ("balance", balanced)):
+            if unknown := [name for name in named if name not in names]:
                 raise ValueError(
-                    f"pairs.sources: {name} is not a source; generate.sources has {', '.join(sorted(names))}"
+                    f"pairs.{field}: {unknown[0]} is not a source; generate.sources has {', '.join(sorted(names))}"
                 )
         if not self.pairs.paraphrases:
             for source in self.generate.sources:

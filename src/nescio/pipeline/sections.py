@@ -205,7 +205,7 @@ class PairsSection(Section):
     positive: str = PROTECT
     negative: str = KEY_PLACEHOLDER
     sources: list[str] | None = None
-    balance: bool = False
+    balance: bool | list[str] = False
     per_source: Positive | None = None
     per_beginning: Positive | None = None
     paraphrases: Count = 0

@@ -46,7 +46,8 @@ def _of_one_source(recipe: Recipe, variant: str) -> Recipe:
         alone = sources[0].model_copy(update={"strategies": [variant]})
         return recipe.model_copy(update={"generate": recipe.generate.model_copy(update={"sources": [alone]})})
     name = sources[_TABLE2.index(variant)].name
-    pairs = recipe.pairs.model_copy(update={"sources": [name], "balance": True})
+    both = [source.name for source in sources[: len(_TABLE2)]]
+    pairs = recipe.pairs.model_copy(update={"sources": [name], "balance": both})
     return recipe.model_copy(update={"pairs": pairs})
 
 

@@ -63,6 +63,14 @@ def test_a_row_has_the_same_bits_beside_any_others(inputs: int, precision: Any) 
             assert same(model(x[1 : 1 + rows].contiguous()), whole[1 : 1 + rows])
 
 
+def test_a_row_alone_has_the_bits_that_it_has_beside_another_on_any_processor() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(1536, 576)), torch.randn(2, 1536)
+    pack(model, "full")
+    with torch.inference_mode():
+        assert torch.equal(model(x[:1])[0], model(x)[0]) and torch.equal(model(x[0]), model(x)[0])
+
+
 @pytest.mark.parametrize("style", ["llama", "qwen3", "gemma3", "mistral"])
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
 def test_a_step_of_packed_rows_gives_each_what_it_gets_alone(make_model: Make, style: str, rows: int) -> None:

@@ -2,9 +2,10 @@
 
 Decoding reads every weight for each token, so a product of one to sixteen rows should take as long as that reading.
 MKL takes twice as long from the second row on. oneDNN over reordered weights does not, and gives a row the same bits
-whatever its neighbours. FBGEMM reads weights stored in fp16: half the bytes. Where the CPU multiplies bf16 itself, it
-makes more products a second, which long prompts and full batches are bound by; what is between them stays fp32.
-int8 weights are a quarter of the bytes: a product of few rows, which reading them limits, is twice as fast as in fp16.
+whatever its neighbours; where it does not to a single row, that row is doubled. FBGEMM reads weights stored in fp16:
+half the bytes. Where the CPU multiplies bf16 itself, it makes more products a second, which long prompts and full
+batches are bound by; what is between them stays fp32. int8 weights are a quarter of the bytes: a product of few rows,
+which reading them limits, is twice as fast as in fp16.
 """
 
 from typing import Any
@@ -36,8 +37,17 @@ class _Full(_Packed):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        # On some CPUs oneDNN sums a single row of many inputs in another order than two or more.
+        two = torch.linspace(-1, 1, 2 * self.in_features).sin().view(2, -1)
+        with torch.inference_mode():
+            self._alone_differs = not torch.equal(self._multiply(two[:1])[0], self._multiply(two)[0])
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._alone_differs and x.numel() == self.in_features:
+            return self._multiply(x.reshape(1, -1).expand(2, -1))[:1].view(*x.shape[:-1], self.out_features)
+        return self._multiply(x)
+
+    def _multiply(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return out
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nescio.core.errors import NescioError
 from nescio.core.guidance import Guidance
 from nescio.core.guide import guide
+from nescio.core.openmp import release_threads
 from nescio.engines.base import BrokenError, EngineClosedError, Request
 from nescio.engines.closing import DECODE_THREAD, close_at_exit
 from nescio.engines.decode.batch import Batch, Row
@@ -93,6 +94,7 @@ class Loop:
         with self._state:
             if self.closed:
                 raise EngineClosedError("the engine is closed; load it again")
+            release_threads()  # else the decoding thread's and the caller's together are too many
             self._waiting.extend(jobs)
             if not self._is_running:
                 self._is_running = True
