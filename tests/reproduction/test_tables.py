@@ -131,7 +131,7 @@ def test_two_sources_are_compared_by_equally_many_pairs_of_each() -> None:
     two = Recipe.model_validate(RECIPE.plain() | {"generate": {"sources": sources}})
     for variant, source in (("nudge", "gpt"), ("system", "llama")):
         one = variant_recipe(two, variant)
-        assert (one.pairs.sources, one.pairs.balance) == ([source], True)
+        assert (one.pairs.sources, one.pairs.balance) == ([source], ["gpt", "llama"])
         assert one.generate == two.generate, "the answers are asked for once"
 
 

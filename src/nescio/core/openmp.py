@@ -7,6 +7,7 @@ thread gives its own pool back first; the next parallel operation makes a new on
 """
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 import torch
 
 _HARD = 2  # omp_pause_hard of OpenMP 5.0
+_IMPORTED_IN = os.getpid()
 
 
 def release_threads() -> None:
-    """Give back the pool of the calling thread. With another OpenMP than libgomp, nothing happens."""
-    if (pause := _pause()) is not None:
+    """Give back the pool of the calling thread. With another OpenMP than libgomp, nothing happens.
+
+    Nothing happens in a forked process either: its pool has no threads behind it, and libgomp would wait for them.
+    """
+    if os.getpid() == _IMPORTED_IN and (pause := _pause()) is not None:
         pause(_HARD)
 
 
