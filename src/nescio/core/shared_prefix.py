@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nescio.core.own_attention import is_own
+from nescio.core.token_log_probs import token_log_probs
 
 _MASKED = ("sdpa", "eager", "flex_attention")  # attention implementations that heed a 4-D mask
 _PROBE = (11, 23, 5, 42, 17, 31, 8, 29, 13)
@@ -172,9 +173,7 @@ def _sees(packed: Packed, window: int | None) -> Any:
 
 def log_probs(model: Any, packed: Packed) -> Tensor:
     """Return the log-probability `[m]` of each scored token, in fp32; logits are computed at those places only."""
-    picked = logits(model, packed).float()
-    chosen: Tensor = picked.gather(1, packed.targets[:, None])[:, 0] - picked.logsumexp(-1)
-    return chosen
+    return token_log_probs(logits(model, packed), packed.targets[:, None])[:, 0]
 
 
 def logits(model: Any, packed: Packed) -> Tensor:
@@ -192,7 +191,8 @@ def logits(model: Any, packed: Packed) -> Tensor:
     keeps = "logits_to_keep" in inspect.signature(core.forward).parameters
     if keeps:
         how["logits_to_keep"] = packed.sources
-    output: Tensor = model(input_ids=packed.input_ids, use_cache=False, **how).logits[0]
+    # squeeze: the gradient of an index would be a second tensor of the logits' size, zeros at first
+    output: Tensor = model(input_ids=packed.input_ids, use_cache=False, **how).logits.squeeze(0)
     return output if keeps else output[packed.sources]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nescio.core.errors import NescioError
 from nescio.core.files import atomic_write
+from nescio.core.token_log_probs import token_log_probs
 
 _RUN = 5  # tokens; as long a run comes twice in an answer of a few sentences where it loops, hardly elsewhere
 _LEAST_REST = 1e-6  # probability below which the tokens that are not kept count for nothing
@@ -101,17 +102,17 @@ class TopTokens:
             log_probs[at, ids[at] == end] = least.log()
         return TopTokens(ids, log_probs)
 
-    def divergence(self, log_probs: Tensor) -> Tensor:
+    def divergence(self, logits: Tensor) -> Tensor:
         """Return KL(kept distribution ‖ other) at each position, `[n]`, in nats.
 
         The tokens that are not kept count as a single outcome, so the value is a lower bound of the whole divergence,
         and 0 only where the kept tokens have the same probabilities in both.
 
         Args:
-            log_probs: `[n, vocab]`, normalised: the other distribution.
+            logits: `[n, vocab]`, normalised or not: the other distribution.
         """
-        own = self.log_probs.to(log_probs.device)
-        other = log_probs.gather(1, self.ids.to(log_probs.device).long())  # [n, k]
+        own = self.log_probs.to(logits.device)
+        other = token_log_probs(logits, self.ids.to(logits.device).long())  # [n, k]
         # A token of no probability adds nothing; its -inf would make a NaN.
         kept = torch.where(own == -torch.inf, 0.0, own.exp() * (own - other)).sum(-1)
         rest = 1 - own.exp().sum(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nescio.core.errors import NescioError
 from nescio.core.shared_prefix import Group, Packed, apart, by_budget, hidden_states, log_probs, logits, pack
+from nescio.core.token_log_probs import token_log_probs
 from nescio.core.top_tokens import TopTokens
 
 
@@ -133,7 +134,7 @@ class Likelihoods:
         """
         if self.targets is None:
             raise NescioError("training: the loss learns from a teacher, but the examples have no targets; give them")
-        return self.mean_of(self.targets.divergence(self.logits.log_softmax(-1)))
+        return self.mean_of(self.targets.divergence(self.logits))
 
     def mean_of(self, values: Tensor) -> Tensor:
         """Return the mean of a value for each token `[m]` over each answer's tokens, `[answers]`."""
@@ -177,9 +178,10 @@ def likelihoods(model: Any, batch: Batch, states_at: float | None = None) -> Lik
         if batch.targets is None:
             tokens = torch.cat([log_probs(model, row) for row in batch.rows])
         else:
-            every = torch.cat([logits(model, row).float() for row in batch.rows])  # [m, vocab]
+            rows = [logits(model, row).float() for row in batch.rows]
+            every = torch.cat(rows) if len(rows) > 1 else rows[0]  # [m, vocab]; cat would copy a single row, too
             chosen = torch.cat([row.targets for row in batch.rows])
-            tokens = every.gather(1, chosen[:, None])[:, 0] - every.logsumexp(-1)
+            tokens = token_log_probs(every, chosen[:, None])[:, 0]
     states = [layer[0, row.sources] for layer, row in zip(seen, batch.rows, strict=False)]
     return Likelihoods(
         tokens=tokens,
