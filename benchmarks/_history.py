@@ -11,7 +11,8 @@ from nescio.core.files import read_jsonl
 
 KIND = ("cores", "cpu", "gpu")  # what two machines of one kind share
 NOISE = 0.1  # a change below this share says nothing
-_DIRECTIONS = {"per_second": -1, "seconds": 1, "mib": 1}  # endings of a measure's name; 1: more is worse
+_DIRECTIONS = {"per_second": -1, "seconds": 1, "_ms": 1, "mib": 1}  # endings of a measure's name; 1: more is worse
+_SIZES = ("batch", "clients", "gigabytes", "together")  # numbers that were set, not measured
 
 Run = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def last_like(path: Path, run: Run) -> Run | None:
 def slower(run: Run, before: Run) -> list[str]:
     """Return a line for each measure of a row that got worse by more than the noise.
 
-    Rows are the same if their words and switches are, and so is their number among those alike.
+    Rows are the same if their words, switches and sizes are, and so is their number among those alike.
     """
     then = dict(_rows(before))
     lines = []
@@ -53,7 +54,7 @@ def slower(run: Run, before: Run) -> list[str]:
             if worse and isinstance(value, int | float) and isinstance(old, int | float) and old:
                 change = value / old - 1
                 if worse * change > NOISE:
-                    words = ", ".join(str(word) for _, word in key[0])
+                    words = ", ".join(str(word) if isinstance(word, str) else f"{size} {word}" for size, word in key[0])
                     lines.append(f"{words}: {name} {old:.4g} → {value:.4g} ({change:+.0%})")
     return lines
 
@@ -61,6 +62,6 @@ def slower(run: Run, before: Run) -> list[str]:
 def _rows(run: Run) -> Iterator[tuple[Any, Run]]:
     seen = Counter[Any]()
     for row in run["rows"]:
-        words = tuple(sorted((name, value) for name, value in row.items() if isinstance(value, str | bool)))
+        words = tuple(sorted((k, v) for k, v in row.items() if isinstance(v, str | bool) or k in _SIZES))
         yield (words, seen[words]), row
         seen[words] += 1

@@ -44,6 +44,14 @@ def test_what_got_slower_is_said_and_nothing_else(history: Any) -> None:
     assert "step_seconds 1 → 1.5 (+50%)" in seconds
 
 
+def test_a_row_is_compared_with_the_row_of_its_size(history: Any) -> None:
+    more = run(100, 1.0)
+    more["rows"].insert(1, {"contender": "ours", "guided": True, "batch": 4, "tokens_per_second": 20.0})
+    assert history.slower(more, run(100, 1.0)) == [], "a size that was not measured before is no row that got slower"
+    (line,) = history.slower(run(100, 2.0), more)
+    assert line.startswith("batch 8, ours, guided True: step_seconds")
+
+
 def test_each_recorded_run_says_where_and_when(history: Any) -> None:
     for path in (ROOT / "benchmarks/results").glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
