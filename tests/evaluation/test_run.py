@@ -96,8 +96,11 @@ def test_an_evaluation_that_was_cut_off_goes_on(run: Callable[..., Results], tmp
     whole = run(tmp_path / "whole", (2,))
     count = len(asked)
 
+    ticks = list[int]()
+
     def killed(done: int, total: int, word: str) -> None:
-        if done == 3:
+        ticks.append(done)
+        if len(ticks) == 4:
             raise KeyboardInterrupt
 
     asked.clear()
@@ -127,6 +130,19 @@ SAMPLES = [
     Sample(f"d{n}", f"d{n}", [{"role": "user", "content": f"Who is {word}?"}], "Tom.", "PERSON", "Tom")
     for n, word in enumerate(("Anna", "my friend"))
 ]
+
+
+def test_progress_counts_answers_so_that_the_time_left_is_right(
+    make_task: Callable[..., Task], tiny_folder: Path
+) -> None:
+    ticks = list[tuple[int, int, str]]()
+    setups = [Setup("tuned", "tuned", str(tiny_folder)), Setup("other", "other", str(tiny_folder), system="Be brief.")]
+    task = make_task(tiny_folder, setups=setups, tick=lambda *each: ticks.append(each))
+    evaluate(task, [open_measure("words", count=6), open_measure("leakage_asked_for", samples=2)])
+    asked = [(done, total, word.split()[0]) for done, total, word in ticks if word.endswith("set-ups")]
+    samples = len(task.samples)
+    total = 2 * (samples + 6 + 2 * 9)
+    assert asked == [(0, total, "answers"), (2 * samples, total, "words"), (2 * (samples + 6), total, "asked_for")]
 
 
 class Keeps(Measure):

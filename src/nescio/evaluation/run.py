@@ -43,7 +43,9 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
     """
     # 1) Collect what is asked; wrong options are found here, before anything is loaded.
     _check_columns(measures)
-    asks = [*_sample_asks(task), *(ask for measure in measures for ask in measure.asks(task))]
+    asks = _weighted(_sample_asks(task), len(task.samples))
+    for measure in measures:
+        asks += _weighted([*measure.asks(task)], measure.cost(len(task.samples)))
     found = [Found(setup=setup) for setup in task.setups]
     with closing(task.engine):
         # 2) Ask everything, one model after the other.
@@ -103,14 +105,20 @@ def _sample_asks(task: Task) -> list[Ask]:
     ]
 
 
-def _ask_all(task: Task, asks: Sequence[Ask], found: Sequence[Found]) -> None:
+def _weighted(asks: Sequence[Ask], answers: float) -> list[tuple[Ask, int]]:
+    """Return each with its share of the answers that all of them want of a set-up: what progress is counted in."""
+    return [(ask, max(1, round(answers / len(asks)))) for ask in asks]
+
+
+def _ask_all(task: Task, asks: Sequence[tuple[Ask, int]], found: Sequence[Found]) -> None:
     models = list(dict.fromkeys(setup.model for setup in task.setups))
-    total = len(models) * len(asks)
-    for order, model in enumerate(models):
+    done, total = 0, sum(answers * sum(not ask.skips(one.setup) for one in found) for ask, answers in asks)
+    for model in models:
         every = [setup for setup in task.setups if setup.model == model]
-        for number, ask in enumerate(asks):
+        for ask, answers in asks:
             own = [one for one in found if one.setup.model == model and not ask.skips(one.setup)]
-            task.tick(order * len(asks) + number, total, f"{ask.kind} of {len(own)} set-ups")
+            task.tick(done, total, f"{ask.kind} of {len(own)} set-ups")
+            done += answers * len(own)
 
             def work(
                 missing: list[int], ask: Ask = ask, own: list[Found] = own, every: list[Setup] = every
