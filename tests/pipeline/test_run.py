@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,8 @@ from nescio.core.files import fingerprint, read_jsonl, write_json, write_jsonl
 from nescio.core.models import load_model
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, read_key, write_key
 from nescio.data.filter import REMEDIES, filter_replies
+from nescio.pipeline import train
+from nescio.pipeline.context import Context
 from nescio.pipeline.prepare import _why_no_pairs
 from nescio.pipeline.recipe import Recipe, load_recipe
 from nescio.pipeline.run import Run
@@ -341,8 +344,41 @@ def test_dialogs_without_an_answer_to_learn_are_told(world: Path, tmp_path: Path
     (tmp_path / "empty.jsonl").touch()
     shutil.copytree(finished, tmp_path / "kept")
     empty = load_recipe(world / "recipe.yaml", [f"data.retain={tmp_path / 'empty.jsonl'}"])
-    with pytest.raises(NescioError, match=r"empty\.jsonl: no answer to learn within train\.max_length"):
+    with pytest.raises(NescioError, match=r"empty\.jsonl: holds no dialogs; give at least one"):
         Run(empty, tmp_path / "kept", Quiet()).execute("train")
+
+
+def test_what_is_beyond_the_length_or_the_context_is_cut_and_told(
+    world: Path, tmp_path: Path, chatml: Any, make_model: Any
+) -> None:
+    short = tmp_path / "short"  # its positions are learned: it can read no 129th token
+    make_model("gpt2", n_positions=128).save_pretrained(short)
+    chatml.save_pretrained(short)
+    quiet, out = Quiet(), tmp_path / "run"
+    alone = ["tune.epochs=1", f"base={short}"]
+    Run(load_recipe(world / "recipe.yaml", alone), out, quiet).execute("tune")
+    assert any(re.fullmatch(r"\d+ of \d+ answers are cut .* the model's context of 128 tokens", n) for n in quiet.notes)
+    quiet = Quiet()
+    cut = load_recipe(world / "recipe.yaml", ["tune.epochs=1", "tune.max_length=120"])
+    Run(cut, tmp_path / "cut", quiet).execute("tune")
+    assert any(re.fullmatch(r"\d+ of \d+ answers are cut .* beyond tune\.max_length: 120", n) for n in quiet.notes)
+    # pairs: the longer answer passes the context too
+    recipe = load_recipe(world / "recipe.yaml", [*alone, "train.epochs=1", "train.validation_questions=0"])
+    pair = {"prompt": "<|im_start|>user\nWho?<|im_end|>\n", "chosen": "Ask.<|im_end|>", "rejected": "Ann " * 200}
+    write_jsonl(out / "pairs/train.jsonl", [pair])
+    (out / "pairs/test.jsonl").touch()
+    notes = list[str]()
+    train.train(Context(recipe, out, notes.append), tmp_path / "work", lambda *_: None)
+    assert (
+        "train: of 1 pairs, 0 prompts were cut to train.max_prompt_length and 1 answers to the model's context of "
+        in (notes[0])
+    )
+    (tmp_path / "long.jsonl").write_text(json.dumps({"messages": [
+        {"role": "user", "content": "Who? " * 200}, {"role": "assistant", "content": "Ann."}
+    ]}))  # fmt: skip
+    retain = load_recipe(world / "recipe.yaml", [*alone, f"data.retain={tmp_path / 'long.jsonl'}"])
+    with pytest.raises(NescioError, match=r"within the model's context of 128 tokens; give shorter dialogs"):
+        train.train(Context(retain, out, notes.append), tmp_path / "other", lambda *_: None)
 
 
 def test_a_tuned_model_that_is_an_adapter_is_merged(world: Path, tmp_path: Path) -> None:

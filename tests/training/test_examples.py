@@ -42,8 +42,17 @@ def test_a_template_that_rewrites_history_gives_a_group_a_turn(make_tokenizer: A
 
 
 def test_long_dialogs_lose_their_end(chatml: Any) -> None:
-    (group,) = dialog_group(chatml, parse_dialog({"messages": TALK}, "x"), 60)
+    counts = Counter[str]()
+    (group,) = dialog_group(chatml, parse_dialog({"messages": TALK}, "x"), 60, counts)
     assert group.tokens == 60
+    assert counts == {"answers": 2, "cut_answers": 1}
+
+
+def test_an_answer_a_group_that_is_cut_is_counted(make_tokenizer: Any) -> None:
+    template = "{% for m in messages %}{{ loop.revindex }}{{ m['content'] }}<|im_end|>{% endfor %}>"
+    counts = Counter[str]()
+    groups = dialog_group(make_tokenizer(template), parse_dialog({"messages": TALK}, "x"), 30, counts)
+    assert counts == {"answers": 2, "cut_answers": 2} and [group.tokens for group in groups] == [30]
 
 
 def pair(twin: str | None = None, **changes: str | None) -> dict[str, Any]:

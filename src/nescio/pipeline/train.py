@@ -16,7 +16,7 @@ from nescio.core.callbacks import Tick
 from nescio.core.end_tokens import turn_end
 from nescio.core.errors import NescioError
 from nescio.core.files import Refuse, stop, write_jsonl
-from nescio.core.models import load_model, load_tokenizer, multiplies_bf16
+from nescio.core.models import context_length_of, load_model, load_tokenizer, multiplies_bf16
 from nescio.core.quantization import Quantization
 from nescio.core.shared_prefix import unpackable
 from nescio.core.switch import KEY_FILE, KEY_PLACEHOLDER, fill_key
@@ -50,7 +50,7 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     section = run.recipe.tune
     assert section is not None  # the stage is there only then
     tokenizer = load_tokenizer(run.recipe.base)
-    units = _dialogs(run, run.out / "data/train.jsonl", tokenizer, section.max_length, "tune.max_length")
+    units = _dialogs(run, run.out / "data/train.jsonl", run.recipe.base, section.max_length, "tune.max_length")
     settings = _settings(section, seed=run.recipe.seed)
     check_memory(run.recipe.base, largest_step(units, settings), section.quantize, "tune", run.note)
     loaded = load_model(run.recipe.base, quantize=section.quantize)
@@ -73,21 +73,34 @@ def tune(run: Context, folder: Path, tick: Tick) -> None:
     write_jsonl(folder / "tuned/log.jsonl", done.log)
 
 
-def _dialogs(
-    run: Context, path: Path, tokenizer: Any, max_length: int, place: str, refuse: Refuse = stop
-) -> list[Unit]:
-    """Read dialogs as units; note how many have no answer that begins within the length.
+def _dialogs(run: Context, path: Path, model: str, max_length: int, place: str, refuse: Refuse = stop) -> list[Unit]:
+    """Read dialogs as units; note how many have no answer that begins within the length, and what is cut.
 
     Raises:
         NescioError: None has one.
     """
-    each = [dialog_units(tokenizer, [dialog], max_length) for dialog in read_dialogs(path, refuse=refuse)]
+    most, within = _longest(model, max_length, place)
+    tokenizer, counts = load_tokenizer(model), Counter[str]()
+    each = [dialog_units(tokenizer, [dialog], most, counts) for dialog in read_dialogs(path, refuse=refuse)]
     units = list(chain.from_iterable(each))
+    if not each:
+        raise NescioError(f"{path}: holds no dialogs; give at least one")
     if not units:
-        raise NescioError(f"{path}: no answer to learn within {place}: {max_length}; raise it, or give dialogs")
+        fix = "raise it, or give" if most == max_length else "give"
+        raise NescioError(f"{path}: no answer to learn within {within}; {fix} shorter dialogs")
     if left_out := each.count([]):
-        run.note(f"{left_out} of {len(each)} dialogs are left out: no answer begins within {place}: {max_length}")
+        run.note(f"{left_out} of {len(each)} dialogs are left out: no answer begins within {within}")
+    if cut := counts["cut_answers"]:
+        run.note(f"{cut} of {counts['answers']} answers are cut or left out: they end beyond {within}")
     return units
+
+
+def _longest(model: str, max_length: int, place: str) -> tuple[int, str]:
+    """Return the most tokens of an example, and what allows no more: the recipe, or the model's context."""
+    context = context_length_of(model)
+    if context < max_length:
+        return context, f"the model's context of {context} tokens"
+    return max_length, f"{place}: {max_length}"
 
 
 def merge(run: Context, folder: Path, tick: Tick) -> None:
@@ -172,7 +185,7 @@ def train(run: Context, folder: Path, tick: Tick) -> None:
         progress=lambda done, total: tick(done, total, f"{sum(map(len, taught))} pairs"),
         measure=measure,
         anchors=_anchors(run, tokenizer, rows),
-        retain=_retain(run, tokenizer, loss, rows),
+        retain=_retain(run, loss, rows),
     )
     # 4) write the adapter
     if section.keep != "last":
@@ -192,14 +205,14 @@ def _anchors(run: Context, tokenizer: Any, rows: int | None) -> Anchors | None:
     return Anchors(units, how, seed=run.recipe.seed, row_tokens=rows)
 
 
-def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> Anchors | None:
+def _retain(run: Context, loss: PairLoss, rows: int | None) -> Anchors | None:
     """Return the retain half, as many examples beside each step as the step has; None where the recipe names none."""
     path, section = run.recipe.data.retain, run.recipe.train
     if path is None:
         return None
     bad: list[NescioError] = []
     refuse: Refuse = (lambda error, row: bad.append(error)) if run.recipe.data.skip_bad else stop
-    units = _dialogs(run, path, tokenizer, section.max_length, "train.max_length", refuse)
+    units = _dialogs(run, path, run.start, section.max_length, "train.max_length", refuse)
     if bad:
         run.note(f"data.retain: {len(bad)} bad rows were left out, the first: {bad[0]}")
     how = AnchorSettings(per_step=min(section.batch_size, len(units)), weight=section.retain_weight)
@@ -209,6 +222,7 @@ def _retain(run: Context, tokenizer: Any, loss: PairLoss, rows: int | None) -> A
 def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit]:
     """Read the pairs of one side as the loss sees them; note how many were cut."""
     section, counts = run.recipe.train, Counter[str]()
+    most, within = _longest(run.start, section.max_length, "train.max_length")
 
     def masked(prompt: str, text: str) -> str:
         answer = text.removesuffix(turn_end(tokenizer))
@@ -219,7 +233,7 @@ def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit
     units = read_pairs(
         run.out / f"pairs/{side}.jsonl",
         tokenizer,
-        max_length=section.max_length,
+        max_length=most,
         max_prompt=section.max_prompt_length,
         counts=counts,
         scrub=masked if loss.scrubs_chosen else None,
@@ -228,7 +242,7 @@ def _units(run: Context, side: str, tokenizer: Any, loss: PairLoss) -> list[Unit
     if counts["cut_prompts"] or counts["cut_answers"]:
         run.note(
             f"{side}: of {counts['pairs']} pairs, {counts['cut_prompts']} prompts were cut to train.max_prompt_length "
-            f"and {counts['cut_answers']} answers to train.max_length"
+            f"and {counts['cut_answers']} answers to {within}"
         )
     return restrict(units, loss)
 

@@ -95,41 +95,51 @@ def _ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]
     return split_ids(tokenizer, prompt, answer) or (encode(tokenizer, prompt), apart)
 
 
-def dialog_units(tokenizer: Any, dialogs: Iterable[Dialog], max_length: int) -> list[Unit]:
+def dialog_units(
+    tokenizer: Any, dialogs: Iterable[Dialog], max_length: int, counts: Counter[str] | None = None
+) -> list[Unit]:
     """Return a unit for each dialog, or each turn of one, as `dialog_group` encodes it."""
     return [
         [Example(f"{dialog.id}#{number}", group)]
         for dialog in dialogs
-        for number, group in enumerate(dialog_group(tokenizer, dialog, max_length))
+        for number, group in enumerate(dialog_group(tokenizer, dialog, max_length, counts))
     ]
 
 
-def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int) -> list[Group]:
+def dialog_group(tokenizer: Any, dialog: Dialog, max_length: int, counts: Counter[str] | None = None) -> list[Group]:
     """Encode a dialog for fine-tuning: loss on every assistant turn and its EOS, none on the rest.
 
     One group if the template renders a longer conversation as the continuation of a shorter one; else one per turn.
+
+    Args:
+        tokenizer: The trained model's tokenizer.
+        dialog: The dialog.
+        max_length: Maximum tokens; what stands beyond them is cut.
+        counts: Receives `answers`, and `cut_answers`: those that end beyond the length.
     """
-    turns = dialog.answers
+    turns, counts = dialog.answers, Counter() if counts is None else counts
     ids = encode(tokenizer, render(tokenizer, dialog.messages[: turns[0]]))
-    prompt, rest, wanted = ids, list[int](), list[bool]()
+    prompt, rest, wanted, ends = ids, list[int](), list[bool](), list[int]()
     for turn in turns:
         before = encode(tokenizer, render(tokenizer, dialog.messages[:turn]))
         known = prompt + rest
         if before[: len(known)] != known:
-            return [
-                group for turn in turns for group in _turn_group(tokenizer, dialog.messages[: turn + 1], max_length)
-            ]
+            each = [_turn_group(tokenizer, dialog.messages[: turn + 1], max_length, counts) for turn in turns]
+            return [group for groups in each for group in groups]
         answer = _answer_ids(tokenizer, dialog.messages[: turn + 1])
         rest += before[len(known) :] + answer
         wanted += [False] * (len(before) - len(known)) + [True] * len(answer)
+        ends.append(len(prompt) + len(rest))
+    counts.update(answers=len(ends), cut_answers=sum(end > max_length for end in ends))
     left = max(max_length - len(prompt), 0)
     return [Group(prompt, [Continuation(rest[:left], wanted[:left])])] if any(wanted[:left]) else []
 
 
-def _turn_group(tokenizer: Any, messages: list[Message], max_length: int) -> list[Group]:
-    prompt = encode(tokenizer, render(tokenizer, messages[:-1]))
-    answer = _answer_ids(tokenizer, messages)[: max(max_length - len(prompt), 0)]
-    return [Group(prompt, [Continuation(answer)])] if answer else []
+def _turn_group(tokenizer: Any, messages: list[Message], max_length: int, counts: Counter[str]) -> list[Group]:
+    prompt, answer = encode(tokenizer, render(tokenizer, messages[:-1])), _answer_ids(tokenizer, messages)
+    left = max(max_length - len(prompt), 0)
+    counts.update(answers=1, cut_answers=int(len(answer) > left))
+    return [Group(prompt, [Continuation(answer[:left])])] if left else []
 
 
 def _answer_ids(tokenizer: Any, messages: list[Message]) -> list[int]:
