@@ -20,6 +20,7 @@ from nescio.training.batch import Example, Likelihoods
 from nescio.training.losses.gradient_ascent import gradient_ascent
 from nescio.training.losses.likelihood import likelihood
 from nescio.training.losses.orpo import orpo
+from nescio.training.losses.registry import PairLoss
 from nescio.training.settings import LoraSettings, TrainingSettings
 from nescio.training.trainer import fit
 
@@ -161,6 +162,27 @@ def test_a_loss_that_is_no_number_names_the_pairs(make_model: Callable[..., Any]
     with pytest.raises(NescioError, match=r"the loss of pair \d is nan at step 5; .*checkpoint-3 is kept"):
         fit(make_model("llama"), UNITS, loss=broken, settings=SETTINGS, work=tmp_path)
     assert (tmp_path / "checkpoint-3/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda of: {"loss": -of.means()}, r"own: loss: must be a tensor \[2\], .* is a tensor \[4\]$"),
+        (lambda of: {"loss": -of.means().mean()}, r"own: loss: must be .* is a tensor \[\]$"),
+        (lambda of: {"loss": -of.means()[::2], "share": 0.5}, r"own: share: must be .* is float$"),
+        (lambda of: {"nll": -of.means()[::2]}, r'own: must return a dictionary with "loss", is dict$'),
+        (lambda of: -of.means()[::2], r'own: must return a dictionary with "loss", is Tensor$'),
+    ],
+)
+def test_what_a_loss_of_ones_own_may_return(
+    make_model: Callable[..., Any], tmp_path: Path, returned: Callable[[Likelihoods], Any], said: str
+) -> None:
+    def own(of: Likelihoods) -> Any:
+        return returned(of)
+
+    for loss in (own, PairLoss(function=own)):
+        with pytest.raises(NescioError, match=f"^loss {said}"):
+            fit(make_model("llama"), UNITS, loss=loss, settings=SETTINGS, work=tmp_path)
 
 
 def test_a_gradient_that_is_no_number_names_the_pairs(make_model: Callable[..., Any], tmp_path: Path) -> None:

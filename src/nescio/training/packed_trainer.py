@@ -16,6 +16,7 @@ from nescio.core.shared_prefix import core_of, log_probs
 from nescio.training.anchors import Anchors
 from nescio.training.batch import Batch, Loss, Terms, Unit, lay_out, likelihoods
 from nescio.training.checkpoints import last_checkpoint
+from nescio.training.losses.registry import PairLoss
 from nescio.training.settings import TrainingSettings
 
 EpochMeasure = Callable[[Any, int], Mapping[str, float]]
@@ -76,6 +77,7 @@ class PackedTrainer(Trainer):
         batch: Batch = inputs["batch"].to(self.args.device)
         of = likelihoods(model, batch, self._states_at)
         terms = self._loss(of)
+        _check_terms(self._loss, terms, len(batch.names))
         self._record(batch.names, terms)
         examples = terms["loss"] + self._idle(model, batch)  # [examples]
         if self._states_at is not None and hasattr(model, "module"):
@@ -156,6 +158,23 @@ class PackedTrainer(Trainer):
                 means[name] = math.fsum(pulls) / len(pulls)
                 self._pulls[name] = []
         return means
+
+
+def _check_terms(loss: Loss, terms: Any, examples: int) -> None:
+    """Check what a loss returns: anybody may write one.
+
+    Raises:
+        NescioError: It is no mapping with `loss`, or a term has not a number for each example.
+    """
+    name = loss.name if isinstance(loss, PairLoss) else getattr(loss, "__name__", type(loss).__name__)
+    if not isinstance(terms, Mapping) or "loss" not in terms:
+        raise NescioError(f'loss {name}: must return a dictionary with "loss", is {type(terms).__name__}')
+    for term, values in terms.items():
+        form = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        if not isinstance(values, Tensor) or values.shape != (examples,):
+            raise NescioError(
+                f"loss {name}: {term}: must be a tensor [{examples}], a number for each example, is {form}"
+            )
 
 
 def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bool) -> TrainingArguments:
