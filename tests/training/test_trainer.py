@@ -297,6 +297,8 @@ def test_the_least_leakage_is_kept(make_model: Callable[..., Any], tmp_path: Pat
         ({"keep": "leakage"}, UNITS[:1], "leakage is measured by a run"),
         ({"keep": "balanced"}, UNITS[:1], "balanced is measured by a run"),
         ({"patience": 1}, UNITS[:1], "set train.keep to loss, leakage or balanced"),
+        ({"keep": "loss"}, [], "loss needs validation pairs, there are none"),
+        ({"keep": "loss", "save_steps": 2}, UNITS[:1], "save_steps: 2 leaves epochs without a checkpoint"),
         ({"report_to": ["nowhere"]}, None, r"nowhere is not installed; run `pip install 'nescio\[nowhere\]'`"),
     ],
 )

@@ -45,7 +45,7 @@ class TrainingSettings:
             the lowest sum of what leaks and what is no longer answered.
         patience: Epochs without improvement after which training stops; None: never.
         report_to: Reporters that get the log too.
-        save_steps: Steps between checkpoints; None: one an epoch.
+        save_steps: Steps between checkpoints, with `keep: last` alone; None: one an epoch.
         bf16: Whether products are made in bf16 (weights of the adapter, sums and losses stay fp32); on a GPU that has
             bf16 they are anyway.
         states_at: Depth of the layer whose hidden states the loss looks at, as a share of all layers.

@@ -79,7 +79,7 @@ def fit(
             module fits, or something that is to be measured, reported to or learned from is missing.
     """
     # 1) refuse what cannot work, before anything is computed
-    work = Path(work)
+    work, test = Path(work), test or None
     _check(settings, train, test, measure)
     if isinstance(loss, PairLoss):
         loss = loss.bind()
@@ -124,6 +124,11 @@ def _check(
         raise NescioError(f"train.keep: {keep} needs validation pairs, there are none; give more held-out dialogs")
     if keep == "last" and settings.patience is not None:
         raise NescioError("train.patience: needs a measure to improve; set train.keep to loss, leakage or balanced")
+    if keep != "last" and settings.save_steps is not None:
+        raise NescioError(
+            f"save_steps: {settings.save_steps} leaves epochs without a checkpoint, which keep: {keep} "
+            "chooses from; leave it None, or set keep to last"
+        )
     if keep in ("leakage", "balanced") and measure is None:
         raise NescioError(f"train.keep: {keep} is measured by a run; here keep the last epoch, or the lowest loss")
     for reporter in settings.report_to:
