@@ -44,6 +44,17 @@ def test_a_wrong_key_is_one_line(world: Path, tmp_path: Path, change: dict[str, 
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_what_is_no_path_is_one_line(world: Path, tmp_path: Path) -> None:
+    fit: Any = nescio.fit
+    with pytest.raises(nescio.NescioError, match=r"^nescio\.fit: must be a path, is None$"):
+        fit(None)
+    with pytest.raises(nescio.NescioError, match=r"^nescio\.fit: out: must be a path, is 3$"):
+        fit(world / "recipe.yaml", 3)
+    evaluate: Any = nescio.evaluate
+    with pytest.raises(nescio.NescioError, match=r"^nescio\.evaluate: must be a path, is \['run'\]$"):
+        evaluate(["run"])
+
+
 def test_an_evaluation_takes_the_keys_of_its_section(tmp_path: Path, finished: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -52,8 +63,12 @@ def test_an_evaluation_takes_the_keys_of_its_section(tmp_path: Path, finished: P
     assert [(row["model"], row["space"], row["scale"]) for row in rows if row["space"]] == [("trained", "prob", 1.5)]
     assert {row["samples"] for row in rows} == {2}
     assert yaml.safe_load((run / "recipe.yaml").read_text())["evaluate"]["scales"] == [1.5]
-    with pytest.raises(nescio.NescioError, match=r"evaluate\.scale: unknown key; known here: engine, samples"):
+    with pytest.raises(nescio.NescioError, match=r"^nescio\.evaluate: scale: unknown key; known here: engine, samples"):
         nescio.evaluate(run, scale=3)
+    with pytest.raises(nescio.NescioError, match=r"^nescio\.evaluate: rows: 0\.name: missing; add it"):
+        nescio.evaluate(run, rows=[{"adapter": run / "adapter"}])
+    with pytest.raises(nescio.NescioError, match=r"nowhere\.jsonl: no such file; check the path"):
+        nescio.evaluate(run, questions=tmp_path / "nowhere.jsonl", question_count=1)
     (run / "adapter").rename(tmp_path / "adapter")
     with pytest.raises(nescio.NescioError, match="adapter is missing; finish the run first"):
         nescio.evaluate(run)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nescio.core.errors import NescioError
 from nescio.pipeline.progress import Terminal, standard
 from nescio.pipeline.recipe import load_recipe, parse_recipe, recipe_of
 from nescio.pipeline.run import Run
@@ -27,9 +28,10 @@ def fit(recipe: Mapping[str, Any] | Path | str, out: Path | str = "runs/latest")
         NescioError: A key or value is wrong, something that the recipe names is missing, or the folder holds the run
             of another recipe.
     """
-    chosen = parse_recipe(recipe) if isinstance(recipe, Mapping) else load_recipe(Path(recipe))
-    Run(chosen, Path(out), Terminal(standard())).execute("train" if chosen.bake is None else "bake")
-    return Path(out) / "adapter"
+    chosen = parse_recipe(recipe) if isinstance(recipe, Mapping) else load_recipe(_path(recipe, "nescio.fit"))
+    folder = _path(out, "nescio.fit: out")
+    Run(chosen, folder, Terminal(standard())).execute("train" if chosen.bake is None else "bake")
+    return folder / "adapter"
 
 
 def evaluate(run: Path | str, **settings: Any) -> list[dict[str, Any]]:
@@ -48,7 +50,15 @@ def evaluate(run: Path | str, **settings: Any) -> list[dict[str, Any]]:
     Raises:
         NescioError: The training is not finished, or a key or value is wrong.
     """
-    folder = Path(run)
+    folder = _path(run, "nescio.evaluate")
     changed = {f"evaluate.{name}": value for name, value in settings.items()}
-    Run(recipe_of(folder, settings=changed), folder, Terminal(standard())).evaluate()
+    given = {f"evaluate.{name}": f"nescio.evaluate: {name}" for name in settings}
+    Run(recipe_of(folder, settings=changed, options=given), folder, Terminal(standard())).evaluate()
     return table.read(folder)
+
+
+def _path(given: Any, place: str) -> Path:
+    try:
+        return Path(given)
+    except TypeError as error:
+        raise NescioError(f"{place}: must be a path, is {given!r}") from error

@@ -135,7 +135,7 @@ def load_recipe(
     Args:
         path: YAML.
         overrides: `a.b=value`, each value as YAML.
-        settings: Values by `a.b`; `overrides` come after them.
+        settings: Values by `a.b`, paths as texts or `Path`; `overrides` come after them.
         options: What the user wrote for some of the settings, as `--samples 0`, by `a.b`.
         note: Called with a line for each old name in it.
 
@@ -147,7 +147,7 @@ def load_recipe(
     done = compat.recipe(content)
     given = dict[tuple[str, ...], str]()
     for name, value in (settings or {}).items():
-        place = _set(done.content, name, value)
+        place = _set(done.content, name, _as_in_yaml(value))
         if options and name in options:
             given[place] = options[name]
     for override in overrides:
