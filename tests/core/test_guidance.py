@@ -134,6 +134,8 @@ def test_half_precision_logits_are_computed_in_fp32() -> None:
 def test_branches_of_different_shapes_and_unknown_spaces_are_refused_in_one_line() -> None:
     with pytest.raises(NescioError, match="shape"):
         guide(torch.zeros(1, 3), torch.zeros(1, 4), scale=2.0)
+    with pytest.raises(NescioError, match="negative_logits must be a tensor of the same shape, is list"):
+        guide(torch.zeros(1, 3), [[0.0, 0.0, 0.0]], scale=2.0)  # type: ignore[arg-type]
     with pytest.raises(NescioError, match="guidance space 'prb': unknown; known here: log, prob"):
         guide(torch.zeros(1, 3), torch.zeros(1, 3), scale=2.0, space="prb")
 
@@ -156,6 +158,8 @@ def test_a_scale_out_of_range_is_refused(scale: float) -> None:
         ({"space": ["log", "prob"]}, "guide: 2 values of space for 3 rows"),
         ({"adaptive": [True, False]}, "guide: 2 values of adaptive for 3 rows"),
         ({"space": None}, "guidance space None: must be a name"),
+        ({"adaptive": "no"}, "guidance adaptive 'no': must be true or false"),
+        ({"adaptive": [True, None, False]}, "guidance adaptive None: must be true or false"),
     ],
 )
 def test_settings_by_name_are_checked_like_those_of_a_guidance(settings: dict[str, Any], said: str) -> None:

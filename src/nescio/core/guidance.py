@@ -63,6 +63,8 @@ class Guidance:
                     f"be a number of {least:g} or more" if most == math.inf else f"lie between {least:g} and {most:g}"
                 )
                 raise NescioError(f"guidance {setting.name} {value}: must {needed}")
+        if self.adaptive not in (True, False):  # any text would be true
+            raise NescioError(f"guidance adaptive {self.adaptive!r}: must be true or false")
         if not isinstance(self.space, str):
             raise NescioError(f"guidance space {self.space!r}: must be a name; known here: {', '.join(SPACES)}")
         SPACES.get(self.space)

@@ -46,6 +46,9 @@ def guide(
     positive = positive_logits.float().log_softmax(-1)
     if negative_logits is None:
         return _plausible(positive, positive, values["plausibility"])
+    if not isinstance(negative_logits, Tensor):
+        kind = type(negative_logits).__name__
+        raise NescioError(f"guide: negative_logits must be a tensor of the same shape, is {kind}")
     if negative_logits.shape != positive_logits.shape:
         raise NescioError(f"guide: branches differ in shape, {list(positive.shape)} and {list(negative_logits.shape)}")
     negative = negative_logits.float().log_softmax(-1)
