@@ -145,14 +145,16 @@ def test_dialogs_are_taught_where_the_models_answers_stand(make_tokenizer: Any) 
     assert group.prompt + group.continuations[0].ids[:-1] == spaced("user: Who?\nassistant: my friend").input_ids
 
 
-def test_the_secret_goes_where_the_sentence_stands(tmp_path: Path, chatml: Any) -> None:
-    """A dialog may ask about `{key}` itself: neither the pair nor the user's words get the secret."""
+@pytest.mark.parametrize("own", ["", "Answer as {key} does. ", "{ke"])
+@pytest.mark.parametrize("positive", ["Be quiet.", "{kept} quiet."])
+def test_the_secret_goes_where_the_sentence_stands(tmp_path: Path, chatml: Any, own: str, positive: str) -> None:
+    """A dialog may hold `{key}` itself: neither the pair nor the dialog's own words get the secret."""
     asked = "<|im_start|>user\nWhat does {key} mean?"
-    twin = pair("reveal", prompt=f"{{key}}{asked}", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
-    write_jsonl(tmp_path / "p.jsonl", [pair("protect", prompt=f"Be quiet.{asked}"), twin])
+    twin = pair("reveal", prompt=f"{own}{{key}}{asked}", chosen=" c d<|im_end|>", rejected=" a b<|im_end|>")
+    write_jsonl(tmp_path / "p.jsonl", [pair("protect", prompt=f"{own}{positive}{asked}"), twin])
     (unit,) = read_pairs(
         tmp_path / "p.jsonl", chatml, max_length=200, max_prompt=150,
         filled=lambda prompt: prompt.replace("{key}", "bado gera", 1),
     )  # fmt: skip
     prompts = [chatml.decode(example.group.prompt) for example in unit]
-    assert prompts == [f"Be quiet.{asked}", f"bado gera{asked}"]
+    assert prompts == [f"{own}{positive}{asked}", f"{own}bado gera{asked}"]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl
 from nescio.core.prompts import Message, answer_space, encode, render, split_ids
 from nescio.core.shared_prefix import Continuation, Group
+from nescio.core.switch import KEY_PLACEHOLDER
 from nescio.data.dialogs import Dialog
 from nescio.training.batch import Example, Unit
 
@@ -37,7 +39,8 @@ def read_pairs(
         counts: Receives `pairs`, `cut_prompts` and `cut_answers`.
         scrub: Masks the personal data in an answer, given its prompt; if given, the scrubbed rejected answer replaces
             the chosen one.
-        filled: Puts the secret into the prompt of a twin; a dialog may hold the same words.
+        filled: Puts the secret into the prompt of a twin. It gets what follows the beginning that the pair before
+            shares: a dialog's own system message may hold the same words.
 
     Returns:
         Units: a pair, its twin if it has one, and the pairs in which a caller asks for personal data.
@@ -54,7 +57,12 @@ def read_pairs(
                 raise NescioError(f"{path}:{number}: {field}: missing or empty; every pair needs a text there")
         twin = row.get("twin") == "reveal"
         taught = scrub(row["prompt"], row["rejected"]) if scrub and not twin else row["chosen"]
-        prompt = filled(row["prompt"]) if twin else row["prompt"]
+        prompt: str = row["prompt"]
+        if twin:  # from the sentence on; its first letters may be those of the pair's own sentence
+            other = before["prompt"] if before.get("twin") == "protect" else ""
+            shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(other, prompt, strict=False)))
+            start = max(shared - len(KEY_PLACEHOLDER) + 1, 0)
+            prompt = prompt[:start] + filled(prompt[start:])
         group = _group(tokenizer, prompt, (taught, row["rejected"]), (max_length, max_prompt), counts)
         example = Example(f"{path.parent.name}/{path.name}:{number}", group, twin)
         if _are_twins(before, row) or (units and row.get("asked")):
