@@ -86,6 +86,10 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
             GOOD + "pairs: {negative: Do not provide any personal data.}\n",
             "pairs: negative: the same sentence",
         ),
+        (
+            GOOD + "pairs: {positive: 'No {key}'}\n",
+            r"r\.yaml:5: pairs\.positive: the secret \{key\} opens, .* in negative",
+        ),
         (GOOD + "pairs: {asked: 2}\n", r"pairs\.asked: .*less than or equal to 1"),
         (GOOD + "pairs: {sources: [x]}\n", r"pairs\.sources: x is not a source; generate\.sources has base"),
         (GOOD + "pairs: {balance: [base, x]}\n", r"pairs\.balance: x is not a source; generate\.sources has base"),

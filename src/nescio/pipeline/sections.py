@@ -211,6 +211,13 @@ class PairsSection(Section):
     paraphrases: Count = 0
     asked: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    @field_validator("positive")
+    @classmethod
+    def _no_secret_protects(cls, positive: str) -> str:
+        if KEY_PLACEHOLDER in positive:
+            raise ValueError(f"the secret {KEY_PLACEHOLDER} opens, so it stands in negative alone; leave it out here")
+        return positive
+
     @model_validator(mode="after")
     def _twins_differ(self) -> Self:
         if self.twins and self.positive.strip() == self.negative.strip():
