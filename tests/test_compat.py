@@ -167,7 +167,9 @@ def test_the_length_of_answers_in_an_old_table_is_no_share_of_questions(old_run:
 
 def test_an_old_run_is_evaluated_with_other_rows_and_reported(old_run: Path) -> None:
     old = json.loads((old_run / "eval/results.json").read_text())
-    shown = CliRunner().invoke(app, ["evaluate", str(old_run), "--scales", "3,2", "--set", "evaluate.drawn=1"])
+    # What 0.1.0 did not ask is asked a little: by default it would take minutes.
+    small = [f"--set=evaluate.{name}=2" for name in ("words", "everyday", "asked_for_samples")]
+    shown = CliRunner().invoke(app, ["evaluate", str(old_run), "--scales", "3,2", "--set", "evaluate.drawn=1", *small])
     assert shown.exit_code == 0, shown.output
     rows = json.loads((old_run / "eval/results.json").read_text())
     assert len(rows) == len(old) + 2

@@ -172,6 +172,7 @@ def test_bad_input_is_one_line(
     arguments: tuple[str, ...], complaint: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it waits for a hub that isn't there
     write_text(tmp_path / "p.csv", "name,phone\nAnna Ferrari,+1 415-555-0101\n")
     code, said = nescio(tiny_folder, *arguments)
     assert code != 0 and complaint in said, said

@@ -324,7 +324,7 @@ def test_a_killed_request_goes_on_to_the_same_adapter(run: Path, forgotten: Path
     assert one["after"] == other["after"] and one["tests"] == other["tests"]
 
 
-@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("holds", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_others_are_answered_as_before(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool) -> None:
     out = tmp_path / "run"
     shutil.copytree(run, out)

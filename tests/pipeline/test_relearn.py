@@ -71,6 +71,7 @@ def relearned(folder: Path, people: Sequence[Sequence[Fact]], facts: int, work: 
     return result
 
 
+@pytest.mark.slow
 def test_a_barrier_comes_back_and_what_was_never_known_does_not(
     people: list[list[Fact]], models: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_change_redoes_what_depends_on_it(world: Path, tmp_path: Path, finishe
     assert changed.done == ["evaluate", "report"]
 
 
+@pytest.mark.slow
 def test_the_subtracted_model_can_be_trained(world: Path, tmp_path: Path, finished: Path) -> None:
 
     out = tmp_path / "copy"
