@@ -1,7 +1,7 @@
 """YAML files under a Pydantic schema, path types that are relative to the file, and errors that name line and key."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -106,6 +106,8 @@ class _Loader(yaml.SafeLoader):
                 raise ValueError("too large")
             if isinstance(value, str):
                 value.encode()  # half a surrogate pair (`"\\ud800"`) could be sent nowhere
+                if "\0" in value:  # no path may hold one
+                    raise ValueError("a null character")
         except (ValueError, LookupError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             problem = f"a value reads as {kind}, but is none"
@@ -162,7 +164,7 @@ def checked(
         NescioError: The first mistake, a misspelt key before all others.
     """
     try:
-        return schema.model_validate(content, context=folder)
+        valid = schema.model_validate(content, context=folder)
     except ValidationError as error:
         # A misspelt key is often why another is missing, so it is reported first.
         first = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
@@ -179,18 +181,45 @@ def checked(
             is_named = isinstance(value, str) and repr(value) in message  # such as an unknown name
             if not (is_hidden or is_named or isinstance(value, dict)):
                 message += f", is {value!r}"
-        for given, option in reversed((elsewhere or {}).items()):
-            if place[: len(given)] == given:
-                inside = ".".join(place[len(given) :])
-                raise NescioError(f"{option}: {inside}{': ' if inside else ''}{message}") from error
-        # The user wrote the old names of keys that were translated: errors use them too.
-        for today, old in (written or {}).items():
-            if place[: len(today)] == today:
-                place = old + place[len(today) :]
-            elif place == today[:-1]:
-                message = re.sub(rf"\b{today[-1]}\b", old[-1], message)
-        field = ".".join(place) or schema.__name__.lower()
-        raise NescioError(f"{source}{_line_of(place, text)}: {field}: {message}") from error
+        raise _at(place, message, schema, source, text, written, elsewhere) from error
+    if switch := _switch_as_number(content, valid):  # Pydantic reads `yes` as 1
+        raise _at(switch, "must be a number, is true or false", schema, source, text, written, elsewhere)
+    return valid
+
+
+def _at(
+    place: tuple[str, ...], message: str, schema: type[BaseModel], source: str, text: str,
+    written: Mapping[tuple[str, ...], tuple[str, ...]] | None, elsewhere: dict[tuple[str, ...], str] | None,
+) -> NescioError:  # fmt: skip
+    """Return the error of a value by its place in the mapping, under the name and at the line that the user wrote."""
+    for given, option in reversed((elsewhere or {}).items()):
+        if place[: len(given)] == given:
+            inside = ".".join(place[len(given) :])
+            return NescioError(f"{option}: {inside}{': ' if inside else ''}{message}")
+    # The user wrote the old names of keys that were translated: errors use them too.
+    for today, old in (written or {}).items():
+        if place[: len(today)] == today:
+            place = old + place[len(today) :]
+        elif place == today[:-1]:
+            message = re.sub(rf"\b{today[-1]}\b", old[-1], message)
+    field = ".".join(place) or schema.__name__.lower()
+    return NescioError(f"{source}{_line_of(place, text)}: {field}: {message}")
+
+
+def _switch_as_number(given: Any, valid: Any, place: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """Return the place of the first true or false that was read as a number, None if there is none."""
+    if isinstance(given, bool):
+        return place if isinstance(valid, int | float) and not isinstance(valid, bool) else None
+    inside: list[tuple[Any, Any, Any]] = []
+    if isinstance(given, Mapping):
+        read: Callable[[Any], Any] = (
+            valid.get if isinstance(valid, Mapping) else lambda key: getattr(valid, str(key), None)
+        )
+        inside = [(key, value, read(key)) for key, value in given.items()]
+    elif isinstance(given, list) and isinstance(valid, Sequence):
+        inside = [(number, *pair) for number, pair in enumerate(zip(given, valid, strict=False))]
+    found = (_switch_as_number(value, own, (*place, str(key))) for key, value, own in inside)
+    return next((each for each in found if each is not None), None)
 
 
 def _fields_at(schema: type[BaseModel], names: Sequence[str]) -> list[str]:
