@@ -94,7 +94,7 @@ def test_the_split_that_will_be_made_is_counted(world: Path, tmp_path: Path) -> 
     assert found["data"].items == "48 dialogs, 40 to train on, 4 held out"
     with pytest.raises(NescioError, match=r"no dialog is left to train on \(all stand in data\.test\)"):
         costs("test.jsonl", f"data.test={tmp_path / 'test.jsonl'}")
-    with pytest.raises(NescioError, match=r"48 dialogs with test_share 0\.001 leave one side empty"):
+    with pytest.raises(NescioError, match=r"48 different dialogs with test_share 0\.001 leave one side empty"):
         write_jsonl(
             tmp_path / "many.jsonl", [row | {"messages": _renamed(row, n)} for n, row in enumerate(rows + copy)]
         )

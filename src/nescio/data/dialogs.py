@@ -156,7 +156,7 @@ def held_out(count: int, test_share: float, seed: int) -> set[int]:
     test = round(count * test_share)
     if not 0 < test < count:
         raise NescioError(
-            f"data: {count} dialogs with test_share {test_share} leave one side empty; give more dialogs or "
+            f"data: {count} different dialogs with test_share {test_share} leave one side empty; give more dialogs or "
             "another share"
         )
     return set(random.Random(seed).sample(range(count), test))

@@ -164,7 +164,7 @@ def _check_terms(loss: Loss, terms: Any, examples: int) -> None:
     """Check what a loss returns: anybody may write one.
 
     Raises:
-        NescioError: It is no mapping with `loss`, or a term has not a number for each example.
+        NescioError: It is no mapping with `loss`, a term has not a number for each example, or the loss no gradient.
     """
     name = loss.name if isinstance(loss, PairLoss) else getattr(loss, "__name__", type(loss).__name__)
     if not isinstance(terms, Mapping) or "loss" not in terms:
@@ -175,6 +175,8 @@ def _check_terms(loss: Loss, terms: Any, examples: int) -> None:
             raise NescioError(
                 f"loss {name}: {term}: must be a tensor [{examples}], a number for each example, is {form}"
             )
+    if torch.is_grad_enabled() and not terms["loss"].requires_grad:
+        raise NescioError(f"loss {name}: has no gradient: it is cut off from the answers; leave out detach()")
 
 
 def _arguments(settings: TrainingSettings, units: int, work: Path, validates: bool) -> TrainingArguments:
