@@ -1,6 +1,7 @@
 """Tiny models and tokenizers, built here with fixed seeds, and the embedded model once a session."""
 
 import gc
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,13 +173,24 @@ def smollm2() -> TorchEngine:
     return nescio.load("smollm2")
 
 
+def made_once(marker: Path, make: Callable[[], None]) -> None:
+    """Make what all test processes share, in the first that needs it; the others wait for the marker."""
+    from filelock import FileLock
+
+    with FileLock(f"{marker}.lock"):
+        if not marker.exists():
+            make()
+            marker.touch()
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, chatml: PreTrainedTokenizerFast) -> Path:
-    """A folder with a tiny base model, dialogs and a recipe."""
+    """A folder with a tiny base model, dialogs and a recipe; new files in it need names of their own."""
     from tiny_run import write_world
 
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder, str(chatml.chat_template))
+    own = tmp_path_factory.getbasetemp()  # a process's; that of all test processes is above it
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "world"
+    made_once(folder.with_name("world.made"), lambda: write_world(folder, str(chatml.chat_template)))
     return folder
 
 
@@ -191,5 +203,5 @@ def finished(world: Path) -> Path:
     from nescio.pipeline.run import Run
 
     out = world / "alone"
-    Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute()
+    made_once(world / "alone.made", Run(load_recipe(world / "recipe.yaml"), out, Quiet()).execute)
     return out

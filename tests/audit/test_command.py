@@ -78,6 +78,7 @@ def test_what_is_said_behind_one_beginning_alone_is_found(
     assert untrained["found"] == untrained["guessed"] == 0 and untrained["facts"] == 5
 
 
+@pytest.mark.slow
 def test_relearning_ends_on_the_page_and_again_in_the_same_result(
     known: Path, overfitted: Path, tmp_path: Path
 ) -> None:

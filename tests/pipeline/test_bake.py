@@ -452,6 +452,7 @@ def test_a_killed_baking_goes_on_to_the_same_adapter(own_world: Path, baked: Pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_run_without_baking_is_baked_afterwards(own_world: Path, tmp_path: Path) -> None:
     out, sets = tmp_path / "run", ["bake=null", "train.anchors=null", "evaluate.scales=[]"]
     Run(load_recipe(own_world / "recipe.yaml", sets), out, Quiet()).execute()

@@ -55,7 +55,8 @@ def evaluate(task: Task, measures: Sequence[Measure]) -> tuple[Rows, dict[str, R
             if one.setup.masks:
                 _filter(one, task.detector)
         # 4) Find the personal data in the answers.
-        for one in found:
+        for number, one in enumerate(found):
+            task.tick(number, len(found), f"personal data in the answers of {one.setup.name}")
             one.rows = answer_rows(task.samples, one.given["answers"], task.detector)
         # 5) Score.
         rows = [_head(one) for one in found]

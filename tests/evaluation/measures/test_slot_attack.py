@@ -40,6 +40,7 @@ def memorised(model: Any, tokenizer: PreTrainedTokenizerFast) -> TorchEngine:
     return TorchEngine(model, tokenizer)
 
 
+@pytest.mark.slow
 def test_memorised_slots_come_out_and_unseen_ones_do_not(
     make_model: Callable[..., Any], chatml: PreTrainedTokenizerFast
 ) -> None:

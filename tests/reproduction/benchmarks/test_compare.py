@@ -45,6 +45,7 @@ def made(world: Path, folder: Path, data: Path, size: Size, methods: list[str], 
     ).make()
 
 
+@pytest.mark.slow
 def test_every_kind_of_method_is_compared_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "LEARNED", 0.0)  # a model this small learns little
     data, quiet = write_lume(tmp_path / "data"), Quiet()
@@ -79,6 +80,7 @@ def test_every_kind_of_method_is_compared_once(world: Path, tmp_path: Path, monk
         made(world, tmp_path, write_lume(tmp_path / "other", PEOPLE[::-1]), QUICK, methods, Quiet(), "lume")
 
 
+@pytest.mark.slow
 def test_a_comparison_made_anew_has_the_same_digits(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
