@@ -32,6 +32,7 @@ from nescio.pipeline import anchors, bake, bake_targets
 from nescio.pipeline.context import Context
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
+from nescio.pipeline.teacher import keep_teacher
 from nescio.training.examples import read_pairs
 
 TEMPLATE = (
@@ -463,9 +464,27 @@ def test_a_run_without_baking_is_baked_afterwards(own_world: Path, tmp_path: Pat
     assert reporter.done == ["anchors", "bake", "evaluate", "report"]
     teacher = load_file(out / "teacher/adapter_model.safetensors")
     assert all(torch.equal(before[name], teacher[name]) for name in before)
-    again = Quiet()
-    Run(load_recipe(out / "recipe.yaml"), out, again).execute()
-    assert again.done == [], "what was baked afterwards is a finished run"
+    third = Quiet()
+    Run(load_recipe(out / "recipe.yaml"), out, third).execute()
+    assert third.done == [], "what was baked afterwards is a finished run"
+    for again in (Run.execute, Run.evaluate):
+        with pytest.raises(NescioError, match=r"adapter: is a baked one, and this recipe does not bake; leave"):
+            again(Run(load_recipe(own_world / "recipe.yaml", sets), out, Quiet()))
+
+
+def test_what_a_stopped_baking_left_is_not_the_teacher_of_another_training(tmp_path: Path) -> None:
+    for adapter, teacher in ((tmp_path / f"{name}/adapter", tmp_path / f"{name}/teacher") for name in "ab"):
+        adapter.mkdir(parents=True)
+        (adapter / "of.txt").write_text("first")
+        keep_teacher(adapter.parent)
+        assert (teacher / "of.txt").read_text() == "first"
+    # Trained again without baking: the adapter is the teacher. With baking: what was trained is there already.
+    for name, own, taught in (("a", "adapter", "second"), ("b", "teacher", "first")):
+        record = {"stages": {"train": {"key": "-", "outputs": {own: "-"}}}, "versions": {}}
+        (tmp_path / name / "manifest.json").write_text(json.dumps(record))
+        (tmp_path / name / "adapter/of.txt").write_text("second")
+        keep_teacher(tmp_path / name)
+        assert (tmp_path / name / "teacher/of.txt").read_text() == taught
 
 
 def test_a_base_that_makes_nothing_up(own_world: Path, tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def test_redone_when_something_it_depends_on_changes(tmp_path: Path) -> None:
     assert work.calls == 4
 
 
+def test_a_folder_that_another_stage_wrote_is_not_its_output(tmp_path: Path) -> None:
+    work = Work()
+    StageCache(tmp_path, 0).run(stage(work))
+    (tmp_path / "b.txt").write_text("another's")
+    elsewhere = Stage("make", ("b.txt",), 1, (), lambda folder: (folder / "b.txt").write_text("own") and None)
+    assert StageCache(tmp_path, 0).run(elsewhere)
+    assert (tmp_path / "b.txt").read_text() == "own"
+
+
 def test_a_failed_stage_finds_what_it_left(tmp_path: Path) -> None:
     def fails(folder: Path) -> None:
         (folder / "half.txt").write_text("kept")

@@ -1,6 +1,5 @@
 """A run: a recipe carried out in a folder, from dialogs to the report."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any, Protocol
 import yaml
 
 from nescio import compat
-from nescio.core.adapters import read_notes
 from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
-from nescio.core.files import atomic_write, write_text
+from nescio.core.files import write_text
 from nescio.core.guidance import REVEAL
 from nescio.core.models import best_device, release
 from nescio.core.quantization import check_quantization
@@ -24,6 +22,7 @@ from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
 from nescio.pipeline.stage_cache import Stage, StageCache, alone, is_run, order, read_manifest
 from nescio.pipeline.stages import Work, source_of_dialogs, stages_of
+from nescio.pipeline.teacher import check_not_baked, keep_teacher, stages_done
 from nescio.training.processes import processes
 
 
@@ -92,15 +91,8 @@ class Run:
         Raises:
             NescioError: The training is not finished.
         """
-        adapter, teacher = self.out / "adapter", self.out / "teacher"
-        if adapter.exists() and not teacher.exists():  # a run that did not bake: its adapter is the teacher
-            refuse_retraining(self.out, "baking")
-            if "baked" in read_notes(adapter):
-                raise NescioError(
-                    f"{teacher}: is missing, and the adapter is a baked one; put it back, or run the recipe again"
-                )
-            with atomic_write(teacher) as scratch:
-                shutil.copytree(adapter, scratch)
+        with alone(self.out):
+            keep_teacher(self.out)
         self._do_last("anchors", "bake", "evaluate", "report", writes="bake")
 
     def forget(self, erasure: Erasure) -> Path:
@@ -153,9 +145,11 @@ class Run:
         self._check_place(stages)
         with alone(self.out):
             self._check_same_run()
+            if self.recipe.bake is None:
+                check_not_baked(self.out, stages)
             if writes is None:
                 self._write_recipe()
-            cache = StageCache(self.out, self.recipe.seed)
+            cache = stages_done(self.out, self.recipe.seed)
             self._keep_forgotten(stages, cache)
             for stage in stages:
                 if not cache.run(stage):
@@ -181,7 +175,7 @@ class Run:
         Raises:
             NescioError: Another stage is asked for, or the stages before training are not done.
         """
-        cache, (*before, last) = StageCache(self.out, self.recipe.seed), stages
+        cache, (*before, last) = stages_done(self.out, self.recipe.seed), stages
         missing = [stage.name for stage in before if not cache.is_done(stage)]
         if last.name != "train" or missing:
             before_it = "pairs" if self.recipe.train.anchors is None else "anchors"

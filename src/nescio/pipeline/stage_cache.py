@@ -97,12 +97,21 @@ class StageCache:
         """Forget that a stage was finished: its outputs were changed since, and it is to be done again."""
         self.manifest["stages"].pop(stage.name, None)
 
+    def rename(self, stage: str, output: str, today: str) -> None:
+        """Note that an output of a finished stage was moved to another place of the run folder."""
+        outputs = self.manifest["stages"].get(stage, {}).get("outputs", {})
+        if output in outputs:
+            outputs[today] = outputs.pop(output)
+
     def _folder(self, stage: Stage, key: str) -> Path:
         return self.root / f".{stage.name}.{key}"
 
     def _is_recorded(self, stage: Stage, key: str) -> bool:
         known = self.manifest["stages"].get(stage.name, {})
-        return known.get("key") == key and all((self.root / output).exists() for output in stage.outputs)
+        # A folder that another stage wrote may stand where this one, under the same key, would write now.
+        if known.get("key") != key or not known.get("outputs", {}).keys() >= set(stage.outputs):
+            return False
+        return all((self.root / output).exists() for output in stage.outputs)
 
     def _drop_other_folders(self, stage: Stage, own: Path) -> None:
         """Remove the working folders that this stage left under other keys."""
