@@ -134,6 +134,21 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     assert [value for _, value in read_jsonl(path)] == rows * 2
 
 
+def test_what_could_not_be_appended_whole_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, [{"key": "a"}])
+
+    def full(number: int) -> None:
+        os.truncate(path, path.stat().st_size - 3)  # as much as the disk had room for
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched, pytest.raises(NescioError, match="no space left"):
+        patched.setattr(os, "fsync", full)
+        append_jsonl(path, [{"key": "b"}])
+    append_jsonl(path, [{"key": "c"}])  # of another thread
+    assert [row["key"] for _, row in read_jsonl(path)] == ["a", "c"]
+
+
 def test_half_a_character_is_written_as_json_escapes_it(tmp_path: Path) -> None:
     rows = [{"a": "x\ud83d", "\udc00": ["\ud800\\"]}]
     write_jsonl(tmp_path / "rows.jsonl", rows)

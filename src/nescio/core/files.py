@@ -237,17 +237,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append JSON objects, a line each, and flush them to the disk.
+    """Append JSON objects, a line each, and flush them to the disk: all of them, or none.
 
     Raises:
         NescioError: The disk is full or the place cannot be written.
     """
+    before = None
     try:
+        before = path.stat().st_size if path.exists() else 0
         with path.open("a", **_UTF8) as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        if before is not None and path.exists():  # a half line would join the row that another thread appends next
+            os.truncate(path, before)
         raise disk_error(path, error) from error
 
 
