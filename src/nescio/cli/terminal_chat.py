@@ -13,6 +13,8 @@ from nescio.core.prompts import Message
 from nescio.engines.base import Engine, Request
 from nescio.engines.torch_engine import load
 
+_NOT_UTF8 = "{}: a message is not UTF-8; write it in UTF-8"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -49,13 +51,16 @@ def talk(model: str, adapter: Path | None, settings: Settings, message: str | No
     """Answer one message, or every line of standard input until an empty one.
 
     Raises:
-        NescioError: A setting is out of range, or the model can't be loaded.
+        NescioError: A setting is out of range, the model can't be loaded, or a message is empty or no text.
     """
+    if message is not None and not message.strip():
+        raise NescioError("--message: is empty; give a message, or leave it out and type")
     settings.request([Message(role="user", content="-")])
     settings = settings.of(one_adapter(locate(model)[1], adapter))
     engine = load(model, adapter)
     messages: list[Message] = []
     for line in [message] if message is not None else _lines():
+        _check_text(line, "standard input" if message is None else "--message")
         messages.append(Message(role="user", content=line))
         messages.append(Message(role="assistant", content=_say(engine, settings.request(messages))))
 
@@ -66,9 +71,19 @@ def _lines() -> Iterator[str]:
             line = input("> " if sys.stdin.isatty() else "")
         except EOFError:
             return
+        except UnicodeDecodeError as error:
+            raise NescioError(_NOT_UTF8.format("standard input")) from error
         if not line.strip():
             return
         yield line
+
+
+def _check_text(text: str, source: str) -> None:
+    """Refuse bytes of another encoding, which some terminals let through as halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NescioError(_NOT_UTF8.format(source)) from error
 
 
 def _say(engine: Engine, request: Request) -> str:
