@@ -66,6 +66,8 @@ def test_fail_on_is_for_ci() -> None:
     assert isinstance(never.exception, NescioError) and "default counts no age, date" in str(never.exception)
     unknown = nescio("scan", "-", "--fail-on", "name", stdin="Ann Lee")
     assert isinstance(unknown.exception, NescioError) and "--fail-on: 'name' is not a type" in str(unknown.exception)
+    unset = nescio("scan", "-", "--fail-on", "", stdin="Ann Lee")
+    assert isinstance(unset.exception, NescioError) and "--fail-on: '' is not a type" in str(unset.exception)
     both = nescio("scan", "-", "--json", "--csv", stdin="")
     assert isinstance(both.exception, NescioError)
 

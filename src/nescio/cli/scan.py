@@ -47,7 +47,8 @@ def scan(
     for source in sources:
         if str(source) != "-":
             check_exists(source)
-    unwanted = {checked_type(name.strip(), "--fail-on") for name in fail_on.split(",")} if fail_on else set()
+    named = [] if fail_on is None else fail_on.split(",")  # an empty text, as of an unset variable, is a mistake
+    unwanted = {checked_type(name.strip(), "--fail-on") for name in named}
     counted = counted_types(detector or "default")
     if counted is not None and (never := unwanted.difference(counted)):
         raise NescioError(
