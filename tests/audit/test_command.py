@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from nescio.audit.people import read_people
 from nescio.cli.main import app
 from nescio.core.files import write_text
+from nescio.pipeline.stage_cache import alone
 
 
 def nescio(*arguments: object) -> tuple[int, str]:
@@ -48,6 +49,13 @@ def test_it_finds_what_was_learned_by_heart_and_nothing_elsewhere(
     nescio(tiny_folder, *asked, "--out", tmp_path / "untrained")
     untrained = rows(tmp_path / "untrained")["as_in_dialog"]
     assert untrained["found"] == untrained["guessed"] == 0 and untrained["people_at_most"] < 0.25
+
+
+def test_two_audits_do_not_work_in_one_folder(known: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with alone(tmp_path / "out"):
+        code, said = nescio(tiny_folder, "--people", known, "--attacks", "completion", "--out", tmp_path / "out")
+    assert code and "another process works in this folder; wait until it is done" in said
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_what_is_said_behind_one_beginning_alone_is_found(

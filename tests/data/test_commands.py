@@ -20,7 +20,7 @@ from nescio.data.synthetic import generate, scrubbed
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
-from nescio.pipeline.stage_cache import StageCache
+from nescio.pipeline.stage_cache import StageCache, alone
 
 ROWS = generate(12, seed=2, max_exchanges=1)
 SENTENCES = {"protect": PROTECT, "reveal": KEY_PLACEHOLDER}
@@ -83,6 +83,23 @@ def test_a_folder_is_no_file_to_write(nescio: Command, tmp_path: Path, arguments
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "raw.bad.jsonl", "raw.jsonl", "--skip-bad"),  # the bad rows would go to what is read
+        ("convert", "raw.bad.jsonl", "./raw.bad.jsonl"),
+        ("convert", ".", "raw.bad.jsonl"),
+        ("samples", "recipe.yaml", "raw.bad.jsonl", "raw.bad.jsonl"),
+    ],
+)
+def test_what_is_read_is_never_written_over(nescio: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write_jsonl(tmp_path / "raw.bad.jsonl", ROWS)
+    write_recipe(tmp_path)
+    ended = nescio("data", *arguments)
+    assert ended == (2, "", "nescio: raw.bad.jsonl: is what is read; choose another file to write to\n")
+    assert rows(tmp_path / "raw.bad.jsonl") == ROWS
+
+
 def test_convert_sets_bad_rows_aside_and_counts_them(nescio: Command, tmp_path: Path) -> None:
     lines = [json.dumps(ROWS[0]), '{"messages": []}', json.dumps(ROWS[1]), "{"]
     (tmp_path / "raw.jsonl").write_text("\n".join(lines))
@@ -139,6 +156,9 @@ def test_step_by_step_gives_the_files_of_a_run(nescio: Command, tmp_path: Path, 
         once = sum(endpoint.came.values()) - asked
         assert nescio("data", "rewrite", "recipe.yaml", "samples.jsonl", "answers")[0] == 0
         assert sum(endpoint.came.values()) - asked == once > 0, "nothing is asked twice"
+        with alone(tmp_path / "answers"):
+            code, _, error = nescio("data", "rewrite", "recipe.yaml", "samples.jsonl", "answers")
+        assert code == 2 and "another process works in this folder" in error
     mine = {row["id"] for row in rows(tmp_path / "samples.jsonl")}
     both = rows(tmp_path / "run/candidates.jsonl")
     assert rows(tmp_path / "answers/candidates.jsonl") == [row for row in both if row["sample_id"] in mine]

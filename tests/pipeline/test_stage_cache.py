@@ -174,7 +174,7 @@ def test_all_processes_know_what_is_left(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
     with alone(tmp_path / "run"):
-        with pytest.raises(NescioError, match="another process works in this run folder"), alone(tmp_path / "run"):
+        with pytest.raises(NescioError, match="another process works in this folder"), alone(tmp_path / "run"):
             pass
         with alone(tmp_path / "other"):
             pass

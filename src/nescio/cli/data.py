@@ -40,12 +40,16 @@ def convert(
 ) -> None:
     """Read conversations of any format, check every row, and write them in nescio's own."""
     from nescio.core.errors import NescioError
-    from nescio.core.files import SetAside, check_no_folder, stop, write_jsonl
+    from nescio.core.files import SetAside, stop, write_jsonl
     from nescio.data.conversations import Conversations
     from nescio.data.read_dialogs import read_dialogs
 
-    check_no_folder(out)
-    aside, known = SetAside(out.with_suffix(".bad.jsonl")) if skip_bad else None, Conversations()
+    _check_place(out, source, pii)
+    aside, known = None, Conversations()
+    if skip_bad:
+        bad = out.with_suffix(".bad.jsonl")
+        _check_place(bad, source, pii)
+        aside = SetAside(bad)
 
     def rows() -> Iterator[dict[str, Any]]:
         for dialog in read_dialogs(source, pii, aside or stop):
@@ -72,11 +76,10 @@ def samples(
     set_: SetOption = None,
 ) -> None:
     """Cut one sample at every piece of personal data in an assistant turn, by recorded slots or the detector."""
-    from nescio.core.files import check_no_folder
     from nescio.data.read_dialogs import read_dialogs
     from nescio.data.samples import write_samples
 
-    check_no_folder(out)
+    _check_place(out, dialogs)
     run, _ = _at_work(recipe, set_)
     section = run.recipe.data
     kept, found = write_samples(
@@ -95,11 +98,11 @@ def rewrite(
     """Ask the recipe's sources for replacement answers. Continues where it stopped; nothing is paid for twice."""
     from nescio.data.samples import read_samples
     from nescio.pipeline.prepare import ask
+    from nescio.pipeline.stage_cache import alone
 
     run, terminal = _at_work(recipe, set_)
     wanted = list(read_samples(samples))
-    out.mkdir(parents=True, exist_ok=True)
-    with terminal.stage("rewrite") as tick:
+    with alone(out), terminal.stage("rewrite") as tick:  # two would pay for the same answers
         ask(run, wanted, out, out / "paid.jsonl", tick)
     print(f"{out / 'candidates.jsonl'} is written")
 
@@ -141,6 +144,18 @@ def stats(
         print(f"{name}: " + ", ".join(f"{value} {number}" for value, number in values.items()))
     for name, size in found["lengths"].items():
         print(f"{name}: {size['mean']} characters on average, {size['max']} at most")
+
+
+def _check_place(out: Path, source: Path, pii: Path | None = None) -> None:
+    """Check that a file to write is no folder, and none of the conversations that are read: these would be lost."""
+    from nescio.core.errors import NescioError
+    from nescio.core.files import check_no_folder
+    from nescio.data.read_dialogs import files_of
+
+    check_no_folder(out)
+    read = [*files_of(source), *([pii] if pii else [])]
+    if out.resolve() in (path.resolve() for path in read):
+        raise NescioError(f"{out}: is what is read; choose another file to write to")
 
 
 def _at_work(recipe: Path, overrides: list[str] | None) -> "tuple[Context, Terminal]":

@@ -139,7 +139,7 @@ def _timed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Hold a run folder inside the `with` block: two processes would write into each other's working folders.
+    """Hold a folder inside the `with` block: two processes would write into each other's working folders and answers.
 
     Where the system has no `flock` (Windows), nothing is held.
 
@@ -161,7 +161,7 @@ def alone(root: Path) -> Iterator[None]:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise NescioError(
-                f"{root}: another process works in this run folder; wait until it is done, or give another --out"
+                f"{root}: another process works in this folder; wait until it is done, or give another"
             ) from error
         except OSError:  # a network file system without locks
             pass
