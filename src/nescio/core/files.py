@@ -14,6 +14,7 @@ from typing import Any
 from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError
 from nescio.core.file_modes import let_umask_decide
+from nescio.core.full_disk import full_disk, no_space
 
 # A text may hold a lone surrogate, which UTF-8 has no bytes for: it is written as JSON escapes it, and read back.
 _UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
@@ -68,7 +69,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise disk_error(path, error) from error
     try:
         new, old = scratch / path.name, scratch / f".{path.name}"
-        yield new
+        with full_disk(path):
+            yield new
         let_umask_decide(new)
         if new.is_file():
             check_no_folder(path)
@@ -114,7 +116,7 @@ def check_no_folder(path: Path) -> None:
 def disk_error(path: Path, error: OSError) -> NescioError:
     """Return the one line for a disk that is full, or a place that cannot be written."""
     if error.errno == errno.ENOSPC:
-        return NescioError(f"{path}: no space left on the disk; free some and run again; finished work is kept")
+        return no_space(path)
     return NescioError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --out")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from nescio.core.errors import NescioError
 from nescio.core.file_modes import let_umask_decide
 from nescio.core.files import disk_error, file_hash, fingerprint, write_json
+from nescio.core.full_disk import full_disk
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
 
@@ -68,7 +69,7 @@ class StageCache:
         if not _is_finished(folder):
             self._drop_other_folders(stage, folder)
             folder.mkdir(parents=True, exist_ok=True)
-            with _timed(folder / "spent.json"):
+            with _timed(folder / "spent.json"), full_disk(folder):
                 stage.work(folder)
             (folder / "spent.json").replace(folder / "finished.json")
         # 2) Move the outputs into place. A kill from here on costs nothing: the next run repeats the moves.
