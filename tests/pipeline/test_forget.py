@@ -405,6 +405,8 @@ def test_a_kill_between_the_moves_loses_no_adapter(
     forget(out, "--person", request(tmp_path, "Ada Ashby"))
     assert not (out / "adapter").exists(), "the old one is out of its place, the new one not in it"
     monkeypatch.undo()
+    code, said = forget(out, "--person", request(tmp_path, "Ben Brook"))
+    assert code and "another request was stopped while its adapter was put in place; repeat that command first" in said
     code, said = forget(out, "--person", request(tmp_path, "Ada Ashby"))
     assert code == 0, said
     assert alike(forgotten, out) and alike_folders(out / "forgotten/before", run / "adapter")
@@ -542,6 +544,12 @@ def test_bad_input_is_one_line(
     code, said = forget(run, "--person", tmp_path / "p.csv", *arguments)
     assert code != 0 and complaint in said, said
     assert file_hash(run) == before, "nothing is left"
+
+
+def test_a_file_in_the_place_of_the_copy_is_told_before_the_work(tmp_path: Path) -> None:
+    write_text(tmp_path / "copy", "")
+    said = forget(tmp_path, "--person", tmp_path / "p.csv", "--out", tmp_path / "copy")[1]
+    assert f"--out {tmp_path / 'copy'}: is a file; name a folder" in said
 
 
 def test_a_run_without_an_adapter(run: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from nescio.cli.options import names_of
 from nescio.cli.quiet import quiet_libraries
+from nescio.core.errors import NescioError
 
 PersonOption = Annotated[
     Path, typer.Option("--person", help="The person, or several, with their facts: CSV or JSON lines with a name.")
@@ -40,6 +41,8 @@ def forget(
     The adapter goes on from where it is, and keeps what earlier requests made it forget. Run the same command again to
     go on where it stopped. Exit code 1: the certificate says that the request does not hold.
     """
+    if out is not None and out.is_file():
+        raise NescioError(f"--out {out}: is a file; name a folder")  # before hours of work
     quiet_libraries()
     from nescio.audit.certificate import NAME, sentence, shows_nothing
     from nescio.core.files import read_object

@@ -106,6 +106,11 @@ class Run:
             self._check_same_run()
             self._write_recipe()
             stages = StageCache(self.out, self.recipe.seed)
+            if moving := stages.moving("forget-*", but=stage):  # the only copy of an adapter may be in there
+                raise NescioError(
+                    f"{moving[0]}: another request was stopped while its adapter was put in place; repeat that command "
+                    "first, with the same people and options"
+                )
             if not holds(self.out, stage):
                 stages.drop(stage)
             if not stages.run(stage):

@@ -94,6 +94,17 @@ class StageCache:
         """Whether a stage is finished, with the inputs and settings of now."""
         return self._is_recorded(stage, self._key(stage))
 
+    def moving(self, names: str, but: Stage) -> list[Path]:
+        """Return the working folders of stages that a kill stopped while their outputs were moved into place.
+
+        Args:
+            names: Pattern of the stages' names.
+            but: A stage whose folder, with the inputs and settings of now, is left out.
+        """
+        known = {self.root / f".{name}.{own.get('key')}" for name, own in self.manifest["stages"].items()}
+        known.add(self._folder(but, self._key(but)))
+        return [folder for folder in self.root.glob(f".{names}.*") if _is_finished(folder) and folder not in known]
+
     def drop(self, stage: Stage) -> None:
         """Forget that a stage was finished: its outputs were changed since, and it is to be done again."""
         self.manifest["stages"].pop(stage.name, None)
