@@ -137,6 +137,19 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, text: str) -> None:
         StageCache(tmp_path, 0)
 
 
+@pytest.mark.parametrize("name", ["spent.json", "finished.json"])
+def test_an_empty_record_of_the_time_is_one_line(tmp_path: Path, name: str) -> None:
+    work = stage(Work())
+    folder = StageCache(tmp_path, 0).working_folder(work)
+    assert folder is not None
+    folder.mkdir()
+    (folder / name).write_text("")
+    with pytest.raises(NescioError, match=rf"{name}: not a JSON object .*; delete it, and the same command goes on$"):
+        StageCache(tmp_path, 0).run(work)
+    (folder / name).unlink()
+    assert StageCache(tmp_path, 0).run(work)
+
+
 def test_until() -> None:
     stages = [Stage(name, (), None, (), lambda folder: None) for name in ("a", "b", "c")]
     assert [s.name for s in order(stages, "b")] == ["a", "b"]

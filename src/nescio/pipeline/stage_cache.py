@@ -17,7 +17,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.file_modes import let_umask_decide
-from nescio.core.files import disk_error, file_hash, fingerprint, write_json
+from nescio.core.files import disk_error, file_hash, fingerprint, read_object, write_json
 from nescio.core.full_disk import full_disk
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
@@ -73,7 +73,7 @@ class StageCache:
                 stage.work(folder)
             (folder / "spent.json").replace(folder / "finished.json")
         # 2) Move the outputs into place. A kill from here on costs nothing: the next run repeats the moves.
-        seconds = json.loads((folder / "finished.json").read_text(encoding="utf-8"))["seconds"]
+        seconds = _seconds(folder / "finished.json")
         for output in stage.outputs:
             _move(folder / output, self.root / output)
         # 3) Record the stage as finished.
@@ -141,12 +141,17 @@ class StageCache:
 @contextmanager
 def _timed(path: Path) -> Iterator[None]:
     """Add the time of the `with` block to what earlier attempts took, also where it fails or is interrupted."""
-    before = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+    before = _seconds(path) if path.exists() else 0.0
     started = time.monotonic()
     try:
         yield
     finally:
         write_json(path, {"seconds": round(before + time.monotonic() - started, 2)})
+
+
+def _seconds(path: Path) -> float:
+    """Return what `_timed` wrote; a machine that lost its power may leave an empty file."""
+    return float(read_object(path, "delete it, and the same command goes on").get("seconds", 0.0))
 
 
 @contextmanager
