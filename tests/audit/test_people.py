@@ -72,6 +72,8 @@ def test_csv_and_json_lines_are_the_same_people(people: Facts, tmp_path: Path) -
         ("p.csv", "name,email\nAnna,a@x.example; b@x.example\n", "is more than one e-mail address; give each a column"),
         ("p.jsonl", '{"name": "Anna", "size": NaN}\n', "p.jsonl:1: size: must be a text or a number"),
         ("p.jsonl", '{"name": "Anna"}\n', "p.jsonl:1: 'Anna' has no facts"),
+        ("p.jsonl", '{"name": "Anna", "city": "\\ud800"}\n', "p.jsonl:1: city: holds half a character (U+D800"),
+        ("p.jsonl", f'{{"name": "Anna", "tel": {"1" * 400}}}\n', "is more than one telephone number"),
         ("p.jsonl", '{"name": "Anna", "phones": ["1"]}\n', "p.jsonl:1: phones: must be a text or a number"),
         ("p.jsonl", '{"messages": []}\n', "p.jsonl:1: is a conversation; give a file of conversations as --dialogs"),
         ("p.jsonl", "[1]\n\n", "p.jsonl:1: not a JSON object"),

@@ -16,6 +16,7 @@ from nescio.data.rows import read_rows
 
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line of Excel's
 _QUOTED = re.compile(r'"[^"]*"')
+_HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: no file and no hash can hold it
 _POINT_ZERO = re.compile(r"([+-]?\d{4,})\.0")  # as data frames write whole numbers
 
 
@@ -35,13 +36,16 @@ def cell_text(value: Any, place: str) -> str:
     """Return a cell as text; empty where nothing is known.
 
     Raises:
-        NescioError: It is neither a text nor a number.
+        NescioError: It is neither a text nor a number, or holds half a character.
     """
     if value is None:
         return ""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)  # of any length, which no float holds
+    is_number = is_whole or (isinstance(value, float) and math.isfinite(value))
     if not is_number and not isinstance(value, str):
         raise NescioError(f"{place}: must be a text or a number")
+    if isinstance(value, str) and (half := _HALF.search(value)):
+        raise NescioError(f"{place}: holds half a character (U+{ord(half[0]):X}, a lone surrogate); write it anew")
     whole = isinstance(value, float) and value.is_integer()
     return _without_point_zero(str(int(value) if whole else value).strip())
 
