@@ -141,6 +141,26 @@ def test_a_missing_or_empty_half_is_named_with_its_home(tmp_path: Path, name: st
     assert f"{stem}.json or .jsonl is missing" in one_line(name, tmp_path) and "https://" in one_line(name, tmp_path)
 
 
+def test_an_id_that_stands_twice_or_a_value_of_marks_alone_is_refused(tmp_path: Path) -> None:
+    path = write_lume(tmp_path) / "forget.jsonl"
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([first, *others, first]))
+    assert re.search(
+        rf"forget.jsonl:{len(others) + 2}: id: .* stands at .*forget.jsonl:1 already", one_line("lume", tmp_path)
+    )
+    row = {"id": "xqa0", "input": "Which?", "output": "...", "task": "Task2"}
+    path.write_text(json.dumps(row))
+    assert "forget.jsonl:1: output: '...' has no letter or digit" in one_line("lume", tmp_path)
+
+
+@pytest.mark.parametrize("mark", ["[", '{"a":'])
+def test_a_file_that_is_nested_too_deep_is_one_line(tmp_path: Path, mark: str) -> None:
+    write_lume(tmp_path)
+    (tmp_path / "forget.jsonl").unlink()
+    (tmp_path / "forget.json").write_text(mark * 200_000)
+    assert re.search("forget.json.*nested", one_line("lume", tmp_path))
+
+
 def test_a_half_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     write_lume(tmp_path)
     write_lume(tmp_path / "old")

@@ -31,7 +31,13 @@ def lume(folder: Path | None) -> list[Question]:
         form="a row of LUME is {id, input, output, task}",
     )
     sides: tuple[Side, ...] = ("forget", "retain")
-    questions = [_question(row, side) for side in sides for row in of.rows(side, split=f"{side}_train")]
+    questions, seen = list[Question](), dict[str, str]()
+    for side in sides:
+        for row in of.rows(side, split=f"{side}_train"):
+            questions.append(_question(row, side))
+            # Answers are kept by id: of two with the same one, the last would count for both.
+            if (before := seen.setdefault(questions[-1].id, row.place)) != row.place:
+                raise row.wrong("id", f"{row.text('id')!r} stands at {before} already, keep one")
     check_halves(of.name, [(question.side, question.subject) for question in questions])
     return _with_values(questions)
 
@@ -41,6 +47,9 @@ def _question(row: Row, side: Side) -> Question:
     if (match := _ID.fullmatch(identifier)) is None:
         raise row.wrong("id", f"{identifier!r} is not a document's name with sc1 or qa0 behind it")
     is_completion, answer = match["kind"] == "sc", row.text("output")
+    is_value = task == _PERSONAL and not is_completion
+    if is_value and not any(map(str.isalnum, answer)):
+        raise row.wrong("output", f"{answer!r} has no letter or digit, so no answer could say it")
     return Question(
         id=f"{side}/{identifier}",
         subject=match["document"],
@@ -49,7 +58,7 @@ def _question(row: Row, side: Side) -> Question:
         question=row.text("input"),
         answer=answer,
         is_completion=is_completion,
-        values=(answer.rstrip("."),) if task == _PERSONAL and not is_completion else (),
+        values=(answer.rstrip("."),) if is_value else (),
     )
 
 

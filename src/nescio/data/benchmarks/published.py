@@ -137,7 +137,7 @@ def _one_object(path: Path) -> Any:
         return None
     try:
         value = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):  # whoever reads it as rows names the line
         return None
     return value if isinstance(value, dict) else None
 
