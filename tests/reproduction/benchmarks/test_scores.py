@@ -206,6 +206,14 @@ def test_a_model_that_answers_in_one_sentence_only_is_not_useful() -> None:
     assert usefulness(PARTS, one, TUNED) < 0.3, "words are all there, the retain half is gone"
 
 
+def test_where_no_plain_question_is_answered_the_retain_half_alone_decides() -> None:
+    wordless = said(PARTS, lambda each: each.answer, [False] * 10)
+    dead = said(PARTS, lambda each: "", [False] * 10)
+    assert usefulness(PARTS, wordless, wordless) == 1.0
+    choices = {"dead": Choice(0.0, usefulness(PARTS, dead, wordless)), "good": Choice(0.2, 1.0)}
+    assert choices["dead"].usefulness == 0 and best(choices, 0.9) == "good"
+
+
 def test_the_least_leak_among_the_useful_settings_is_chosen() -> None:
     choices = {"dead": Choice(0.0, 0.1), "good": Choice(0.2, 0.93), "better": Choice(0.2, 0.95), "kept": Choice(0.9, 1)}
     assert best(choices, 0.9) == "better"

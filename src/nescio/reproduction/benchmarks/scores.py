@@ -73,8 +73,12 @@ def choice(parts: Parts, said: ModelAnswers, tuned: ModelAnswers) -> Choice:
 
 
 def usefulness(parts: Parts, said: ModelAnswers, tuned: ModelAnswers) -> float:
-    """Return the least of what is left of words and of the retain half; 1 is all that the tuned model has."""
-    words = sum(said.words) / max(sum(tuned.words), 1)
+    """Return the least of what is left of words and of the retain half; 1 is all that the tuned model has.
+
+    Where the tuned model answers no plain question, none can be lost, and the retain half alone decides: with 0 for
+    everybody the setting with the least leak would be chosen, however broken.
+    """
+    words = sum(said.words) / sum(tuned.words) if any(tuned.words) else 1.0
     return min(words, retention(parts, said) / max(retention(parts, tuned), 1e-9))
 
 
