@@ -5,7 +5,7 @@ other asks to be forgotten. Each request's certificate says what came out before
 answers. In the end everybody is asked about again, and so are others who asked for nothing: what the model says of them
 should be what it said before.
 
-    python benchmarks/narrow.py
+    python benchmarks/narrow.py --until anchors
     python benchmarks/forget.py
 """
 

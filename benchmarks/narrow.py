@@ -125,6 +125,9 @@ def main() -> None:
     parser = options_of(__doc__, "narrow", "six people and twenty questions")
     parser.add_argument("--run", type=Path, default=Path("runs/narrow"), help="the run's folder")
     parser.add_argument("--set", action="append", default=[], dest="sets", help="change a key of the recipe: a.b=value")
+    parser.add_argument(
+        "--until", help="end behind this stage: benchmarks/forget.py needs the anchors"
+    )
     options: argparse.Namespace = parser.parse_args()
     quiet_libraries()
     run: Path = options.run.with_name(f"{options.run.name}-quick") if options.quick else options.run
@@ -132,7 +135,9 @@ def main() -> None:
     write_jsonl(home / "dialogs.jsonl", dialogs(6 if options.quick else 48))
     write_text(home / "recipe.yaml", yaml.safe_dump(RECIPE))
     recipe = load_recipe(home / "recipe.yaml", options.sets)
-    Run(recipe, run, Terminal(Console(width=110))).execute("bake" if recipe.bake else "train")
+    Run(recipe, run, Terminal(Console(width=110))).execute(options.until or ("bake" if recipe.bake else "train"))
+    if options.until:
+        return
     context = Context(recipe, run, print)
     plain = nescio.Guidance(1.0, "prob", *context.sentences)
     guided = nescio.Guidance(3.0, "prob", *context.sentences)

@@ -534,6 +534,8 @@ def test_a_key_is_drawn_in_the_run_alone(run: Path, forgotten: Path, tmp_path: P
         ("name,phone\nAda Ashby,", (), "has no facts"),
         ("name,day\nAda Ashby,Monday", (), "no fact could prove anything: 'Monday' is an everyday word"),
         ("name,phone\nAda Ashby,+1 415-555-0101", ("--attacks", "foo"), "attack 'foo': unknown"),
+        ("name,phone\nAda Ashby,+1 415-555-0101", ("--learning-rate", "nan"), "nan: must be a number above 0"),
+        ("name,phone\nAda Ashby,+1 415-555-0101", ("--learning-rate", "0"), "0.0: must be a number above 0"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -23,7 +23,7 @@ KeyOption = Annotated[
 AttacksOption = Annotated[str | None, typer.Option(help="Attacks that are tried, as inverse,prefix. Default: all.")]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Answers that are sampled to each plain question.")]
 EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the answers in each round.")]
-RateOption = Annotated[float, typer.Option(min=0, help="Learning rate.")]
+RateOption = Annotated[float, typer.Option(help="Learning rate.")]
 
 
 def forget(

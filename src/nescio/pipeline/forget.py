@@ -1,5 +1,6 @@
 """An erasure request: a run's adapter is taught to say nothing of a person, and a certificate says what came of it."""
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -55,6 +56,9 @@ class Erasure:
         draws: Answers that are sampled to the plain question.
         epochs: Passes over the answers, in each round.
         learning_rate: Learning rate of the training.
+
+    Raises:
+        NescioError: The learning rate is no number above 0.
     """
 
     people: Path
@@ -63,6 +67,10 @@ class Erasure:
     draws: int = 16
     epochs: int = 1
     learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise NescioError(f"--learning-rate {self.learning_rate}: must be a number above 0")
 
 
 def erasure_stage(run: Context, erasure: Erasure, prepared: Callable[[str, Work], Callable[[Path], None]]) -> Stage:
