@@ -8,7 +8,6 @@ batches are bound by; what is between them stays fp32. int8 weights are a quarte
 which reading them limits, is twice as fast as in fp16.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -38,37 +37,25 @@ class _Full(_Packed):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        self._alone_differs = _alone_differs(self.in_features, self.out_features, torch.get_num_threads())
+        # On some CPUs oneDNN sums a single row of many inputs in another order than two or more.
+        two = torch.linspace(-1, 1, 2 * self.in_features).sin().view(2, -1)
+        with torch.inference_mode():
+            self._alone_differs = not torch.equal(self._multiply(two[:1])[0], self._multiply(two)[0])
 
     def forward(self, x: Tensor) -> Tensor:
         if self._alone_differs and x.numel() == self.in_features:
-            return _product(x.reshape(1, -1).expand(2, -1), self._packed, self.bias)[:1].view(*x.shape[:-1], -1)
-        return _product(x, self._packed, self.bias)
+            return self._multiply(x.reshape(1, -1).expand(2, -1))[:1].view(*x.shape[:-1], self.out_features)
+        return self._multiply(x)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        return out
 
     @property
     def weight(self) -> Tensor:
         """A copy of the weight, for the few models that read it themselves."""
         weight: Tensor = self._packed.to_dense()
         return weight
-
-
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """Multiply rows with weights that oneDNN has packed."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return out
-
-
-@cache
-def _alone_differs(inputs: int, outputs: int, threads: int) -> bool:
-    """Return whether oneDNN sums a single row in another order than two or more: on some CPUs, with many inputs.
-
-    It depends on the layer's size and on the number of threads, so a model's layers are not tried one by one.
-    """
-    drawn = torch.Generator().manual_seed(0)
-    weight, two = (torch.randn(rows, inputs, generator=drawn) for rows in (outputs, 2))
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    with torch.inference_mode():
-        return not torch.equal(_product(two[:1], packed, None)[0], _product(two, packed, None)[0])
 
 
 class _Half(_Packed):
@@ -155,7 +142,8 @@ class _Bf16(_Packed):
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().bfloat16(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _product(x.bfloat16(), self._packed, self.bias).float()
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self._packed, self.bias, "none", [], "")
+        return out.float()
 
     @property
     def weight(self) -> Tensor:
