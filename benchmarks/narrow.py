@@ -125,9 +125,7 @@ def main() -> None:
     parser = options_of(__doc__, "narrow", "six people and twenty questions")
     parser.add_argument("--run", type=Path, default=Path("runs/narrow"), help="the run's folder")
     parser.add_argument("--set", action="append", default=[], dest="sets", help="change a key of the recipe: a.b=value")
-    parser.add_argument(
-        "--until", help="end behind this stage: benchmarks/forget.py needs the anchors"
-    )
+    parser.add_argument("--until", help="end behind this stage: benchmarks/forget.py needs the anchors")
     options: argparse.Namespace = parser.parse_args()
     quiet_libraries()
     run: Path = options.run.with_name(f"{options.run.name}-quick") if options.quick else options.run

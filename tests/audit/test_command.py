@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from nescio.audit.people import read_people
 from nescio.cli.main import app
+from nescio.core.alone import alone
 from nescio.core.files import write_text
-from nescio.pipeline.stage_cache import alone
 
 
 def nescio(*arguments: object) -> tuple[int, str]:

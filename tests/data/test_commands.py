@@ -12,6 +12,7 @@ import yaml
 from endpoint import running
 
 from nescio.cli.main import main
+from nescio.core.alone import alone
 from nescio.core.errors import NescioError
 from nescio.core.files import read_jsonl, write_jsonl
 from nescio.core.guidance import PROTECT
@@ -20,7 +21,7 @@ from nescio.data.synthetic import generate, scrubbed
 from nescio.pipeline.progress import Terminal
 from nescio.pipeline.recipe import load_recipe
 from nescio.pipeline.run import Run
-from nescio.pipeline.stage_cache import StageCache, alone
+from nescio.pipeline.stage_cache import StageCache
 
 ROWS = generate(12, seed=2, max_exchanges=1)
 SENTENCES = {"protect": PROTECT, "reveal": KEY_PLACEHOLDER}

@@ -95,7 +95,7 @@ def test_an_empty_train_section_is_the_papers(tmp_path: Path) -> None:
         (GOOD + "pairs: {balance: [base, x]}\n", r"pairs\.balance: x is not a source; generate\.sources has base"),
         (GOOD + "base: other\n", r"r\.yaml:5: base: given twice; keep one"),
         (GOOD + "train:\n  epochs: yes\n", r"r\.yaml:6: train\.epochs: must be a number, is true or false"),
-        (GOOD + 'base: "a\\0b"\n', r"r\.yaml:5: not YAML \(a value reads as str, but is none\)"),
+        (GOOD + 'base: "a\\0b"\n', r"r\.yaml:5: not YAML \(a text holds a null character\)"),
         (GOOD + "train:\n  beta: 1\n  beta: 2\n", r"r\.yaml:7: beta: given twice"),
         (
             GOOD + "detector: {model: magic}\n",

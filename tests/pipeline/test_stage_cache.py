@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from nescio.core.alone import alone
 from nescio.core.errors import NescioError
 from nescio.core.files import file_hash
-from nescio.pipeline.stage_cache import Stage, StageCache, alone, order, read_manifest
+from nescio.pipeline.stage_cache import Stage, StageCache, order, read_manifest
 
 
 def stage(work: object, depends: object = 1, inputs: tuple[str, ...] = ()) -> Stage:

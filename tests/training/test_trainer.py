@@ -171,10 +171,7 @@ def test_a_loss_that_is_no_number_names_the_pairs(make_model: Callable[..., Any]
         (lambda of: {"loss": -of.means().mean()}, r"own: loss: must be .* is a tensor \[\]$"),
         (lambda of: {"loss": -of.means()[::2], "share": 0.5}, r"own: share: must be .* is float$"),
         (lambda of: {"nll": -of.means()[::2]}, r'own: must return a dictionary with "loss", is dict$'),
-        (
-            lambda of: {"loss": -of.means().detach()[::2]},
-            r"own: has no gradient: it is cut off",
-        ),
+        (lambda of: {"loss": -of.means().detach()[::2]}, r"own: has no gradient: it is cut off"),
         (lambda of: -of.means()[::2], r'own: must return a dictionary with "loss", is Tensor$'),
     ],
 )

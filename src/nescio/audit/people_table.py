@@ -12,11 +12,10 @@ from typing import Any
 from nescio.core.encodings import open_utf8
 from nescio.core.errors import NescioError
 from nescio.core.files import stop
-from nescio.data.rows import read_rows
+from nescio.data.rows import check_whole, read_rows
 
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line of Excel's
 _QUOTED = re.compile(r'"[^"]*"')
-_HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: no file and no hash can hold it
 _POINT_ZERO = re.compile(r"([+-]?\d{4,})\.0")  # as data frames write whole numbers
 
 
@@ -44,8 +43,8 @@ def cell_text(value: Any, place: str) -> str:
     is_number = is_whole or (isinstance(value, float) and math.isfinite(value))
     if not is_number and not isinstance(value, str):
         raise NescioError(f"{place}: must be a text or a number")
-    if isinstance(value, str) and (half := _HALF.search(value)):
-        raise NescioError(f"{place}: holds half a character (U+{ord(half[0]):X}, a lone surrogate); write it anew")
+    if isinstance(value, str):
+        check_whole(value, place, "correct what wrote the file")
     whole = isinstance(value, float) and value.is_integer()
     return _without_point_zero(str(int(value) if whole else value).strip())
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from nescio.core.alone import alone
 from nescio.core.errors import NescioError
 from nescio.core.files import read_object
 
@@ -53,10 +54,12 @@ def _free(out: Path) -> Path:
 
 @contextmanager
 def opened(out: Path) -> Iterator[None]:
-    """Make a folder, and take it away again if an error leaves nothing in it.
+    """Make a folder and hold it: two audits would write into each other's answers, and pay for them twice.
+
+    It is taken away again if an error leaves nothing in it.
 
     Raises:
-        NescioError: It cannot be written.
+        NescioError: It cannot be written, or another process holds it.
     """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
@@ -66,7 +69,8 @@ def opened(out: Path) -> Iterator[None]:
     except OSError as error:
         raise NescioError(f"--out {out}: cannot be written ({error.strerror}); give another folder") from error
     try:
-        yield
+        with alone(out):
+            yield
     except BaseException:
         for folder in made:
             with suppress(OSError):  # something is in it

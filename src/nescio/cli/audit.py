@@ -1,8 +1,6 @@
 """`nescio audit`: what a model gives away about people, under each attack."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +113,7 @@ def audit(
     from nescio.audit.base import Setting
     from nescio.audit.page import in_a_line, relearned, sentence, warnings, write
     from nescio.audit.plan import FACTS, QUICK, QUICK_FACTS, plan
-    from nescio.audit.result_folder import NAME, check_result
+    from nescio.audit.result_folder import NAME, check_result, opened
     from nescio.audit.run import audit as carry_out
     from nescio.audit.victim import open_endpoint, open_local, setup_of
     from nescio.core.files import write_json
@@ -151,7 +149,7 @@ def audit(
     terminal.note(_announced(planned, cost, setup.model if setup else None, how, paraphraser))
     if dry_run:
         return
-    with _held(out):
+    with opened(out):
         # 2) Questions in other words, where a model says them.
         if paraphraser:
             planned = _in_other_words(planned, *where, out / "wordings.jsonl", terminal)
@@ -167,16 +165,6 @@ def audit(
     result |= {"file": audited["file"], "paraphraser": paraphraser}
     write_json(out / NAME, result)
     terminal.note("\n".join(["", sentence(result), *warnings(result), f"Report: {write(result, out)}"]))
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Make the folder, and hold it: two audits would write into each other's answers, and pay twice."""
-    from nescio.audit.result_folder import opened
-    from nescio.pipeline.stage_cache import alone
-
-    with opened(out), alone(out):
-        yield
 
 
 def _check_weights(model: str, changes: list[str], how: "Relearning | None") -> None:

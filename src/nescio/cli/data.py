@@ -96,9 +96,9 @@ def rewrite(
     set_: SetOption = None,
 ) -> None:
     """Ask the recipe's sources for replacement answers. Continues where it stopped; nothing is paid for twice."""
+    from nescio.core.alone import alone
     from nescio.data.samples import read_samples
     from nescio.pipeline.prepare import ask
-    from nescio.pipeline.stage_cache import alone
 
     run, terminal = _at_work(recipe, set_)
     wanted = list(read_samples(samples))

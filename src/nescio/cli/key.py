@@ -24,11 +24,11 @@ def rotate(
 ) -> None:
     """Draw a new secret for a run's guidance, and train and bake again with it; the old one opens nothing."""
     quiet_libraries()
+    from nescio.core.alone import alone
     from nescio.pipeline.forget import refuse_retraining
     from nescio.pipeline.progress import Terminal, standard
     from nescio.pipeline.recipe import recipe_of
     from nescio.pipeline.run import Run
-    from nescio.pipeline.stage_cache import alone
 
     recipe = recipe_of(run)
     if KEY_PLACEHOLDER not in recipe.pairs.negative:

@@ -21,11 +21,12 @@ def purge(
     Adapter, recipe, figures, certificates and the report stay; what the report quotes is masked.
     """
     quiet_libraries()
+    from nescio.core.alone import alone
     from nescio.pipeline.context import Context
     from nescio.pipeline.purge import kept, personal
     from nescio.pipeline.purge import purge as delete
     from nescio.pipeline.recipe import recipe_of
-    from nescio.pipeline.stage_cache import alone, is_run
+    from nescio.pipeline.stage_cache import is_run
 
     recipe = recipe_of(run)
     if not is_run(run):

@@ -106,12 +106,12 @@ class _Loader(yaml.SafeLoader):
                 raise ValueError("too large")
             if isinstance(value, str):
                 value.encode()  # half a surrogate pair (`"\\ud800"`) could be sent nowhere
-                if "\0" in value:  # no path may hold one
-                    raise ValueError("a null character")
         except (ValueError, LookupError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             problem = f"a value reads as {kind}, but is none"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        if isinstance(value, str) and "\0" in value:  # which no path may hold
+            raise yaml.constructor.ConstructorError(None, None, "a text holds a null character", node.start_mark)
         return value
 
 

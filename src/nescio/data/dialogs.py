@@ -2,16 +2,16 @@
 
 import math
 import random
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.prompts import Message
 from nescio.core.text import fold, occurrences, said_places
+from nescio.data.rows import check_whole
 
+_FIX = "correct what wrote the file, or leave the dialog out"
 _ROLES = ("system", "user", "assistant")
-_HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half: JSON can say it, UTF-8 and tokenizers can't
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _id(value: Any, default: str) -> str:
         value = int(value)
     if not isinstance(value, str | int | float) or isinstance(value, bool) or value == "":
         raise NescioError("id: must be a text or a number")
-    _check_whole(str(value), "id")
+    check_whole(str(value), "id", _FIX)
     return str(value)
 
 
@@ -105,7 +105,7 @@ def _check_messages(messages: list[Any], fields: Fields) -> None:
             raise NescioError(f"{place}.{fields.role}: {role!r} is unknown; use system, user or assistant")
         if not isinstance(content, str):
             raise NescioError(f"{place}.{fields.text}: must be a text, is {type(content).__name__}")
-        _check_whole(content, f"{place}.{fields.text}")
+        check_whole(content, f"{place}.{fields.text}", _FIX)
         if message.get("weight", 1) not in (None, 0, 1):
             raise NescioError(f"{place}.weight: must be 0 or 1, is {message['weight']!r}")
         if not fold(content)[0].strip() and role != "system":
@@ -126,7 +126,7 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
     if not (isinstance(pii, dict) and all(isinstance(v, str) and v.strip() for v in pii.values())):
         raise NescioError("pii: must be an object of slot: non-empty text; leave it out where there is none")
     for slot, value in pii.items():
-        _check_whole(slot, "pii")
+        check_whole(slot, "pii", _FIX)
         if any(said_places(message["content"], value) for message in messages):
             continue
         if not any(occurrences(message["content"], value, whole_words=False) for message in messages):
@@ -134,12 +134,6 @@ def _check_pii(pii: Any, messages: list[Any]) -> None:
         # A name may stand in a longer word, as Ann in "Anns"; a part of a number is another number.
         if any(map(str.isdigit, value)):
             raise NescioError(f"pii.{slot}: {value!r} stands only in longer words; record these, or leave the slot out")
-
-
-def _check_whole(text: str, place: str) -> None:
-    if half := _HALF.search(text):
-        said = f"holds half a character (U+{ord(half[0]):X}, a lone surrogate)"
-        raise NescioError(f"{place}: {said}; correct what wrote the file, or leave the dialog out")
 
 
 def held_out(count: int, test_share: float, seed: int) -> set[int]:

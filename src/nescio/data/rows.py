@@ -13,6 +13,7 @@ from nescio.core.files import Refuse, read_jsonl
 
 DEEPEST = 100
 """Most arrays and objects within each other in a JSON array's file; dialogs have a handful."""
+_HALF = re.compile("[\ud800-\udfff]")
 _JSON = (".jsonl", ".ndjson", ".jsonlines", ".jl", ".json")
 SUFFIXES = (*_JSON, *(f"{suffix}.gz" for suffix in _JSON), ".parquet")
 _IN_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)[.~_-](?!lock|md5|sha)")  # "export.jsonl.1", "export.jsonl.part"
@@ -23,6 +24,16 @@ _OTHER_DATA = (
     ".xlsx", ".sqlite", ".db", ".pkl", ".pickle", ".npy", ".npz", ".geojsonl", ".json5",
 )  # fmt: skip
 _MAYBE_ROWS = ("", ".txt", ".log", ".data")  # rows, as Spark's `part-00000`, or a description: the first byte tells
+
+
+def check_whole(text: str, place: str, fix: str) -> None:
+    """Refuse half a character: a surrogate without its other half, which JSON can say, and UTF-8 and tokenizers can't.
+
+    Raises:
+        NescioError: The text holds one; `fix` ends the line.
+    """
+    if half := _HALF.search(text):
+        raise NescioError(f"{place}: holds half a character (U+{ord(half[0]):X}, a lone surrogate); {fix}")
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import yaml
 
 from nescio import compat
+from nescio.core.alone import alone
 from nescio.core.callbacks import Tick
 from nescio.core.errors import NescioError
 from nescio.core.extras import require
@@ -20,7 +21,7 @@ from nescio.pipeline.context import Context
 from nescio.pipeline.forget import CERTIFICATES, Erasure, erasure_stage, holds, refuse_retraining
 from nescio.pipeline.inputs import check_inputs
 from nescio.pipeline.recipe import Recipe
-from nescio.pipeline.stage_cache import Stage, StageCache, alone, is_run, order, read_manifest
+from nescio.pipeline.stage_cache import Stage, StageCache, is_run, order, read_manifest
 from nescio.pipeline.stages import Work, source_of_dialogs, stages_of
 from nescio.pipeline.teacher import check_not_baked, keep_teacher, stages_done
 from nescio.training.processes import processes

@@ -5,7 +5,6 @@ folder of its own. A killed stage leaves that folder, and the next run goes on i
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from nescio.core.errors import NescioError
 from nescio.core.file_modes import let_umask_decide
-from nescio.core.files import disk_error, file_hash, fingerprint, read_object, write_json
+from nescio.core.files import file_hash, fingerprint, read_object, write_json
 from nescio.core.full_disk import full_disk
 
 _PACKAGES = ("nescio", "torch", "transformers", "peft", "spacy")
@@ -152,39 +151,6 @@ def _timed(path: Path) -> Iterator[None]:
 def _seconds(path: Path) -> float:
     """Return what `_timed` wrote; a machine that lost its power may leave an empty file."""
     return float(read_object(path, "delete it, and the same command goes on").get("seconds", 0.0))
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Hold a folder inside the `with` block: two processes would write into each other's working folders and answers.
-
-    Where the system has no `flock` (Windows), nothing is held.
-
-    Raises:
-        NescioError: Another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = os.open(root, os.O_RDONLY)  # the folder itself, so that no lock file is left; a kill lets go of it
-    except OSError as error:
-        raise disk_error(root, error) from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise NescioError(
-                f"{root}: another process works in this folder; wait until it is done, or give another"
-            ) from error
-        except OSError:  # a network file system without locks
-            pass
-        yield
-    finally:
-        os.close(folder)
 
 
 def order(stages: Sequence[Stage], until: str | None) -> list[Stage]:
