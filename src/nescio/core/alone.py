@@ -33,7 +33,7 @@ def alone(root: Path) -> Iterator[None]:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise NescioError(
-                f"{root}: another process works in this folder; wait until it is done, or give another"
+                f"{root}: another process works in this folder; wait until it is done, or give another folder"
             ) from error
         except OSError:  # a network file system without locks
             pass
